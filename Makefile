@@ -1,0 +1,55 @@
+# Needs Python 3.11+ and make. Everything lives in .venv; nothing is installed elsewhere but the weights.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test heavy proof lint weights bench dashboard clean
+
+run: $(VENV)/.run
+	$(BIN)/smallfirst models pull
+	$(BIN)/smallfirst serve
+
+test: $(VENV)/.dev
+	$(BIN)/smallfirst models pull
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Real parts, samples: real Prometheus, the real pair of models.
+heavy: $(VENV)/.dev weights
+	$(BIN)/python -m pytest -m heavy --timeout 900
+
+# Everything, by hand: results with commit and versions go to docs/results/.
+proof: $(VENV)/.dev weights
+	$(BIN)/python -m pytest -m "heavy or proof" --timeout 3600
+	$(BIN)/python -m benchmarks.overhead.run --rounds 15 --json docs/results/overhead.json
+	$(BIN)/python -m benchmarks.proof
+
+# The small model, and the 1.5B model that stands in for a large one.
+weights: $(VENV)/.dev
+	$(BIN)/smallfirst models pull
+	$(BIN)/python -m tests.weights
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.overhead.run
+
+dashboard: $(VENV)/.dev
+	$(BIN)/python -m deploy.grafana.overview > deploy/grafana/dashboards/overview.json
+
+clean:
+	rm -rf $(VENV) dist build
+
+$(VENV)/.run: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $(VENV)/.run $@

@@ -1,0 +1,1 @@
+"""What the gateway costs and how well it decides, measured."""

@@ -1,0 +1,148 @@
+"""The composition root: Settings in, ASGI app out. Nothing else builds objects."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from gateway import __version__
+from gateway.catalogue import Catalogue, catalogue
+from gateway.engine import Engine
+from gateway.exchange import Exchange
+from gateway.http.errors import ApiError
+from gateway.http.generation import Generation
+from gateway.http.hot import HotRoutes
+from gateway.http.intake import check_chat, check_completions, check_embeddings
+from gateway.http.own import own_routes
+from gateway.local.run import local_engine
+from gateway.settings import Settings
+from gateway.state.exchanges import Exchanges
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.records import Recorder
+from gateway.upstreams.upstream import Upstream
+from gateway.wire import Body, Endpoint
+from policies.loader import load_policies
+from policies.schema import Policy
+from routers.plan import Tier
+
+# Each row: path, the endpoint's name, the check of its body.
+HOT: tuple[tuple[str, Endpoint, Callable[[Body], None]], ...] = (
+    ("/v1/chat/completions", "chat", check_chat),
+    ("/v1/completions", "completions", check_completions),
+    ("/v1/embeddings", "embeddings", check_embeddings),
+)
+
+
+class App(FastAPI):
+    """The gateway, and of its parts those that whoever starts it needs."""
+
+    catalogue: Catalogue
+    upstreams: dict[Tier, Upstream]
+    exchanges: Exchanges
+
+
+def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
+    """`more` policies are served beside those of the settings. Raises ConfigError for a policy or for weights
+    that can't be used."""
+    policies = [*load_policies(settings.policies.folder).values(), *more]
+    metrics, exchanges = Metrics(), Exchanges()
+    stack = AsyncExitStack()
+
+    def changed(upstream: Upstream) -> None:
+        metrics.upstream_up(upstream.name, upstream.tier, upstream.up)
+
+    upstreams: dict[Tier, Upstream] = {
+        upstream.tier: Upstream(upstream, on_change=changed) for upstream in settings.upstreams
+    }
+    start_engine = None
+    if settings.local is not None:
+        name = settings.local.engine
+        local, supervisor = local_engine(
+            settings, settings.local, changed, lambda: metrics.engine_restarted(name)
+        )
+        upstreams = {"slm": local, **upstreams}
+        start_engine = supervisor.start
+        stack.push_async_callback(supervisor.stop)
+    for upstream in upstreams.values():
+        changed(upstream)
+        stack.push_async_callback(upstream.close)
+    recorder = None
+    if settings.records.path is not None:
+        recorder = Recorder(settings.records, settings.records.path, metrics.record_dropped)
+        stack.callback(recorder.close)
+    engine = Engine(upstreams, leave=_leaving(metrics, exchanges, recorder))
+    found = catalogue(policies, upstreams)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with stack:
+            if start_engine is not None:
+                await start_engine()
+            yield
+
+    app = App(title="Smallfirst", version=__version__, lifespan=lifespan)
+    app.catalogue, app.upstreams, app.exchanges = found, upstreams, exchanges
+    app.include_router(own_routes(found, engine, exchanges, metrics))
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    limit = settings.listen.body_limit
+    routes = {
+        path: Generation(endpoint, check, catalogue=found, engine=engine, metrics=metrics, body_limit=limit)
+        for path, endpoint, check in HOT
+    }
+    app.add_middleware(HotRoutes, routes=routes)
+    return app
+
+
+def _leaving(metrics: Metrics, exchanges: Exchanges, recorder: Recorder | None) -> Callable[[Exchange], None]:
+    """What happens to an exchange that is over."""
+
+    def leave(exchange: Exchange) -> None:
+        _count(metrics, exchange)
+        exchanges.add(exchange)
+        if recorder is not None:
+            recorder.add(exchange)
+        else:
+            exchange.forget()
+
+    return leave
+
+
+def _count(metrics: Metrics, exchange: Exchange) -> None:
+    answer = exchange.answer
+    metrics.exchange(
+        policy=exchange.policy.name,
+        endpoint=exchange.endpoint,
+        route=exchange.route,
+        reason=answer.reason if answer else exchange.error or "cancelled",
+        status=exchange.status,
+        seconds=exchange.seconds,
+        overhead=max(0.0, exchange.seconds - exchange.waited),
+        ttft=exchange.ttft,
+        confidence=answer.confidence if answer else None,
+        saved_usd=exchange.saved_usd,
+    )
+    for call in exchange.calls:
+        metrics.call(
+            upstream=call.upstream,
+            tier=call.tier,
+            model=call.model,
+            outcome=call.outcome,
+            prompt_tokens=call.usage.prompt_tokens,
+            completion_tokens=call.usage.completion_tokens,
+            cost_usd=call.cost_usd,
+        )
+
+
+async def _api_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)  # noqa: S101  registered for it alone
+    return JSONResponse(error.body(), error.status)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101  registered for it alone
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    found = ApiError(error.status_code, "not_found" if error.status_code == 404 else "http_error", message)
+    return JSONResponse(found.body(), error.status_code)

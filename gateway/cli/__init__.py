@@ -1,0 +1,40 @@
+"""One command, `smallfirst`; a file a subcommand."""
+
+from typing import Annotated
+
+import typer
+
+from gateway import __version__
+
+from . import chat, check, collect, models, replay, serve, tune
+
+app = typer.Typer(
+    help="An OpenAI-compatible gateway: a small model of your own first, a large one when it is worth it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"smallfirst {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(serve.serve)
+app.command()(chat.chat)
+app.command()(check.check)
+app.command()(collect.collect)
+app.command()(tune.tune)
+app.command()(replay.replay)
+app.add_typer(models.app, name="models")

@@ -1,0 +1,22 @@
+"""How commands speak: results to standard output, everything else to standard error."""
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="Configuration file. Default: $SMALLFIRST_CONFIG, else ./smallfirst.yaml."
+    ),
+]
+
+
+def fail(message: object, code: int = 2) -> NoReturn:
+    err.print(f"smallfirst: {message}", markup=False, style="red")
+    raise typer.Exit(code)

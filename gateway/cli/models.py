@@ -1,0 +1,45 @@
+"""smallfirst models: the local models that are known, and their weights."""
+
+from typing import Annotated
+
+import typer
+
+from gateway.local.catalog import CATALOG, DEFAULT, PullFailed
+from gateway.local.catalog import pull as pull_weights
+from gateway.settings import load_settings
+from policies.loader import ConfigError
+
+from .console import ConfigOption, err, fail, out
+
+app = typer.Typer(help="The local models that are known, and their weights.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models(config: ConfigOption = None) -> None:
+    """Show known models, their size, licence, and whether their weights are here."""
+    folder = _settings_folder(config)
+    for weights in CATALOG.values():
+        here = "here" if (folder / weights.file_name).is_file() else "not here"
+        out.print(f"{weights.name}  {weights.bytes / 1e6:.0f} MB  {weights.licence}  {here}", markup=False)
+
+
+@app.command()
+def pull(
+    model: Annotated[str, typer.Argument(help="A name that `smallfirst models list` shows.")] = DEFAULT.name,
+    config: ConfigOption = None,
+) -> None:
+    """Fetch a model's weights and check them."""
+    weights = CATALOG.get(model)
+    if weights is None:
+        fail(f"{model!r} is not known; there are: {', '.join(CATALOG)}")
+    try:
+        pull_weights(weights, _settings_folder(config), lambda line: err.print(line, markup=False))
+    except PullFailed as error:
+        fail(error, 1)
+
+
+def _settings_folder(config: ConfigOption):  # type: ignore[no-untyped-def]
+    try:
+        return load_settings(config).models_folder
+    except ConfigError as error:
+        fail(error)

@@ -1,0 +1,99 @@
+"""smallfirst serve: the gateway, in the foreground."""
+
+import asyncio
+import logging
+import socket
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from gateway.app import App, create_app
+from gateway.local.supervisor import EngineFailed
+from gateway.settings import Settings, default_path, load_settings
+from policies.loader import ConfigError
+
+from .console import ConfigOption, err, fail
+
+
+def serve(
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log what the engine and upstreams do.")
+    ] = False,
+) -> None:
+    """Serve the OpenAI-compatible endpoint."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+    path = config or default_path()
+    try:
+        settings = load_settings(path)
+        listen = settings.listen
+        bound = _bind(host or listen.host, port or listen.port)
+        app = create_app(settings)
+    except ConfigError as error:
+        fail(error)
+    try:
+        asyncio.run(_run(app, settings, bound))
+    except EngineFailed as error:
+        fail(f"{error}; `smallfirst serve --verbose` shows its log", 1)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another port with --port or listen.port"
+        ) from error
+    return bound
+
+
+async def _run(app: App, settings: Settings, bound: socket.socket) -> None:
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            loop="none",
+            http="httptools",
+            lifespan="off",
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=10,
+        )
+    )
+    async with app.router.lifespan_context(app):
+        welcome(app, settings, bound)
+        await server.serve([bound])
+
+
+def welcome(app: App, settings: Settings, bound: socket.socket) -> None:
+    """Where it listens, what it serves, and a line to try."""
+    host, port = bound.getsockname()[:2]
+    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104  compared, not bound
+    err.print(f"[bold]Smallfirst[/bold] listens on [bold]{url}/v1[/bold]")
+    for tier, upstream in app.upstreams.items():
+        price = "" if tier == "slm" or upstream.priced else ", price unknown: its calls count as 0 USD"
+        err.print(f"  {tier}       {upstream.model} ({upstream.name}{price})", markup=False)
+    if "llm" not in app.upstreams:
+        err.print(
+            "  llm       none: set OPENAI_API_KEY, or name an upstream in smallfirst.yaml", markup=False
+        )
+    err.print(f"  policies  {', '.join(app.catalogue.policies)}", markup=False)
+    for name, why in app.catalogue.unavailable.items():
+        err.print(f"  policy {name} is not served: {why}", markup=False)
+    err.print(f"  records   {settings.records.path or 'not kept'}", markup=False)
+    model = "auto" if "auto" in app.catalogue.policies else app.catalogue.names()[0]
+    body = (
+        f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the opposite of hot?"}}]}}'
+    )
+    err.print(
+        f"Try:\n  curl -i {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'",
+        markup=False,
+    )

@@ -1,0 +1,134 @@
+"""One request's whole life, and the account of it."""
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.wire import Body, Endpoint
+from policies.schema import Policy
+from routers.cost import Price, cost, llm_alone
+from routers.plan import Answer, Generate, Reason, Request, Tier, Token, Usage, Verdict
+
+NO_USAGE = Usage()
+
+
+@dataclass(slots=True)
+class Call:
+    """One upstream call's account. `tokens` and their times (seconds since the exchange began) are kept where
+    a watch followed them, up to the token that stopped it; `prompt_tokens` estimates what no usage reports."""
+
+    ask: Generate
+    tier: Tier
+    upstream: str
+    model: str
+    price: Price
+    started: float
+    prompt_tokens: int
+    seconds: float = 0.0
+    outcome: str = "ok"
+    message: str = ""
+    finish: str | None = None
+    usage: Usage = NO_USAGE
+    cost_usd: float = 0.0
+    tokens: list[Token] = field(default_factory=list)
+    at: list[float] = field(default_factory=list)
+    verdict: Verdict | None = None
+    reason: Reason | None = None
+    confidence: float | None = None
+    kept: int = 0
+    begun: bool = False
+
+    def settle(self, seconds: float, usage: Usage | None) -> None:
+        """Counts the cost once, from what the server reported or an estimate marked so."""
+        self.seconds = seconds
+        if usage is None:
+            began = bool(self.tokens) or self.outcome in ("ok", "stopped", "cancelled", "lost", "garbage")
+            usage = Usage(self.prompt_tokens if began else 0, len(self.tokens), estimated=True)
+        self.usage = usage
+        self.cost_usd = cost(usage, self.price, seconds)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """`started` is on the monotonic clock, `at` on the wall's (seconds since 1970)."""
+
+    endpoint: Endpoint
+    policy: Policy
+    body: Body
+    raw: bytes
+    request: Request
+    alone_price: Price | None
+    """The LLM's price, for what it alone would have cost; None without an LLM."""
+    tags: dict[str, str] = field(default_factory=dict)
+    id: str = field(default_factory=lambda: f"sf-{secrets.token_hex(10)}")
+    at: float = field(default_factory=time.time)
+    started: float = field(default_factory=time.perf_counter)
+    seconds: float = 0.0
+    waited: float = 0.0
+    """Seconds spent waiting for upstreams: the rest is our own overhead."""
+    ttft: float | None = None
+    calls: list[Call] = field(default_factory=list)
+    answer: Answer | None = None
+    status: int = 200
+    error: str | None = None
+    cancelled: bool = False
+    cost_usd: float = 0.0
+    alone_usd: float | None = None
+
+    @property
+    def wanted_logprobs(self) -> int | None:
+        """Alternatives a token that the client asked for; None where it asked for no log-probabilities."""
+        asked = self.body.get("logprobs")
+        if self.endpoint == "completions":
+            return asked if isinstance(asked, int) and not isinstance(asked, bool) else None
+        return (self.body.get("top_logprobs") or 0) if asked else None
+
+    @property
+    def wants_usage(self) -> bool:
+        return bool((self.body.get("stream_options") or {}).get("include_usage"))
+
+    @property
+    def saved_usd(self) -> float | None:
+        return None if self.alone_usd is None else self.alone_usd - self.cost_usd
+
+    @property
+    def route(self) -> str:
+        return self.answer.route if self.answer else "none"
+
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.started
+
+    def first_byte(self) -> None:
+        if self.ttft is None:
+            self.ttft = self.elapsed()
+
+    def account(self) -> None:
+        """Sums the calls, and estimates what the LLM alone would have cost."""
+        self.cost_usd = sum(call.cost_usd for call in self.calls)
+        if self.answer is None or self.alone_price is None or not self.calls:
+            return
+        prompt = next((call.usage.prompt_tokens for call in self.calls if call.outcome == "ok"), 0)
+        served = sum(part.usage.completion_tokens for part in self.answer.parts)
+        self.alone_usd = llm_alone(prompt, served, self.policy.length_ratio, self.alone_price)
+
+    def forget(self) -> None:
+        """Lets go of prompt and tokens, which would fill memory long after the answer left."""
+        self.body, self.raw = {}, b""
+        for call in self.calls:
+            call.tokens.clear()
+            call.at.clear()
+
+    def figures(self) -> dict[str, Any]:
+        """What is known of this exchange, for headers, the last event and GET /v1/exchanges/{id}."""
+        answer = self.answer
+        return {
+            "id": self.id,
+            "policy": self.policy.name,
+            "route": self.route,
+            "reason": answer.reason if answer else None,
+            "confidence": answer.confidence if answer else None,
+            "cost_usd": self.cost_usd,
+            "llm_alone_usd": self.alone_usd,
+            "saved_usd": self.saved_usd,
+        }

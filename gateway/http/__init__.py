@@ -1,0 +1,1 @@
+"""The OpenAI surface, a file an endpoint."""

@@ -1,0 +1,152 @@
+"""POST /v1/chat/completions, /v1/completions and /v1/embeddings: raw ASGI endpoints, the hot path."""
+
+import asyncio
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gateway.catalogue import Catalogue
+from gateway.engine import Engine
+from gateway.exchange import Exchange
+from gateway.telemetry.metrics import Metrics
+from gateway.wire import Body, Endpoint
+from policies.schema import Policy
+from routers.direct import Direct
+from routers.plan import Request, Tier
+
+from .errors import ApiError, invalid
+from .intake import ClientGone, Receive, judgeable, parse, read_body
+from .reply import PlainReply, Reply, Send, StreamReply, respond_error
+
+Scope = MutableMapping[str, Any]
+
+
+class OwnField(BaseModel):
+    """The body's `smallfirst` field, read and taken out before any upstream sees the body."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    policy: str | None = None
+    tags: dict[str, str] = {}
+
+
+class Generation:
+    """One endpoint. `check` raises ApiError for a body that we can't act on."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        check: Callable[[Body], None],
+        *,
+        catalogue: Catalogue,
+        engine: Engine,
+        metrics: Metrics,
+        body_limit: int,
+    ) -> None:
+        self._endpoint = endpoint
+        self._check = check
+        self._catalogue = catalogue
+        self._engine = engine
+        self._metrics = metrics
+        self._body_limit = body_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            raw = await read_body(receive, self._body_limit)
+            exchange = self._exchange(raw)
+        except ClientGone:
+            return
+        except ApiError as error:
+            self._metrics.rejected(endpoint=self._endpoint, code=error.code, status=error.status)
+            await respond_error(send, error)
+            return
+        reply: Reply = StreamReply(send, exchange) if exchange.request.stream else PlainReply(send, exchange)
+        self._metrics.in_flight.inc()
+        try:
+            await self._run(exchange, reply, receive)
+        finally:
+            self._metrics.in_flight.dec()
+
+    async def _run(self, exchange: Exchange, reply: Reply, receive: Receive) -> None:
+        """A client that goes away cancels its exchange at once."""
+        task = asyncio.current_task()
+        gone = False
+
+        def leave(_: object) -> None:
+            nonlocal gone
+            if task is not None and not reply.finished and not watcher.cancelled():
+                gone = True
+                task.cancel()
+
+        watcher = asyncio.ensure_future(_disconnect(receive))
+        watcher.add_done_callback(leave)
+        try:
+            await self._engine.run(exchange, reply)
+        except asyncio.CancelledError:
+            if not gone:
+                raise
+        finally:
+            reply.finished = True
+            watcher.cancel()
+
+    def _exchange(self, raw: bytes) -> Exchange:
+        body = parse(raw)
+        self._check(body)
+        own = _own_field(body)
+        policy = self._catalogue.resolve(own.policy or body["model"])
+        if self._endpoint == "embeddings":
+            policy = self._embedding_policy(policy)
+        upstreams = self._engine.upstreams
+        llm = upstreams.get("llm")
+        return Exchange(
+            endpoint=self._endpoint,
+            policy=policy,
+            body=body,
+            raw=raw,
+            request=Request(
+                stream=bool(body.get("stream")), judgeable=judgeable(body), tiers=available(upstreams)
+            ),
+            alone_price=llm.price if llm is not None and llm.priced else None,
+            tags=own.tags,
+        )
+
+    def _embedding_policy(self, policy: Policy) -> Policy:
+        """Embeddings of two models can't stand in for one another: one tier, no fallback."""
+        router = policy.router
+        tiers: tuple[Tier, ...] = (router.tier,) if isinstance(router, Direct) else ("slm", "llm")
+        for tier in tiers:
+            upstream = self._engine.upstreams.get(tier)
+            if upstream is not None and upstream.embeddings:
+                return policy.model_copy(update={"router": Direct(tier=tier, fallback=False)})
+        raise invalid(f"no upstream of {policy.name} offers embeddings", "model", "not_supported")
+
+
+def available(upstreams: Mapping[Tier, Any]) -> frozenset[Tier]:
+    """Tiers that may be asked; a local engine that is restarting may be waited for, and counts."""
+    return _TIERS["slm" in upstreams, "llm" in upstreams and upstreams["llm"].up]
+
+
+_TIERS: dict[tuple[bool, bool], frozenset[Tier]] = {
+    (True, True): frozenset(("slm", "llm")),
+    (True, False): frozenset(("slm",)),
+    (False, True): frozenset(("llm",)),
+    (False, False): frozenset(),
+}
+_NO_OWN_FIELD = OwnField()
+
+
+def _own_field(body: Body) -> OwnField:
+    if "smallfirst" not in body:
+        return _NO_OWN_FIELD
+    try:
+        return OwnField.model_validate(body["smallfirst"])
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(["smallfirst", *map(str, detail["loc"])])
+        raise invalid(f"{where}: {detail['msg']}; known keys: policy, tags", where) from error
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,126 @@
+"""A request's bytes -> a checked body. What we read is checked here; the rest is for the upstream to judge."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+
+from gateway.wire import Body
+
+from .errors import ApiError, invalid
+
+JSON_NAMES: dict[type, str] = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+}
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+class ClientGone(Exception):
+    """The client went away."""
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """The whole request body. Raises ApiError past `limit` bytes, ClientGone."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    body: bytes = message.get("body", b"")
+    while message.get("more_body") and len(body) <= limit:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body += message.get("body", b"")
+    if len(body) > limit:
+        raise ApiError(413, "body_too_large", f"the request body is over the limit of {limit} bytes")
+    return body
+
+
+def parse(raw: bytes) -> Body:
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"the request body is not valid JSON: {error}", code="invalid_json") from error
+    if not isinstance(body, dict):
+        raise invalid(f"the request body must be a JSON object, not {_name(body)}", code="invalid_json")
+    return body
+
+
+def check_common(body: Body) -> None:
+    """The fields that we act on ourselves, whichever endpoint."""
+    _expect(body, "model", str, "a string")
+    if not body.get("model"):
+        raise invalid("model is required", "model", "missing_required_parameter")
+    _expect(body, "stream", bool, "true or false")
+    _expect(body, "stream_options", dict, "an object")
+    for key in ("n", "max_tokens", "max_completion_tokens", "top_logprobs"):
+        if isinstance(body.get(key), bool):
+            raise invalid(f"{key} must be an integer, not a boolean", key)
+        _expect(body, key, int, "an integer")
+    _expect(body, "tools", list, "a list")
+
+
+def check_chat(body: Body) -> None:
+    check_common(body)
+    _expect(body, "logprobs", bool, "true or false")
+    messages = body.get("messages")
+    if messages is None:
+        raise invalid("messages is required", "messages", "missing_required_parameter")
+    if not isinstance(messages, list) or not messages:
+        raise invalid("messages must be a list of at least one message", "messages")
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            where = f"messages[{index}]"
+            raise invalid(f"{where} must be an object with a role, not {_name(message)}", where)
+
+
+def check_completions(body: Body) -> None:
+    check_common(body)
+    if not isinstance(body.get("prompt"), str | list):
+        raise invalid("prompt is required: a string or a list", "prompt", "missing_required_parameter")
+
+
+def check_embeddings(body: Body) -> None:
+    check_common(body)
+    if not isinstance(body.get("input"), str | list):
+        raise invalid("input is required: a string or a list", "input", "missing_required_parameter")
+    if body.get("stream"):
+        raise invalid("embeddings do not stream", "stream")
+
+
+def judgeable(body: Body) -> bool:
+    """Whether a draft of the answer would be one text whose log-probabilities mean something."""
+    if body.get("tools") or body.get("functions") or body.get("audio") or (body.get("n") or 1) != 1:
+        return False
+    if "prompt" in body:
+        return isinstance(body["prompt"], str) and not body.get("echo") and (body.get("best_of") or 1) == 1
+    return all(_is_text(message.get("content")) for message in body.get("messages", ()))
+
+
+def _is_text(content: Any) -> bool:
+    if not isinstance(content, list):
+        return True
+    return all(isinstance(part, dict) and part.get("type") == "text" for part in content)
+
+
+def _expect(body: Body, key: str, kind: type, expected: str) -> None:
+    value = body.get(key)
+    if value is not None and not isinstance(value, kind):
+        raise invalid(f"{key} must be {expected}, not {_name(value)}", key)
+
+
+def _name(value: Any) -> str:
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number",
+    }
+    return names.get(type(value), "null")

@@ -1,0 +1,61 @@
+"""Our own endpoints, as ordinary FastAPI routes: models, exchanges, health, metrics."""
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from gateway.catalogue import Catalogue
+from gateway.engine import Engine
+from gateway.state.exchanges import Exchanges
+from gateway.telemetry.metrics import Metrics
+
+from .errors import ApiError
+
+
+def own_routes(catalogue: Catalogue, engine: Engine, exchanges: Exchanges, metrics: Metrics) -> APIRouter:
+    router = APIRouter()
+    created = int(time.time())
+
+    @router.get("/v1/models", summary="The policies and models that a request may name")
+    async def models() -> dict[str, Any]:
+        owned = [(name, "smallfirst") for name in catalogue.policies]
+        owned += [(upstream.model, upstream.name) for upstream in engine.upstreams.values()]
+        data = [
+            {"id": name, "object": "model", "created": created, "owned_by": owner} for name, owner in owned
+        ]
+        return {"object": "list", "data": data}
+
+    @router.get("/v1/models/{name:path}", summary="One of them")
+    async def model(name: str) -> dict[str, Any]:
+        policy = catalogue.resolve(name)
+        return {"id": policy.name, "object": "model", "created": created, "owned_by": "smallfirst"}
+
+    @router.get("/v1/exchanges/{exchange_id}", summary="What one exchange took and cost")
+    async def exchange(exchange_id: str) -> dict[str, Any]:
+        found = exchanges.get(exchange_id)
+        if found is None:
+            raise ApiError(404, "exchange_not_found", f"no exchange {exchange_id!r} among the latest here")
+        return found
+
+    @router.get("/health/live", summary="The process runs")
+    async def live() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @router.get("/health/ready", summary="At least one model can answer")
+    async def ready() -> JSONResponse:
+        states = {
+            upstream.name: {"tier": tier, "up": upstream.up} for tier, upstream in engine.upstreams.items()
+        }
+        up = any(upstream.up for upstream in engine.upstreams.values())
+        return JSONResponse(
+            {"status": "ok" if up else "unavailable", "upstreams": states}, 200 if up else 503
+        )
+
+    @router.get("/metrics", summary="Prometheus metrics")
+    async def exposition(request: Request) -> Response:
+        body, content_type = metrics.render(request.headers.get("accept"))
+        return Response(body, headers={"content-type": content_type})
+
+    return router

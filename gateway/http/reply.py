@@ -1,0 +1,140 @@
+"""What the client gets: one plain response, or one well-formed stream, whoever wrote it."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+
+from gateway.exchange import Exchange
+from gateway.wire import Body, assembled
+
+from . import sse
+from .errors import ApiError
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+
+def figure_headers(exchange: Exchange) -> Headers:
+    """Only what is known now; money to the billionth of a dollar."""
+    headers: Headers = [
+        (b"x-smallfirst-id", exchange.id.encode()),
+        (b"x-smallfirst-policy", exchange.policy.name.encode()),
+    ]
+    if (answer := exchange.answer) is None:
+        return headers
+    headers.append((b"x-smallfirst-route", answer.route.encode()))
+    headers.append((b"x-smallfirst-reason", answer.reason.encode()))
+    if answer.confidence is not None:
+        headers.append((b"x-smallfirst-confidence", b"%.4f" % answer.confidence))
+    headers.append((b"x-smallfirst-cost-usd", b"%.9f" % exchange.cost_usd))
+    if (saved := exchange.saved_usd) is not None:
+        headers.append((b"x-smallfirst-saved-usd", b"%.9f" % saved))
+    return headers
+
+
+async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def respond_error(send: Send, error: ApiError, headers: Headers | None = None) -> None:
+    extra = list(headers or ())
+    if error.retry_after is not None:
+        extra.append((b"retry-after", b"%d" % max(1, round(error.retry_after))))
+    await respond(send, error.status, extra, orjson.dumps(error.body()))
+
+
+class PlainReply:
+    """Gathers what is committed and sends it whole."""
+
+    begun = False
+    """Nothing leaves before `finish`, so fallbacks stay possible."""
+
+    def __init__(self, send: Send, exchange: Exchange) -> None:
+        self.finished = False
+        self._send = send
+        self._exchange = exchange
+        self._events: list[Body] = []
+        self._body: bytes | None = None
+
+    async def events(self, events: list[Body]) -> None:
+        self._events += events
+
+    async def whole(self, body: bytes) -> None:
+        self._body = body
+
+    async def finish(self, usage: Body | None) -> None:
+        body = self._body
+        if body is None:
+            whole = assembled(self._events, self._exchange.endpoint)
+            body = orjson.dumps(
+                whole | (usage or {}) | {"choices": whole["choices"], "object": whole["object"]}
+            )
+        self._exchange.first_byte()
+        self.finished = True
+        await respond(self._send, 200, figure_headers(self._exchange), body)
+
+    async def fail(self, error: ApiError) -> None:
+        await respond_error(self._send, error, figure_headers(self._exchange))
+
+
+class StreamReply:
+    """One id, one role, one finish, one usage, `[DONE]`. Headers leave with the first committed event."""
+
+    def __init__(self, send: Send, exchange: Exchange) -> None:
+        self._send = send
+        self._exchange = exchange
+        self.begun = False
+        self.finished = False
+        self._role_sent = False
+
+    async def events(self, events: list[Body]) -> None:
+        """Committed chunks. All of them leave in one write."""
+        completion_id = self._exchange.id
+        for event in events:
+            event["id"] = completion_id
+            for choice in event["choices"]:
+                if "role" in (choice.get("delta") or ()):
+                    if self._role_sent:
+                        del choice["delta"]["role"]
+                    self._role_sent = True
+        await self.raw(b"".join([b"data: %b\n\n" % orjson.dumps(event) for event in events]))
+
+    async def raw(self, data: bytes) -> None:
+        """Committed events as they came."""
+        if not self.begun:
+            await self._begin()
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def finish(self, usage: Body | None) -> None:
+        exchange = self._exchange
+        if usage is not None and exchange.wants_usage:
+            last = sse.event({**usage, "id": exchange.id, "smallfirst": exchange.figures()})
+        else:
+            last = sse.comment("smallfirst", exchange.figures())
+        if not self.begun:
+            await self._begin()
+        self.finished = True
+        await self._send({"type": "http.response.body", "body": last + sse.DONE_EVENT, "more_body": False})
+
+    async def fail(self, error: ApiError) -> None:
+        if not self.begun:
+            await respond_error(self._send, error, figure_headers(self._exchange))
+            return
+        await self._send({"type": "http.response.body", "body": sse.event(error.body()), "more_body": False})
+
+    async def _begin(self) -> None:
+        self.begun = True
+        self._exchange.first_byte()
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+            *figure_headers(self._exchange),
+        ]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+Reply = PlainReply | StreamReply

@@ -1,0 +1,224 @@
+"""How one upstream response becomes a draft: followed token by token, relayed as it comes, or taken whole."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+
+from gateway.exchange import Call, Exchange
+from gateway.http.reply import Reply, StreamReply
+from gateway.http.sse import EventReader, payload_of
+from gateway.upstreams.transport import Broken, Response
+from gateway.wire import Body, text_of, tokens_of, trim_logprobs, usage_of
+from routers.plan import Draft, Usage, Verdict, Watch
+
+DONE = b"[DONE]"
+
+
+class Garbage(Broken):
+    """A response that is no answer."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("garbage", message, fresh=False)
+
+
+async def _timed(response: Response, exchange: Exchange) -> AsyncIterator[bytes]:
+    """The response's reads; the time waited for them is the upstream's, not ours."""
+    chunks = response.chunks()
+    while True:
+        began = time.perf_counter()
+        data = await anext(chunks, None)
+        exchange.waited += time.perf_counter() - began
+        if data is None:
+            return
+        yield data
+
+
+def parsed(payload: bytes) -> Body:
+    """A chunk's JSON. Raises Garbage where it is none, or where the server sends its error as an event."""
+    try:
+        event: Any = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise Garbage(f"an event is not JSON: {payload[:80]!r}") from error
+    if not isinstance(event, dict):
+        raise Garbage(f"an event is not an object: {payload[:80]!r}")
+    if "error" in event and not event.get("choices"):
+        detail = event["error"]
+        message = detail.get("message") if isinstance(detail, dict) else detail
+        raise Garbage(f"the server broke off: {str(message)[:300]}")
+    return event
+
+
+class Followed:
+    """A draft under a watch: its events are held until committed."""
+
+    def __init__(self, watch: Watch, exchange: Exchange, call: Call) -> None:
+        self.watch = watch
+        self.exchange = exchange
+        self.call = call
+        self.usage: Usage | None = None
+        self.usage_event: Body | None = None
+        self.gave_up = False
+        self.draft: Draft | None = None
+        self._held: list[Body] = []
+        self._ready = 0
+        self._texts: list[str] = []
+        self._kept_texts = 0
+
+    async def read(self, response: Response, reply: Reply) -> Draft:
+        """Follows the response to its end or to a GIVE_UP. Raises Broken."""
+        reader = EventReader()
+        async for data in _timed(response, self.exchange):
+            self._take_all(reader.feed(data))
+            await self._release(reply)
+            if self.gave_up:
+                return self._finished()
+        self._take_all([payload for payload in (payload_of(reader.rest()),) if payload])
+        if self.call.finish is None:
+            raise Broken("lost", "the stream ended before the answer did", fresh=False)
+        self._conclude(self.watch.end(self.call.finish))
+        if self.call.verdict is Verdict.COMMIT:
+            self.call.kept = len(self.call.tokens)
+            await self.release_all(reply)
+        return self._finished()
+
+    async def release_all(self, reply: Reply) -> None:
+        """Commits what is still held: the plan settled on this draft."""
+        self._ready = len(self._held)
+        await self._release(reply)
+
+    def kept_text(self) -> str:
+        """The text of what was committed."""
+        return "".join(self._texts[: self._kept_texts])
+
+    def _finished(self) -> Draft:
+        call = self.call
+        self.draft = Draft(
+            tier=call.tier,
+            text="".join(self._texts),
+            tokens=call.tokens,
+            finish=call.finish,
+            usage=self.usage or Usage(call.prompt_tokens, len(call.tokens), estimated=True),
+            verdict=call.verdict or Verdict.CONTINUE,
+            reason=call.reason,
+            confidence=call.confidence,
+            kept=call.kept,
+        )
+        return self.draft
+
+    def _take_all(self, payloads: list[bytes]) -> None:
+        now = self.exchange.elapsed()
+        for payload in payloads:
+            if payload != DONE:
+                self._take(parsed(payload), now)
+            if self.gave_up:
+                return
+
+    def _take(self, event: Body, now: float) -> None:
+        if (usage := usage_of(event)) is not None:
+            self.usage = usage
+        choices = event.get("choices")
+        if not choices:
+            self.usage_event = event
+            return
+        choice = choices[0]
+        self.call.finish = choice.get("finish_reason") or self.call.finish
+        committed = self._watch_tokens(choice, now)
+        self._texts.append(text_of(choice))
+        self._held.append(trim_logprobs(event, self.exchange.wanted_logprobs))
+        if committed:
+            self._ready = len(self._held)
+            self.call.kept = len(self.call.tokens)
+            self._kept_texts = len(self._texts)
+
+    def _watch_tokens(self, choice: Body, now: float) -> bool:
+        """Whether the event's last token ended in a COMMIT."""
+        verdict = Verdict.CONTINUE
+        for token in tokens_of(choice):
+            self.call.tokens.append(token)
+            self.call.at.append(now)
+            verdict = self.watch.token(token)
+            if verdict is Verdict.GIVE_UP:
+                self.gave_up = True
+                self._conclude(verdict)
+                return False
+        return verdict is Verdict.COMMIT
+
+    def _conclude(self, verdict: Verdict) -> None:
+        self.call.verdict = verdict
+        self.call.reason = self.watch.reason
+        self.call.confidence = self.watch.confidence
+
+    async def _release(self, reply: Reply) -> None:
+        if not self._ready:
+            return
+        ready, self._held = self._held[: self._ready], self._held[self._ready :]
+        self._ready = 0
+        await reply.events(ready)
+
+
+class Relayed:
+    """A stream that flows as it comes. Only events that speak of usage, of the finish or of an error are
+    parsed; the last of them wait for the reply's end."""
+
+    def __init__(self, exchange: Exchange, call: Call) -> None:
+        self.exchange = exchange
+        self.call = call
+        self.usage: Usage | None = None
+        self.usage_event: Body | None = None
+        self._done = False
+
+    async def read(self, response: Response, reply: StreamReply) -> Draft:
+        """Relays to the end. Raises Broken."""
+        reader = EventReader()
+        async for data in _timed(response, self.exchange):
+            if out := self._pass(reader.blocks(data)):
+                await reply.raw(out)
+        if out := self._pass([block for block in (reader.rest(),) if block]):
+            await reply.raw(out)
+        if not self._done and self.call.finish is None:
+            raise Broken("lost", "the stream ended before the answer did", fresh=False)
+        return Draft(
+            self.call.tier, finish=self.call.finish or "stop", usage=self.usage or Usage(estimated=True)
+        )
+
+    def _pass(self, blocks: list[bytes]) -> bytes:
+        return b"".join([kept + b"\n\n" for block in blocks if (kept := self._kept(block))])
+
+    def _kept(self, block: bytes) -> bytes:
+        if b'"finish_reason":null' in block and b'"usage":{' not in block:
+            return block  # the common case, decided without parsing
+        payload = payload_of(block)
+        if payload == DONE:
+            self._done = True
+            return b""
+        if not payload:
+            return block
+        event = parsed(payload)
+        if (usage := usage_of(event)) is not None:
+            self.usage = usage
+        choices = event.get("choices")
+        if not choices:
+            self.usage_event = event if usage is not None else self.usage_event
+            return b"" if usage is not None else block
+        self.call.finish = choices[0].get("finish_reason") or self.call.finish
+        if usage is not None and not self.exchange.wants_usage:
+            del event["usage"]
+            return b"data: " + orjson.dumps(event)
+        return block
+
+
+async def whole(response: Response, exchange: Exchange, call: Call) -> tuple[bytes, Draft]:
+    """A plain response, its body unchanged. Raises Broken."""
+    began = time.perf_counter()
+    body = await response.read()
+    exchange.waited += time.perf_counter() - began
+    try:
+        data = orjson.loads(body)
+        usage = usage_of(data) or Usage(call.prompt_tokens, 0, estimated=True)
+        first = data["data" if exchange.endpoint == "embeddings" else "choices"][0]
+        call.finish = first.get("finish_reason") or "stop"
+    except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise Garbage(f"the response is not what {exchange.endpoint} gives: {body[:80]!r}") from error
+    return body, Draft(call.tier, finish=call.finish, usage=usage)

@@ -1,0 +1,1 @@
+"""Running a small model here: its weights, its server, its supervisor."""

@@ -1,0 +1,1 @@
+"""One OpenAI-compatible endpoint each: transport, retries, breaker, pool."""

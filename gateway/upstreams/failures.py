@@ -1,0 +1,108 @@
+"""What an upstream's refusal means: an HTTP status and body -> a code to act on."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from routers.plan import Draft, Tier, Unavailable
+
+SAFE_TO_REPEAT = frozenset({"down", "rate_limited", "overloaded"})
+"""Nothing was answered, and nothing was begun that a second call would do twice."""
+
+
+class Failure(Unavailable):
+    """An upstream call that failed. `status` and `body` are the upstream's own where it answered;
+    `retry_after` is in seconds."""
+
+    def __init__(
+        self,
+        why: str,
+        tier: Tier,
+        message: str,
+        *,
+        upstream: str,
+        status: int = 0,
+        body: bytes = b"",
+        retry_after: float | None = None,
+        partial: Draft | None = None,
+    ) -> None:
+        super().__init__(why, tier, message, partial)
+        self.upstream = upstream
+        self.status = status
+        self.body = body
+        self.retry_after = retry_after
+
+
+BY_STATUS = {
+    401: "refused",
+    402: "refused",
+    403: "refused",
+    404: "refused",
+    405: "refused",
+    408: "timeout",
+    429: "rate_limited",
+    500: "error",
+    502: "overloaded",
+    503: "overloaded",
+    504: "timeout",
+    529: "overloaded",
+}
+
+
+def failed(upstream: str, tier: Tier, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+    """The failure that a response of 300 or more stands for. A redirect is a misconfigured URL: `refused`."""
+    detail = _detail(body)
+    why = BY_STATUS.get(status) or (
+        "rejected" if 400 <= status < 500 else "refused" if status < 400 else "error"
+    )
+    if _is_context(detail):
+        why = "context"
+    message = str(detail.get("message") or f"HTTP {status}")[:500]
+    return Failure(
+        why,
+        tier,
+        f"{upstream} answered {status}: {message}",
+        upstream=upstream,
+        status=status,
+        body=body,
+        retry_after=_retry_after(headers.get("Retry-After")),
+    )
+
+
+def _by_class(status: int) -> str:
+    if status >= 500:
+        return "error"
+    return "rejected" if status >= 400 else "refused"
+
+
+def _detail(body: bytes) -> dict[str, Any]:
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    error = parsed.get("error", parsed) if isinstance(parsed, dict) else {}
+    return error if isinstance(error, dict) else {"message": str(error)}
+
+
+def _is_context(detail: dict[str, Any]) -> bool:
+    """OpenAI says it in `code`, llama.cpp in `type`, vLLM only in its message."""
+    if detail.get("code") == "context_length_exceeded" or detail.get("type") == "exceed_context_size_error":
+        return True
+    return "maximum context length" in str(detail.get("message", ""))
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds, from either form RFC 9110 section 10.2.3 allows."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None

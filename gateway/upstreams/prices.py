@@ -1,0 +1,46 @@
+"""What a cloud model costs, from genai-prices' own data; nothing is fetched."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import TieredPrices
+
+from routers.cost import Bracket, Price
+
+Column = Decimal | TieredPrices | None
+
+
+def known_price(model: str, url: str) -> Price | None:
+    """What `model` costs now at the provider that `url` belongs to; None where genai-prices knows neither.
+
+    Rates that change with the time of day are taken as they stand when this is called.
+    """
+    try:
+        _, found = get_snapshot().find_provider_model(model, None, None, url)
+    except LookupError:
+        return None
+    prices = found.get_prices(datetime.now(UTC))
+    columns: dict[str, Column] = {
+        "input": prices.input_mtok,
+        "output": prices.output_mtok,
+        "cached_input": prices.cache_read_mtok,
+    }
+    tiered = [column for column in columns.values() if isinstance(column, TieredPrices)]
+    starts = sorted({tier.start for column in tiered for tier in column.tiers if tier.start > 0})
+    brackets = tuple(Bracket(start=start, **_rates(columns, start)) for start in starts)
+    return Price(**_rates(columns, 0), brackets=brackets)
+
+
+def _rates(columns: dict[str, Column], prompt_tokens: int) -> dict[str, float]:
+    return {name: _rate(column, prompt_tokens) for name, column in columns.items() if column is not None}
+
+
+def _rate(column: Decimal | TieredPrices, prompt_tokens: int) -> float:
+    if isinstance(column, Decimal):
+        return float(column)
+    rate = column.base
+    for tier in column.tiers:
+        if prompt_tokens >= tier.start:
+            rate = tier.price
+    return float(rate)

@@ -1,0 +1,247 @@
+"""One OpenAI-compatible endpoint with one model: admission, transport, retries, breaker."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+
+from gateway.settings import Limits, UpstreamSettings
+from gateway.wire import Body
+from routers.calibration import Source
+from routers.cost import FREE, Price
+
+from . import llamacpp, openai, vllm
+from .breaker import Breaker
+from .failures import SAFE_TO_REPEAT, Failure, failed
+from .prices import known_price
+from .transport import Broken, HttpTransport, Response, Transport
+
+ADAPTED: dict[str, Callable[[Body, bool], Body]] = {
+    "openai": openai.adapted,
+    "llamacpp": llamacpp.adapted,
+    "vllm": vllm.adapted,
+}
+
+LONGEST_WAIT = 4.0
+"""Seconds a retry may wait; a server that asks for more is left to the plan's fallback."""
+
+
+class Upstream:
+    """`send` posts a body and gives a response that has begun well, or raises Failure.
+
+    `up` is false while a supervised engine is not running. `on_change` hears of a breaker opening or closing.
+    """
+
+    def __init__(
+        self,
+        settings: UpstreamSettings,
+        transport: Transport | None = None,
+        on_change: Callable[["Upstream"], None] = lambda upstream: None,
+    ) -> None:
+        self.name = settings.name
+        self.tier = settings.tier
+        self.model = settings.model
+        self.engine = settings.engine
+        self.logprobs = settings.logprobs
+        self.embeddings = settings.embeddings
+        self.source = Source(model=settings.model, engine=settings.engine)
+        price = settings.price or known_price(settings.model, str(settings.url))
+        self.price: Price = price or FREE
+        self.priced = price is not None
+        self._urls = _urls(settings)
+        self.breaker = Breaker()
+        self._limits = settings.limits
+        self._headers = _headers(settings)
+        self._transport = transport or _transport(settings.limits, settings.engine)
+        self._slots = asyncio.Semaphore(settings.limits.in_flight)
+        self._waiting = 0
+        self._on_change = on_change
+        self._running = asyncio.Event()
+        self._running.set()
+
+    @property
+    def up(self) -> bool:
+        return self._running.is_set() and not self.breaker.is_open
+
+    def set_running(self, running: bool) -> None:
+        """Told by the supervisor of a local engine."""
+        if running:
+            self._running.set()
+            self.breaker.success()
+        else:
+            self._running.clear()
+        self._on_change(self)
+
+    def url(self, endpoint: str) -> str:
+        """Of our endpoint `chat`, `completions` or `embeddings`."""
+        return self._urls[endpoint]
+
+    def adapted(self, body: Body, *, continues: bool) -> Body:
+        """The body as this kind of server wants it; `continues` where it ends in a begun answer."""
+        return ADAPTED[self.engine](body, continues)
+
+    def broke(self) -> None:
+        """A response that had begun well broke off."""
+        self._failed()
+
+    async def send(self, url: str, body: bytes, *, stream: bool, patience: float = 0.0) -> "Call":
+        """Posts `body`; the call it gives must be closed. Waits `patience` seconds for an engine to restart."""
+        await self._running_within(patience)
+        await self._enter()
+        wait = self._limits.first_token if stream else self._limits.whole
+        try:
+            return Call(await self._attempts(url, body, wait), self._slots)
+        except BaseException:
+            self._slots.release()
+            raise
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    async def _running_within(self, patience: float) -> None:
+        if self._running.is_set():
+            return
+        try:
+            await asyncio.wait_for(self._running.wait(), patience)
+        except TimeoutError:
+            raise self._failure("down", "the engine is not running") from None
+
+    async def _enter(self) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
+        if self._waiting >= self._limits.queued:
+            raise self._failure("busy", f"{self._limits.in_flight} calls in flight and the queue is full")
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+
+    async def _attempts(self, url: str, body: bytes, wait: float) -> Response:
+        try:
+            return await self._attempt(url, body, wait)
+        except Failure as failure:
+            if not self._limits.retries or not _repeatable(failure):
+                raise
+            await asyncio.sleep(_wait_after(failure, 1))
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self._limits.retries),
+            wait=_wait,
+            retry=retry_if_exception(_repeatable),
+            reraise=True,
+        )
+        return await retrying(self._attempt, url, body, wait)
+
+    async def _attempt(self, url: str, body: bytes, wait: float) -> Response:
+        if not self.breaker.admit():
+            raise self._failure("down", f"resting for {self.breaker.wait:.0f} s after repeated failures")
+        try:
+            response = await self._post(url, body, wait)
+        except Broken as broken:
+            self._failed()
+            raise self._failure(broken.why, str(broken)) from broken
+        if response.status < 300:
+            self._worked()
+            return response
+        failure = failed(self.name, self.tier, response.status, response.headers, await _whole(response))
+        if failure.why in ("error", "overloaded", "timeout"):
+            self._failed()
+        else:
+            self._worked()
+        raise failure
+
+    async def _post(self, url: str, body: bytes, wait: float) -> Response:
+        try:
+            return await self._transport.post(url, body, self._headers, wait)
+        except Broken as broken:
+            if broken.why != "lost" or not broken.fresh:
+                raise
+        # A kept connection that the server had closed meanwhile: nothing was answered, so once more.
+        return await self._transport.post(url, body, self._headers, wait)
+
+    def _worked(self) -> None:
+        was_up = self.up
+        self.breaker.success()
+        if not was_up:
+            self._on_change(self)
+
+    def _failed(self) -> None:
+        was_up = self.up
+        self.breaker.failure()
+        if was_up and not self.up:
+            self._on_change(self)
+
+    def _failure(self, why: str, message: str) -> Failure:
+        return Failure(why, self.tier, f"{self.name}: {message}", upstream=self.name)
+
+
+class Call:
+    """A response under way. Closing it early tells the server that its client is gone."""
+
+    def __init__(self, response: Response, slots: asyncio.Semaphore) -> None:
+        self.response = response
+        self._slots = slots
+        self._closed = False
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.response.close()
+            self._slots.release()
+
+
+def _urls(settings: UpstreamSettings) -> dict[str, str]:
+    base = str(settings.url).rstrip("/")
+    query = urlencode({name: value.get_secret_value() for name, value in settings.query.items()})
+    tail = f"?{query}" if query else ""
+    return {
+        "chat": base + settings.chat_path + tail,
+        "completions": base + settings.completions_path + tail,
+        "embeddings": base + settings.embeddings_path + tail,
+    }
+
+
+def _headers(settings: UpstreamSettings) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+    if settings.key is not None:
+        headers["Authorization"] = f"Bearer {settings.key.get_secret_value()}"
+    return headers | {name: value.get_secret_value() for name, value in settings.headers.items()}
+
+
+def _transport(limits: Limits, engine: str) -> HttpTransport:
+    return HttpTransport(
+        connect=limits.connect,
+        gap=limits.gap,
+        # llama.cpp's server closes after a stream, whatever its keep-alive header says.
+        keep_alive=engine != "llamacpp",
+    )
+
+
+async def _whole(response: Response) -> bytes:
+    try:
+        return await response.read()
+    except Broken:
+        return b""
+    finally:
+        response.close()
+
+
+def _repeatable(error: BaseException) -> bool:
+    if not isinstance(error, Failure) or error.why not in SAFE_TO_REPEAT:
+        return False
+    return (error.retry_after or 0.0) <= LONGEST_WAIT
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    return _wait_after(error, state.attempt_number + 1)
+
+
+def _wait_after(error: BaseException | None, attempt: int) -> float:
+    """Seconds: what the server asked for, else exponential with full jitter."""
+    if isinstance(error, Failure) and error.retry_after is not None:
+        return error.retry_after
+    return random.uniform(0.0, min(LONGEST_WAIT, 0.2 * 2**attempt))  # noqa: S311  no secret

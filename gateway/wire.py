@@ -1,0 +1,144 @@
+"""OpenAI's shapes: what goes out to an upstream, and what its chunks hold.
+
+Everything is kept as received: a field we do not know passes through, both ways.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from routers.plan import Token, Usage
+
+Endpoint = Literal["chat", "completions", "embeddings"]
+Body = dict[str, Any]
+
+TOP = 5
+"""Alternatives asked for: enough for entropy and margin, and what every server grants."""
+
+
+def outgoing(body: Body, endpoint: Endpoint, model: str, *, stream: bool, watched: bool) -> Body:
+    """The request as an upstream gets it. A stream's usage is always asked for: cost is counted from it."""
+    out = {key: value for key, value in body.items() if key != "smallfirst"}
+    out["model"] = model
+    if stream:
+        out["stream"] = True
+        out["stream_options"] = {**(out.get("stream_options") or {}), "include_usage": True}
+    if watched and endpoint == "chat":
+        out["logprobs"] = True
+        out["top_logprobs"] = max(TOP, out.get("top_logprobs") or 0)
+    elif watched:
+        out["logprobs"] = max(TOP, out.get("logprobs") or 0)
+    return out
+
+
+def continued(body: Body, endpoint: Endpoint, prefix: str, delivered: int) -> Body:
+    """The request that goes on from `prefix`, `delivered` tokens of whose allowance are spent."""
+    out = dict(body)
+    if endpoint == "chat":
+        out["messages"] = [*body["messages"], {"role": "assistant", "content": prefix}]
+    else:
+        out["prompt"] = f"{body['prompt']}{prefix}"
+    for key in ("max_tokens", "max_completion_tokens"):
+        if isinstance(out.get(key), int):
+            out[key] = max(1, out[key] - delivered)
+    return out
+
+
+def text_of(choice: Body) -> str:
+    """What a chunk's choice adds to the answer's text."""
+    delta = choice.get("delta")
+    text = delta.get("content") if isinstance(delta, dict) else choice.get("text")
+    return text if isinstance(text, str) else ""
+
+
+def tokens_of(choice: Body) -> list[Token]:
+    """The tokens in a chunk's choice. Text without log-probabilities counts as one token without any."""
+    logprobs = choice.get("logprobs")
+    if isinstance(logprobs, dict):
+        content = logprobs.get("content")
+        if content:
+            return [
+                Token(entry["token"], entry["logprob"], [top["logprob"] for top in entry["top_logprobs"]])
+                for entry in content
+            ]
+        if logprobs.get("tokens"):
+            return _legacy_tokens(logprobs)
+    text = text_of(choice)
+    return [Token(text, None, ())] if text else []
+
+
+def _legacy_tokens(logprobs: Body) -> list[Token]:
+    """The completions endpoint's older form: parallel lists, alternatives as a mapping."""
+    tops = logprobs.get("top_logprobs") or [{}] * len(logprobs["tokens"])
+    return [
+        Token(token, logprob, sorted((top or {}).values(), reverse=True))
+        for token, logprob, top in zip(logprobs["tokens"], logprobs["token_logprobs"], tops, strict=True)
+    ]
+
+
+def usage_of(data: Body) -> Usage | None:
+    """The usage a response reports, None where it reports none."""
+    usage = data.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    details = usage.get("prompt_tokens_details") or {}
+    return Usage(
+        prompt_tokens=usage.get("prompt_tokens") or 0,
+        completion_tokens=usage.get("completion_tokens") or 0,
+        cached_tokens=details.get("cached_tokens") or 0,
+    )
+
+
+def estimated_prompt_tokens(raw: bytes) -> int:
+    """For calls that report no usage: four bytes a token, the usual rule of thumb for English."""
+    return max(1, len(raw) // 4)
+
+
+def trim_logprobs(event: Body, wanted: int | None) -> Body:
+    """Takes out the log-probabilities that were asked for on our own account: all (`wanted` None), or the
+    alternatives beyond `wanted`."""
+    for choice in event.get("choices") or ():
+        if wanted is None:
+            choice.pop("logprobs", None)
+            continue
+        for entry in (choice.get("logprobs") or {}).get("content") or ():
+            entry["top_logprobs"] = entry["top_logprobs"][:wanted]
+    return event
+
+
+def assembled(events: Iterable[Body], endpoint: Endpoint) -> Body:
+    """A stream's chunks as the plain response they add up to. Texts are joined, lists extended, of other
+    values the last one stands."""
+    whole: Body = {}
+    choices: dict[int, Body] = {}
+    for event in events:
+        for key, value in event.items():
+            if key != "choices" and value is not None:
+                whole[key] = value
+        for choice in event.get("choices") or ():
+            _add_choice(choices.setdefault(choice.get("index", 0), {}), choice, endpoint)
+    whole["object"] = "chat.completion" if endpoint == "chat" else "text_completion"
+    whole["choices"] = [choices[index] for index in sorted(choices)]
+    return whole
+
+
+def _add_choice(whole: Body, choice: Body, endpoint: Endpoint) -> None:
+    if endpoint == "chat":
+        message = whole.setdefault("message", {"role": "assistant", "content": None})
+        _merge(message, choice.get("delta") or {})
+    for key, value in choice.items():
+        if key == "text":
+            whole["text"] = whole.get("text", "") + (value or "")
+        elif key == "logprobs" and isinstance(value, dict):
+            _merge(whole.setdefault("logprobs", {}), value)
+        elif key != "delta" and (value is not None or key not in whole):
+            whole[key] = value
+
+
+def _merge(whole: Body, part: Body) -> None:
+    for key, value in part.items():
+        held = whole.get(key)
+        joinable = isinstance(held, str | list) and type(held) is type(value) and key != "role"
+        if joinable:
+            whole[key] = held + value
+        elif value is not None:
+            whole[key] = value

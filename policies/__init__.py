@@ -1,0 +1,1 @@
+"""The policies: their YAML, their loading, and their tuning from recorded traffic."""

@@ -1,0 +1,32 @@
+"""What a policy file holds."""
+
+import hashlib
+from functools import cached_property
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from routers.cascade import Cascade
+from routers.direct import Direct
+
+AnyRouter = Annotated[Cascade | Direct, Field(discriminator="kind")]
+
+
+class Policy(BaseModel):
+    """When the small model's answer is good enough, and when the large one takes over.
+
+    `length_ratio` is how many tokens the LLM writes per token of the small model's served answer, for the
+    estimate of what the LLM alone would have cost: 1.0 until measured.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[!-~]+$")]
+    description: Annotated[str, Field(min_length=1)]
+    router: AnyRouter
+    length_ratio: Annotated[float, Field(gt=0)] = 1.0
+
+    @cached_property
+    def digest(self) -> str:
+        """Names this exact policy, its calibrator included, in records: 16 hexadecimal digits."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Tuning policies from recorded traffic."""

@@ -1,0 +1,94 @@
+"""Graded drafts -> a calibrator: logistic regression on standardised signals, with scikit-learn.
+
+`final` learns from finished drafts. `running` learns from their beginnings, cut where the watch looks, each
+labelled by whether the whole draft was right; the beginnings of one draft share the weight of one.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.model_selection import GroupKFold
+
+from routers.calibration import Calibrator, Logistic, Source, Training
+from routers.signals import SIGNALS, signals
+from routers.watch import looks
+
+from .graded import GradedDraft
+
+Array = NDArray[np.float64]
+STRENGTHS = 10.0 ** np.arange(-3, 2)
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class _Rows:
+    x: Array
+    y: NDArray[np.int64]
+    groups: NDArray[np.str_]
+    weights: Array
+
+
+def fit(drafts: Sequence[GradedDraft], made_for: Source, trained_on: Training) -> Calibrator:
+    """Trains on all of `drafts`; the strength of regularisation is chosen by cross-validation over templates.
+
+    Raises ValueError where the drafts are all right or all wrong, or stem from under five templates.
+    """
+    finished, begun = _finished(drafts), _begun(drafts)
+    center = finished.x.mean(axis=0)
+    spread = finished.x.std(axis=0)
+    scale = np.where(spread > 1e-9, spread, 1.0)
+    return Calibrator(
+        made_for=made_for,
+        trained_on=trained_on,
+        signals=SIGNALS,
+        center=_rounded(center),
+        scale=_rounded(scale),
+        final=_logistic(finished, center, scale),
+        running=_logistic(begun, center, scale),
+    )
+
+
+def _finished(drafts: Sequence[GradedDraft]) -> _Rows:
+    return _rows((draft, len(draft.tokens), draft.finish, 1.0) for draft in drafts)
+
+
+def _begun(drafts: Sequence[GradedDraft]) -> _Rows:
+    def cuts() -> Iterator[tuple[GradedDraft, int, str | None, float]]:
+        for draft in drafts:
+            at = list(looks(len(draft.tokens)))
+            yield from ((draft, count, None, 1.0 / len(at)) for count in at)
+
+    return _rows(cuts())
+
+
+def _rows(cuts: Any) -> _Rows:
+    x, y, groups, weights = [], [], [], []
+    for draft, count, finish, weight in cuts:
+        named = signals(draft.tokens[:count], finish)
+        x.append([named[name] for name in SIGNALS])
+        y.append(int(draft.grade.right))
+        groups.append(draft.grade.template)
+        weights.append(weight)
+    return _Rows(np.array(x), np.array(y), np.array(groups), np.array(weights))
+
+
+def _logistic(rows: _Rows, center: Array, scale: Array) -> Logistic:
+    folds = list(GroupKFold(FOLDS).split(rows.x, rows.y, rows.groups))
+    model = LogisticRegressionCV(
+        Cs=STRENGTHS,
+        cv=folds,
+        scoring="neg_log_loss",
+        max_iter=2000,
+        l1_ratios=(0.0,),
+        use_legacy_attributes=False,
+    )
+    model.fit((rows.x - center) / scale, rows.y, sample_weight=rows.weights)
+    return Logistic(intercept=round(float(model.intercept_[0]), 6), weights=_rounded(model.coef_[0]))
+
+
+def _rounded(values: Array) -> tuple[float, ...]:
+    return tuple(round(float(value), 6) for value in values)

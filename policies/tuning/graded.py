@@ -1,0 +1,61 @@
+"""Records joined with grades: what a calibrator learns from."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from routers.plan import Token
+
+from .records import Line, RecordError, read_records
+
+
+class Grade(Line):
+    """Whether one exchange's answer was right. `split` is by template: no template is in both."""
+
+    id: str
+    item: str
+    kind: str
+    template: str
+    split: Literal["train", "held_out"]
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GradedDraft:
+    grade: Grade
+    tokens: Sequence[Token]
+    finish: str | None
+    seconds: float
+
+
+GRADES = "grades.json"
+"""A JSON list beside the records, so that a folder of both is one graded set."""
+
+
+def read_graded(folder: Path) -> list[GradedDraft]:
+    """The finished small-model drafts of a folder of records that have a grade. Raises RecordError."""
+    grades = {grade.id: grade for grade in _grades(folder / GRADES)}
+    return list(_joined(folder, grades))
+
+
+def _grades(path: Path) -> list[Grade]:
+    try:
+        return [Grade.model_validate(row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror}; `smallfirst collect` writes it") from error
+    except (json.JSONDecodeError, ValidationError) as error:
+        raise RecordError(f"{path}: {error}") from error
+
+
+def _joined(folder: Path, grades: dict[str, Grade]) -> Iterator[GradedDraft]:
+    for record in read_records(folder):
+        grade = grades.get(record.exchange.id)
+        if grade is None:
+            continue
+        for call in record.exchange.calls:
+            if call.tier == "slm" and call.outcome == "ok" and call.tokens and call.tokens.ids:
+                yield GradedDraft(grade, call.tokens.tokens(), call.finish, call.seconds)

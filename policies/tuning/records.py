@@ -1,0 +1,153 @@
+"""What one exchange leaves behind for tuning: a line of JSON, read back here.
+
+A record set is one or more .jsonl files. A `policy` line holds a policy whole, calibrator included, and stands
+before the first exchange that ran under it; `exchange` lines name it by digest. Records hold no prompt and no
+answer unless the operator turned content on: a token's text is then replaced by a number that equal tokens of
+the draft share, which is all that signals need.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from policies.schema import Policy
+from routers.cost import Price
+from routers.plan import Reason, Tier, Token, Verdict
+
+
+class Line(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class UsageLine(Line):
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    estimated: bool = False
+
+
+class TokensLine(Line):
+    """Parallel lists, one entry a token: `ids` number the texts by first occurrence, `at` is seconds since
+    the exchange began."""
+
+    ids: list[int]
+    logprobs: list[float | None]
+    top: list[list[float]]
+    at: list[float]
+    texts: list[str] | None = None
+
+    def tokens(self) -> list[Token]:
+        texts = self.texts or [f"#{number}" for number in self.ids]
+        return [Token(*token) for token in zip(texts, self.logprobs, self.top, strict=True)]
+
+
+class CallLine(Line):
+    """One upstream call. `outcome` is ok, stopped (its watch gave it up), cancelled (the client left), or why
+    it failed; `begun`: the client had part of its answer when it failed. `tokens` are those of a call that a
+    watch followed, up to where it stopped."""
+
+    tier: Tier
+    upstream: str
+    model: str
+    because: Reason
+    outcome: str
+    finish: str | None
+    usage: UsageLine
+    price: Price
+    cost_usd: float
+    started: float
+    seconds: float
+    verdict: Verdict | None
+    reason: Reason | None
+    confidence: float | None
+    kept: int
+    begun: bool = False
+    tokens: TokensLine | None = None
+
+
+class RequestLine(Line):
+    stream: bool
+    judgeable: bool
+    tiers: list[Tier]
+
+
+class AnswerLine(Line):
+    route: str
+    reason: Reason
+    confidence: float | None
+
+
+class PolicyLine(Line):
+    type: Literal["policy"] = "policy"
+    digest: str
+    policy: Policy
+
+
+class ExchangeLine(Line):
+    type: Literal["exchange"] = "exchange"
+    id: str
+    at: float
+    endpoint: str
+    policy: str
+    digest: str
+    request: RequestLine
+    calls: list[CallLine]
+    answer: AnswerLine | None
+    status: int
+    error: str | None
+    cancelled: bool
+    cost_usd: float
+    llm_alone_usd: float | None
+    alone_price: Price | None
+    seconds: float
+    ttft: float | None
+    tags: dict[str, str] = {}
+    content: dict[str, Any] | None = None
+
+
+AnyLine = TypeAdapter[PolicyLine | ExchangeLine](
+    Annotated[PolicyLine | ExchangeLine, Field(discriminator="type")]
+)
+
+
+class Record(Line):
+    """An exchange with the policy it ran under."""
+
+    exchange: ExchangeLine
+    policy: Policy
+
+
+class RecordError(ValueError):
+    """A line that is no record; the text names file and line."""
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The records of a .jsonl file, or of all in a folder. Raises RecordError."""
+    for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
+        yield from _read_file(file)
+
+
+def _read_file(path: Path) -> Iterator[Record]:
+    policies: dict[str, Policy] = {}
+    with path.open(encoding="utf-8") as lines:
+        for number, text in enumerate(lines, 1):
+            line = _parsed(text, path, number)
+            if isinstance(line, PolicyLine):
+                policies[line.digest] = line.policy
+            elif line.digest in policies:
+                yield Record.model_construct(exchange=line, policy=policies[line.digest])
+            else:
+                raise RecordError(
+                    f"{path}:{number}: no policy line with digest {line.digest} before this exchange"
+                )
+
+
+def _parsed(text: str, path: Path, number: int) -> PolicyLine | ExchangeLine:
+    try:
+        return AnyLine.validate_json(text)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(map(str, detail["loc"]))
+        raise RecordError(f"{path}:{number}: {where}: {detail['msg']}") from error

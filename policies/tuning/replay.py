@@ -1,0 +1,238 @@
+"""Runs a router's own plan over a record: what was tuned is what runs.
+
+Replay performs asks from the record's calls instead of from models. It never guesses: where the record has no
+outcome for an ask (an accepted draft has no LLM answer; a draft given up early is unknown past its last
+token), the replay ends in what is missing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from routers.cost import cost
+from routers.plan import (
+    Answer,
+    Ask,
+    Draft,
+    Generate,
+    Missing,
+    Plan,
+    Reason,
+    Request,
+    Router,
+    Token,
+    Unavailable,
+    Usage,
+    Verdict,
+    Watch,
+)
+
+from .records import CallLine, ExchangeLine, Record
+
+
+class ClientGone(Exception):
+    """The record ends where its client went away."""
+
+
+@dataclass(slots=True)
+class ReplayedCall:
+    """What the router made of one recorded call. `stopped_at` counts the tokens its watch took."""
+
+    line: CallLine
+    stopped_at: int | None = None
+    verdict: Verdict | None = None
+    reason: Reason | None = None
+    confidence: float | None = None
+    kept: int = 0
+    cost_usd: float = 0.0
+
+    def conclude(self, watch: Watch, verdict: Verdict) -> None:
+        self.verdict, self.reason, self.confidence = verdict, watch.reason, watch.confidence
+
+
+@dataclass(slots=True)
+class Replayed:
+    """`missing` is the ask that the record could not answer; `error` the code of a plan that ended in none."""
+
+    record: Record
+    answer: Answer | None = None
+    missing: Ask | None = None
+    error: str | None = None
+    cancelled: bool = False
+    calls: list[ReplayedCall] = field(default_factory=list)
+
+    @property
+    def cost_usd(self) -> float:
+        return sum(call.cost_usd for call in self.calls)
+
+    @property
+    def escalates(self) -> bool:
+        """Whether the LLM is asked, its answer recorded or not."""
+        return any(call.line.tier == "llm" for call in self.calls) or (
+            self.missing is not None and self.missing.tier == "llm"
+        )
+
+
+def replay(record: Record, router: Router | None = None) -> Replayed:
+    """Replays one exchange under its own router or another."""
+    exchange = record.exchange
+    replayed = Replayed(record)
+    request = Request(
+        stream=exchange.request.stream,
+        judgeable=exchange.request.judgeable,
+        tiers=frozenset(exchange.request.tiers),
+    )
+    try:
+        plan = (router or record.policy.router).plan(request)
+        replayed.answer = _drive(plan, _Performer(exchange, replayed.calls))
+    except Missing as missing:
+        replayed.missing = missing.ask
+    except ClientGone:
+        replayed.cancelled = True
+    except Unavailable as lost:
+        replayed.error = lost.why
+    return replayed
+
+
+def _drive(plan: Plan, perform: Callable[[Ask], Draft]) -> Answer:
+    try:
+        ask = next(plan)
+        while True:
+            try:
+                outcome = perform(ask)
+            except Unavailable as lost:
+                ask = plan.throw(lost)
+            else:
+                ask = plan.send(outcome)
+    except StopIteration as settled:
+        answer: Answer = settled.value
+        return answer
+    finally:
+        plan.close()
+
+
+class _Performer:
+    """Performs asks from an exchange's recorded calls, each used once, in order."""
+
+    def __init__(self, exchange: ExchangeLine, calls: list[ReplayedCall]) -> None:
+        self._exchange = exchange
+        self._unused = list(exchange.calls)
+        self._calls = calls
+
+    def __call__(self, ask: Generate) -> Draft:
+        line = next((line for line in self._unused if line.tier == ask.tier), None)
+        if line is None:
+            if self._exchange.cancelled and not self._unused:
+                raise ClientGone
+            if ask.tier not in self._exchange.request.tiers:
+                raise Unavailable("not_configured", ask.tier)
+            raise Missing(ask)
+        self._unused.remove(line)
+        call = ReplayedCall(line)
+        self._calls.append(call)
+        if ask.watch is None:
+            return self._unwatched(ask, call)
+        if line.tokens is None:
+            if line.outcome == "ok":
+                raise Missing(ask)  # nobody followed it: there are no tokens to watch
+            raise self._ended(call)
+        return self._watched(ask, ask.watch(), call, line.tokens.tokens())
+
+    def _unwatched(self, ask: Generate, call: ReplayedCall) -> Draft:
+        line = call.line
+        if line.outcome == "stopped":
+            raise Missing(ask)
+        if line.outcome != "ok":
+            raise self._ended(call)
+        call.cost_usd = line.cost_usd
+        return Draft(line.tier, finish=line.finish, usage=_usage(line))
+
+    def _watched(self, ask: Generate, watch: Watch, call: ReplayedCall, tokens: list[Token]) -> Draft:
+        """Feeds the recorded tokens to the watch: the draft up to where it stops."""
+        line = call.line
+        for count, token in enumerate(tokens, 1):
+            verdict = watch.token(token)
+            if verdict is Verdict.COMMIT:
+                call.kept = count
+            if verdict is Verdict.GIVE_UP:
+                call.conclude(watch, verdict)
+                return _draft(call, tokens[:count], None)
+        if line.outcome == "stopped":
+            raise Missing(ask)  # the record ends where a stricter watch gave up
+        if line.outcome != "ok":
+            call.stopped_at = len(tokens)
+            raise self._ended(call)
+        verdict = watch.end(line.finish)
+        if verdict is Verdict.COMMIT:
+            call.kept = len(tokens)
+        call.conclude(watch, verdict)
+        return _draft(call, tokens, line.finish)
+
+    def _ended(self, call: ReplayedCall) -> Exception:
+        """How a call without an outcome ended."""
+        line = call.line
+        call.cost_usd = line.cost_usd
+        if line.outcome == "cancelled":
+            return ClientGone()
+        begun = Draft(line.tier, kept=call.kept, confidence=call.confidence)
+        partial = begun if call.kept or (line.begun and line.tokens is None) else None
+        return Unavailable(line.outcome, line.tier, partial=partial)
+
+
+def _draft(call: ReplayedCall, tokens: list[Token], finish: str | None) -> Draft:
+    """The draft, and its cost: the recorded one where the record ends at the same token."""
+    line = call.line
+    call.stopped_at = len(tokens)
+    recorded = line.tokens is not None and len(tokens) == len(line.tokens.ids) and finish == line.finish
+    usage = _usage(line) if recorded else Usage(line.usage.prompt_tokens, len(tokens), estimated=True)
+    call.cost_usd = line.cost_usd if recorded else cost(usage, line.price, _seconds(line, len(tokens)))
+    return Draft(
+        line.tier,
+        tokens=tokens,
+        finish=finish,
+        usage=usage,
+        verdict=call.verdict or Verdict.CONTINUE,
+        reason=call.reason,
+        confidence=call.confidence,
+        kept=call.kept,
+    )
+
+
+def _seconds(line: CallLine, count: int) -> float:
+    return line.tokens.at[count - 1] - line.started if line.tokens else line.seconds
+
+
+def _usage(line: CallLine) -> Usage:
+    return Usage(**line.usage.model_dump())
+
+
+def differences(replayed: Replayed) -> list[str]:
+    """Where a replay departs from its record; empty where it reproduces verdict, reason, stopping token,
+    confidence and cost of every call, and the answer's route, reason and cost, exactly."""
+    exchange = replayed.record.exchange
+    pairs: list[tuple[str, object, object]] = [("calls", len(exchange.calls), len(replayed.calls))]
+    for number, call in enumerate(replayed.calls, 1):
+        line = call.line
+        watched = line.tokens is not None
+        pairs += [
+            (f"call {number} verdict", line.verdict, call.verdict),
+            (f"call {number} reason", line.reason, call.reason),
+            (f"call {number} confidence", line.confidence, call.confidence),
+            (f"call {number} kept", line.kept, call.kept),
+            (
+                f"call {number} stopping token",
+                len(line.tokens.ids) if line.tokens else None,
+                call.stopped_at if watched else None,
+            ),
+            (f"call {number} cost", line.cost_usd, call.cost_usd),
+        ]
+    answer = replayed.answer
+    said = exchange.answer
+    pairs += [
+        ("route", said.route if said else None, answer.route if answer else None),
+        ("answer's reason", said.reason if said else None, answer.reason if answer else None),
+        ("answer's confidence", said.confidence if said else None, answer.confidence if answer else None),
+        ("cost", exchange.cost_usd, replayed.cost_usd),
+        ("cancelled", exchange.cancelled and said is None, replayed.cancelled),
+        ("missing", None, replayed.missing),
+    ]
+    return [f"{what}: recorded {was!r}, replayed {now!r}" for what, was, now in pairs if was != now]

@@ -1,0 +1,95 @@
+"""What a calibrator is worth on drafts it has not seen: discrimination and calibration, with intervals."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import brier_score_loss, roc_auc_score
+
+from routers.calibration import Calibrator, Source, Training
+from routers.signals import signals
+
+from .calibrate import fit
+from .graded import GradedDraft
+
+Array = NDArray[np.float64]
+RESAMPLES = 1000
+BINS = 10
+
+
+def auroc(right: Array, confidence: Array) -> float:
+    """P(a right draft is given more confidence than a wrong one); NaN where there is only one sort."""
+    return float(roc_auc_score(right, confidence)) if 0 < right.sum() < len(right) else float("nan")
+
+
+def calibration_error(right: Array, confidence: Array) -> float:
+    """Expected calibration error over 10 bins of equal size: the mean distance, weighted by size, between a
+    bin's mean confidence and its share of right drafts (Naeini et al. 2015; equal-size bins after Nixon et
+    al., arXiv 1904.01685)."""
+    order = np.argsort(confidence, kind="stable")
+    bins = np.array_split(order, min(BINS, len(order)))
+    return float(sum(len(b) * abs(confidence[b].mean() - right[b].mean()) for b in bins) / len(order))
+
+
+def interval(statistic: Callable[[Array, Array], float], right: Array, confidence: Array) -> list[float]:
+    """[value, low, high]: 95 % percentile bootstrap over drafts."""
+    rng = np.random.default_rng(0)
+    draws = (rng.integers(0, len(right), len(right)) for _ in range(RESAMPLES))
+    values = [statistic(right[draw], confidence[draw]) for draw in draws]
+    low, high = np.nanpercentile(values, (2.5, 97.5))
+    return [round(float(v), 4) for v in (statistic(right, confidence), low, high)]
+
+
+def confidences(calibrator: Calibrator, drafts: Sequence[GradedDraft]) -> tuple[Array, Array]:
+    """Of each finished draft: whether it was right (0 or 1), and its confidence."""
+    right = np.array([float(draft.grade.right) for draft in drafts])
+    found = [calibrator.confidence(signals(d.tokens, d.finish), finished=True) for d in drafts]
+    return right, np.array(found)
+
+
+def scores(calibrator: Calibrator, drafts: Sequence[GradedDraft]) -> dict[str, Any]:
+    right, confidence = confidences(calibrator, drafts)
+    return {
+        "drafts": len(drafts),
+        "right": round(float(right.mean()), 4),
+        "auroc": interval(auroc, right, confidence),
+        "calibration_error": interval(calibration_error, right, confidence),
+        "brier": round(float(brier_score_loss(right, confidence)), 4),
+    }
+
+
+def measured(drafts: Sequence[GradedDraft], made_for: Source, trained_on: Training) -> dict[str, Any]:
+    """On held-out templates: overall, per kind, and per kind with a calibrator that never saw that kind."""
+    train = [draft for draft in drafts if draft.grade.split == "train"]
+    held_out = [draft for draft in drafts if draft.grade.split == "held_out"]
+    calibrator = fit(train, made_for, trained_on)
+    kinds = sorted({draft.grade.kind for draft in drafts})
+    report: dict[str, Any] = {"all": scores(calibrator, held_out), "kinds": {}, "leaving_kind_out": {}}
+    for kind in kinds:
+        of_kind = [draft for draft in held_out if draft.grade.kind == kind]
+        others = fit([draft for draft in train if draft.grade.kind != kind], made_for, trained_on)
+        report["kinds"][kind] = scores(calibrator, of_kind)
+        report["leaving_kind_out"][kind] = scores(others, of_kind)
+    return report
+
+
+def as_table(report: dict[str, Any]) -> str:
+    """Markdown."""
+    rows = [
+        "| held-out drafts | n | right | AUROC | calibration error | Brier |",
+        "|---|---|---|---|---|---|",
+        _row("all", report["all"]),
+    ]
+    rows += [_row(kind, found) for kind, found in report["kinds"].items()]
+    rows += [_row(f"{kind}, trained without it", found) for kind, found in report["leaving_kind_out"].items()]
+    return "\n".join(rows)
+
+
+def _row(name: str, found: dict[str, Any]) -> str:
+    def ranged(key: str) -> str:
+        value, low, high = found[key]
+        return f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+    cells = [name, found["drafts"], f"{found['right']:.0%}", ranged("auroc"), ranged("calibration_error")]
+    return "| " + " | ".join(map(str, [*cells, f"{found['brier']:.2f}"])) + " |"

@@ -1,0 +1,1 @@
+"""The decisions: pure code, no I/O, the same live and in replay."""

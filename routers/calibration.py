@@ -1,0 +1,82 @@
+"""Signals -> P(the draft is good enough): a logistic rule, trained elsewhere and served from a small JSON."""
+
+from collections.abc import Mapping
+from math import exp
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .signals import SignalName
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Strict):
+    """Whose log-probabilities: others are on another scale (vLLM renormalises them under constrained
+    decoding, llama.cpp does not)."""
+
+    model: str
+    engine: str
+    mode: str = "free"
+
+    def matches(self, other: "Source") -> bool:
+        """Whether both speak on one scale; an organisation before the model's name does not count."""
+        return self._identity() == other._identity()
+
+    def _identity(self) -> tuple[str, str, str]:
+        return self.model.rsplit("/", 1)[-1].casefold(), self.engine, self.mode
+
+    def __str__(self) -> str:
+        return f"{self.model} on {self.engine} ({self.mode} decoding)"
+
+
+class Logistic(Strict):
+    """Weights on standardised signals."""
+
+    intercept: float
+    weights: tuple[float, ...]
+
+
+class Training(Strict):
+    """The record set a calibrator came from."""
+
+    records: str
+    sha256: str
+    drafts: Annotated[int, Field(gt=0)]
+    date: str
+
+
+class Calibrator(Strict):
+    """P(good enough) of a draft: `final` of a finished one, `running` of a beginning."""
+
+    made_for: Source
+    trained_on: Training
+    signals: Annotated[tuple[SignalName, ...], Field(min_length=1)]
+    center: tuple[float, ...]
+    scale: tuple[Annotated[float, Field(gt=0)], ...]
+    final: Logistic
+    running: Logistic
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        for name, values in (
+            ("center", self.center),
+            ("scale", self.scale),
+            ("final.weights", self.final.weights),
+            ("running.weights", self.running.weights),
+        ):
+            if len(values) != len(self.signals):
+                raise ValueError(f"{name} has {len(values)} values for {len(self.signals)} signals")
+        return self
+
+    def confidence(self, signals: Mapping[SignalName, float], *, finished: bool) -> float:
+        """P(good enough) in (0, 1)."""
+        rule = self.final if finished else self.running
+        z = rule.intercept
+        for name, weight, center, scale in zip(
+            self.signals, rule.weights, self.center, self.scale, strict=True
+        ):
+            z += weight * (signals[name] - center) / scale
+        return 1.0 / (1.0 + exp(-max(min(z, 30.0), -30.0)))

@@ -1,0 +1,38 @@
+"""Direct: one tier always; the other as fallback."""
+
+from typing import Literal
+
+from .plan import Answer, Generate, Plan, Reason, Request, Router, Tier, Unavailable
+from .watch import ObservingWatch
+
+FALLBACK_REASON: dict[Tier, Reason] = {"slm": Reason.NO_SLM, "llm": Reason.NO_LLM}
+
+
+class Direct(Router):
+    """No deferral rule: `tier` answers; where it can't be had and `fallback` allows, the other does.
+
+    `follow` reads its tokens' log-probabilities into the record, as a calibrator's training needs them.
+    """
+
+    kind: Literal["direct"] = "direct"
+    tier: Tier
+    fallback: bool = True
+    follow: bool = False
+
+    def plan(self, request: Request) -> Plan:
+        watch = ObservingWatch if self.follow and request.judgeable else None
+        patience = 0.0 if self.fallback else RESTART_PATIENCE
+        try:
+            draft = yield Generate(self.tier, watch=watch, patience=patience)
+            return Answer((draft,), Reason.POLICY)
+        except Unavailable as lost:
+            if not self.fallback or lost.partial or lost.why == "rejected":
+                raise
+        other: Tier = "llm" if self.tier == "slm" else "slm"
+        reason = FALLBACK_REASON[self.tier]
+        draft = yield Generate(other, because=reason)
+        return Answer((draft,), reason)
+
+
+RESTART_PATIENCE = 15.0
+"""Seconds a plan without another tier waits for a small model that is restarting."""

@@ -1,0 +1,271 @@
+"""Prometheus accepts the configuration, its rules fire when they should, and it answers every panel."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+import yaml
+
+from deploy.grafana.overview import queries
+from gateway.telemetry.metrics import Metrics
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "deploy" / "prometheus" / "prometheus.yml"
+RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
+START_DEADLINE_S = 10.0
+DATA_DEADLINE_S = 15.0
+RATE_INTERVAL = "10s"
+
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on the PATH")
+
+
+def promtool(*arguments: str) -> None:
+    checked = subprocess.run(["promtool", *arguments], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@needs_promtool
+def test_promtool_accepts_the_configuration() -> None:
+    promtool("check", "config", str(CONFIG))
+
+
+@needs_promtool
+def test_promtool_accepts_the_rules() -> None:
+    promtool("check", "rules", str(RULES))
+
+
+def requests(route: str, values: str) -> dict[str, str]:
+    return {"series": f'smallfirst_requests_total{{policy="p",route="{route}"}}', "values": values}
+
+
+def first_tokens(bound: str, per_minute: int) -> dict[str, str]:
+    series = f'smallfirst_time_to_first_token_seconds_bucket{{policy="p",route="slm",le="{bound}"}}'
+    return {"series": series, "values": f"0+{per_minute}x30"}
+
+
+def up(values: str) -> dict[str, str]:
+    return {"series": 'smallfirst_upstream_up{upstream="u",tier="llm"}', "values": values}
+
+
+# Per minute: 60 requests by the small model for an hour, then 30 of them go on to the LLM.
+JUMP = [requests("slm", "0+60x60 3630+30x30"), requests("slm+llm", "_x60 0+30x30")]
+STEADY = [requests("slm", "0+30x90"), requests("slm+llm", "0+30x90")]
+SPARSE = [requests("slm", "0+1x60 60+0x30"), requests("slm+llm", "_x60 0+1x30")]
+SLOW = [first_tokens("5.0", 0), first_tokens("10.0", 60), first_tokens("+Inf", 60)]
+FAST = [first_tokens("5.0", 60), first_tokens("10.0", 60), first_tokens("+Inf", 60)]
+
+
+@needs_promtool
+@pytest.mark.parametrize(
+    ("alert", "series", "at", "labels"),
+    [
+        ("SmallfirstUpstreamDown", [up("1 1 0 0 0")], "4m", {"upstream": "u", "tier": "llm"}),
+        ("SmallfirstUpstreamDown", [up("1 1 1 1 0")], "4m", None),
+        ("SmallfirstEscalationShareJumped", JUMP, "80m", {"policy": "p"}),
+        ("SmallfirstEscalationShareJumped", JUMP, "60m", None),
+        ("SmallfirstEscalationShareJumped", STEADY, "80m", None),
+        ("SmallfirstEscalationShareJumped", SPARSE, "80m", None),
+        ("SmallfirstFirstTokenSlow", SLOW, "25m", {"policy": "p"}),
+        ("SmallfirstFirstTokenSlow", FAST, "25m", None),
+    ],
+)
+def test_an_alert_fires_when_it_should(
+    tmp_path: Path, alert: str, series: list[dict[str, str]], at: str, labels: dict[str, str] | None
+) -> None:
+    """By the alert's state rather than its annotations, whose wording is free."""
+    matchers = {"alertname": alert, "alertstate": "firing", **(labels or {})}
+    firing = ",".join(f'{key}="{text}"' for key, text in matchers.items())
+    question = {
+        "expr": f"count(ALERTS{{{firing}}})",
+        "eval_time": at,
+        "exp_samples": [] if labels is None else [{"labels": "{}", "value": 1}],
+    }
+    unit = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": "1m",
+        "tests": [{"interval": "1m", "input_series": series, "promql_expr_test": [question]}],
+    }
+    file = tmp_path / "unit.yml"
+    file.write_text(yaml.safe_dump(unit))
+
+    promtool("test", "rules", str(file))
+
+
+def test_every_alert_has_a_summary() -> None:
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    alerts = [rule for rule in rules if "alert" in rule]
+
+    assert len(alerts) == 3
+    assert all(rule["annotations"]["summary"] for rule in alerts)
+
+
+def record_traffic(metrics: Metrics) -> None:
+    """One request of each route: answered small, escalated at a loss, straight to the LLM, and failed."""
+    shared: dict[str, Any] = {"policy": "balanced", "endpoint": "chat", "overhead": 0.0004, "status": 200}
+    metrics.exchange(
+        **shared, route="slm", reason="confident", seconds=0.3, ttft=0.05, confidence=0.92, saved_usd=0.004
+    )
+    metrics.exchange(
+        **shared, route="slm+llm", reason="unsure", seconds=2.1, ttft=0.8, confidence=0.31, saved_usd=-0.001
+    )
+    metrics.exchange(
+        **shared, route="llm", reason="too_long", seconds=3.2, ttft=0.6, confidence=None, saved_usd=0.0
+    )
+    metrics.exchange(
+        **{**shared, "status": 503},
+        route="none",
+        reason="no_upstream",
+        seconds=0.01,
+        ttft=None,
+        confidence=None,
+        saved_usd=None,
+    )
+    tokens = {"prompt_tokens": 200, "completion_tokens": 40}
+    metrics.call(upstream="local", tier="slm", model="small", outcome="ok", cost_usd=0.0, **tokens)
+    metrics.call(upstream="openai", tier="llm", model="large", outcome="ok", cost_usd=0.003, **tokens)
+    metrics.upstream_up("local", "slm", True)
+    metrics.upstream_up("openai", "llm", True)
+
+
+@pytest.fixture
+def scrape_target() -> Iterator[str]:
+    """The address of a gateway's metrics; every scrape finds requests that the last one did not."""
+    metrics = Metrics()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            record_traffic(metrics)
+            body, content_type = metrics.render(self.headers["Accept"])
+            self.send_response(200)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Silent: the base class writes to stderr."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/metrics"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def prometheus(scrape_target: str, tmp_path: Path) -> Iterator[int]:
+    """The port of a Prometheus that scrapes the target each second."""
+    binary = shutil.which("prometheus")
+    if binary is None:
+        pytest.skip("prometheus is not on the PATH")
+    port = free_port()
+    log_path = tmp_path / "prometheus.log"
+    command = [
+        binary,
+        f"--config.file={scrape_config(scrape_target, tmp_path)}",
+        f"--storage.tsdb.path={tmp_path / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (
+        log_path.open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path) as process,
+    ):
+        try:
+            wait_until(lambda: is_ready(process, port, log_path), START_DEADLINE_S, "Prometheus is ready")
+            yield port
+        finally:
+            stop(process)
+
+
+def scrape_config(target: str, folder: Path) -> Path:
+    url = urlsplit(target)
+    job = {
+        "job_name": "smallfirst",
+        "metrics_path": url.path,
+        "static_configs": [{"targets": [url.netloc]}],
+    }
+    path = folder / "prometheus.yml"
+    path.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}))
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> bool:
+    assert process.poll() is None, log.read_text()
+    return get(port, "/-/ready")[0] == 200
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+
+
+def get(port: int, path: str) -> tuple[int, bytes]:
+    """The status and the body; the status is 0 while nothing listens."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except OSError:
+        return 0, b""
+    finally:
+        connection.close()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+def finite_values(port: int, promql: str) -> list[float]:
+    """The finite values that Prometheus answers now; a query that it refuses fails the test."""
+    status, body = get(port, "/api/v1/query?" + urlencode({"query": promql}))
+    assert status == 200, (promql, body)
+    values = [float(sample["value"][1]) for sample in json.loads(body)["data"]["result"]]
+    return [value for value in values if math.isfinite(value)]
+
+
+@pytest.mark.prometheus
+def test_every_panel_query_returns_data(prometheus: int) -> None:
+    unanswered = [
+        (title, promql.replace("$__rate_interval", RATE_INTERVAL).replace("$policy", ".*"))
+        for title, promql in queries()
+    ]
+
+    def all_answered() -> bool:
+        unanswered[:] = [query for query in unanswered if not finite_values(prometheus, query[1])]
+        return not unanswered
+
+    deadline = time.monotonic() + DATA_DEADLINE_S
+    while not all_answered():
+        assert time.monotonic() < deadline, f"no finite sample within {DATA_DEADLINE_S} s: {unanswered}"
+        time.sleep(0.1)
