@@ -1,6 +1,6 @@
 """The composition root: Settings in, ASGI app out. Nothing else builds objects."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -12,15 +12,15 @@ from gateway.catalogue import Catalogue, catalogue
 from gateway.engine import Engine
 from gateway.exchange import Exchange
 from gateway.http.errors import ApiError
-from gateway.http.generation import Generation
-from gateway.http.hot import HotRoutes
-from gateway.http.intake import check_chat, check_completions, check_embeddings
+from gateway.http.generation import Generation, Scope
+from gateway.http.intake import Receive, check_chat, check_completions, check_embeddings
 from gateway.http.own import own_routes
+from gateway.http.reply import Send, respond_error
 from gateway.local.run import local_engine
 from gateway.settings import Settings
 from gateway.state.exchanges import Exchanges
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.records import Recorder
+from gateway.telemetry.records import Recorder, exchange_line
 from gateway.upstreams.upstream import Upstream
 from gateway.wire import Body, Endpoint
 from policies.loader import load_policies
@@ -36,11 +36,26 @@ HOT: tuple[tuple[str, Endpoint, Callable[[Body], None]], ...] = (
 
 
 class App(FastAPI):
-    """The gateway, and of its parts those that whoever starts it needs."""
+    """The gateway, and of its parts those that whoever starts it needs.
+
+    `hot` are plain ASGI endpoints by path, reached before FastAPI's middleware and routing, which would cost
+    a multiple of what they do.
+    """
 
     catalogue: Catalogue
     upstreams: dict[Tier, Upstream]
     exchanges: Exchanges
+    hot: Mapping[str, Generation]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self.hot.get(scope["path"]) if scope["type"] == "http" else None
+        if endpoint is None:
+            await super().__call__(scope, receive, send)
+        elif scope["method"] == "POST":
+            await endpoint(scope, receive, send)
+        else:
+            message = f"{scope['path']} takes POST, not {scope['method']}"
+            await respond_error(send, ApiError(405, "method_not_allowed", message), [(b"allow", b"POST")])
 
 
 def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
@@ -88,11 +103,10 @@ def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
     limit = settings.listen.body_limit
-    routes = {
+    app.hot = {
         path: Generation(endpoint, check, catalogue=found, engine=engine, metrics=metrics, body_limit=limit)
         for path, endpoint, check in HOT
     }
-    app.add_middleware(HotRoutes, routes=routes)
     return app
 
 
@@ -101,11 +115,10 @@ def _leaving(metrics: Metrics, exchanges: Exchanges, recorder: Recorder | None) 
 
     def leave(exchange: Exchange) -> None:
         _count(metrics, exchange)
-        exchanges.add(exchange)
+        line = exchange_line(exchange)
+        exchanges.add(line)
         if recorder is not None:
-            recorder.add(exchange)
-        else:
-            exchange.forget()
+            recorder.add(exchange, line)
 
     return leave
 
@@ -145,4 +158,4 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  registered for it alone
     message = f"{request.method} {request.url.path}: {error.detail}"
     found = ApiError(error.status_code, "not_found" if error.status_code == 404 else "http_error", message)
-    return JSONResponse(found.body(), error.status_code)
+    return JSONResponse(found.body(), error.status_code, error.headers)

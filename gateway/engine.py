@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 import orjson
+from yarl import URL
 
 from gateway import wire
 from gateway.exchange import Call, Exchange
@@ -49,7 +50,8 @@ class Engine:
             )
         finally:
             exchange.seconds = exchange.elapsed()
-            exchange.account()
+            if exchange.answer is None:
+                exchange.account()
             self._leave(exchange)
 
     async def _fail(self, exchange: Exchange, reply: Reply, lost: Unavailable) -> None:
@@ -133,7 +135,7 @@ class _Run:
             raise Unavailable("not_configured", tier, f"no {tier} is configured")
         return upstream
 
-    def _request(self, ask: Generate, upstream: Upstream) -> tuple[str, bytes]:
+    def _request(self, ask: Generate, upstream: Upstream) -> tuple[URL, bytes]:
         exchange = self._exchange
         endpoint = exchange.endpoint
         watched = ask.watch is not None
@@ -146,7 +148,7 @@ class _Run:
             body = wire.continued(body, endpoint, ask.prefix, delivered)
         return upstream.url(endpoint), orjson.dumps(upstream.adapted(body, continues=bool(ask.prefix)))
 
-    async def _generate(self, ask: Generate, upstream: Upstream, call: Call, url: str, body: bytes) -> Draft:
+    async def _generate(self, ask: Generate, upstream: Upstream, call: Call, url: URL, body: bytes) -> Draft:
         stream = ask.watch is not None or self._exchange.request.stream
         began = time.perf_counter()
         try:

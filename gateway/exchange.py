@@ -1,6 +1,6 @@
 """One request's whole life, and the account of it."""
 
-import secrets
+import random
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,9 +8,9 @@ from typing import Any
 from gateway.wire import Body, Endpoint
 from policies.schema import Policy
 from routers.cost import Price, cost, llm_alone
-from routers.plan import Answer, Generate, Reason, Request, Tier, Token, Usage, Verdict
+from routers.plan import NO_USAGE, Answer, Generate, Reason, Request, Tier, Token, Usage, Verdict
 
-NO_USAGE = Usage()
+_ids = random.Random()  # noqa: S311  unique is enough, and the system's generator costs 10 us a number
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class Exchange:
     alone_price: Price | None
     """The LLM's price, for what it alone would have cost; None without an LLM."""
     tags: dict[str, str] = field(default_factory=dict)
-    id: str = field(default_factory=lambda: f"sf-{secrets.token_hex(10)}")
+    id: str = field(default_factory=lambda: f"sf-{_ids.getrandbits(80):020x}")
     at: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
@@ -105,19 +105,15 @@ class Exchange:
 
     def account(self) -> None:
         """Sums the calls, and estimates what the LLM alone would have cost."""
-        self.cost_usd = sum(call.cost_usd for call in self.calls)
-        if self.answer is None or self.alone_price is None or not self.calls:
-            return
-        prompt = next((call.usage.prompt_tokens for call in self.calls if call.outcome == "ok"), 0)
-        served = sum(part.usage.completion_tokens for part in self.answer.parts)
-        self.alone_usd = llm_alone(prompt, served, self.policy.length_ratio, self.alone_price)
-
-    def forget(self) -> None:
-        """Lets go of prompt and tokens, which would fill memory long after the answer left."""
-        self.body, self.raw = {}, b""
+        self.cost_usd = 0.0
+        prompt = 0
         for call in self.calls:
-            call.tokens.clear()
-            call.at.clear()
+            self.cost_usd += call.cost_usd
+            if not prompt and call.outcome == "ok":
+                prompt = call.usage.prompt_tokens
+        if self.answer is not None and self.alone_price is not None:
+            served = sum([part.usage.completion_tokens for part in self.answer.parts])
+            self.alone_usd = llm_alone(prompt, served, self.policy.length_ratio, self.alone_price)
 
     def figures(self) -> dict[str, Any]:
         """What is known of this exchange, for headers, the last event and GET /v1/exchanges/{id}."""

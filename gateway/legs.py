@@ -194,7 +194,7 @@ class Relayed:
             self._done = True
             return b""
         if not payload:
-            return block
+            return block if block.startswith(b":") else b""
         event = parsed(payload)
         if (usage := usage_of(event)) is not None:
             self.usage = usage

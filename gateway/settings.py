@@ -11,16 +11,20 @@ from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, TypeAdapter, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from policies.loader import ConfigError, Lines, explain, read_yaml
 from routers.cost import Price
 from routers.plan import Tier
 
-from .upstreams.providers import PROVIDERS
+from .upstreams.providers import PROVIDERS, Provider
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
+
+PREFIX = "SMALLFIRST_"
+OTHER_VARIABLES = ("SMALLFIRST_CONFIG", "SMALLFIRST_LLM_MODEL", "SMALLFIRST_DATA", "SMALLFIRST_WEIGHTS")
+"""Ours too, though no key of the settings."""
 
 
 class Strict(BaseModel):
@@ -109,7 +113,7 @@ def data_folder() -> Path:
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="SMALLFIRST_", env_nested_delimiter="__"
+        extra="forbid", frozen=True, env_prefix=PREFIX, env_nested_delimiter="__"
     )
 
     listen: Listen = Listen()
@@ -142,19 +146,43 @@ def default_path() -> Path | None:
 
 def load_settings(path: Path | None = None) -> Settings:
     """Settings from a file and the environment. Raises ConfigError."""
+    _check_environment()
     data: dict[str, Any] = {}
     lines: Lines = {}
     if path is not None:
         data, lines = read_yaml(path)
-        data = {key: _expanded(value, (key,), path, lines) for key, value in data.items()}
+        data = {str(key): _expanded(value, (key,), path, lines) for key, value in data.items()}
         data = _beside(data, path.parent)
     try:
         settings = Settings(**data)
+    except SettingsError as error:
+        raise ConfigError(f"environment: {error}: expected JSON") from error
     except ValidationError as error:
-        raise explain(error, path or Path("environment"), lines) from error
+        raise _explained(error, path, lines) from error
     settings = _with_provider(settings)
-    _check_names(settings, path)
+    _check_names(settings, path, lines)
     return settings
+
+
+def _check_environment() -> None:
+    """A mistyped variable would otherwise be ignored in silence."""
+    sections = {f"{PREFIX}{key.upper()}" for key in Settings.model_fields}
+    for name in os.environ:
+        if name.startswith(PREFIX) and name.split("__")[0] not in {*sections, *OTHER_VARIABLES}:
+            known = ", ".join([*sorted(sections), *OTHER_VARIABLES])
+            raise ConfigError(f"environment: {name}: unknown variable; there are {known} (and __KEY within)")
+
+
+def _explained(error: ValidationError, path: Path | None, lines: Lines) -> ConfigError:
+    """An environment variable's mistake is named as that; its value, which may be secret, is not shown."""
+    for detail in error.errors():
+        at = [str(part) for part in detail["loc"]]
+        for depth in range(len(at), 0, -1):
+            name = PREFIX + "__".join(at[:depth]).upper()
+            if name in os.environ:
+                what = "unknown key" if detail["type"] == "extra_forbidden" else detail["msg"]
+                return ConfigError(": ".join(["environment", name, *at[depth:], what]))
+    return explain(error, path or Path("environment"), lines)
 
 
 def _expanded(value: Any, at: tuple[str | int, ...], path: Path, lines: Lines) -> Any:
@@ -177,10 +205,17 @@ def _expanded(value: Any, at: tuple[str | int, ...], path: Path, lines: Lines) -
 
 def _beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Relative paths are meant from the file they stand in."""
-    for section, key in (("records", "path"), ("policies", "folder")):
-        inner = data.get(section)
-        if isinstance(inner, dict) and isinstance(inner.get(key), str):
-            inner[key] = str(folder / inner[key])
+    local = data.get("local")
+    sections: list[tuple[Any, str]] = [
+        (data, "models_folder"),
+        (data.get("records"), "path"),
+        (data.get("policies"), "folder"),
+    ]
+    if isinstance(local, dict) and str(local.get("model")).endswith(".gguf"):
+        sections.append((local, "model"))
+    for section, key in sections:
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            section[key] = str(folder / Path(section[key]).expanduser())
     return data
 
 
@@ -191,13 +226,10 @@ def _with_provider(settings: Settings) -> Settings:
     for provider in PROVIDERS:
         if key := os.environ.get(provider.key):
             model = os.environ.get("SMALLFIRST_LLM_MODEL", provider.model)
-            url = (
-                os.environ.get("OPENAI_BASE_URL", provider.url) if provider.name == "openai" else provider.url
-            )
             found = UpstreamSettings(
                 name=provider.name,
                 tier="llm",
-                url=TypeAdapter(HttpUrl).validate_python(url),
+                url=_url(provider),
                 model=model,
                 key=SecretStr(key),
             )
@@ -205,19 +237,30 @@ def _with_provider(settings: Settings) -> Settings:
     return settings
 
 
-def _check_names(settings: Settings, path: Path | None) -> None:
-    where = path or "settings"
-    names = [upstream.name for upstream in settings.upstreams]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"{where}: upstreams: two are named {name!r}; each needs a name of its own")
-    for tier in ("slm", "llm"):
-        count = sum(upstream.tier == tier for upstream in settings.upstreams)
-        count += tier == "slm" and settings.local is not None
-        if count > 1:
-            hint = " (set `local: null` to use another than the built-in engine)" if tier == "slm" else ""
-            raise ConfigError(
-                f"{where}: upstreams: {count} upstreams of tier {tier}, expected at most one{hint}"
-            )
-    if settings.local is None and not settings.upstreams:
-        raise ConfigError(f"{where}: upstreams: neither a local engine nor an upstream is configured")
+def _url(provider: Provider) -> HttpUrl:
+    given = os.environ.get(provider.base_url) or provider.url
+    try:
+        return TypeAdapter(HttpUrl).validate_python(given)
+    except ValidationError as error:
+        raise ConfigError(f"environment: {provider.base_url}: {error.errors()[0]['msg']}") from error
+
+
+def _check_names(settings: Settings, path: Path | None, lines: Lines) -> None:
+    def wrong(what: str, *at: str | int) -> ConfigError:
+        where = f"{path}:{lines.get(at, lines.get(at[:1], 1))}" if path else "settings"
+        return ConfigError(f"{where}: {'.'.join(map(str, at))}: {what}")
+
+    names: set[str] = set()
+    tiers: set[Tier] = set() if settings.local is None else {"slm"}
+    for index, upstream in enumerate(settings.upstreams):
+        if upstream.name in names:
+            what = f"another upstream is named {upstream.name!r}; each needs a name of its own"
+            raise wrong(what, "upstreams", index, "name")
+        if upstream.tier in tiers:
+            hint = " (set `local: null` to use another than the built-in engine)" if settings.local else ""
+            what = f"a second upstream of tier {upstream.tier}, expected at most one"
+            raise wrong(what + (hint if upstream.tier == "slm" else ""), "upstreams", index, "tier")
+        names.add(upstream.name)
+        tiers.add(upstream.tier)
+    if not tiers:
+        raise wrong("neither a local engine nor an upstream is configured", "upstreams")

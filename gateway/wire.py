@@ -57,7 +57,11 @@ def tokens_of(choice: Body) -> list[Token]:
         content = logprobs.get("content")
         if content:
             return [
-                Token(entry["token"], entry["logprob"], [top["logprob"] for top in entry["top_logprobs"]])
+                Token(
+                    entry["token"],
+                    entry["logprob"],
+                    [top["logprob"] for top in entry.get("top_logprobs") or ()],
+                )
                 for entry in content
             ]
         if logprobs.get("tokens"):
@@ -100,9 +104,16 @@ def trim_logprobs(event: Body, wanted: int | None) -> Body:
         if wanted is None:
             choice.pop("logprobs", None)
             continue
-        for entry in (choice.get("logprobs") or {}).get("content") or ():
-            entry["top_logprobs"] = entry["top_logprobs"][:wanted]
+        logprobs = choice.get("logprobs") or {}
+        for entry in logprobs.get("content") or ():
+            entry["top_logprobs"] = (entry.get("top_logprobs") or [])[:wanted]
+        if logprobs.get("top_logprobs"):
+            logprobs["top_logprobs"] = [_likeliest(top, wanted) for top in logprobs["top_logprobs"]]
     return event
+
+
+def _likeliest(top: dict[str, float] | None, count: int) -> dict[str, float]:
+    return dict(sorted((top or {}).items(), key=lambda item: -item[1])[:count])
 
 
 def assembled(events: Iterable[Body], endpoint: Endpoint) -> Body:
@@ -129,7 +140,8 @@ def _add_choice(whole: Body, choice: Body, endpoint: Endpoint) -> None:
         if key == "text":
             whole["text"] = whole.get("text", "") + (value or "")
         elif key == "logprobs" and isinstance(value, dict):
-            _merge(whole.setdefault("logprobs", {}), value)
+            whole["logprobs"] = whole.get("logprobs") or {}
+            _merge(whole["logprobs"], value)
         elif key != "delta" and (value is not None or key not in whole):
             whole[key] = value
 

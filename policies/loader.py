@@ -32,21 +32,30 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = dict(_lines(node, (), path)) if node else {}
-        data = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: is not YAML: {error.problem}") from error
+    node, data = _parsed(text, path)
+    lines = dict(_lines(node, (), path)) if node else {}
     if data is None:
         return {}, lines
     if not isinstance(data, dict):
         raise ConfigError(f"{path}:1: expected a mapping of settings, found {type(data).__name__}")
     return data, lines
+
+
+def _parsed(text: str, path: Path) -> tuple[yaml.Node | None, Any]:
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{path}:{line}: is not YAML: {error.problem}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{path}:{line}: is not YAML: {error.reason}") from error
+    except ValueError as error:  # what looks like a date or a number and is none
+        raise ConfigError(f"{path}:1: is not YAML: {error}") from error
 
 
 def _lines(
@@ -77,7 +86,9 @@ def explain(error: ValidationError, path: Path, lines: Lines) -> ConfigError:
 def _explain_one(detail: ErrorDetails, path: Path, lines: Lines) -> str:
     at = detail["loc"]
     # Discriminators and union members stand in pydantic's location but not in the file.
-    known = tuple(part for i, part in enumerate(at) if i == len(at) - 1 or (*at[: i + 1],) in lines)
+    known: At = ()
+    for depth, part in enumerate(at, 1):
+        known = (*known, part) if depth == len(at) or (*known, part) in lines else known
     line = next((lines[known[:n]] for n in range(len(known), -1, -1) if known[:n] in lines), 1)
     what = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
@@ -85,12 +96,13 @@ def _explain_one(detail: ErrorDetails, path: Path, lines: Lines) -> str:
     elif detail["type"] == "missing":
         what = "this key is required"
     found = detail["input"]
-    shown = f", found {found!r}" if isinstance(found, str | int | float | bool) and _harmless(at) else ""
+    shown = f", found {found!r}" if isinstance(found, str | int | float | bool) and _harmless(detail) else ""
     return f"{path}:{line}: {'.'.join(map(str, known)) or 'the file'}: {what}{shown}"
 
 
-def _harmless(at: At) -> bool:
-    return not any(isinstance(part, str) and part in ("key", "headers", "query") for part in at)
+def _harmless(detail: ErrorDetails) -> bool:
+    """Whether the value is no secret: an unknown key may be a misspelt `key`."""
+    return detail["type"] != "extra_forbidden" and not {"key", "headers", "query"} & set(detail["loc"])
 
 
 def load_policy(path: Path) -> Policy:
@@ -114,7 +126,15 @@ def load_calibrator(name: str, folder: Path, asked_by: str) -> Calibrator:
             f"{asked_by}: router.calibrator: {path}: {error.strerror}; expected `stock` or a file"
         ) from error
     except ValidationError as error:
-        raise explain(error, path, {}) from error
+        raise explain(error, path, _lines_of_json(path)) from error
+
+
+def _lines_of_json(path: Path) -> Lines:
+    """JSON is YAML, but for what is not even JSON."""
+    try:
+        return read_yaml(path)[1]
+    except ConfigError:
+        return {}
 
 
 def validated(model: type[M], data: Any, path: Path, lines: Lines) -> M:

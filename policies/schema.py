@@ -19,7 +19,7 @@ class Policy(BaseModel):
     estimate of what the LLM alone would have cost: 1.0 until measured.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Annotated[str, Field(pattern=r"^[!-~]+$")]
     description: Annotated[str, Field(min_length=1)]

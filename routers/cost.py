@@ -1,6 +1,7 @@
 """Tokens -> dollars. Usage is read once, cost is computed once, here, live and in replay."""
 
-from typing import Annotated
+from functools import cached_property
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -32,16 +33,19 @@ class Price(Rates):
     per_hour: Dollars = 0.0
     brackets: tuple[Bracket, ...] = ()
 
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """As plain values, for records: made once, written with every call."""
+        return self.model_dump()
+
 
 FREE = Price()
 
 
 def cost(usage: Usage, price: Price, seconds: float = 0.0) -> float:
     """USD of one call that took `seconds`."""
-    rates: Rates = price
-    for bracket in price.brackets:
-        if usage.prompt_tokens >= bracket.start:
-            rates = bracket
+    reached = [bracket for bracket in price.brackets if usage.prompt_tokens >= bracket.start]
+    rates: Rates = max(reached, key=lambda bracket: bracket.start) if reached else price
     cached = min(usage.cached_tokens, usage.prompt_tokens)
     cached_rate = rates.input if rates.cached_input is None else rates.cached_input
     per_million = (

@@ -60,14 +60,16 @@ class Token(NamedTuple):
     """Log-probabilities of the likeliest alternatives, best first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one call. `estimated`: the server reported none, as for a cancelled call."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     estimated: bool = False
+
+
+NO_USAGE = Usage()
 
 
 class Watch(Protocol):
@@ -118,7 +120,7 @@ class Draft:
     text: str = ""
     tokens: Sequence[Token] = ()
     finish: str | None = None
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
     verdict: Verdict = Verdict.COMMIT
     reason: Reason | None = None
     confidence: float | None = None
@@ -161,7 +163,8 @@ class Answer:
     @property
     def route(self) -> str:
         """The tiers that wrote it: `slm`, `llm` or `slm+llm`."""
-        return "+".join(sorted({part.tier for part in self.parts}, reverse=True))
+        first = self.parts[0].tier
+        return first if all(part.tier == first for part in self.parts) else "slm+llm"
 
 
 Plan = Generator[Ask, Outcome, Answer]

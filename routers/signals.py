@@ -5,7 +5,7 @@ token log-probabilities follow Gupta et al., "Language Model Cascades: Token-lev
 (arXiv 2404.10136), which shows why plain sums and means are biased by length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import exp, log, log1p
 from typing import Literal, get_args
 
@@ -39,61 +39,94 @@ class MissingLogprobs(ValueError):
     """A token came without the log-probabilities that a signal needs."""
 
 
-def signals(tokens: Sequence[Token], finish: str | None = None) -> dict[SignalName, float]:
-    """All signals of a draft or of a draft's beginning.
-
-    `first`, `mean`, `q*`, `median`, `min`: chosen tokens' log-probabilities, in nats, in [-20, 0].
-    `window_min`: the lowest mean over 5 tokens in a row. `entropy_*`: over the top k and the rest as one
-    more outcome, in nats. `margin_*`: best minus second best, in nats. `log_length`: ln(1 + tokens).
-    `repetition`: the share of 4-grams seen before, in [0, 1]. `truncated`: 1 where `finish` is "length".
-
-    Raises MissingLogprobs where a token has none, or fewer than two alternatives, or there is no token.
-    """
-    if not tokens:
-        raise MissingLogprobs("a draft without tokens has no signals")
-    chosen = [_floored(token.logprob) for token in tokens]
-    entropies, margins = _spread(tokens)
-    ordered = sorted(chosen)
-    n = len(chosen)
-    return {
-        "mean": sum(chosen) / n,
-        "q10": _quantile(ordered, 0.10),
-        "q25": _quantile(ordered, 0.25),
-        "median": _quantile(ordered, 0.50),
-        "min": ordered[0],
-        "window_min": _lowest_window(chosen),
-        "entropy_mean": sum(entropies) / n,
-        "entropy_max": max(entropies),
-        "margin_mean": sum(margins) / n,
-        "margin_min": min(margins),
-        "first": chosen[0],
-        "first_margin": margins[0],
-        "log_length": log1p(n),
-        "repetition": _repetition(tokens),
-        "truncated": float(finish == "length"),
-    }
-
-
-def _floored(logprob: float | None) -> float:
-    if logprob is None:
-        raise MissingLogprobs("a token came without its log-probability")
-    return max(logprob, FLOOR)
-
-
-def _spread(tokens: Sequence[Token]) -> tuple[list[float], list[float]]:
-    entropies, margins = [], []
+def signals(tokens: Iterable[Token], finish: str | None = None) -> dict[SignalName, float]:
+    """All signals of a draft or of a draft's beginning: see `Signals.named`."""
+    gathered = Signals()
     for token in tokens:
-        top = token.top
+        gathered.add(token)
+    return gathered.named(finish)
+
+
+class Signals:
+    """Gathers a draft's signals token by token, so that a look at a running draft costs no second pass."""
+
+    def __init__(self) -> None:
+        self._chosen: list[float] = []
+        self._entropies: list[float] = []
+        self._margins: list[float] = []
+        self._texts: list[str] = []
+        self._grams: set[tuple[str, ...]] = set()
+        self._window = 0.0
+        self._lowest_window = 0.0
+
+    def add(self, token: Token) -> None:
+        """Raises MissingLogprobs where the token has none, or fewer than two alternatives."""
+        _, logprob, top = token
+        if logprob is None:
+            raise MissingLogprobs("a token came without its log-probability")
         if len(top) < 2:
             raise MissingLogprobs("a token came with fewer than two alternatives")
-        margins.append(max(top[0], FLOOR) - max(top[1], FLOOR))
-        entropy, rest = 0.0, 1.0
-        for logprob in top:
-            p = exp(logprob)
-            rest -= p
-            entropy -= p * max(logprob, FLOOR)
-        entropies.append(entropy - rest * log(rest) if rest > 1e-9 else entropy)
-    return entropies, margins
+        chosen = self._chosen
+        chosen.append(logprob if logprob > FLOOR else FLOOR)
+        self._margins.append(max(top[0], FLOOR) - max(top[1], FLOOR))
+        self._entropies.append(_entropy(top))
+        self._add_to_window()
+        texts = self._texts
+        texts.append(token.text)
+        if len(texts) >= GRAM:
+            self._grams.add(tuple(texts[-GRAM:]))
+
+    def _add_to_window(self) -> None:
+        chosen = self._chosen
+        self._window += chosen[-1]
+        if len(chosen) > WINDOW:
+            self._window -= chosen[-1 - WINDOW]
+            self._lowest_window = min(self._lowest_window, self._window)
+        else:
+            self._lowest_window = self._window
+
+    def named(self, finish: str | None = None) -> dict[SignalName, float]:
+        """The signals so far.
+
+        `first`, `mean`, `q*`, `median`, `min`: chosen tokens' log-probabilities, in nats, in [-20, 0].
+        `window_min`: the lowest mean over 5 tokens in a row. `entropy_*`: over the top k and the rest as one
+        more outcome, in nats. `margin_*`: best minus second best, in nats. `log_length`: ln(1 + tokens).
+        `repetition`: the share of 4-grams seen before, in [0, 1]. `truncated`: 1 where `finish` is "length".
+
+        Raises MissingLogprobs where there is no token.
+        """
+        n = len(self._chosen)
+        if not n:
+            raise MissingLogprobs("a draft without tokens has no signals")
+        ordered = sorted(self._chosen)
+        grams = n - GRAM + 1
+        return {
+            "mean": sum(ordered) / n,
+            "q10": _quantile(ordered, 0.10),
+            "q25": _quantile(ordered, 0.25),
+            "median": _quantile(ordered, 0.50),
+            "min": ordered[0],
+            "window_min": self._lowest_window / min(n, WINDOW),
+            "entropy_mean": sum(self._entropies) / n,
+            "entropy_max": max(self._entropies),
+            "margin_mean": sum(self._margins) / n,
+            "margin_min": min(self._margins),
+            "first": self._chosen[0],
+            "first_margin": self._margins[0],
+            "log_length": log1p(n),
+            "repetition": 1.0 - len(self._grams) / grams if grams > 0 else 0.0,
+            "truncated": float(finish == "length"),
+        }
+
+
+def _entropy(top: Sequence[float]) -> float:
+    entropy, rest = 0.0, 1.0
+    for logprob in top:
+        p = exp(logprob)
+        rest -= p
+        if p:
+            entropy -= p * logprob
+    return entropy - rest * log(rest) if rest > 1e-9 else entropy
 
 
 def _quantile(ordered: Sequence[float], q: float) -> float:
@@ -103,19 +136,3 @@ def _quantile(ordered: Sequence[float], q: float) -> float:
     if low + 1 == len(ordered):
         return ordered[low]
     return ordered[low] + (at - low) * (ordered[low + 1] - ordered[low])
-
-
-def _lowest_window(chosen: Sequence[float]) -> float:
-    if len(chosen) <= WINDOW:
-        return sum(chosen) / len(chosen)
-    total = lowest = sum(chosen[:WINDOW])
-    for i in range(WINDOW, len(chosen)):
-        total += chosen[i] - chosen[i - WINDOW]
-        lowest = min(lowest, total)
-    return lowest / WINDOW
-
-
-def _repetition(tokens: Sequence[Token]) -> float:
-    texts = [token.text for token in tokens]
-    grams = list(zip(*(texts[i:] for i in range(GRAM)), strict=False))
-    return 1.0 - len(set(grams)) / len(grams) if grams else 0.0

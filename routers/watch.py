@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from .calibration import Calibrator
 from .plan import Reason, Token, Verdict
-from .signals import MissingLogprobs, signals
+from .signals import MissingLogprobs, Signals, signals
 
 FIRST_LOOK = 6
 """Tokens before the first look: fewer say little."""
@@ -36,14 +36,19 @@ class ConfidenceWatch:
     reason: Reason | None = None
     confidence: float | None = None
     committed: bool = False
-    _tokens: list[Token] = field(default_factory=list)
+    _signals: Signals = field(default_factory=Signals)
+    _count: int = 0
     _next_look: int = FIRST_LOOK
 
     def token(self, token: Token) -> Verdict:
-        self._tokens.append(token)
         if self.committed:
             return Verdict.COMMIT
-        if len(self._tokens) < self._next_look:
+        try:
+            self._signals.add(token)
+        except MissingLogprobs:
+            return self._give_up(Reason.NO_LOGPROBS)
+        self._count += 1
+        if self._count < self._next_look:
             return Verdict.CONTINUE
         self._next_look += self._next_look // 2
         return self._look()
@@ -51,33 +56,28 @@ class ConfidenceWatch:
     def _look(self) -> Verdict:
         if self.commit is None and self.give_up is None:
             return Verdict.CONTINUE
-        try:
-            self.confidence = self.calibrator.confidence(signals(self._tokens), finished=False)
-        except MissingLogprobs:
-            self.reason = Reason.NO_LOGPROBS
-            return Verdict.GIVE_UP
+        self.confidence = self.calibrator.confidence(self._signals.named(), finished=False)
         if self.commit is not None and self.confidence >= self.commit:
             self.committed, self.reason = True, Reason.COMMITTED
             return Verdict.COMMIT
         if self.give_up is not None and self.confidence < self.give_up:
-            self.reason = Reason.GAVE_UP
-            return Verdict.GIVE_UP
+            return self._give_up(Reason.GAVE_UP)
         return Verdict.CONTINUE
+
+    def _give_up(self, reason: Reason) -> Verdict:
+        self.reason = reason
+        return Verdict.GIVE_UP
 
     def end(self, finish: str | None) -> Verdict:
         if self.committed:
             return Verdict.COMMIT
-        if not self._tokens:
-            self.reason = Reason.EMPTY
-            return Verdict.GIVE_UP
-        try:
-            self.confidence = self.calibrator.confidence(signals(self._tokens, finish), finished=True)
-        except MissingLogprobs:
-            self.reason = Reason.NO_LOGPROBS
-            return Verdict.GIVE_UP
-        accepted = self.confidence >= self.accept
-        self.reason = Reason.CONFIDENT if accepted else Reason.LOW_CONFIDENCE
-        return Verdict.COMMIT if accepted else Verdict.GIVE_UP
+        if not self._count:
+            return self._give_up(Reason.EMPTY)
+        self.confidence = self.calibrator.confidence(self._signals.named(finish), finished=True)
+        if self.confidence < self.accept:
+            return self._give_up(Reason.LOW_CONFIDENCE)
+        self.reason = Reason.CONFIDENT
+        return Verdict.COMMIT
 
 
 @dataclass(slots=True)

@@ -58,7 +58,8 @@ def _answer(client: openai.OpenAI, model: str, messages: list[ChatCompletionMess
                     out.print(choice.delta.content, end="", markup=False)
             figures = (chunk.model_extra or {}).get("smallfirst") or figures
     out.print()
-    err.print(summary(figures), markup=False, style="dim")
+    if figures:  # none arrive where the server reports no usage
+        err.print(summary(figures), markup=False, style="dim")
     return "".join(parts)
 
 

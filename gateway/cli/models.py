@@ -1,12 +1,13 @@
 """smallfirst models: the local models that are known, and their weights."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gateway.local.catalog import CATALOG, DEFAULT, PullFailed
 from gateway.local.catalog import pull as pull_weights
-from gateway.settings import load_settings
+from gateway.settings import default_path, load_settings
 from policies.loader import ConfigError
 
 from .console import ConfigOption, err, fail, out
@@ -38,8 +39,8 @@ def pull(
         fail(error, 1)
 
 
-def _settings_folder(config: ConfigOption):  # type: ignore[no-untyped-def]
+def _settings_folder(config: Path | None) -> Path:
     try:
-        return load_settings(config).models_folder
+        return load_settings(config or default_path()).models_folder
     except ConfigError as error:
         fail(error)

@@ -60,7 +60,8 @@ def _router(record: Record, other: Router | None, change: list[str]) -> Router:
     try:
         return type(router).model_validate(fields)
     except ValidationError as error:
-        fail(f"--set: {error.errors()[0]['msg']}")
+        detail = error.errors()[0]
+        fail(": ".join(["--set", *map(str, detail["loc"]), detail["msg"]]))
 
 
 def _report_reproduction(replayed: list[Replayed]) -> None:

@@ -24,7 +24,10 @@ class Served:
 async def serving(settings: Settings, policies: Iterable[Policy] = ()) -> AsyncIterator[Served]:
     """Serves while entered."""
     app = create_app(settings, policies)
-    with socket.create_server(("127.0.0.1", 0)) as bound:
+    # The protocol is named because asyncio sets TCP_NODELAY by it.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as bound:
+        bound.bind(("127.0.0.1", 0))
+        bound.listen()
         server = uvicorn.Server(uvicorn.Config(app, lifespan="off", access_log=False, log_level="warning"))
 
         async with app.router.lifespan_context(app):

@@ -62,33 +62,22 @@ class Generation:
             await respond_error(send, error)
             return
         reply: Reply = StreamReply(send, exchange) if exchange.request.stream else PlainReply(send, exchange)
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight += 1
         try:
             await self._run(exchange, reply, receive)
         finally:
-            self._metrics.in_flight.dec()
+            self._metrics.in_flight -= 1
 
     async def _run(self, exchange: Exchange, reply: Reply, receive: Receive) -> None:
-        """A client that goes away cancels its exchange at once."""
-        task = asyncio.current_task()
-        gone = False
-
-        def leave(_: object) -> None:
-            nonlocal gone
-            if task is not None and not reply.finished and not watcher.cancelled():
-                gone = True
-                task.cancel()
-
-        watcher = asyncio.ensure_future(_disconnect(receive))
-        watcher.add_done_callback(leave)
+        """A client that goes away cancels its exchange."""
+        leaving = _Leaving(reply, receive)
         try:
             await self._engine.run(exchange, reply)
         except asyncio.CancelledError:
-            if not gone:
+            if not leaving.gone:
                 raise
         finally:
-            reply.finished = True
-            watcher.cancel()
+            leaving.end()
 
     def _exchange(self, raw: bytes) -> Exchange:
         body = parse(raw)
@@ -147,6 +136,33 @@ def _own_field(body: Body) -> OwnField:
         raise invalid(f"{where}: {detail['msg']}; known keys: policy, tags", where) from error
 
 
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+class _Leaving:
+    """Cancels the task it is made in when its client goes away. Most requests are over before a client could
+    leave, so the watching begins a little later: a task of its own costs more than the rest of the watch."""
+
+    def __init__(self, reply: Reply, receive: Receive) -> None:
+        self.gone = False
+        self._task = asyncio.current_task()
+        self._reply = reply
+        self._receive = receive
+        self._watcher: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._begin)
+
+    def end(self) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _begin(self) -> None:
+        self._watcher = asyncio.ensure_future(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._task is not None and not self._reply.finished:
+            self.gone = True
+            self._task.cancel()
+
+
+WATCH_AFTER = 0.03
+"""Seconds into a request at which its client's leaving begins to be watched for."""

@@ -51,23 +51,31 @@ def parse(raw: bytes) -> Body:
     return body
 
 
+FIELDS: dict[str, tuple[type, str]] = {
+    "model": (str, "a string"),
+    "stream": (bool, "true or false"),
+    "stream_options": (dict, "an object"),
+    "n": (int, "an integer"),
+    "max_tokens": (int, "an integer"),
+    "max_completion_tokens": (int, "an integer"),
+    "top_logprobs": (int, "an integer"),
+    "tools": (list, "a list"),
+}
+"""The fields that we act on ourselves, whichever the endpoint."""
+
+
 def check_common(body: Body) -> None:
-    """The fields that we act on ourselves, whichever endpoint."""
-    _expect(body, "model", str, "a string")
+    for key, value in body.items():
+        if key in FIELDS and value is not None:
+            _expect(key, value, *FIELDS[key])
     if not body.get("model"):
         raise invalid("model is required", "model", "missing_required_parameter")
-    _expect(body, "stream", bool, "true or false")
-    _expect(body, "stream_options", dict, "an object")
-    for key in ("n", "max_tokens", "max_completion_tokens", "top_logprobs"):
-        if isinstance(body.get(key), bool):
-            raise invalid(f"{key} must be an integer, not a boolean", key)
-        _expect(body, key, int, "an integer")
-    _expect(body, "tools", list, "a list")
 
 
 def check_chat(body: Body) -> None:
     check_common(body)
-    _expect(body, "logprobs", bool, "true or false")
+    if body.get("logprobs") is not None:
+        _expect("logprobs", body["logprobs"], bool, "true or false")
     messages = body.get("messages")
     if messages is None:
         raise invalid("messages is required", "messages", "missing_required_parameter")
@@ -81,6 +89,8 @@ def check_chat(body: Body) -> None:
 
 def check_completions(body: Body) -> None:
     check_common(body)
+    if body.get("logprobs") is not None:
+        _expect("logprobs", body["logprobs"], int, "an integer")
     if not isinstance(body.get("prompt"), str | list):
         raise invalid("prompt is required: a string or a list", "prompt", "missing_required_parameter")
 
@@ -108,19 +118,10 @@ def _is_text(content: Any) -> bool:
     return all(isinstance(part, dict) and part.get("type") == "text" for part in content)
 
 
-def _expect(body: Body, key: str, kind: type, expected: str) -> None:
-    value = body.get(key)
-    if value is not None and not isinstance(value, kind):
+def _expect(key: str, value: Any, kind: type, expected: str) -> None:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise invalid(f"{key} must be {expected}, not {_name(value)}", key)
 
 
 def _name(value: Any) -> str:
-    names = {
-        dict: "an object",
-        list: "a list",
-        str: "a string",
-        bool: "a boolean",
-        int: "an integer",
-        float: "a number",
-    }
-    return names.get(type(value), "null")
+    return JSON_NAMES.get(type(value), "null")

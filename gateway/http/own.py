@@ -17,20 +17,19 @@ from .errors import ApiError
 def own_routes(catalogue: Catalogue, engine: Engine, exchanges: Exchanges, metrics: Metrics) -> APIRouter:
     router = APIRouter()
     created = int(time.time())
+    owners = {upstream.model: upstream.name for upstream in engine.upstreams.values()}
+
+    def described(name: str) -> dict[str, Any]:
+        owner = "smallfirst" if name in catalogue.policies else owners[name]
+        return {"id": name, "object": "model", "created": created, "owned_by": owner}
 
     @router.get("/v1/models", summary="The policies and models that a request may name")
     async def models() -> dict[str, Any]:
-        owned = [(name, "smallfirst") for name in catalogue.policies]
-        owned += [(upstream.model, upstream.name) for upstream in engine.upstreams.values()]
-        data = [
-            {"id": name, "object": "model", "created": created, "owned_by": owner} for name, owner in owned
-        ]
-        return {"object": "list", "data": data}
+        return {"object": "list", "data": [described(name) for name in catalogue.names()]}
 
     @router.get("/v1/models/{name:path}", summary="One of them")
     async def model(name: str) -> dict[str, Any]:
-        policy = catalogue.resolve(name)
-        return {"id": policy.name, "object": "model", "created": created, "owned_by": "smallfirst"}
+        return described(catalogue.resolve(name).name)
 
     @router.get("/v1/exchanges/{exchange_id}", summary="What one exchange took and cost")
     async def exchange(exchange_id: str) -> dict[str, Any]:

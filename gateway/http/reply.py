@@ -89,10 +89,12 @@ class StreamReply:
         self.begun = False
         self.finished = False
         self._role_sent = False
+        self._own_id: Body = {}
 
     async def events(self, events: list[Body]) -> None:
         """Committed chunks. All of them leave in one write."""
         completion_id = self._exchange.id
+        self._own_id = {"id": completion_id}
         for event in events:
             event["id"] = completion_id
             for choice in event["choices"]:
@@ -111,7 +113,7 @@ class StreamReply:
     async def finish(self, usage: Body | None) -> None:
         exchange = self._exchange
         if usage is not None and exchange.wants_usage:
-            last = sse.event({**usage, "id": exchange.id, "smallfirst": exchange.figures()})
+            last = sse.event({**usage, **self._own_id, "smallfirst": exchange.figures()})
         else:
             last = sse.comment("smallfirst", exchange.figures())
         if not self.begun:

@@ -9,16 +9,17 @@ DONE_EVENT = b"data: [DONE]\n\n"
 
 
 class EventReader:
-    """Splits a stream into events. Line ends may be LF or CRLF; comments and other fields are skipped."""
+    """Splits a stream into events. Line ends may be LF, CRLF or CR; comments and other fields are skipped."""
 
     def __init__(self) -> None:
         self._rest = b""
+        self._after_cr = False
 
     def blocks(self, data: bytes) -> list[bytes]:
         """The events that `data` completes, raw, each without its blank line."""
+        if self._after_cr or b"\r" in data:
+            data = self._with_lf(data)
         buffer = self._rest + data if self._rest else data
-        if b"\r" in buffer:
-            buffer = buffer.replace(b"\r\n", b"\n")
         *complete, self._rest = buffer.split(b"\n\n")
         return complete
 
@@ -30,6 +31,13 @@ class EventReader:
         """What came after the last complete event: a server may leave out the last blank line."""
         rest, self._rest = self._rest, b""
         return rest
+
+    def _with_lf(self, data: bytes) -> bytes:
+        """`data` with LF for every line end. A CRLF may be split between two reads."""
+        ended, self._after_cr = self._after_cr, data.endswith(b"\r") if data else self._after_cr
+        if ended:
+            data = data.removeprefix(b"\n")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def payload_of(block: bytes) -> bytes:

@@ -3,20 +3,21 @@
 from collections import OrderedDict
 from typing import Any
 
-from gateway.exchange import Call, Exchange
+import orjson
 
 KEPT = 10_000
 
 
 class Exchanges:
-    """The last `kept` exchanges, oldest forgotten first."""
+    """The last `kept` exchanges' record lines, oldest forgotten first. Kept as JSON: thousands of live objects
+    would be walked by every full garbage collection."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
-        self._by_id: OrderedDict[str, Exchange] = OrderedDict()
+        self._by_id: OrderedDict[str, bytes] = OrderedDict()
 
-    def add(self, exchange: Exchange) -> None:
-        self._by_id[exchange.id] = exchange
+    def add(self, line: dict[str, Any]) -> None:
+        self._by_id[line["id"]] = orjson.dumps(line)
         if len(self._by_id) > self._kept:
             self._by_id.popitem(last=False)
 
@@ -24,40 +25,45 @@ class Exchanges:
         return set(self._by_id)
 
     def get(self, exchange_id: str) -> dict[str, Any] | None:
-        exchange = self._by_id.get(exchange_id)
-        return None if exchange is None else described(exchange)
+        line = self._by_id.get(exchange_id)
+        return None if line is None else described(orjson.loads(line))
 
 
-def described(exchange: Exchange) -> dict[str, Any]:
+def described(line: dict[str, Any]) -> dict[str, Any]:
+    """A record's line as the API shows it."""
+    answer = line["answer"] or {"route": "none", "reason": None, "confidence": None}
+    alone = line["llm_alone_usd"]
     return {
-        **exchange.figures(),
+        "id": line["id"],
         "object": "smallfirst.exchange",
-        "created": int(exchange.at),
-        "endpoint": exchange.endpoint,
-        "stream": exchange.request.stream,
-        "status": exchange.status,
-        "error": exchange.error,
-        "cancelled": exchange.cancelled,
-        "seconds": exchange.seconds,
-        "time_to_first_token": exchange.ttft,
-        "calls": [_call(call) for call in exchange.calls],
+        "created": int(line["at"]),
+        "endpoint": line["endpoint"],
+        "stream": line["request"]["stream"],
+        "policy": line["policy"],
+        **answer,
+        "cost_usd": line["cost_usd"],
+        "llm_alone_usd": alone,
+        "saved_usd": None if alone is None else alone - line["cost_usd"],
+        "status": line["status"],
+        "error": line["error"],
+        "cancelled": line["cancelled"],
+        "seconds": line["seconds"],
+        "time_to_first_token": line["ttft"],
+        "tags": line["tags"],
+        "calls": [_call(call) for call in line["calls"]],
     }
 
 
-def _call(call: Call) -> dict[str, Any]:
+SHOWN = ("tier", "upstream", "model", "because", "outcome", "verdict", "reason", "confidence", "finish")
+
+
+def _call(call: dict[str, Any]) -> dict[str, Any]:
+    usage = call["usage"]
     return {
-        "tier": call.tier,
-        "upstream": call.upstream,
-        "model": call.model,
-        "because": call.ask.because,
-        "outcome": call.outcome,
-        "verdict": call.verdict,
-        "reason": call.reason,
-        "confidence": call.confidence,
-        "finish": call.finish,
-        "prompt_tokens": call.usage.prompt_tokens,
-        "completion_tokens": call.usage.completion_tokens,
-        "estimated": call.usage.estimated,
-        "cost_usd": call.cost_usd,
-        "seconds": call.seconds,
+        **{key: call[key] for key in SHOWN},
+        "prompt_tokens": usage["prompt_tokens"],
+        "completion_tokens": usage["completion_tokens"],
+        "estimated": usage["estimated"],
+        "cost_usd": call["cost_usd"],
+        "seconds": call["seconds"],
     }

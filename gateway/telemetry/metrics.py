@@ -1,12 +1,13 @@
 """The Prometheus metrics of the request path."""
 
-from __future__ import annotations
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import accumulate
 
-from typing import Generic, TypeVar
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
 
 _OPENMETRICS = "application/openmetrics-text"
 
@@ -17,96 +18,117 @@ _OVERHEAD = (
     *(0.001, 0.0015, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0),
 )
 
-M = TypeVar("M", bound=MetricWrapperBase)
+Labels = tuple[str | int, ...]
 
 
-class _Children(dict[tuple[str | int, ...], M], Generic[M]):
-    """A metric's children by their label values, in the order of its label names.
+class _Counters(dict[Labels, float]):
+    """A counter's values by label values. The library's own counters take a lock and four calls an increment;
+    the gateway counts from one thread only, fourteen times a request."""
 
-    `labels()` turns every value into a string and takes a lock; a hit here is one dict lookup.
-    """
-
-    def __init__(self, metric: M) -> None:
+    def __init__(self, name: str, documentation: str, *labels: str) -> None:
         super().__init__()
-        self._metric = metric
+        self._family = (f"smallfirst_{name}", documentation, labels)
 
-    def __missing__(self, key: tuple[str | int, ...]) -> M:
-        child = self[key] = self._metric.labels(*key)
-        return child
+    def add(self, labels: Labels, amount: float = 1.0) -> None:
+        self[labels] = self.get(labels, 0.0) + amount
+
+    def family(self) -> Metric:
+        name, documentation, labels = self._family
+        family = CounterMetricFamily(name, documentation, labels=labels)
+        for values, total in list(self.items()):
+            family.add_metric([str(value) for value in values], total)
+        return family
 
 
-class Metrics:
+class _Gauges(_Counters):
+    def family(self) -> Metric:
+        name, documentation, labels = self._family
+        family = GaugeMetricFamily(name, documentation, labels=labels)
+        for values, value in list(self.items()):
+            family.add_metric([str(label) for label in values], value)
+        return family
+
+
+class _Histograms(dict[Labels, list[float]]):
+    """A histogram's counts by label values: one a bucket, then the sum."""
+
+    def __init__(self, name: str, documentation: str, bounds: tuple[float, ...], *labels: str) -> None:
+        super().__init__()
+        self._family = (f"smallfirst_{name}", documentation, labels)
+        self._bounds = bounds
+
+    def __missing__(self, labels: Labels) -> list[float]:
+        counts = self[labels] = [0.0] * (len(self._bounds) + 2)
+        return counts
+
+    def observe(self, labels: Labels, value: float) -> None:
+        counts = self[labels]
+        counts[bisect_left(self._bounds, value)] += 1
+        counts[-1] += value
+
+    def family(self) -> Metric:
+        name, documentation, labels = self._family
+        family = HistogramMetricFamily(name, documentation, labels=labels)
+        bounds = [*map(str, self._bounds), "+Inf"]
+        for values, counts in list(self.items()):
+            buckets = list(zip(bounds, accumulate(counts[:-1]), strict=True))
+            family.add_metric([str(value) for value in values], buckets, sum_value=counts[-1])
+        return family
+
+
+class Metrics(Collector):
     """Counts what the gateway does, on a registry of its own, so that two gateways fit in one process.
 
     Callers take the labels `policy`, `model`, `upstream` and `engine` from the configuration, never
     from a request: that bounds the number of series, and nothing here guards it again.
     """
 
-    registry: CollectorRegistry
-    in_flight: Gauge
-
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self._register_exchange_metrics()
-        self._register_upstream_metrics()
-        self._dropped = Counter(
-            "smallfirst_records_dropped_total",
-            "Records given up because the writer could not keep pace.",
-            registry=self.registry,
+        self.in_flight = 0
+        self._requests = _Counters(
+            "requests", "Requests answered.", "policy", "endpoint", "route", "reason", "status"
         )
-        self.in_flight = Gauge("smallfirst_in_flight", "Requests being answered now.", registry=self.registry)
-
-    def _register_exchange_metrics(self) -> None:
-        self._requests = self._counter(
-            "requests_total", "Requests answered.", "policy", "endpoint", "route", "reason", "status"
-        )
-        self._confidence = self._histogram(
+        self._confidence = _Histograms(
             "confidence", "Calibrated probability that the small answer is good.", _CONFIDENCE, "policy"
         )
-        self._saved = self._counter(
-            "saved_usd_total", "Dollars below what the LLM alone would have cost.", "policy"
+        self._saved = _Counters("saved_usd", "Dollars below what the LLM alone would have cost.", "policy")
+        self._overspent = _Counters(
+            "overspent_usd", "Dollars above what the LLM alone would have cost.", "policy"
         )
-        self._overspent = self._counter(
-            "overspent_usd_total", "Dollars above what the LLM alone would have cost.", "policy"
-        )
-        self._ttft = self._histogram(
+        self._ttft = _Histograms(
             "time_to_first_token_seconds", "Request in to first token out.", _LATENCY, "policy", "route"
         )
-        self._seconds = self._histogram(
+        self._seconds = _Histograms(
             "request_seconds", "Request in to last byte out.", _LATENCY, "policy", "route"
         )
-        self._overhead = self._histogram(
+        self._overhead = _Histograms(
             "overhead_seconds", "The gateway's own time in a request.", _OVERHEAD, "policy"
         )
+        self._calls = _Counters(
+            "upstream_calls", "Calls to upstreams that have ended.", "upstream", "tier", "outcome"
+        )
+        self._tokens = _Counters(
+            "tokens", "Tokens read (prompt) and written (completion).", "tier", "model", "kind"
+        )
+        self._cost = _Counters("cost_usd", "Dollars spent on calls.", "tier", "model")
+        self._up = _Gauges(
+            "upstream_up", "Whether an upstream takes calls (1) or not (0).", "upstream", "tier"
+        )
+        self._restarts = _Counters("engine_restarts", "Restarts of a local engine.", "engine")
+        self._dropped = _Counters(
+            "records_dropped", "Records given up because the writer could not keep pace."
+        )
+        self._dropped[()] = 0.0
+        ProcessCollector(registry=self.registry)
+        self.registry.register(self)
 
-    def _register_upstream_metrics(self) -> None:
-        self._calls = self._counter(
-            "upstream_calls_total", "Calls to upstreams that have ended.", "upstream", "tier", "outcome"
-        )
-        self._tokens = self._counter(
-            "tokens_total", "Tokens read (prompt) and written (completion).", "tier", "model", "kind"
-        )
-        self._cost = self._counter("cost_usd_total", "Dollars spent on calls.", "tier", "model")
-        self._up = _Children(
-            Gauge(
-                "smallfirst_upstream_up",
-                "Whether an upstream takes calls (1) or not (0).",
-                ("upstream", "tier"),
-                registry=self.registry,
-            )
-        )
-        self._restarts = self._counter("engine_restarts_total", "Restarts of a local engine.", "engine")
-
-    def _counter(self, name: str, documentation: str, *labels: str) -> _Children[Counter]:
-        return _Children(Counter(f"smallfirst_{name}", documentation, labels, registry=self.registry))
-
-    def _histogram(
-        self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str
-    ) -> _Children[Histogram]:
-        return _Children(
-            Histogram(f"smallfirst_{name}", documentation, labels, buckets=buckets, registry=self.registry)
-        )
+    def collect(self) -> Iterator[Metric]:
+        """What prometheus_client asks of a collector."""
+        for metric in vars(self).values():
+            if isinstance(metric, _Counters | _Histograms):
+                yield metric.family()
+        yield GaugeMetricFamily("smallfirst_in_flight", "Requests being answered now.", value=self.in_flight)
 
     def exchange(
         self,
@@ -126,28 +148,25 @@ class Metrics:
 
         None means that there was no first token, no score, or no price to compare with.
         """
-        self._requests[policy, endpoint, route, reason, status].inc()
-        self._seconds[policy, route].observe(seconds)
-        self._overhead[policy,].observe(overhead)
+        self._requests.add((policy, endpoint, route, reason, status))
+        self._seconds.observe((policy, route), seconds)
+        self._overhead.observe((policy,), overhead)
         if ttft is not None:
-            self._ttft[policy, route].observe(ttft)
+            self._ttft.observe((policy, route), ttft)
         if confidence is not None:
-            self._confidence[policy,].observe(confidence)
+            self._confidence.observe((policy,), confidence)
         if saved_usd is not None:
             self._save(policy, saved_usd)
 
     def rejected(self, *, endpoint: str, code: str, status: int) -> None:
         """Count a request that never became an exchange: its body or its model was wrong."""
-        self._requests["none", endpoint, "none", code, status].inc()
+        self._requests.add(("none", endpoint, "none", code, status))
 
     def _save(self, policy: str, saved_usd: float) -> None:
-        # Both children must exist from the start: PromQL drops a policy from the difference
-        # saved - overspent when it has only one of them.
-        saved, overspent = self._saved[policy,], self._overspent[policy,]
-        if saved_usd >= 0:
-            saved.inc(saved_usd)
-        else:
-            overspent.inc(-saved_usd)
+        # Both must exist from the start: PromQL drops a policy from the difference saved - overspent when it
+        # has only one of them.
+        self._saved.add((policy,), max(0.0, saved_usd))
+        self._overspent.add((policy,), max(0.0, -saved_usd))
 
     def call(
         self,
@@ -161,19 +180,19 @@ class Metrics:
         cost_usd: float,
     ) -> None:
         """Count one ended call; `outcome` is ok, cancelled, or an error code."""
-        self._calls[upstream, tier, outcome].inc()
-        self._tokens[tier, model, "prompt"].inc(prompt_tokens)
-        self._tokens[tier, model, "completion"].inc(completion_tokens)
-        self._cost[tier, model].inc(cost_usd)
+        self._calls.add((upstream, tier, outcome))
+        self._tokens.add((tier, model, "prompt"), prompt_tokens)
+        self._tokens.add((tier, model, "completion"), completion_tokens)
+        self._cost.add((tier, model), cost_usd)
 
     def upstream_up(self, upstream: str, tier: str, up: bool) -> None:
-        self._up[upstream, tier].set(1 if up else 0)
+        self._up[upstream, tier] = float(up)
 
     def engine_restarted(self, engine: str) -> None:
-        self._restarts[engine,].inc()
+        self._restarts.add((engine,))
 
     def record_dropped(self) -> None:
-        self._dropped.inc()
+        self._dropped.add(())
 
     def render(self, accept: str | None) -> tuple[bytes, str]:
         """The exposition and its content type: OpenMetrics 1.0 where the Accept header names it, else text.

@@ -6,14 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import orjson
 
 from gateway.exchange import Call, Exchange
 from gateway.settings import Records
+from policies.schema import Policy
 from policies.tuning.records import PolicyLine
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,8 @@ PERIOD = 0.2
 class Recorder:
     """Takes exchanges that are over, and appends their lines to `<path>/<day>-<pid>.jsonl`.
 
-    The queue is bounded: when it is full the record is dropped and `on_drop` called, the request not delayed.
+    Lines are made at once, which takes microseconds and lets go of the exchange; the disk is the thread's. The
+    queue is bounded: when it is full the record is dropped and `on_drop` called, the request not delayed.
     """
 
     def __init__(self, settings: Records, folder: Path, on_drop: Callable[[], None]) -> None:
@@ -33,19 +34,24 @@ class Recorder:
         self._content = settings.content
         self._most = settings.queue
         self._on_drop = on_drop
-        self._queue: deque[Exchange] = deque()
+        self._queue: deque[tuple[Policy, bytes]] = deque()
         self._stop = threading.Event()
-        self._files: dict[Path, set[str]] = {}
+        self._known: set[tuple[Path, str]] = set()
         folder.mkdir(parents=True, exist_ok=True)
         self._thread = threading.Thread(target=self._work, name="records", daemon=True)
         self._thread.start()
 
-    def add(self, exchange: Exchange) -> None:
+    def add(self, exchange: Exchange, line: dict[str, Any]) -> None:
+        """`line` is the exchange's; its tokens, and its content where that is recorded, are put in here."""
         if len(self._queue) >= self._most:
             self._on_drop()
-            exchange.forget()
             return
-        self._queue.append(exchange)
+        if self._content:
+            line["content"] = exchange.body
+        for call, row in zip(exchange.calls, line["calls"], strict=True):
+            if call.ask.watch is not None:
+                row["tokens"] = _tokens_line(call, self._content)
+        self._queue.append((exchange.policy, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)))
 
     def close(self) -> None:
         """Writes what is queued, then ends."""
@@ -61,28 +67,25 @@ class Recorder:
         if not self._queue:
             return
         path = self._folder / f"{time.strftime('%Y%m%d')}-{os.getpid()}.jsonl"
+        batch = [self._queue.popleft() for _ in range(len(self._queue))]
         try:
             with path.open("ab") as file:
-                while self._queue:
-                    exchange = self._queue.popleft()
-                    self._write(file, path, exchange)
-                    exchange.forget()
+                file.write(b"".join(self._introduced(path, policy) + line for policy, line in batch))
         except OSError as error:
             log.error("records: %s: %s", path, error.strerror)
-            self._on_drop()
+            for _ in batch:
+                self._on_drop()
 
-    def _write(self, file: IO[bytes], path: Path, exchange: Exchange) -> None:
-        policy = exchange.policy
-        known = self._files.setdefault(path, set())
-        if policy.digest not in known:
-            known.add(policy.digest)
-            file.write(PolicyLine(digest=policy.digest, policy=policy).model_dump_json().encode() + b"\n")
-        content = exchange.body if self._content else None
-        file.write(orjson.dumps(exchange_line(exchange, content), option=orjson.OPT_APPEND_NEWLINE))
+    def _introduced(self, path: Path, policy: Policy) -> bytes:
+        """The policy's own line, before the first exchange of a file that names it."""
+        if (path, policy.digest) in self._known:
+            return b""
+        self._known.add((path, policy.digest))
+        return PolicyLine(digest=policy.digest, policy=policy).model_dump_json().encode() + b"\n"
 
 
-def exchange_line(exchange: Exchange, content: dict[str, Any] | None) -> dict[str, Any]:
-    """An ExchangeLine, as plain values. `content` is the request's body where content is recorded."""
+def exchange_line(exchange: Exchange) -> dict[str, Any]:
+    """An ExchangeLine as plain values, without tokens and content."""
     answer = exchange.answer
     return {
         "type": "exchange",
@@ -96,7 +99,7 @@ def exchange_line(exchange: Exchange, content: dict[str, Any] | None) -> dict[st
             "judgeable": exchange.request.judgeable,
             "tiers": sorted(exchange.request.tiers),
         },
-        "calls": [_call_line(call, content is not None) for call in exchange.calls],
+        "calls": [_call_line(call) for call in exchange.calls],
         "answer": answer
         and {"route": answer.route, "reason": answer.reason, "confidence": answer.confidence},
         "status": exchange.status,
@@ -104,15 +107,14 @@ def exchange_line(exchange: Exchange, content: dict[str, Any] | None) -> dict[st
         "cancelled": exchange.cancelled,
         "cost_usd": exchange.cost_usd,
         "llm_alone_usd": exchange.alone_usd,
-        "alone_price": exchange.alone_price and exchange.alone_price.model_dump(),
+        "alone_price": exchange.alone_price and exchange.alone_price.fields,
         "seconds": exchange.seconds,
         "ttft": exchange.ttft,
         "tags": exchange.tags,
-        "content": content,
     }
 
 
-def _call_line(call: Call, with_text: bool) -> dict[str, Any]:
+def _call_line(call: Call) -> dict[str, Any]:
     return {
         "tier": call.tier,
         "upstream": call.upstream,
@@ -120,8 +122,8 @@ def _call_line(call: Call, with_text: bool) -> dict[str, Any]:
         "because": call.ask.because,
         "outcome": call.outcome,
         "finish": call.finish,
-        "usage": asdict(call.usage),
-        "price": call.price.model_dump(),
+        "usage": call.usage._asdict(),
+        "price": call.price.fields,
         "cost_usd": call.cost_usd,
         "started": call.started,
         "seconds": call.seconds,
@@ -130,7 +132,6 @@ def _call_line(call: Call, with_text: bool) -> dict[str, Any]:
         "confidence": call.confidence,
         "kept": call.kept,
         "begun": call.begun,
-        "tokens": _tokens_line(call, with_text) if call.ask.watch is not None else None,
     }
 
 

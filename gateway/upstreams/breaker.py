@@ -17,6 +17,7 @@ class Breaker:
         self._failures = 0
         self._rest = REST
         self._until = 0.0
+        self._trying = False
 
     @property
     def is_open(self) -> bool:
@@ -33,15 +34,18 @@ class Breaker:
             return False
         if self._failures >= FAILURES:
             self._until = self._clock() + self._rest
+            self._trying = True
         return True
 
     def success(self) -> None:
-        self._failures, self._rest = 0, REST
+        self._failures, self._rest, self._trying = 0, REST, False
 
     def failure(self) -> None:
-        self._failures += 1
-        if self._failures == FAILURES:
-            self._until = self._clock() + self._rest
-        elif self._failures > FAILURES:
+        """Calls that were under way when it opened fail too, without a say in how long it rests."""
+        if self._failures >= FAILURES and not self._trying:
+            return
+        if self._trying:
             self._rest = min(LONGEST, self._rest * 2)
+        self._failures, self._trying = self._failures + 1, False
+        if self._failures >= FAILURES:
             self._until = self._clock() + self._rest

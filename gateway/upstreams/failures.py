@@ -1,5 +1,6 @@
 """What an upstream's refusal means: an HTTP status and body -> a code to act on."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -55,12 +56,12 @@ BY_STATUS = {
 def failed(upstream: str, tier: Tier, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     """The failure that a response of 300 or more stands for. A redirect is a misconfigured URL: `refused`."""
     detail = _detail(body)
-    why = BY_STATUS.get(status) or (
-        "rejected" if 400 <= status < 500 else "refused" if status < 400 else "error"
-    )
+    why = BY_STATUS.get(status) or _by_class(status)
     if _is_context(detail):
         why = "context"
     message = str(detail.get("message") or f"HTTP {status}")[:500]
+    if status in (401, 403):
+        message = "it does not accept our credentials"  # its own words may quote them
     return Failure(
         why,
         tier,
@@ -99,9 +100,11 @@ def _retry_after(value: str | None) -> float | None:
     if not value:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
         pass
+    else:
+        return max(0.0, seconds) if math.isfinite(seconds) else None
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):

@@ -28,7 +28,8 @@ def known_price(model: str, url: str) -> Price | None:
     }
     tiered = [column for column in columns.values() if isinstance(column, TieredPrices)]
     starts = sorted({tier.start for column in tiered for tier in column.tiers if tier.start > 0})
-    brackets = tuple(Bracket(start=start, **_rates(columns, start)) for start in starts)
+    # genai-prices' tiers begin above their start, our brackets at it.
+    brackets = tuple(Bracket(start=start + 1, **_rates(columns, start + 1)) for start in starts)
     return Price(**_rates(columns, 0), brackets=brackets)
 
 
@@ -41,6 +42,6 @@ def _rate(column: Decimal | TieredPrices, prompt_tokens: int) -> float:
         return float(column)
     rate = column.base
     for tier in column.tiers:
-        if prompt_tokens >= tier.start:
+        if prompt_tokens > tier.start:
             rate = tier.price
     return float(rate)

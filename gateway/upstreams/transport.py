@@ -1,11 +1,11 @@
 """Bytes to an HTTP server and back: the one seam between us and the network."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 import aiohttp
+from yarl import URL
 
 
 class Broken(Exception):
@@ -32,7 +32,7 @@ class Response(Protocol):
 
 
 class Transport(Protocol):
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], wait: float) -> Response: ...
+    async def post(self, url: URL, body: bytes, wait: float) -> Response: ...
 
     async def close(self) -> None: ...
 
@@ -40,11 +40,14 @@ class Transport(Protocol):
 class HttpTransport:
     """aiohttp: a tenth of httpx's CPU per request. Follows no redirect, keeps no cookie.
 
-    `connect` and `gap` (between two reads of a response) are time limits in seconds. `keep_alive` is off for
-    servers that close connections they said they would keep.
+    `headers` go with every request. `connect` and `gap` (between two reads of a response) are time limits in
+    seconds. `keep_alive` is off for servers that close connections they said they would keep.
     """
 
-    def __init__(self, *, connect: float, gap: float, keep_alive: bool = True) -> None:
+    def __init__(
+        self, headers: Mapping[str, str], *, connect: float, gap: float, keep_alive: bool = True
+    ) -> None:
+        self._headers = headers
         self._connect = connect
         self._gap = gap
         self._keep_alive = keep_alive
@@ -59,31 +62,59 @@ class HttpTransport:
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
+                headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 read_bufsize=2**18,
-                skip_auto_headers=("User-Agent", "Accept"),
             )
         return self._session
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], wait: float) -> Response:
+    async def post(self, url: URL, body: bytes, wait: float) -> Response:
         """Sends the request and waits up to `wait` seconds for the response's head. Raises Broken."""
+        limit = _Limit(wait)
         try:
-            async with asyncio.timeout(wait):
-                response = await self._open().post(url, data=body, headers=headers, allow_redirects=False)
-        except (TimeoutError, aiohttp.ServerTimeoutError) as error:
-            raise Broken("timeout", f"no response within {wait:g} s", fresh=True) from error
+            response = await self._open().post(url, data=body, allow_redirects=False)
+        except asyncio.CancelledError as error:
+            if limit.reached:
+                raise Broken("timeout", f"no response within {wait:g} s", fresh=True) from error
+            raise
+        except aiohttp.ServerTimeoutError as error:
+            raise Broken("timeout", f"no connection within {self._connect:g} s", fresh=True) from error
         except aiohttp.ClientConnectorError as error:
             reason = error.os_error.strerror or str(error.os_error)
             raise Broken("down", f"cannot connect: {reason}", fresh=True) from error
         except (aiohttp.ClientError, OSError) as error:
             raise Broken("lost", f"connection closed: {type(error).__name__}", fresh=True) from error
+        finally:
+            limit.end()
         return HttpResponse(response, self._gap)
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+class _Limit:
+    """asyncio.timeout at a quarter of its cost: cancels the task it is made in after `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self._task = asyncio.current_task()
+        self._fired = False
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._fire)
+
+    def _fire(self) -> None:
+        self._fired = True
+        if self._task is not None:
+            self._task.cancel()
+
+    @property
+    def reached(self) -> bool:
+        """Whether it was this limit that cancelled, and nobody else: then the task goes on."""
+        return self._fired and self._task is not None and self._task.uncancel() == 0
+
+    def end(self) -> None:
+        self._timer.cancel()
 
 
 class HttpResponse:
@@ -97,19 +128,23 @@ class HttpResponse:
         return self._response.headers
 
     async def read(self) -> bytes:
-        with _breaking():
-            return await self._response.read()
+        content = self._response.content
+        if content.is_eof() and content.exception() is None:
+            return content.read_nowait(-1)  # it came with the head, as short responses do
+        return b"".join([data async for data in self.chunks()])
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """What each read of the socket brought."""
         content = self._response.content
-        while True:
-            with _breaking():
-                async with asyncio.timeout(self._gap):
-                    data = await content.readany()
-            if not data:
-                return
-            yield data
+        silence = _Silence(content, self._gap)
+        try:
+            while data := await content.readany():
+                silence.heard()
+                yield data
+        except (aiohttp.ClientError, OSError) as error:
+            raise _broken(error) from error
+        finally:
+            silence.end()
 
     def close(self) -> None:
         """Returns the connection where the response was read to its end, else closes it: the server sees its
@@ -120,11 +155,32 @@ class HttpResponse:
             self._response.close()
 
 
-@contextmanager
-def _breaking() -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError as error:
-        raise Broken("timeout", "the response stopped coming", fresh=False) from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise Broken("lost", f"the response broke off: {type(error).__name__}", fresh=False) from error
+class _Silence:
+    """Breaks a read that has lasted `gap` seconds. One timer for the whole response, which looks at when it
+    last heard something: a timer for each read would cost more than the read."""
+
+    def __init__(self, content: aiohttp.StreamReader, gap: float) -> None:
+        self._content = content
+        self._gap = gap
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+        self._timer = self._loop.call_at(self._last + gap, self._look)
+
+    def heard(self) -> None:
+        self._last = self._loop.time()
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        due = self._last + self._gap
+        if due <= self._loop.time():
+            self._content.set_exception(TimeoutError("the response stopped coming"))
+        else:
+            self._timer = self._loop.call_at(due, self._look)
+
+
+def _broken(error: Exception) -> Broken:
+    if isinstance(error, TimeoutError):
+        return Broken("timeout", "the response stopped coming", fresh=False)
+    return Broken("lost", f"the response broke off: {type(error).__name__}", fresh=False)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from urllib.parse import urlencode
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+from yarl import URL
 
-from gateway.settings import Limits, UpstreamSettings
+from gateway.settings import UpstreamSettings
 from gateway.wire import Body
 from routers.calibration import Source
 from routers.cost import FREE, Price
@@ -53,8 +54,8 @@ class Upstream:
         self._urls = _urls(settings)
         self.breaker = Breaker()
         self._limits = settings.limits
-        self._headers = _headers(settings)
-        self._transport = transport or _transport(settings.limits, settings.engine)
+        self._secrets = _secrets(settings)
+        self._transport = transport or _transport(settings)
         self._slots = asyncio.Semaphore(settings.limits.in_flight)
         self._waiting = 0
         self._on_change = on_change
@@ -74,7 +75,7 @@ class Upstream:
             self._running.clear()
         self._on_change(self)
 
-    def url(self, endpoint: str) -> str:
+    def url(self, endpoint: str) -> URL:
         """Of our endpoint `chat`, `completions` or `embeddings`."""
         return self._urls[endpoint]
 
@@ -86,7 +87,7 @@ class Upstream:
         """A response that had begun well broke off."""
         self._failed()
 
-    async def send(self, url: str, body: bytes, *, stream: bool, patience: float = 0.0) -> "Call":
+    async def send(self, url: URL, body: bytes, *, stream: bool, patience: float = 0.0) -> "Call":
         """Posts `body`; the call it gives must be closed. Waits `patience` seconds for an engine to restart."""
         await self._running_within(patience)
         await self._enter()
@@ -120,7 +121,7 @@ class Upstream:
         finally:
             self._waiting -= 1
 
-    async def _attempts(self, url: str, body: bytes, wait: float) -> Response:
+    async def _attempts(self, url: URL, body: bytes, wait: float) -> Response:
         try:
             return await self._attempt(url, body, wait)
         except Failure as failure:
@@ -135,7 +136,7 @@ class Upstream:
         )
         return await retrying(self._attempt, url, body, wait)
 
-    async def _attempt(self, url: str, body: bytes, wait: float) -> Response:
+    async def _attempt(self, url: URL, body: bytes, wait: float) -> Response:
         if not self.breaker.admit():
             raise self._failure("down", f"resting for {self.breaker.wait:.0f} s after repeated failures")
         try:
@@ -146,21 +147,28 @@ class Upstream:
         if response.status < 300:
             self._worked()
             return response
-        failure = failed(self.name, self.tier, response.status, response.headers, await _whole(response))
+        answer = self._redacted(await _whole(response))
+        failure = failed(self.name, self.tier, response.status, response.headers, answer)
         if failure.why in ("error", "overloaded", "timeout"):
             self._failed()
         else:
             self._worked()
         raise failure
 
-    async def _post(self, url: str, body: bytes, wait: float) -> Response:
+    async def _post(self, url: URL, body: bytes, wait: float) -> Response:
         try:
-            return await self._transport.post(url, body, self._headers, wait)
+            return await self._transport.post(url, body, wait)
         except Broken as broken:
             if broken.why != "lost" or not broken.fresh:
                 raise
         # A kept connection that the server had closed meanwhile: nothing was answered, so once more.
-        return await self._transport.post(url, body, self._headers, wait)
+        return await self._transport.post(url, body, wait)
+
+    def _redacted(self, body: bytes) -> bytes:
+        """An error's body reaches clients; a server may have quoted what we sent it."""
+        for secret in self._secrets:
+            body = body.replace(secret, b"***")
+        return body
 
     def _worked(self) -> None:
         was_up = self.up
@@ -193,15 +201,16 @@ class Call:
             self._slots.release()
 
 
-def _urls(settings: UpstreamSettings) -> dict[str, str]:
+def _urls(settings: UpstreamSettings) -> dict[str, URL]:
     base = str(settings.url).rstrip("/")
     query = urlencode({name: value.get_secret_value() for name, value in settings.query.items()})
     tail = f"?{query}" if query else ""
-    return {
-        "chat": base + settings.chat_path + tail,
-        "completions": base + settings.completions_path + tail,
-        "embeddings": base + settings.embeddings_path + tail,
+    paths = {
+        "chat": settings.chat_path,
+        "completions": settings.completions_path,
+        "embeddings": settings.embeddings_path,
     }
+    return {endpoint: URL(base + path + tail, encoded=True) for endpoint, path in paths.items()}
 
 
 def _headers(settings: UpstreamSettings) -> dict[str, str]:
@@ -211,12 +220,19 @@ def _headers(settings: UpstreamSettings) -> dict[str, str]:
     return headers | {name: value.get_secret_value() for name, value in settings.headers.items()}
 
 
-def _transport(limits: Limits, engine: str) -> HttpTransport:
+def _secrets(settings: UpstreamSettings) -> list[bytes]:
+    """Those long enough that no word of an error message is one by chance."""
+    given = [settings.key, *settings.headers.values(), *settings.query.values()]
+    return [value.get_secret_value().encode() for value in given if value is not None and len(value) >= 8]
+
+
+def _transport(settings: UpstreamSettings) -> HttpTransport:
     return HttpTransport(
-        connect=limits.connect,
-        gap=limits.gap,
+        _headers(settings),
+        connect=settings.limits.connect,
+        gap=settings.limits.gap,
         # llama.cpp's server closes after a stream, whatever its keep-alive header says.
-        keep_alive=engine != "llamacpp",
+        keep_alive=settings.engine != "llamacpp",
     )
 
 

@@ -15,13 +15,14 @@ from sklearn.model_selection import GroupKFold
 
 from routers.calibration import Calibrator, Logistic, Source, Training
 from routers.signals import SIGNALS, signals
-from routers.watch import looks
+from routers.watch import FIRST_LOOK, looks
 
 from .graded import GradedDraft
 
 Array = NDArray[np.float64]
 STRENGTHS = 10.0 ** np.arange(-3, 2)
 FOLDS = 5
+DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class _Rows:
 def fit(drafts: Sequence[GradedDraft], made_for: Source, trained_on: Training) -> Calibrator:
     """Trains on all of `drafts`; the strength of regularisation is chosen by cross-validation over templates.
 
-    Raises ValueError where the drafts are all right or all wrong, or stem from under five templates.
+    Raises ValueError where the drafts, or those long enough to be looked at while they run, are all right or
+    all wrong, or stem from under five templates.
     """
-    finished, begun = _finished(drafts), _begun(drafts)
-    center = finished.x.mean(axis=0)
-    spread = finished.x.std(axis=0)
-    scale = np.where(spread > 1e-9, spread, 1.0)
+    finished = _teaching(_finished(drafts), "drafts")
+    begun = _teaching(_begun(drafts), f"drafts of {FIRST_LOOK} tokens or more")
+    center = finished.x.mean(axis=0).round(DIGITS)
+    spread = finished.x.std(axis=0).round(DIGITS)
+    scale = np.where(spread > 0.0, spread, 1.0)
     return Calibrator(
         made_for=made_for,
         trained_on=trained_on,
@@ -76,6 +79,17 @@ def _rows(cuts: Any) -> _Rows:
     return _Rows(np.array(x), np.array(y), np.array(groups), np.array(weights))
 
 
+def _teaching(rows: _Rows, what: str) -> _Rows:
+    """The rows, where something can be learned from them. Raises ValueError."""
+    if len(templates := set(rows.groups)) < FOLDS:
+        raise ValueError(f"training needs {what} from at least {FOLDS} templates, found {len(templates)}")
+    if len(set(rows.y)) < 2:
+        raise ValueError(
+            f"training needs right and wrong {what}, all are {'right' if rows.y[0] else 'wrong'}"
+        )
+    return rows
+
+
 def _logistic(rows: _Rows, center: Array, scale: Array) -> Logistic:
     folds = list(GroupKFold(FOLDS).split(rows.x, rows.y, rows.groups))
     model = LogisticRegressionCV(
@@ -87,8 +101,8 @@ def _logistic(rows: _Rows, center: Array, scale: Array) -> Logistic:
         use_legacy_attributes=False,
     )
     model.fit((rows.x - center) / scale, rows.y, sample_weight=rows.weights)
-    return Logistic(intercept=round(float(model.intercept_[0]), 6), weights=_rounded(model.coef_[0]))
+    return Logistic(intercept=round(float(model.intercept_[0]), DIGITS), weights=_rounded(model.coef_[0]))
 
 
 def _rounded(values: Array) -> tuple[float, ...]:
-    return tuple(round(float(value), 6) for value in values)
+    return tuple(round(float(value), DIGITS) for value in values)

@@ -1,12 +1,11 @@
 """Records joined with grades: what a calibrator learns from."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from routers.plan import Token
 
@@ -44,10 +43,10 @@ def read_graded(folder: Path) -> list[GradedDraft]:
 
 def _grades(path: Path) -> list[Grade]:
     try:
-        return [Grade.model_validate(row) for row in json.loads(path.read_text(encoding="utf-8"))]
+        return TypeAdapter(list[Grade]).validate_json(path.read_bytes())
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror}; `smallfirst collect` writes it") from error
-    except (json.JSONDecodeError, ValidationError) as error:
+    except ValidationError as error:
         raise RecordError(f"{path}: {error}") from error
 
 

@@ -8,9 +8,9 @@ the draft share, which is all that signals need.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from policies.schema import Policy
 from routers.cost import Price
@@ -38,8 +38,15 @@ class TokensLine(Line):
     at: list[float]
     texts: list[str] | None = None
 
+    @model_validator(mode="after")
+    def _parallel(self) -> Self:
+        lists = (self.ids, self.logprobs, self.top, self.at, self.ids if self.texts is None else self.texts)
+        if len({len(values) for values in lists}) > 1:
+            raise ValueError("the lists of tokens are of different lengths")
+        return self
+
     def tokens(self) -> list[Token]:
-        texts = self.texts or [f"#{number}" for number in self.ids]
+        texts = [f"#{number}" for number in self.ids] if self.texts is None else self.texts
         return [Token(*token) for token in zip(texts, self.logprobs, self.top, strict=True)]
 
 
@@ -131,7 +138,7 @@ def read_records(path: Path) -> Iterator[Record]:
 
 def _read_file(path: Path) -> Iterator[Record]:
     policies: dict[str, Policy] = {}
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, text in enumerate(lines, 1):
             line = _parsed(text, path, number)
             if isinstance(line, PolicyLine):
@@ -144,10 +151,10 @@ def _read_file(path: Path) -> Iterator[Record]:
                 )
 
 
-def _parsed(text: str, path: Path, number: int) -> PolicyLine | ExchangeLine:
+def _parsed(text: bytes, path: Path, number: int) -> PolicyLine | ExchangeLine:
     try:
         return AnyLine.validate_json(text)
     except ValidationError as error:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"]))
-        raise RecordError(f"{path}:{number}: {where}: {detail['msg']}") from error
+        raise RecordError(f"{path}:{number}: {where or 'the line'}: {detail['msg']}") from error

@@ -121,7 +121,7 @@ class _Performer:
     def __call__(self, ask: Generate) -> Draft:
         line = next((line for line in self._unused if line.tier == ask.tier), None)
         if line is None:
-            if self._exchange.cancelled and not self._unused:
+            if self._exchange.cancelled and not self._exchange.calls:
                 raise ClientGone
             if ask.tier not in self._exchange.request.tiers:
                 raise Unavailable("not_configured", ask.tier)

@@ -33,12 +33,15 @@ def calibration_error(right: Array, confidence: Array) -> float:
 
 
 def interval(statistic: Callable[[Array, Array], float], right: Array, confidence: Array) -> list[float]:
-    """[value, low, high]: 95 % percentile bootstrap over drafts."""
+    """[value, low, high]: 95 % percentile bootstrap over drafts; NaN where the statistic is."""
+    value = statistic(right, confidence)
+    if np.isnan(value):
+        return [value, value, value]
     rng = np.random.default_rng(0)
     draws = (rng.integers(0, len(right), len(right)) for _ in range(RESAMPLES))
     values = [statistic(right[draw], confidence[draw]) for draw in draws]
     low, high = np.nanpercentile(values, (2.5, 97.5))
-    return [round(float(v), 4) for v in (statistic(right, confidence), low, high)]
+    return [round(float(v), 4) for v in (value, low, high)]
 
 
 def confidences(calibrator: Calibrator, drafts: Sequence[GradedDraft]) -> tuple[Array, Array]:

@@ -18,14 +18,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 Kind = Literal["sums", "sentiment", "opposites", "extraction", "facts", "yes_no"]
 Split = Literal["train", "held_out"]
+Level = Literal["easy", "medium", "hard"]
 Grade = Literal["number", "word", "choice", "yes_no"]
 
 
 class Item(BaseModel):
     """One question and what counts as a right reply; unknown, missing or ill-typed fields are errors.
 
-    ``answers`` are alternatives, any of which is right. ``labels`` are the options of a ``choice``; on a
-    ``word`` item they are the answers and their rivals, and a reply that names a rival is wrong.
+    ``level`` is how hard the question was meant to be; grading does not look at it.
+    ``answers`` are alternatives, any of which is right. ``labels`` are the options of a ``choice``, whether
+    the prompt states them or not; on a ``word`` item they are the answers and their rivals, and a reply
+    that names a rival is wrong.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -34,6 +37,7 @@ class Item(BaseModel):
     kind: Kind
     template: str = Field(min_length=1)
     split: Split
+    level: Level
     prompt: str = Field(min_length=1)
     grade: Grade
     answers: tuple[str, ...] = Field(min_length=1)

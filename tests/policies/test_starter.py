@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from functools import cache
+from functools import cache, reduce
 from operator import add, mul, sub
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from policies.tuning.starter import Item, is_right, load_items
 ITEMS = load_items()
 KINDS = ["sums", "sentiment", "opposites", "extraction", "facts", "yes_no"]
 SPLITS = ("train", "held_out")
+LEVELS = {"easy": 4, "medium": 3, "hard": 3}
 SENTIMENT = ("positive", "negative")
 UNITS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 TEENS = ["ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"]
@@ -38,8 +39,8 @@ def make(grade: str, answers: list[str], prompt: str = "?", labels: tuple[str, .
 
 
 def row(**changes: Any) -> dict[str, Any]:
-    base = {"id": "sums-001", "kind": "sums", "template": "sums/a", "split": "train", "prompt": "1 + 1 = ?"}
-    return {**base, "grade": "number", "answers": ["2"], **changes}
+    base = {"id": "sums-001", "kind": "sums", "template": "sums/a", "split": "train", "level": "easy"}
+    return {**base, "prompt": "1 + 1 = ?", "grade": "number", "answers": ["2"], **changes}
 
 
 def of_kind(kind: str) -> list[Item]:
@@ -66,6 +67,12 @@ def test_a_third_of_every_kind_is_held_out_by_template(kind: str) -> None:
     assert 35 <= sum(item.split == "held_out" for item in of_kind(kind)) <= 45
 
 
+def test_every_template_holds_all_levels_in_no_order() -> None:
+    counts = Counter((item.template, item.level) for item in ITEMS)
+    assert counts == {(item.template, level): n for item in ITEMS for level, n in LEVELS.items()}
+    assert len({tuple(item.level for item in ITEMS[at : at + 10]) for at in range(0, 720, 10)}) > 50
+
+
 @pytest.mark.parametrize("split", ["train", "held_out"])
 @pytest.mark.parametrize("kind", ["sentiment", "yes_no"])
 def test_two_way_answers_are_balanced_within_every_template(kind: str, split: str) -> None:
@@ -84,7 +91,7 @@ def as_number(word: str) -> int | None:
 
 def test_no_sum_of_the_train_split_is_held_out() -> None:
     sums = {split: {operands(i) + i.answers for i in of_kind("sums") if i.split == split} for split in SPLITS}
-    assert all(len(found) == 3 for split in SPLITS for found in sums[split])
+    assert all(len(found) in (3, 4) for split in SPLITS for found in sums[split])
     assert len(sums["train"]) == 80
     assert len(sums["held_out"]) == 40
     assert not sums["train"] & sums["held_out"]
@@ -117,12 +124,23 @@ def test_no_sentence_of_the_train_split_is_held_out(kind: str) -> None:
     assert not train & held_out
 
 
-def test_no_answer_word_of_an_opposite_occurs_in_both_splits() -> None:
+def test_no_word_pair_of_an_opposite_occurs_in_both_splits() -> None:
     train, held_out = (
         {answer for item in of_kind("opposites") if item.split == split for answer in item.answers}
         for split in SPLITS
     )
     assert not train & held_out
+    asked = {split: asked_words(split) for split in SPLITS}
+    assert not asked["train"] & held_out
+    assert not asked["held_out"] & train
+
+
+def asked_words(split: str) -> set[str]:
+    """The words of the prompts that their template does not fix."""
+    items = [item for item in of_kind("opposites") if item.split == split]
+    words = {item.id: re.findall(r"[a-z]+", item.prompt.lower()) for item in items}
+    shared = Counter((item.template, word) for item in items for word in set(words[item.id]))
+    return {word for item in items for word in words[item.id] if shared[item.template, word] == 1}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -139,14 +157,28 @@ def test_repeating_the_question_is_not_an_answer(kind: str) -> None:
         assert item.grade == "choice" or not is_right(item, item.prompt), item
 
 
+SIGNS = {"+": add, "-": sub, "x": mul, "plus": add, "minus": sub, "times": mul}
+
+
+def computed(first: str, *steps: str) -> int:
+    """The value of "2 + 3 x 4", products first."""
+    terms = [(add, int(first))]
+    for sign, number in zip(steps[::2], steps[1::2], strict=True):
+        if SIGNS[sign] is mul:
+            terms[-1] = (terms[-1][0], terms[-1][1] * int(number))
+        else:
+            terms.append((SIGNS[sign], int(number)))
+    return reduce(lambda total, term: term[0](total, term[1]), terms, 0)
+
+
 def test_sums_are_computed_correctly() -> None:
-    signs = {"+": add, "-": sub, "x": mul, "times": mul}
+    written = re.compile(rf"\d+(?: (?:{'|'.join(re.escape(sign) for sign in SIGNS)}) \d+)+")
     checked = 0
     for item in of_kind("sums"):
-        if found := re.search(r"(\d+) (\+|-|x|times) (\d+)", item.prompt):
-            assert int(item.answers[0]) == signs[found[2]](int(found[1]), int(found[3]))
+        if found := written.search(item.prompt):
+            assert item.answers == (str(computed(*found[0].split())),), item
             checked += 1
-    assert checked == 50
+    assert checked == 80
 
 
 # --- grading numbers
@@ -403,6 +435,7 @@ def test_items_come_back_in_file_order_without_blank_lines(tmp_path: Path) -> No
         (row(id="sums-002", template="facts/a"), "a template that starts with 'sums/'"),
         (row(id="sums-002", grade="exact"), "'number', 'word', 'choice' or 'yes_no'"),
         (row(id="sums-002", split="test"), "'train' or 'held_out'"),
+        (row(id="sums-002", level="simple"), "'easy', 'medium' or 'hard'"),
         (row(id="sums-002", answers=[]), "answers"),
         (row(id="sums-002", answers="2"), "answers"),
         (row(id="sums-002", answers=[2]), "answers.0"),
@@ -414,6 +447,7 @@ def test_items_come_back_in_file_order_without_blank_lines(tmp_path: Path) -> No
         (row(id="sums-002", answers=["a"], grade="choice", labels=["b", "c"]), "labels"),
         (row(id="sums-002", labels=["1", "2"]), "labels"),
         ({"id": "sums-002"}, "kind"),
+        ({key: value for key, value in row(id="sums-002").items() if key != "level"}, "level"),
         (row(prompt="another"), "expected a new id"),
         (row(id="sums-002"), "expected a new prompt"),
         (row(id="sums-002", prompt="another", split="held_out"), "in one split only"),

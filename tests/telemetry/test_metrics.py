@@ -129,9 +129,9 @@ def test_an_upstream_goes_down_and_comes_up(metrics: Metrics) -> None:
 def test_restarts_drops_and_requests_in_flight(metrics: Metrics) -> None:
     metrics.engine_restarted("llamacpp")
     metrics.record_dropped()
-    metrics.in_flight.inc()
-    metrics.in_flight.inc()
-    metrics.in_flight.dec()
+    metrics.in_flight += 1
+    metrics.in_flight += 1
+    metrics.in_flight -= 1
 
     assert value(metrics, "engine_restarts_total", engine="llamacpp") == 1
     assert value(metrics, "records_dropped_total") == 1

@@ -1,0 +1,127 @@
+"""Records of exchanges, as they would have run live."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from builders import calibrator
+
+from policies.schema import Policy
+from policies.tuning.records import (
+    AnswerLine,
+    CallLine,
+    ExchangeLine,
+    Record,
+    RequestLine,
+    TokensLine,
+    UsageLine,
+)
+from routers.cascade import Cascade
+from routers.cost import Price, cost
+from routers.plan import Reason, Tier, Token, Usage, Verdict
+from routers.signals import signals
+
+PRICE: dict[Tier, Price] = {"slm": Price(per_hour=3.6), "llm": Price(input=2.0, output=8.0)}
+PROMPT = 100
+
+
+def policy(**changes: Any) -> Policy:
+    fields = {"accept": 0.6, "commit": 0.8, "give_up": 0.2, "calibrator": calibrator(), **changes}
+    return Policy(name="test", description="For tests.", router=Cascade(**fields))
+
+
+def confidence(tokens: Sequence[Token], finish: str | None = "stop") -> float:
+    return calibrator().confidence(signals(tokens, finish), finished=True)
+
+
+def tokens_line(tokens: Sequence[Token]) -> TokensLine:
+    return TokensLine(
+        ids=list(range(len(tokens))),
+        logprobs=[token.logprob for token in tokens],
+        top=[list(token.top) for token in tokens],
+        at=[0.1 * number for number in range(1, len(tokens) + 1)],
+    )
+
+
+def call(tier: Tier, tokens: Sequence[Token] | None = None, **changes: Any) -> CallLine:
+    """A call that ended well; with tokens, one that a watch followed."""
+    count = 20 if tokens is None else len(tokens)
+    usage = UsageLine(prompt_tokens=PROMPT, completion_tokens=count)
+    dollars = cost(Usage(PROMPT, count), PRICE[tier], 2.0)
+    fields = {
+        "tier": tier,
+        "upstream": tier,
+        "model": tier,
+        "because": Reason.POLICY,
+        "outcome": "ok",
+        "finish": "stop",
+        "usage": usage,
+        "price": PRICE[tier],
+        "cost_usd": dollars,
+        "started": 0.0,
+        "seconds": 2.0,
+        "verdict": None,
+        "reason": None,
+        "confidence": None,
+        "kept": 0,
+        "tokens": None if tokens is None else tokens_line(tokens),
+    }
+    return CallLine(**{**fields, **changes})
+
+
+def failed(tier: Tier, why: str = "down", tokens: Sequence[Token] | None = None, **changes: Any) -> CallLine:
+    nothing = {"usage": UsageLine(prompt_tokens=0, completion_tokens=0, estimated=True), "cost_usd": 0.0}
+    return call(tier, tokens, **{"outcome": why, "finish": None, **nothing, **changes})
+
+
+def stopped(tokens: Sequence[Token], **changes: Any) -> CallLine:
+    """A draft given up at its last token."""
+    decided = {"verdict": Verdict.GIVE_UP, "reason": Reason.GAVE_UP}
+    if "confidence" not in changes:
+        changes["confidence"] = calibrator().confidence(signals(tokens), finished=False)
+    return call("slm", tokens, **{"outcome": "stopped", "finish": None, **decided, **changes})
+
+
+def judged(tokens: Sequence[Token], accept: float = 0.6) -> CallLine:
+    """A plain draft held to its end."""
+    found = confidence(tokens)
+    if found >= accept:
+        decided = {"verdict": Verdict.COMMIT, "reason": Reason.CONFIDENT, "kept": len(tokens)}
+    else:
+        decided = {"verdict": Verdict.GIVE_UP, "reason": Reason.LOW_CONFIDENCE}
+    return call("slm", tokens, confidence=found, **decided)
+
+
+def answered(route: str, reason: Reason, confidence: float | None = None) -> AnswerLine:
+    return AnswerLine(route=route, reason=reason, confidence=confidence)
+
+
+def record(
+    calls: Sequence[CallLine],
+    answer: AnswerLine | None,
+    ran_under: Policy | None = None,
+    *,
+    stream: bool = False,
+    judgeable: bool = True,
+    tiers: Sequence[Tier] = ("llm", "slm"),
+    **changes: Any,
+) -> Record:
+    ran = ran_under or policy()
+    fields: dict[str, Any] = {
+        "id": "sf-1",
+        "at": 1.8e9,
+        "endpoint": "chat/completions",
+        "policy": ran.name,
+        "digest": ran.digest,
+        "request": RequestLine(stream=stream, judgeable=judgeable, tiers=list(tiers)),
+        "calls": list(calls),
+        "answer": answer,
+        "status": 200,
+        "error": None,
+        "cancelled": False,
+        "cost_usd": sum(line.cost_usd for line in calls),
+        "llm_alone_usd": None,
+        "alone_price": None,
+        "seconds": 2.0,
+        "ttft": None,
+    }
+    return Record(exchange=ExchangeLine(**{**fields, **changes}), policy=ran)

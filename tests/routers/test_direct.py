@@ -1,0 +1,63 @@
+"""Direct asks one tier, and the other only where that may help."""
+
+import pytest
+from builders import settled
+
+from routers.direct import RESTART_PATIENCE, Direct
+from routers.plan import Answer, Draft, Generate, Reason, Request, Tier, Unavailable
+from routers.watch import ObservingWatch
+
+OTHER: dict[Tier, Tier] = {"slm": "llm", "llm": "slm"}
+
+
+@pytest.mark.parametrize("tier", ["slm", "llm"])
+def test_its_tier_answers(tier: Tier) -> None:
+    draft = Draft(tier)
+    asks, answer = settled(Direct(tier=tier).plan(Request()), draft)
+    assert asks == [Generate(tier)]
+    assert answer == Answer((draft,), Reason.POLICY)
+
+
+@pytest.mark.parametrize(("tier", "reason"), [("slm", Reason.NO_SLM), ("llm", Reason.NO_LLM)])
+@pytest.mark.parametrize("why", ["down", "context", "not_configured", "lost"])
+def test_the_other_tier_answers_where_its_own_cannot(tier: Tier, reason: Reason, why: str) -> None:
+    draft = Draft(OTHER[tier])
+    asks, answer = settled(Direct(tier=tier).plan(Request()), Unavailable(why, tier), draft)
+    assert asks == [Generate(tier), Generate(OTHER[tier], because=reason)]
+    assert answer == Answer((draft,), reason)
+
+
+@pytest.mark.parametrize(
+    ("fallback", "lost"),
+    [
+        (False, Unavailable("down", "slm")),
+        (True, Unavailable("rejected", "slm")),
+        (True, Unavailable("lost", "slm", partial=Draft("slm"))),
+    ],
+    ids=["no fallback", "the request is at fault", "the client has a beginning"],
+)
+def test_it_fails_where_another_tier_must_not_or_cannot_help(fallback: bool, lost: Unavailable) -> None:
+    asks, error = settled(Direct(tier="slm", fallback=fallback).plan(Request()), lost)
+    assert len(asks) == 1
+    assert error is lost
+
+
+def test_it_fails_as_the_fallback_does() -> None:
+    second = Unavailable("down", "llm")
+    assert settled(Direct(tier="slm").plan(Request()), Unavailable("down", "slm"), second)[1] is second
+
+
+def test_without_a_fallback_it_waits_for_a_restart() -> None:
+    assert next(Direct(tier="slm", fallback=False).plan(Request())).patience == RESTART_PATIENCE
+
+
+@pytest.mark.parametrize(
+    ("follow", "judgeable", "watched"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_it_follows_only_what_can_be_judged_and_only_on_demand(
+    follow: bool, judgeable: bool, watched: bool
+) -> None:
+    ask = next(Direct(tier="slm", follow=follow).plan(Request(judgeable=judgeable)))
+    assert (ask.watch is not None) == watched
+    if ask.watch is not None:
+        assert ask.watch() == ObservingWatch()

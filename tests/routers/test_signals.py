@@ -1,0 +1,179 @@
+"""Each signal against a value by hand or from numpy, and what holds of all drafts."""
+
+from collections.abc import Sequence
+from math import exp, inf, isfinite, log
+
+import numpy as np
+import pytest
+from builders import token, tokens
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routers.plan import Token
+from routers.signals import FLOOR, SIGNALS, MissingLogprobs, SignalName, signals
+
+LOGPROBS = [-0.1, -2.0, -0.3, -5.0, -0.2, -0.4, -1.1, -0.6]
+DRAFT = tokens(*LOGPROBS)
+ANY_LOGPROB = st.floats(-1e38, 0.0) | st.just(-inf)
+ANY_TOKEN = st.builds(
+    lambda text, logprob, top: Token(text, logprob, sorted(top, reverse=True)),
+    st.sampled_from("abc"),
+    ANY_LOGPROB,
+    st.lists(ANY_LOGPROB, min_size=2, max_size=5),
+)
+DRAFTS = st.lists(ANY_TOKEN, min_size=1, max_size=40)
+ORDERLESS: tuple[SignalName, ...] = (
+    "mean",
+    "q10",
+    "q25",
+    "median",
+    "min",
+    "entropy_mean",
+    "entropy_max",
+    "margin_mean",
+    "margin_min",
+    "log_length",
+)
+
+
+def entropy(*p: float) -> float:
+    return -sum(each * log(each) for each in p)
+
+
+def spread(*distributions: Sequence[float]) -> list[Token]:
+    return [token(-0.1, top=[log(p) for p in each]) for each in distributions]
+
+
+def test_every_signal_has_a_value_and_no_other() -> None:
+    assert tuple(signals(DRAFT)) == SIGNALS
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("mean", np.mean(LOGPROBS)),
+        ("q10", np.quantile(LOGPROBS, 0.10)),
+        ("q25", np.quantile(LOGPROBS, 0.25)),
+        ("median", np.median(LOGPROBS)),
+        ("min", -5.0),
+        ("first", -0.1),
+        ("log_length", np.log(9)),
+        ("window_min", np.mean([-2.0, -0.3, -5.0, -0.2, -0.4])),
+        ("repetition", 0.0),
+        ("truncated", 0.0),
+    ],
+)
+def test_signals_of_the_chosen_tokens(name: SignalName, value: float) -> None:
+    assert signals(DRAFT)[name] == pytest.approx(float(value))
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_quantiles_are_numpys_at_every_length(count: int) -> None:
+    found = signals(DRAFT[:count])
+    for name, q in (("q10", 0.10), ("q25", 0.25), ("median", 0.50)):
+        assert found[name] == pytest.approx(np.quantile(LOGPROBS[:count], q))
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_a_draft_within_one_window_is_its_own_lowest(count: int) -> None:
+    assert signals(DRAFT[:count])["window_min"] == pytest.approx(np.mean(LOGPROBS[:count]))
+
+
+def test_entropy_counts_the_rest_as_one_more_outcome() -> None:
+    found = signals(spread((0.5, 0.25), (0.9, 0.1)))
+    whole, sure = entropy(0.5, 0.25, 0.25), entropy(0.9, 0.1)
+    assert found["entropy_mean"] == pytest.approx((whole + sure) / 2)
+    assert found["entropy_max"] == pytest.approx(whole)
+
+
+def test_margins_are_best_minus_second_best() -> None:
+    found = signals(spread((0.5, 0.25, 0.1), (0.8, 0.1)))
+    assert found["margin_mean"] == pytest.approx((log(2) + log(8)) / 2)
+    assert found["margin_min"] == found["first_margin"] == pytest.approx(log(2))
+
+
+@pytest.mark.parametrize(
+    ("texts", "share"), [("abc", 0.0), ("abcd", 0.0), ("abcdabcd", 1 / 5), ("aaaaaaa", 3 / 4)]
+)
+def test_repetition_is_the_share_of_four_grams_seen_before(texts: str, share: float) -> None:
+    assert signals([token(text=text) for text in texts])["repetition"] == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("finish", "value"), [("length", 1.0), ("stop", 0.0), (None, 0.0)])
+def test_truncated_is_a_draft_cut_at_its_length(finish: str | None, value: float) -> None:
+    assert signals(DRAFT, finish)["truncated"] == value
+
+
+@pytest.mark.parametrize("never", [-20.5, -9999.0, -1e9, -3.4e38, -inf])
+def test_what_servers_call_never_is_the_floor(never: float) -> None:
+    found = signals([Token("a", never, (0.0, never))])
+    assert found["min"] == found["mean"] == found["first"] == FLOOR
+    assert found["margin_min"] == -FLOOR
+    assert found["entropy_max"] == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("draft", "message"),
+    [
+        ([], "without tokens"),
+        ([token(), token(None, top=(-0.1, -2.0))], "without its log-probability"),
+        ([token(), token(top=())], "fewer than two"),
+        ([token(top=(-0.1,))], "fewer than two"),
+    ],
+)
+def test_a_draft_without_what_signals_need_is_an_error(draft: list[Token], message: str) -> None:
+    with pytest.raises(MissingLogprobs, match=message):
+        signals(draft)
+
+
+@given(DRAFTS, st.sampled_from(["stop", "length", None]))
+def test_every_signal_is_finite_and_in_its_range(draft: list[Token], finish: str | None) -> None:
+    found = signals(draft, finish)
+    assert all(isfinite(value) for value in found.values())
+    for name in ("mean", "q10", "q25", "median", "min", "first", "window_min"):
+        assert FLOOR - 1e-9 <= found[name] <= 1e-9, name
+    for name in ("margin_mean", "margin_min", "first_margin"):
+        assert 0.0 <= found[name] <= -FLOOR, name
+    assert 0.0 <= found["repetition"] < 1.0
+    assert -1e-12 <= found["entropy_mean"] <= found["entropy_max"] + 1e-9
+
+
+@given(DRAFTS)
+def test_signals_are_in_order(draft: list[Token]) -> None:
+    found = signals(draft)
+    assert found["min"] <= found["q10"] <= found["q25"] <= found["median"]
+    assert found["min"] - 1e-9 <= found["window_min"] <= found["mean"] + 1e-9 or len(draft) > 5
+    assert found["min"] - 1e-9 <= found["window_min"]
+    assert found["margin_min"] <= found["margin_mean"] + 1e-9
+
+
+@given(DRAFTS, st.randoms(use_true_random=False))
+def test_statistics_of_single_tokens_do_not_depend_on_order(draft: list[Token], random: object) -> None:
+    shuffled = list(draft)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    before, after = signals(draft), signals(shuffled)
+    for name in ORDERLESS:
+        assert after[name] == pytest.approx(before[name], abs=1e-9), name
+
+
+@given(DRAFTS, ANY_TOKEN)
+def test_one_more_token_moves_the_cheap_signals_one_way(draft: list[Token], more: Token) -> None:
+    before, after = signals(draft), signals([*draft, more])
+    assert (after["first"], after["first_margin"]) == (before["first"], before["first_margin"])
+    assert after["min"] <= before["min"]
+    assert after["margin_min"] <= before["margin_min"]
+    assert after["entropy_max"] >= before["entropy_max"]
+    assert after["log_length"] > before["log_length"]
+
+
+@given(DRAFTS)
+def test_only_the_equality_of_texts_matters(draft: list[Token]) -> None:
+    """Records without content replace texts by numbers."""
+    numbered = [Token(f"#{ord(each.text)}", each.logprob, each.top) for each in draft]
+    assert signals(numbered) == signals(draft)
+
+
+def test_a_probability_is_not_counted_twice_in_the_rest() -> None:
+    top = [log(0.6), log(0.4)]
+    assert signals([token(top=top)])["entropy_max"] == pytest.approx(entropy(0.6, 0.4))
+    assert sum(map(exp, top)) == pytest.approx(1.0)
