@@ -65,23 +65,15 @@ def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
     metrics, exchanges = Metrics(), Exchanges()
     stack = AsyncExitStack()
 
-    def changed(upstream: Upstream) -> None:
-        metrics.upstream_up(upstream.name, upstream.tier, upstream.up)
-
-    upstreams: dict[Tier, Upstream] = {
-        upstream.tier: Upstream(upstream, on_change=changed) for upstream in settings.upstreams
-    }
+    upstreams: dict[Tier, Upstream] = {upstream.tier: Upstream(upstream) for upstream in settings.upstreams}
     start_engine = None
     if settings.local is not None:
         name = settings.local.engine
-        local, supervisor = local_engine(
-            settings, settings.local, changed, lambda: metrics.engine_restarted(name)
-        )
+        local, supervisor = local_engine(settings, settings.local, lambda: metrics.engine_restarted(name))
         upstreams = {"slm": local, **upstreams}
         start_engine = supervisor.start
         stack.push_async_callback(supervisor.stop)
     for upstream in upstreams.values():
-        changed(upstream)
         stack.push_async_callback(upstream.close)
     recorder = None
     if settings.records.path is not None:

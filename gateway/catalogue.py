@@ -19,8 +19,8 @@ class Catalogue:
     models: Mapping[str, Policy]
     unavailable: Mapping[str, str] = field(default_factory=dict)
 
-    def resolve(self, name: str) -> Policy:
-        """Raises ApiError, naming what exists."""
+    def resolve(self, name: str, param: str = "model") -> Policy:
+        """Raises ApiError, naming what exists; `param` is the field that named it."""
         policy = self.policies.get(name) or self.models.get(name)
         if policy is not None:
             return policy

@@ -114,7 +114,7 @@ class _Run:
         usage: Usage | None = None
         try:
             draft = await self._generate(ask, upstream, call, url, body)
-            usage = None if draft.usage.estimated else draft.usage
+            usage = draft.usage
             call.outcome = "ok" if draft.finish else "stopped"
             return draft
         except asyncio.CancelledError:
@@ -156,7 +156,9 @@ class _Run:
         finally:
             self._exchange.waited += time.perf_counter() - began
         try:
-            return await self._receive(ask, call, sent.response)
+            draft = await self._receive(ask, call, sent.response)
+            upstream.worked()
+            return draft
         except Broken as broken:
             upstream.broke()
             raise self._lost(broken, upstream, call) from broken
@@ -182,9 +184,15 @@ class _Run:
         partial = None
         if call.kept:
             usage = Usage(call.prompt_tokens, call.kept, estimated=True)
-            text = self._followed[-1].kept_text()
-            kept = call.tokens[: call.kept]
-            partial = Draft(call.tier, text, kept, usage=usage, confidence=call.confidence, kept=call.kept)
+            followed = self._followed[-1]
+            partial = Draft(
+                call.tier,
+                followed.kept_text(),
+                call.tokens[: call.kept],
+                usage=usage,
+                confidence=followed.watch.confidence,
+                kept=call.kept,
+            )
         elif self._reply.begun:
             partial = Draft(call.tier, usage=Usage(call.prompt_tokens, estimated=True))
         message = f"{upstream.name}: {broken}"

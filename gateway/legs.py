@@ -14,6 +14,8 @@ from gateway.wire import Body, text_of, tokens_of, trim_logprobs, usage_of
 from routers.plan import Draft, Usage, Verdict, Watch
 
 DONE = b"[DONE]"
+MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError, ValueError)
+"""What reading a chunk of another shape than OpenAI's ends in."""
 
 
 class Garbage(Broken):
@@ -109,11 +111,14 @@ class Followed:
 
     def _take_all(self, payloads: list[bytes]) -> None:
         now = self.exchange.elapsed()
-        for payload in payloads:
-            if payload != DONE:
-                self._take(parsed(payload), now)
-            if self.gave_up:
-                return
+        try:
+            for payload in payloads:
+                if payload != DONE:
+                    self._take(parsed(payload), now)
+                if self.gave_up:
+                    return
+        except MISSHAPEN as error:
+            raise Garbage("an event is not shaped as a chunk") from error
 
     def _take(self, event: Body, now: float) -> None:
         if (usage := usage_of(event)) is not None:
@@ -123,8 +128,9 @@ class Followed:
             self.usage_event = event
             return
         choice = choices[0]
-        self.call.finish = choice.get("finish_reason") or self.call.finish
         committed = self._watch_tokens(choice, now)
+        if not self.gave_up:
+            self.call.finish = choice.get("finish_reason") or self.call.finish
         self._texts.append(text_of(choice))
         self._held.append(trim_logprobs(event, self.exchange.wanted_logprobs))
         if committed:
@@ -168,6 +174,7 @@ class Relayed:
         self.usage: Usage | None = None
         self.usage_event: Body | None = None
         self._done = False
+        self._chunks = 0
 
     async def read(self, response: Response, reply: StreamReply) -> Draft:
         """Relays to the end. Raises Broken."""
@@ -179,22 +186,26 @@ class Relayed:
             await reply.raw(out)
         if not self._done and self.call.finish is None:
             raise Broken("lost", "the stream ended before the answer did", fresh=False)
-        return Draft(
-            self.call.tier, finish=self.call.finish or "stop", usage=self.usage or Usage(estimated=True)
-        )
+        usage = self.usage or Usage(self.call.prompt_tokens, self._chunks, estimated=True)
+        return Draft(self.call.tier, finish=self.call.finish or "stop", usage=usage)
 
     def _pass(self, blocks: list[bytes]) -> bytes:
-        return b"".join([kept + b"\n\n" for block in blocks if (kept := self._kept(block))])
+        try:
+            return b"".join([kept + b"\n\n" for block in blocks if (kept := self._kept(block))])
+        except MISSHAPEN as error:
+            raise Garbage("an event is not shaped as a chunk") from error
 
     def _kept(self, block: bytes) -> bytes:
         if b'"finish_reason":null' in block and b'"usage":{' not in block:
+            self._chunks += 1
             return block  # the common case, decided without parsing
         payload = payload_of(block)
         if payload == DONE:
             self._done = True
             return b""
         if not payload:
-            return block if block.startswith(b":") else b""
+            # A comment before the first chunk would begin the reply, and rule out a fallback.
+            return block if block.startswith(b":") and self._chunks else b""
         event = parsed(payload)
         if (usage := usage_of(event)) is not None:
             self.usage = usage
@@ -202,6 +213,7 @@ class Relayed:
         if not choices:
             self.usage_event = event if usage is not None else self.usage_event
             return b"" if usage is not None else block
+        self._chunks += 1
         self.call.finish = choices[0].get("finish_reason") or self.call.finish
         if usage is not None and not self.exchange.wants_usage:
             del event["usage"]
@@ -216,9 +228,15 @@ async def whole(response: Response, exchange: Exchange, call: Call) -> tuple[byt
     exchange.waited += time.perf_counter() - began
     try:
         data = orjson.loads(body)
-        usage = usage_of(data) or Usage(call.prompt_tokens, 0, estimated=True)
         first = data["data" if exchange.endpoint == "embeddings" else "choices"][0]
         call.finish = first.get("finish_reason") or "stop"
-    except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
+        usage = usage_of(data) or _estimated(call, first)
+    except MISSHAPEN as error:
         raise Garbage(f"the response is not what {exchange.endpoint} gives: {body[:80]!r}") from error
     return body, Draft(call.tier, finish=call.finish, usage=usage)
+
+
+def _estimated(call: Call, choice: Body) -> Usage:
+    """For a response that reports no usage: four characters a token, as for prompts."""
+    text = (choice.get("message") or {}).get("content") or choice.get("text") or ""
+    return Usage(call.prompt_tokens, len(text) // 4, estimated=True)

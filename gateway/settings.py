@@ -33,7 +33,9 @@ class Strict(BaseModel):
 
 class Listen(Strict):
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    """Port to listen on."""
     body_limit: Count = 20_000_000
     """Largest request body, in bytes."""
 
@@ -42,6 +44,7 @@ class Limits(Strict):
     """Time limits in seconds, and how many calls an upstream gets at once."""
 
     connect: Seconds = 5.0
+    """Until a connection stands."""
     first_token: Seconds = 120.0
     """Until a stream's response begins."""
     gap: Seconds = 60.0
@@ -49,14 +52,18 @@ class Limits(Strict):
     whole: Seconds = 600.0
     """Until a plain response begins, which is when it is written."""
     in_flight: Count = 256
+    """Calls at a time; further ones wait."""
     queued: Annotated[int, Field(ge=0)] = 256
+    """Calls that may wait; further ones are refused as `busy`."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
+    """Repetitions of a call that got no connection, or was answered 429, 502, 503 or 529."""
 
 
 class LocalEngine(Strict):
     """An SLM run here, as a supervised child process."""
 
     engine: Literal["llamacpp"] = "llamacpp"
+    """The kind of engine."""
     model: str = "smollm2-135m-instruct"
     """A name `smallfirst models list` shows, or a path to a GGUF file."""
     context: Count = 2048
@@ -68,29 +75,44 @@ class LocalEngine(Strict):
     queued: Annotated[int, Field(ge=0)] = 64
     """Requests that may wait for a slot; further ones are told to come back."""
     embeddings: bool = False
+    """Whether it offers embeddings too."""
     price: Price = Price()
+    """What its calls are counted as."""
 
 
 class UpstreamSettings(Strict):
     """One OpenAI-compatible endpoint with one model."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Its name in metrics, records and errors: letters, digits, `.`, `_` and `-`; no two upstreams share one."""
     tier: Tier
+    """`slm` for the small model, `llm` for the large one; at most one upstream of each."""
     url: HttpUrl
+    """Base URL, mostly ending in `/v1`."""
     model: str
+    """The model's name at this endpoint."""
     engine: Literal["openai", "llamacpp", "vllm"] = "openai"
     """The kind of server, for its quirks."""
     key: SecretStr | None = None
+    """Sent as `Authorization: Bearer`."""
     headers: dict[str, SecretStr] = {}
+    """Sent with every call; they win over `key`'s."""
     query: dict[str, SecretStr] = {}
+    """Query parameters of every call."""
     chat_path: str = "/chat/completions"
+    """Put after `url`, as are the next two."""
     completions_path: str = "/completions"
+    """For `/v1/completions`."""
     embeddings_path: str = "/embeddings"
+    """For `/v1/embeddings`."""
     embeddings: bool = True
+    """Whether it offers embeddings."""
     logprobs: bool = True
+    """Whether it gives log-probabilities; a cascade needs the small model's."""
     price: Price | None = None
     """Where absent, genai-prices is asked; where that knows nothing, calls count as 0 and say so."""
     limits: Limits = Limits()
+    """Time limits and admission."""
 
 
 class Records(Strict):
@@ -101,10 +123,12 @@ class Records(Strict):
     content: bool = False
     """Whether prompts and answers are recorded too."""
     queue: Count = 10_000
+    """Records that may wait for the disk; further ones are dropped and counted."""
 
 
 class PolicySettings(Strict):
     folder: Path | None = None
+    """A folder of policy files (`*.yaml`); they win over built-in ones of the same name."""
 
 
 def data_folder() -> Path:
@@ -117,11 +141,17 @@ class Settings(BaseSettings):
     )
 
     listen: Listen = Listen()
+    """Where the gateway listens."""
     local: LocalEngine | None = LocalEngine()
+    """The built-in engine as the small model; null where an upstream is the small model, or there is none."""
     upstreams: tuple[UpstreamSettings, ...] = ()
+    """Endpoints elsewhere."""
     policies: PolicySettings = PolicySettings()
+    """Policies of your own."""
     records: Records = Records()
+    """What exchanges leave behind."""
     models_folder: Path = Field(default_factory=lambda: data_folder() / "models")
+    """Where weights lie; by default `models` in the user's data folder, on Linux `~/.local/share/smallfirst`."""
 
     @classmethod
     def settings_customise_sources(

@@ -70,6 +70,13 @@ def tokens_of(choice: Body) -> list[Token]:
     return [Token(text, None, ())] if text else []
 
 
+def _best_first(alternatives: list[Body]) -> list[float]:
+    """Sorted here: some servers list the sampled token first, whatever its rank."""
+    found = [alternative["logprob"] for alternative in alternatives]
+    found.sort(reverse=True)
+    return found
+
+
 def _legacy_tokens(logprobs: Body) -> list[Token]:
     """The completions endpoint's older form: parallel lists, alternatives as a mapping."""
     tops = logprobs.get("top_logprobs") or [{}] * len(logprobs["tokens"])

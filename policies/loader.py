@@ -108,7 +108,11 @@ def _harmless(detail: ErrorDetails) -> bool:
 def load_policy(path: Path) -> Policy:
     """The policy in a file; its name is the file's. Raises ConfigError."""
     data, lines = read_yaml(path)
-    data.setdefault("name", path.stem)
+    if "name" in data:
+        raise ConfigError(
+            f"{path}:{lines.get(('name',), 1)}: name: unknown key; a policy is named by its file"
+        )
+    data["name"] = path.stem
     router = data.get("router")
     if isinstance(router, dict) and isinstance(router.get("calibrator"), str):
         line = lines.get(("router", "calibrator"), 1)

@@ -13,18 +13,19 @@ AnyRouter = Annotated[Cascade | Direct, Field(discriminator="kind")]
 
 
 class Policy(BaseModel):
-    """When the small model's answer is good enough, and when the large one takes over.
-
-    `length_ratio` is how many tokens the LLM writes per token of the small model's served answer, for the
-    estimate of what the LLM alone would have cost: 1.0 until measured.
-    """
+    """When the small model's answer is good enough, and when the large one takes over."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Annotated[str, Field(pattern=r"^[!-~]+$")]
+    """What a request's `model` names it by; in a file, by default the file's name without `.yaml`."""
     description: Annotated[str, Field(min_length=1)]
+    """For people."""
     router: AnyRouter
+    """The strategy and its fields."""
     length_ratio: Annotated[float, Field(gt=0)] = 1.0
+    """Tokens the LLM writes per token of the small model's served answer, for the estimate of what the LLM
+    alone would have cost: 1.0 until measured."""
 
     @cached_property
     def digest(self) -> str:

@@ -17,15 +17,18 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Cascade(Router):
-    """`accept`: lowest confidence of a finished draft that is served. `commit`: running confidence at which a
-    stream stops holding its draft back (absent: held to the end). `give_up`: running confidence under which
-    a draft is stopped (absent: drafted to the end)."""
+    """The small model drafts; its calibrated confidence accepts the draft or defers to the large one."""
 
     kind: Literal["cascade"] = "cascade"
+    """Names the strategy."""
     accept: Probability
+    """Lowest confidence of a finished draft that is served."""
     commit: Probability | None = None
+    """Running confidence at which a stream stops holding its draft back; null: held to the end."""
     give_up: Probability | None = None
+    """Running confidence under which a draft is stopped; null: drafted to the end."""
     calibrator: Calibrator
+    """Signals -> confidence: `stock`, or a calibrator's JSON file, its path relative to the policy's."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -15,7 +15,9 @@ class Rates(Strict):
     """USD per million tokens."""
 
     input: Dollars = 0.0
+    """Prompt tokens."""
     output: Dollars = 0.0
+    """Completion tokens."""
     cached_input: Dollars | None = None
     """Prompt tokens read from the provider's cache; `input` where absent."""
 
@@ -24,14 +26,16 @@ class Bracket(Rates):
     """Rates of a whole call whose prompt has at least `start` tokens."""
 
     start: Annotated[int, Field(gt=0)]
+    """Prompt tokens from which these rates hold."""
 
 
 class Price(Rates):
-    """What an upstream charges. `per_hour` is USD for an hour of one call: a machine's price divided by the
-    calls it serves at a time. All zero means: not counted."""
+    """What an upstream charges, in USD per million tokens. All zero means: not counted."""
 
     per_hour: Dollars = 0.0
+    """USD for an hour of one call: a machine's price divided by the calls it serves at a time."""
     brackets: tuple[Bracket, ...] = ()
+    """Other rates for long prompts."""
 
     @cached_property
     def fields(self) -> dict[str, Any]:

@@ -9,15 +9,16 @@ FALLBACK_REASON: dict[Tier, Reason] = {"slm": Reason.NO_SLM, "llm": Reason.NO_LL
 
 
 class Direct(Router):
-    """No deferral rule: `tier` answers; where it can't be had and `fallback` allows, the other does.
-
-    `follow` reads its tokens' log-probabilities into the record, as a calibrator's training needs them.
-    """
+    """No deferral rule: one tier answers; where it can't be had and `fallback` allows, the other does."""
 
     kind: Literal["direct"] = "direct"
+    """Names the strategy."""
     tier: Tier
+    """Who answers."""
     fallback: bool = True
+    """Whether the other tier answers where this one can't be had."""
     follow: bool = False
+    """Reads the tokens' log-probabilities into the record, as a calibrator's training needs them."""
 
     def plan(self, request: Request) -> Plan:
         watch = ObservingWatch if self.follow and request.judgeable else None
@@ -28,8 +29,9 @@ class Direct(Router):
         except Unavailable as lost:
             if not self.fallback or lost.partial or lost.why == "rejected":
                 raise
+            too_long = lost.why == "context"
         other: Tier = "llm" if self.tier == "slm" else "slm"
-        reason = FALLBACK_REASON[self.tier]
+        reason = Reason.CONTEXT_TOO_LONG if too_long else FALLBACK_REASON[self.tier]
         draft = yield Generate(other, because=reason)
         return Answer((draft,), reason)
 

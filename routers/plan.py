@@ -42,7 +42,7 @@ class Reason(StrEnum):
     NOT_JUDGED = "not_judged"
     """The request (tools, several choices, images) is one whose draft no calibrator here judges."""
     CONTEXT_TOO_LONG = "context_too_long"
-    """The prompt does not fit the small model's context."""
+    """The prompt does not fit the context of the tier that was asked first."""
     NO_LLM = "no_llm"
     """No large model is configured or reachable: the small model's answer stands."""
     NO_SLM = "no_slm"

@@ -1,56 +1,16 @@
 """Shared by all tests: a clean environment, and gateways whose records must replay."""
 
-import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-import openai
 import pytest
 from doubles import Scripted, scripted
+from gateways import Gateway, StartGateway, gateway_of, settings_of, simple_policy, upstream
 
-from gateway.cli.serving import Served, serving
 from gateway.settings import Settings, load_settings
-from gateway.upstreams.providers import PROVIDERS
 from policies.schema import Policy
-from policies.tuning.records import read_records
-from policies.tuning.replay import differences, replay
-from routers.calibration import Calibrator, Logistic, Source, Training
-from routers.cascade import Cascade
-
-PRICE = {"input": 1.0, "output": 4.0}
-
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key of a real cloud, and no configuration of the person who runs the tests."""
-    for provider in PROVIDERS:
-        monkeypatch.delenv(provider.key, raising=False)
-        monkeypatch.delenv(provider.base_url, raising=False)
-    for name in list(os.environ):
-        if name.startswith("SMALLFIRST_") and name not in ("SMALLFIRST_DATA", "SMALLFIRST_WEIGHTS"):
-            monkeypatch.delenv(name)
-
-
-def simple_calibrator(model: str = "small", engine: str = "openai") -> Calibrator:
-    """confidence = sigmoid(4 + 4 * mean log-probability): 0.98 at 0, 0.5 at -1, 0.02 at -2."""
-    rule = Logistic(intercept=4.0, weights=(4.0,))
-    return Calibrator(
-        made_for=Source(model=model, engine=engine),
-        trained_on=Training(records="made by hand", sha256="0", drafts=1, date="2026-01-01"),
-        signals=("mean",),
-        center=(0.0,),
-        scale=(1.0,),
-        final=rule,
-        running=rule,
-    )
-
-
-def simple_policy(**changes: Any) -> Policy:
-    fields = {"accept": 0.5, "commit": 0.9, "give_up": 0.1, "calibrator": simple_calibrator()}
-    return Policy(name="test", description="For tests.", router=Cascade(**(fields | changes)))
 
 
 @pytest.fixture
@@ -63,67 +23,6 @@ async def slm() -> AsyncIterator[Scripted]:
 async def llm() -> AsyncIterator[Scripted]:
     async with scripted("large") as server:
         yield server
-
-
-def upstream(server: Scripted, tier: str, **changes: Any) -> dict[str, Any]:
-    fields = {
-        "name": f"{server.name}-server",
-        "tier": tier,
-        "url": server.url,
-        "model": server.name,
-        "key": "sk-test",
-    }
-    if tier == "llm":
-        fields["price"] = PRICE
-    return fields | {"limits": {"retries": 0}} | changes
-
-
-def settings_of(*upstreams: dict[str, Any], **more: Any) -> Settings:
-    return Settings(local=None, upstreams=upstreams, **more) if upstreams else load_settings()
-
-
-@asynccontextmanager
-async def gateway_of(
-    settings: Settings, records: Path, policies: Iterable[Policy] = ()
-) -> AsyncIterator[Served]:
-    """A gateway that proves, when it ends, that every exchange left a record which replays exactly."""
-    settings = settings.model_copy(update={"records": settings.records.model_copy(update={"path": records})})
-    async with serving(settings, policies) as served:
-        yield served
-    found = list(read_records(records))
-    assert {record.exchange.id for record in found} == served.app.exchanges.ids()
-    for record in found:
-        assert differences(replay(record)) == []
-
-
-class Gateway:
-    """A running gateway and the clients a test talks to it with."""
-
-    def __init__(self, served: Served, http: aiohttp.ClientSession) -> None:
-        self.served = served
-        self.app = served.app
-        self.url = served.url
-        self.root = served.url.removesuffix("/v1")
-        self.http = http
-        self.client = openai.AsyncOpenAI(base_url=self.url, api_key="none", max_retries=0)
-
-    async def post(self, path: str, body: Any) -> tuple[int, dict[str, str], bytes]:
-        data = {"data": body} if isinstance(body, bytes) else {"json": body}
-        async with self.http.post(f"{self.url}{path}", **data) as response:
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            return response.status, headers, await response.read()
-
-    async def get(self, path: str) -> tuple[int, Any]:
-        async with self.http.get(f"{self.root}{path}") as response:
-            return response.status, await response.json()
-
-    async def exchange(self, exchange_id: str) -> dict[str, Any]:
-        status, found = await self.get(f"/v1/exchanges/{exchange_id}")
-        assert status == 200, found
-        return dict(found)
-
-
-StartGateway = Callable[..., Any]
 
 
 @pytest.fixture
@@ -153,7 +52,7 @@ async def gateway(start: StartGateway, slm: Scripted, llm: Scripted) -> Gateway:
 
 
 @pytest.fixture(scope="session")
-def weights() -> Iterator[Path]:
+def weights() -> Path:
     """The default weights, where they are; else the test is skipped."""
     folder = load_settings().models_folder
     if not (folder / "SmolLM2-135M-Instruct.Q4_1.gguf").is_file():

@@ -15,7 +15,11 @@ def chat(
     prompt: Annotated[str | None, typer.Argument(help="One question; without it, a conversation.")] = None,
 ) -> None:
     """Talk to a running gateway; shows route, confidence and cost under each answer."""
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        _converse(client, url, model, prompt)
+
+
+def _converse(client: openai.OpenAI, url: str, model: str, prompt: str | None) -> None:
     messages: list[ChatCompletionMessageParam] = []
     while True:
         asked = prompt or _ask()

@@ -38,7 +38,8 @@ def replay(
     try:
         other = load_policy(policy).router if policy else None
         found = list(read_records(records))
-        replayed = [replay_one(record, _router(record, other, change or [])) for record in found]
+        changes = _changes(change or [], [other] if other else [record.policy.router for record in found])
+        replayed = [replay_one(record, _router(record, other, changes)) for record in found]
     except (ConfigError, RecordError) as error:
         fail(error)
     if not found:
@@ -49,19 +50,28 @@ def replay(
         _report_change(replayed, verbose)
 
 
-def _router(record: Record, other: Router | None, change: list[str]) -> Router:
+def _router(record: Record, other: Router | None, changes: dict[str, str | None]) -> Router:
+    """The router to replay under; fields that its kind does not have are left to the other records' kinds."""
     router = other or record.policy.router
     fields: dict[str, Any] = {name: getattr(router, name) for name in type(router).model_fields}
-    for assignment in change:
-        name, _, value = assignment.partition("=")
-        if name not in fields:
-            fail(f"--set {assignment}: a {fields['kind']} has no {name}; it has: {', '.join(fields)}")
-        fields[name] = None if value in ("", "null") else value
     try:
-        return type(router).model_validate(fields)
+        return type(router).model_validate(
+            fields | {name: changes[name] for name in changes if name in fields}
+        )
     except ValidationError as error:
         detail = error.errors()[0]
         fail(": ".join(["--set", *map(str, detail["loc"]), detail["msg"]]))
+
+
+def _changes(assignments: list[str], routers: list[Router]) -> dict[str, str | None]:
+    known = sorted({name for router in routers for name in type(router).model_fields} - {"kind"})
+    changes: dict[str, str | None] = {}
+    for assignment in assignments:
+        name, _, value = assignment.partition("=")
+        if name not in known:
+            fail(f"--set {assignment}: no router here has a field {name}; there are: {', '.join(known)}")
+        changes[name] = None if value in ("", "null") else value
+    return changes
 
 
 def _report_reproduction(replayed: list[Replayed]) -> None:

@@ -83,7 +83,9 @@ class Generation:
         body = parse(raw)
         self._check(body)
         own = _own_field(body)
-        policy = self._catalogue.resolve(own.policy or body["model"])
+        policy = self._catalogue.resolve(
+            own.policy or body["model"], "smallfirst.policy" if own.policy else "model"
+        )
         if self._endpoint == "embeddings":
             policy = self._embedding_policy(policy)
         upstreams = self._engine.upstreams
@@ -126,14 +128,15 @@ _NO_OWN_FIELD = OwnField()
 
 
 def _own_field(body: Body) -> OwnField:
-    if "smallfirst" not in body:
+    if body.get("smallfirst") is None:
         return _NO_OWN_FIELD
     try:
         return OwnField.model_validate(body["smallfirst"])
     except ValidationError as error:
         detail = error.errors()[0]
         where = ".".join(["smallfirst", *map(str, detail["loc"])])
-        raise invalid(f"{where}: {detail['msg']}; known keys: policy, tags", where) from error
+        what = detail["msg"] if detail["loc"] else "must be an object"
+        raise invalid(f"{where}: {what}; known keys: policy, tags", where) from error
 
 
 class _Leaving:

@@ -54,6 +54,8 @@ def own_routes(catalogue: Catalogue, engine: Engine, exchanges: Exchanges, metri
 
     @router.get("/metrics", summary="Prometheus metrics")
     async def exposition(request: Request) -> Response:
+        for upstream in engine.upstreams.values():
+            metrics.upstream_up(upstream.name, upstream.tier, upstream.up)
         body, content_type = metrics.render(request.headers.get("accept"))
         return Response(body, headers={"content-type": content_type})
 

@@ -15,10 +15,7 @@ from .supervisor import Supervisor, reserve_port
 
 
 def local_engine(
-    settings: Settings,
-    local: LocalEngine,
-    on_change: Callable[[Upstream], None],
-    on_restart: Callable[[], None],
+    settings: Settings, local: LocalEngine, on_restart: Callable[[], None]
 ) -> tuple[Upstream, Supervisor]:
     """Raises ConfigError where the weights are missing."""
     path = find(local.model, settings.models_folder)
@@ -37,7 +34,6 @@ def local_engine(
             price=local.price,
             limits=Limits(in_flight=local.slots, queued=local.queued, retries=0),
         ),
-        on_change=on_change,
     )
     supervisor = Supervisor(
         "llama.cpp",

@@ -120,6 +120,7 @@ def _call_line(call: Call) -> dict[str, Any]:
         "upstream": call.upstream,
         "model": call.model,
         "because": call.ask.because,
+        "resumed": bool(call.ask.prefix),
         "outcome": call.outcome,
         "finish": call.finish,
         "usage": call.usage._asdict(),

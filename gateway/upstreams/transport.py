@@ -1,11 +1,15 @@
 """Bytes to an HTTP server and back: the one seam between us and the network."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 import aiohttp
 from yarl import URL
+
+LARGE = 2**20
+"""Bytes from which aiohttp wants to read a body piece by piece."""
 
 
 class Broken(Exception):
@@ -73,7 +77,8 @@ class HttpTransport:
         """Sends the request and waits up to `wait` seconds for the response's head. Raises Broken."""
         limit = _Limit(wait)
         try:
-            response = await self._open().post(url, data=body, allow_redirects=False)
+            data = body if len(body) < LARGE else io.BytesIO(body)
+            response = await self._open().post(url, data=data, allow_redirects=False)
         except asyncio.CancelledError as error:
             if limit.reached:
                 raise Broken("timeout", f"no response within {wait:g} s", fresh=True) from error

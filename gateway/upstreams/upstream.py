@@ -1,6 +1,7 @@
 """One OpenAI-compatible endpoint with one model: admission, transport, retries, breaker."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from urllib.parse import urlencode
@@ -25,6 +26,8 @@ ADAPTED: dict[str, Callable[[Body, bool], Body]] = {
     "vllm": vllm.adapted,
 }
 
+log = logging.getLogger(__name__)
+
 LONGEST_WAIT = 4.0
 """Seconds a retry may wait; a server that asks for more is left to the plan's fallback."""
 
@@ -32,15 +35,10 @@ LONGEST_WAIT = 4.0
 class Upstream:
     """`send` posts a body and gives a response that has begun well, or raises Failure.
 
-    `up` is false while a supervised engine is not running. `on_change` hears of a breaker opening or closing.
+    `up` is false while a supervised engine is not running.
     """
 
-    def __init__(
-        self,
-        settings: UpstreamSettings,
-        transport: Transport | None = None,
-        on_change: Callable[["Upstream"], None] = lambda upstream: None,
-    ) -> None:
+    def __init__(self, settings: UpstreamSettings, transport: Transport | None = None) -> None:
         self.name = settings.name
         self.tier = settings.tier
         self.model = settings.model
@@ -58,7 +56,6 @@ class Upstream:
         self._transport = transport or _transport(settings)
         self._slots = asyncio.Semaphore(settings.limits.in_flight)
         self._waiting = 0
-        self._on_change = on_change
         self._running = asyncio.Event()
         self._running.set()
 
@@ -73,7 +70,6 @@ class Upstream:
             self.breaker.success()
         else:
             self._running.clear()
-        self._on_change(self)
 
     def url(self, endpoint: str) -> URL:
         """Of our endpoint `chat`, `completions` or `embeddings`."""
@@ -83,9 +79,13 @@ class Upstream:
         """The body as this kind of server wants it; `continues` where it ends in a begun answer."""
         return ADAPTED[self.engine](body, continues)
 
+    def worked(self) -> None:
+        """A response came to its end, or to where we stopped it."""
+        self.breaker.success()
+
     def broke(self) -> None:
         """A response that had begun well broke off."""
-        self._failed()
+        self.breaker.failure()
 
     async def send(self, url: URL, body: bytes, *, stream: bool, patience: float = 0.0) -> "Call":
         """Posts `body`; the call it gives must be closed. Waits `patience` seconds for an engine to restart."""
@@ -142,17 +142,20 @@ class Upstream:
         try:
             response = await self._post(url, body, wait)
         except Broken as broken:
-            self._failed()
+            self.breaker.failure()
             raise self._failure(broken.why, str(broken)) from broken
         if response.status < 300:
-            self._worked()
             return response
         answer = self._redacted(await _whole(response))
         failure = failed(self.name, self.tier, response.status, response.headers, answer)
         if failure.why in ("error", "overloaded", "timeout"):
-            self._failed()
+            self.breaker.failure()
         else:
-            self._worked()
+            self.breaker.success()
+        if failure.why == "refused":
+            log.warning(
+                "%s refuses us with status %d: check its key, url and model", self.name, response.status
+            )
         raise failure
 
     async def _post(self, url: URL, body: bytes, wait: float) -> Response:
@@ -169,18 +172,6 @@ class Upstream:
         for secret in self._secrets:
             body = body.replace(secret, b"***")
         return body
-
-    def _worked(self) -> None:
-        was_up = self.up
-        self.breaker.success()
-        if not was_up:
-            self._on_change(self)
-
-    def _failed(self) -> None:
-        was_up = self.up
-        self.breaker.failure()
-        if was_up and not self.up:
-            self._on_change(self)
 
     def _failure(self, why: str, message: str) -> Failure:
         return Failure(why, self.tier, f"{self.name}: {message}", upstream=self.name)

@@ -52,13 +52,14 @@ class TokensLine(Line):
 
 class CallLine(Line):
     """One upstream call. `outcome` is ok, stopped (its watch gave it up), cancelled (the client left), or why
-    it failed; `begun`: the client had part of its answer when it failed. `tokens` are those of a call that a
-    watch followed, up to where it stopped."""
+    it failed; `resumed`: it went on from text that was already delivered; `begun`: the client had part of its
+    answer when it failed. `tokens` are those of a call that a watch followed, up to where it stopped."""
 
     tier: Tier
     upstream: str
     model: str
     because: Reason
+    resumed: bool = False
     outcome: str
     finish: str | None
     usage: UsageLine

@@ -5,7 +5,7 @@ outcome for an ask (an accepted draft has no LLM answer; a draft given up early 
 token), the replay ends in what is missing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from routers.cost import cost
@@ -119,7 +119,9 @@ class _Performer:
         self._calls = calls
 
     def __call__(self, ask: Generate) -> Draft:
-        line = next((line for line in self._unused if line.tier == ask.tier), None)
+        resumed = bool(ask.prefix)
+        fitting = (line for line in self._unused if line.tier == ask.tier and line.resumed == resumed)
+        line = next(fitting, None)
         if line is None:
             if self._exchange.cancelled and not self._exchange.calls:
                 raise ClientGone
@@ -160,21 +162,26 @@ class _Performer:
             raise Missing(ask)  # the record ends where a stricter watch gave up
         if line.outcome != "ok":
             call.stopped_at = len(tokens)
-            raise self._ended(call)
+            raise self._ended(call, tokens, watch.confidence)
         verdict = watch.end(line.finish)
         if verdict is Verdict.COMMIT:
             call.kept = len(tokens)
         call.conclude(watch, verdict)
         return _draft(call, tokens, line.finish)
 
-    def _ended(self, call: ReplayedCall) -> Exception:
+    def _ended(
+        self, call: ReplayedCall, tokens: Sequence[Token] = (), confidence: float | None = None
+    ) -> Exception:
         """How a call without an outcome ended."""
         line = call.line
         call.cost_usd = line.cost_usd
         if line.outcome == "cancelled":
             return ClientGone()
-        begun = Draft(line.tier, kept=call.kept, confidence=call.confidence)
-        partial = begun if call.kept or (line.begun and line.tokens is None) else None
+        if not call.kept and not (line.begun and line.tokens is None):
+            return Unavailable(line.outcome, line.tier)
+        kept = tokens[: call.kept]
+        text = "".join([token.text for token in kept])
+        partial = Draft(line.tier, text, kept, kept=call.kept, confidence=confidence)
         return Unavailable(line.outcome, line.tier, partial=partial)
 
 
@@ -234,5 +241,6 @@ def differences(replayed: Replayed) -> list[str]:
         ("cost", exchange.cost_usd, replayed.cost_usd),
         ("cancelled", exchange.cancelled and said is None, replayed.cancelled),
         ("missing", None, replayed.missing),
+        ("ends in an error", exchange.error is not None, replayed.error is not None),
     ]
     return [f"{what}: recorded {was!r}, replayed {now!r}" for what, was, now in pairs if was != now]

@@ -13,8 +13,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from click.testing import Result
-from conftest import Gateway, gateway_of, settings_of, simple_policy, upstream
 from doubles import Reply, Scripted
+from gateways import Gateway, gateway_of, settings_of, simple_policy, upstream
 from typer.testing import CliRunner
 
 import gateway
@@ -197,7 +197,7 @@ def test_replay_under_another_threshold_says_what_changes(records: Path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--set", "acept=0.5"], "a cascade has no acept; it has: "),
+        (["--set", "acept=0.5"], "no router here has a field acept; there are: accept, "),
         (["--set", "accept=high"], "--set: accept: Input should be a valid number"),
         (["--set", "accept=2"], "less than or equal to 1"),
         (["--policy", "none.yaml"], "none.yaml: cannot be read"),

@@ -5,8 +5,8 @@ import json
 
 import openai
 import pytest
-from conftest import Gateway, StartGateway, settings_of, simple_policy, upstream
 from doubles import Reply, Scripted
+from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 
 ASK = {"model": "test", "messages": [{"role": "user", "content": "What is the opposite of hot?"}]}
 STREAM = ASK | {"stream": True}

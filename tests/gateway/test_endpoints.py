@@ -5,8 +5,8 @@ from typing import Any
 
 import openai
 import pytest
-from conftest import Gateway, StartGateway, settings_of, simple_policy, upstream
 from doubles import Reply, Scripted
+from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import genai_prices
 import pytest
-from conftest import Gateway, StartGateway, settings_of, simple_policy, upstream
 from doubles import Reply, Scripted
+from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 
 from gateway.settings import UpstreamSettings
 from gateway.upstreams.breaker import FAILURES, LONGEST, REST, Breaker
@@ -223,7 +223,7 @@ async def test_a_client_that_leaves_the_queue_frees_its_place(start: StartGatewa
 
 async def until(condition: Any) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  nothing tells of it
+        while not condition():
             await asyncio.sleep(0.001)
 
 

@@ -42,8 +42,9 @@ def lost_midway() -> CallLine:
     return failed("slm", "lost", SURE[:8], kept=8, begun=True, cost_usd=0.0005, verdict=None, confidence=None)
 
 
-def observed(draft: list[Any]) -> CallLine:
-    return call("slm", draft, verdict=Verdict.COMMIT, confidence=confidence(draft), kept=len(draft))
+def observed(draft: list[Any], **changes: Any) -> CallLine:
+    decided = {"verdict": Verdict.COMMIT, "confidence": confidence(draft), "kept": len(draft)}
+    return call("slm", draft, **{**decided, **changes})
 
 
 def direct(**fields: Any) -> Policy:
@@ -91,7 +92,9 @@ CASES: dict[str, Record] = {
         [judged(GOOD)], answered("slm", Reason.CONFIDENT, confidence(GOOD)), cancelled=True
     ),
     "lost mid-stream and resumed": record(
-        [lost_midway(), observed(POOR)], answered("slm", Reason.COMMITTED), stream=True
+        [lost_midway(), observed(POOR, resumed=True)],
+        answered("slm", Reason.COMMITTED, confidence(SURE[:6], None)),
+        stream=True,
     ),
     "not judged": record([call("llm")], answered("llm", Reason.NOT_JUDGED), judgeable=False),
     "not judged, the llm down": record(
@@ -113,7 +116,7 @@ CASES: dict[str, Record] = {
         [failed("slm", tokens=[]), failed("llm"), failed("slm", tokens=[])], None, status=503, error="x"
     ),
     "the llm lost mid-stream": record(
-        [judged(POOR), failed("llm", "lost", begun=True, cost_usd=0.003)], None, stream=True, status=502
+        [judged(POOR), failed("llm", "lost", begun=True, cost_usd=0.003)], None, stream=True, status=502, error="x"
     ),
     "direct": record([call("llm")], answered("llm", Reason.POLICY), direct(tier="llm")),
     "direct and followed": record(

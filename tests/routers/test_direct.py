@@ -19,12 +19,19 @@ def test_its_tier_answers(tier: Tier) -> None:
 
 
 @pytest.mark.parametrize(("tier", "reason"), [("slm", Reason.NO_SLM), ("llm", Reason.NO_LLM)])
-@pytest.mark.parametrize("why", ["down", "context", "not_configured", "lost"])
+@pytest.mark.parametrize("why", ["down", "not_configured", "lost"])
 def test_the_other_tier_answers_where_its_own_cannot(tier: Tier, reason: Reason, why: str) -> None:
     draft = Draft(OTHER[tier])
     asks, answer = settled(Direct(tier=tier).plan(Request()), Unavailable(why, tier), draft)
     assert asks == [Generate(tier), Generate(OTHER[tier], because=reason)]
     assert answer == Answer((draft,), reason)
+
+
+def test_a_prompt_too_long_for_one_tier_says_so() -> None:
+    draft = Draft("llm")
+    lost = Unavailable("context", "slm")
+    _, answer = settled(Direct(tier="slm").plan(Request()), lost, draft)
+    assert answer == Answer((draft,), Reason.CONTEXT_TOO_LONG)
 
 
 @pytest.mark.parametrize(
