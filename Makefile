@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test heavy proof lint weights bench dashboard clean
+.PHONY: run test heavy proof lint weights bench dashboard docs clean
 
 run: $(VENV)/.run
 	$(BIN)/smallfirst models pull
@@ -33,13 +33,17 @@ proof: $(VENV)/.dev weights
 # The small model, and the 1.5B model that stands in for a large one.
 weights: $(VENV)/.dev
 	$(BIN)/smallfirst models pull
-	$(BIN)/python -m tests.weights
+	$(BIN)/python -m benchmarks.large
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.overhead.run
 
 dashboard: $(VENV)/.dev
 	$(BIN)/python -m deploy.grafana.overview > deploy/grafana/dashboards/overview.json
+
+# Tables in docs/ that are made from the code.
+docs: $(VENV)/.dev
+	$(BIN)/python -m docs.generate
 
 clean:
 	rm -rf $(VENV) dist build

@@ -18,7 +18,7 @@ class Policy(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Annotated[str, Field(pattern=r"^[!-~]+$")]
-    """What a request's `model` names it by; in a file, by default the file's name without `.yaml`."""
+    """What a request's `model` names it by: the file's name without `.yaml`, never a key of the file."""
     description: Annotated[str, Field(min_length=1)]
     """For people."""
     router: AnyRouter

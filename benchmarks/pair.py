@@ -1,0 +1,130 @@
+"""The cascade against random escalation, on held-out items of the starter set, with two real models.
+
+`python -m benchmarks.pair [--items 100]`: the small model drafts every item and the 1.5B model answers every
+item; the least confident share goes to the large one. Random escalation of the same share is the baseline: its
+accuracy is what it expects. The gain's interval is a paired percentile bootstrap over items.
+"""
+
+import argparse
+import asyncio
+import random
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import results
+from benchmarks.large import path as large_weights
+from gateway.cli.collect import gather
+from gateway.settings import LocalEngine, Settings
+from policies.loader import load_calibrator
+from policies.tuning.graded import read_graded
+from policies.tuning.report import auroc, confidences
+from policies.tuning.starter import Item, load_items
+from routers.calibration import Calibrator
+
+Array = NDArray[np.float64]
+SHARES = (0.3, 0.5)
+RESAMPLES = 2000
+SEED = 20261121
+MAX_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of each item, in order: the small model's confidence, and whether each model was right (0 or 1)."""
+
+    confidence: Array
+    small: Array
+    large: Array
+
+    def drawn(self, at: NDArray[np.int64]) -> "Answers":
+        return Answers(self.confidence[at], self.small[at], self.large[at])
+
+
+def held_out(count: int) -> list[Item]:
+    """`count` held-out items, as many of each kind, drawn with a fixed seed."""
+    rng = random.Random(SEED)
+    items = [item for item in load_items() if item.split == "held_out"]
+    kinds = sorted({item.kind for item in items})
+    drawn: list[Item] = []
+    for index, kind in enumerate(kinds):
+        share = count // len(kinds) + (index < count % len(kinds))
+        drawn += rng.sample([item for item in items if item.kind == kind], share)
+    return drawn
+
+
+async def ask_both(items: Sequence[Item], large: Path, calibrator: Calibrator) -> Answers:
+    with tempfile.TemporaryDirectory() as folder:
+        drafts, answers = Path(folder) / "small", Path(folder) / "large"
+        await gather(Settings(local=LocalEngine()), drafts, items, MAX_TOKENS)
+        grades = await gather(Settings(local=LocalEngine(model=str(large))), answers, items, MAX_TOKENS)
+        by_item = {draft.grade.item: draft for draft in read_graded(drafts)}
+    right, confidence = confidences(calibrator, [by_item[item.id] for item in items])
+    return Answers(confidence, right, np.array([float(grade.right) for grade in grades]))
+
+
+def gain(answers: Answers, share: float) -> float:
+    """Accuracy with the least confident `share` sent to the large model, less what random escalation of the
+    same share expects. Ties share their place."""
+    sent = _sent(answers.confidence, share)
+    cascade = (sent * answers.large + (1 - sent) * answers.small).mean()
+    chance = share * answers.large.mean() + (1 - share) * answers.small.mean()
+    return float(cascade - chance)
+
+
+def _sent(confidence: Array, share: float) -> Array:
+    """How much of each item is escalated: 1 under the cut, 0 over it, a fraction at it."""
+    cut = np.sort(confidence)[min(len(confidence) - 1, int(share * len(confidence)))]
+    below, at = confidence < cut, confidence == cut
+    fraction = (share * len(confidence) - below.sum()) / at.sum()
+    return np.where(below, 1.0, np.where(at, fraction, 0.0))
+
+
+def measured(answers: Answers) -> dict[str, Any]:
+    n = len(answers.small)
+    rng = np.random.default_rng(SEED)
+    draws = [rng.integers(0, n, n) for _ in range(RESAMPLES)]
+    found: dict[str, Any] = {
+        "items": n,
+        "small_right": round(float(answers.small.mean()), 4),
+        "large_right": round(float(answers.large.mean()), 4),
+        "auroc": round(auroc(answers.small, answers.confidence), 4),
+    }
+    for share in SHARES:
+        gains = [
+            gain(Answers(*(v[draw] for v in (answers.confidence, answers.small, answers.large))), share)
+            for draw in draws
+        ]
+        low, high = np.percentile(gains, (2.5, 97.5))
+        chance = share * answers.large.mean() + (1 - share) * answers.small.mean()
+        found[f"share_{round(share * 100)}"] = {
+            "random": round(float(chance), 4),
+            "cascade": round(float(chance + gain(answers, share)), 4),
+            "gain": [round(float(v), 4) for v in (gain(answers, share), low, high)],
+        }
+    return found
+
+
+def run(count: int) -> dict[str, Any]:
+    calibrator = load_calibrator("stock", Path(), "benchmarks.pair")
+    return measured(asyncio.run(ask_both(held_out(count), large_weights(), calibrator)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--items", type=int, default=100)
+    parser.add_argument("--write", action="store_true", help="keep the result in docs/results/pair.json")
+    args = parser.parse_args()
+    found = run(args.items)
+    print(found)
+    if args.write:
+        print(results.write("pair", found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The error codes that the gateway's source can raise -> a table. What to do about each is said here; a code
+without words, or words without a code, is an error."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+
+from gateway.http.errors import STATUS
+
+from .markdown import ROOT
+from .tables import code, table
+
+WORDS = {
+    "invalid_json": "The body is not a JSON object.",
+    "invalid_value": "A field has a wrong type or value; `param` names it.",
+    "missing_required_parameter": "A required field is absent; `param` names it.",
+    "body_too_large": "The body is over `listen.body_limit`.",
+    "model_not_found": "`model` names no policy and no upstream's model; the message lists what exists.",
+    "policy_unavailable": "The configured upstreams cannot serve this policy; the message says why.",
+    "not_supported": "No upstream of this policy offers embeddings.",
+    "method_not_allowed": "These endpoints take POST.",
+    "not_found": "No such path (404).",
+    "http_error": "Another HTTP error, such as a wrong method; the status says which.",
+    "exchange_not_found": "The id is not among the latest exchanges that this process keeps.",
+    "no_upstream": "No upstream of the tier is configured.",
+    "upstream_unavailable": "No connection, a breaker that is open, or an engine that is not running.",
+    "overloaded": "The gateway's queue for this upstream is full: `limits.in_flight` and `limits.queued`.",
+    "upstream_overloaded": "The upstream answered 502, 503 or 529.",
+    "rate_limit_exceeded": "The upstream answered 429.",
+    "upstream_timeout": "A time limit passed, or the upstream answered 408 or 504.",
+    "upstream_refused": "The upstream refused the gateway, not the request: its key, URL or model is wrong.",
+    "context_length_exceeded": "The prompt is too long for the models that were asked.",
+    "upstream_garbage": "The upstream's response is no OpenAI response.",
+    "upstream_lost": "The connection broke off before the answer ended.",
+    "upstream_error": "The upstream answered 500 or another 5xx.",
+    "call_ceiling": "The plan asked for more upstream calls than one exchange may make.",
+    "internal_error": "A defect of the gateway; its log has the traceback.",
+}
+
+
+def errors_table() -> str:
+    found = codes()
+    if found.keys() != WORDS.keys():
+        raise ValueError(
+            f"docs/errors.py: codes without words, or words without a code: {found.keys() ^ WORDS.keys()}"
+        )
+    rows = [[code(name), _statuses(found[name]), words] for name, words in WORDS.items()]
+    return table(["code", "status", "when"], rows)
+
+
+def _statuses(found: set[int]) -> str:
+    return " or ".join(map(str, sorted(found))) or "its own"
+
+
+def codes() -> dict[str, set[int]]:
+    """Every code that stands in the gateway's source, and its statuses where they stand there too."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for status, name in STATUS.values():
+        found[name].add(status)
+    for path in sorted((ROOT / "gateway").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+                for name, raised in _raised(call.func.id, call):
+                    found[name] |= {raised} if raised else set()
+    return dict(found)
+
+
+def _raised(function: str, call: ast.Call) -> Iterator[tuple[str, int | None]]:
+    keywords = {keyword.arg: keyword.value for keyword in call.keywords}
+    if function == "ApiError" and len(call.args) > 1:
+        yield from _named(call.args[1], call.args[0])
+    elif function == "invalid":
+        given = call.args[2] if len(call.args) > 2 else keywords.get("code", ast.Constant("invalid_value"))
+        yield from _named(given, ast.Constant(400))
+
+
+def _named(given: ast.expr, status: ast.expr) -> Iterator[tuple[str, int | None]]:
+    if isinstance(given, ast.IfExp):
+        yield from _named(given.body, status)
+        yield from _named(given.orelse, status)
+    elif isinstance(given, ast.Constant) and isinstance(given.value, str):
+        yield (
+            given.value,
+            status.value if isinstance(status, ast.Constant) and isinstance(status.value, int) else None,
+        )

@@ -1,0 +1,82 @@
+"""Commands, metrics, providers and the policy `auto` -> Markdown."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from gateway.cli import app
+from gateway.telemetry.metrics import Metrics
+from gateway.upstreams.providers import PROVIDERS
+
+from .markdown import ROOT
+from .tables import code, table
+
+
+def commands() -> str:
+    """Every command's words, arguments and options, as `--help` says them."""
+    return "\n\n".join(_commands(typer.main.get_command(app), "smallfirst"))
+
+
+def _commands(command: Any, name: str) -> Iterator[str]:
+    inner = getattr(command, "commands", None)
+    rows = [_parameter(parameter) for parameter in command.params]
+    parts = [f"**`{name}`**", command.help or "", table(["", "default", "meaning"], rows) if rows else ""]
+    if not inner or name == "smallfirst":
+        yield "\n\n".join(part for part in parts if part)
+    for key, below in (inner or {}).items():
+        yield from _commands(below, f"{name} {key}")
+
+
+def _parameter(parameter: Any) -> list[str]:
+    names = ", ".join(
+        map(code, parameter.opts if parameter.param_type_name == "option" else [parameter.name.upper()])
+    )
+    value = parameter.default
+    if parameter.required:
+        return [names, "required", parameter.help]
+    shown = "" if value is None or isinstance(value, bool) or callable(value) else code(value)
+    return [names, shown, parameter.help]
+
+
+def auto_policy() -> str:
+    """The built-in policy's file, whole."""
+    text = (ROOT / "policies" / "auto.yaml").read_text(encoding="utf-8")
+    return f"```yaml\n{text.rstrip()}\n```"
+
+
+def providers_table() -> str:
+    rows = [[code(one.key), code(one.base_url), code(one.url), code(one.model)] for one in PROVIDERS]
+    return table(["key", "replaces the URL", "URL", "model"], rows)
+
+
+def metrics_table() -> str:
+    rows = []
+    for metric in _used().collect():
+        labels = {label: None for sample in metric.samples for label in sample.labels if label != "le"}
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        rows.append([code(name), metric.type, ", ".join(map(code, labels)), metric.documentation])
+    return table(["metric", "type", "labels", "meaning"], sorted(rows))
+
+
+def _used() -> Metrics:
+    """Metrics with every series in them: a metric without one shows no labels."""
+    metrics = Metrics()
+    metrics.exchange(
+        policy="",
+        endpoint="",
+        route="",
+        reason="",
+        status=200,
+        seconds=0.0,
+        overhead=0.0,
+        ttft=0.0,
+        confidence=0.0,
+        saved_usd=0.0,
+    )
+    metrics.call(
+        upstream="", tier="", model="", outcome="", prompt_tokens=0, completion_tokens=0, cost_usd=0.0
+    )
+    metrics.upstream_up("", "", up=True)
+    metrics.engine_restarted("")
+    return metrics
