@@ -20,7 +20,7 @@ from gateway.local.run import local_engine
 from gateway.settings import Settings
 from gateway.state.exchanges import Exchanges
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.records import Recorder, exchange_line
+from gateway.telemetry.records import Recorder, compact, exchange_line
 from gateway.upstreams.upstream import Upstream
 from gateway.wire import Body, Endpoint
 from policies.loader import load_policies
@@ -108,9 +108,10 @@ def _leaving(metrics: Metrics, exchanges: Exchanges, recorder: Recorder | None) 
     def leave(exchange: Exchange) -> None:
         _count(metrics, exchange)
         line = exchange_line(exchange)
-        exchanges.add(line)
+        summary = compact(line)
+        exchanges.add(exchange.id, summary)
         if recorder is not None:
-            recorder.add(exchange, line)
+            recorder.add(exchange, line, summary)
 
     return leave
 

@@ -1,7 +1,6 @@
 """How one upstream response becomes a draft: followed token by token, relayed as it comes, or taken whole."""
 
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -25,16 +24,12 @@ class Garbage(Broken):
         super().__init__("garbage", message, fresh=False)
 
 
-async def _timed(response: Response, exchange: Exchange) -> AsyncIterator[bytes]:
-    """The response's reads; the time waited for them is the upstream's, not ours."""
-    chunks = response.chunks()
-    while True:
-        began = time.perf_counter()
-        data = await anext(chunks, None)
-        exchange.waited += time.perf_counter() - began
-        if data is None:
-            return
-        yield data
+async def _next(response: Response, exchange: Exchange) -> bytes:
+    """The response's next read; the time waited for it is the upstream's, not ours."""
+    began = time.perf_counter()
+    data = await response.next()
+    exchange.waited += time.perf_counter() - began
+    return data
 
 
 def parsed(payload: bytes) -> Body:
@@ -63,6 +58,7 @@ class Followed:
         self.usage_event: Body | None = None
         self.gave_up = False
         self.draft: Draft | None = None
+        self._wanted_logprobs = exchange.wanted_logprobs
         self._held: list[Body] = []
         self._ready = 0
         self._texts: list[str] = []
@@ -71,7 +67,7 @@ class Followed:
     async def read(self, response: Response, reply: Reply) -> Draft:
         """Follows the response to its end or to a GIVE_UP. Raises Broken."""
         reader = EventReader()
-        async for data in _timed(response, self.exchange):
+        while data := await _next(response, self.exchange):
             self._take_all(reader.feed(data))
             await self._release(reply)
             if self.gave_up:
@@ -121,18 +117,18 @@ class Followed:
             raise Garbage("an event is not shaped as a chunk") from error
 
     def _take(self, event: Body, now: float) -> None:
-        if (usage := usage_of(event)) is not None:
-            self.usage = usage
+        if event.get("usage") is not None:
+            self.usage = usage_of(event)
         choices = event.get("choices")
         if not choices:
             self.usage_event = event
             return
         choice = choices[0]
         committed = self._watch_tokens(choice, now)
-        if not self.gave_up:
-            self.call.finish = choice.get("finish_reason") or self.call.finish
+        if choice.get("finish_reason") is not None and not self.gave_up:
+            self.call.finish = choice["finish_reason"]
         self._texts.append(text_of(choice))
-        self._held.append(trim_logprobs(event, self.exchange.wanted_logprobs))
+        self._held.append(trim_logprobs(event, self._wanted_logprobs))
         if committed:
             self._ready = len(self._held)
             self.call.kept = len(self.call.tokens)
@@ -141,9 +137,10 @@ class Followed:
     def _watch_tokens(self, choice: Body, now: float) -> bool:
         """Whether the event's last token ended in a COMMIT."""
         verdict = Verdict.CONTINUE
+        call = self.call
         for token in tokens_of(choice):
-            self.call.tokens.append(token)
-            self.call.at.append(now)
+            call.tokens.append(token)
+            call.at.append(now)
             verdict = self.watch.token(token)
             if verdict is Verdict.GIVE_UP:
                 self.gave_up = True
@@ -179,7 +176,7 @@ class Relayed:
     async def read(self, response: Response, reply: StreamReply) -> Draft:
         """Relays to the end. Raises Broken."""
         reader = EventReader()
-        async for data in _timed(response, self.exchange):
+        while data := await _next(response, self.exchange):
             if out := self._pass(reader.blocks(data)):
                 await reply.raw(out)
         if out := self._pass([block for block in (reader.rest(),) if block]):

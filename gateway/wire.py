@@ -57,11 +57,7 @@ def tokens_of(choice: Body) -> list[Token]:
         content = logprobs.get("content")
         if content:
             return [
-                Token(
-                    entry["token"],
-                    entry["logprob"],
-                    [top["logprob"] for top in entry.get("top_logprobs") or ()],
-                )
+                Token(entry["token"], entry["logprob"], _best_first(entry.get("top_logprobs") or ()))
                 for entry in content
             ]
         if logprobs.get("tokens"):
@@ -70,7 +66,7 @@ def tokens_of(choice: Body) -> list[Token]:
     return [Token(text, None, ())] if text else []
 
 
-def _best_first(alternatives: list[Body]) -> list[float]:
+def _best_first(alternatives: Iterable[Body]) -> list[float]:
     """Sorted here: some servers list the sampled token first, whatever its rank."""
     found = [alternative["logprob"] for alternative in alternatives]
     found.sort(reverse=True)

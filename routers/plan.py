@@ -5,7 +5,6 @@ models, replay answers them from records, a test answers them by hand.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple, Protocol
 
@@ -93,8 +92,7 @@ class Watch(Protocol):
 WatchFactory = Callable[[], Watch]
 
 
-@dataclass(frozen=True, slots=True)
-class Generate:
+class Generate(NamedTuple):
     """Ask a tier to write.
 
     `watch` makes a fresh watch for each attempt; without one everything written is committed as it comes.
@@ -112,8 +110,7 @@ class Generate:
 Ask = Generate
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """What a tier wrote. `kept` counts the leading tokens that were committed while it was written."""
 
     tier: Tier
@@ -152,8 +149,7 @@ class Missing(Exception):
         self.ask = ask
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the plan settled on: the drafts that make up the reply, in order, and why."""
 
     parts: Sequence[Draft]
@@ -170,14 +166,13 @@ class Answer:
 Plan = Generator[Ask, Outcome, Answer]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a router may know of a request; all of it is kept in the record."""
 
     stream: bool = False
     judgeable: bool = True
     """False where a draft is not one text whose log-probabilities mean something (tools, n > 1, images)."""
-    tiers: frozenset[Tier] = field(default_factory=lambda: frozenset[Tier](("slm", "llm")))
+    tiers: frozenset[Tier] = frozenset[Tier](("slm", "llm"))
     """Tiers that are configured and not known to be down as the exchange begins."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gateway.catalogue import Catalogue
+from gateway.deadlines import Deadlines
 from gateway.engine import Engine
 from gateway.exchange import Exchange
 from gateway.telemetry.metrics import Metrics
@@ -50,6 +51,7 @@ class Generation:
         self._engine = engine
         self._metrics = metrics
         self._body_limit = body_limit
+        self._deadlines = Deadlines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -70,7 +72,7 @@ class Generation:
 
     async def _run(self, exchange: Exchange, reply: Reply, receive: Receive) -> None:
         """A client that goes away cancels its exchange."""
-        leaving = _Leaving(reply, receive)
+        leaving = _Leaving(self._deadlines, reply, receive)
         try:
             await self._engine.run(exchange, reply)
         except asyncio.CancelledError:
@@ -143,16 +145,16 @@ class _Leaving:
     """Cancels the task it is made in when its client goes away. Most requests are over before a client could
     leave, so the watching begins a little later: a task of its own costs more than the rest of the watch."""
 
-    def __init__(self, reply: Reply, receive: Receive) -> None:
+    def __init__(self, deadlines: Deadlines, reply: Reply, receive: Receive) -> None:
         self.gone = False
         self._task = asyncio.current_task()
         self._reply = reply
         self._receive = receive
         self._watcher: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._begin)
+        self._begins = deadlines.after(WATCH_AFTER, self._begin)
 
     def end(self) -> None:
-        self._timer.cancel()
+        self._begins.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
 

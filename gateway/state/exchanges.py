@@ -16,8 +16,9 @@ class Exchanges:
         self._kept = kept
         self._by_id: OrderedDict[str, bytes] = OrderedDict()
 
-    def add(self, line: dict[str, Any]) -> None:
-        self._by_id[line["id"]] = orjson.dumps(line)
+    def add(self, exchange_id: str, line: bytes) -> None:
+        """`line` is the exchange's record line, as JSON."""
+        self._by_id[exchange_id] = line
         if len(self._by_id) > self._kept:
             self._by_id.popitem(last=False)
 

@@ -36,22 +36,25 @@ class Recorder:
         self._on_drop = on_drop
         self._queue: deque[tuple[Policy, bytes]] = deque()
         self._stop = threading.Event()
-        self._known: set[tuple[Path, str]] = set()
+        self._known: dict[str, set[str]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._thread = threading.Thread(target=self._work, name="records", daemon=True)
         self._thread.start()
 
-    def add(self, exchange: Exchange, line: dict[str, Any]) -> None:
-        """`line` is the exchange's; its tokens, and its content where that is recorded, are put in here."""
+    def add(self, exchange: Exchange, line: dict[str, Any], summary: bytes) -> None:
+        """`line` is the exchange's and `summary` its JSON; tokens, and content where that is recorded, are put
+        in here."""
         if len(self._queue) >= self._most:
             self._on_drop()
             return
-        if self._content:
-            line["content"] = exchange.body
-        for call, row in zip(exchange.calls, line["calls"], strict=True):
-            if call.ask.watch is not None:
-                row["tokens"] = _tokens_line(call, self._content)
-        self._queue.append((exchange.policy, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)))
+        followed = [call.ask.watch is not None for call in exchange.calls]
+        if self._content or any(followed):
+            line["content"] = exchange.body if self._content else None
+            for call, row in zip(exchange.calls, line["calls"], strict=True):
+                if call.ask.watch is not None:
+                    row["tokens"] = _tokens_line(call, self._content)
+            summary = compact(line)
+        self._queue.append((exchange.policy, summary))
 
     def close(self) -> None:
         """Writes what is queued, then ends."""
@@ -67,21 +70,27 @@ class Recorder:
         if not self._queue:
             return
         path = self._folder / f"{time.strftime('%Y%m%d')}-{os.getpid()}.jsonl"
+        known = self._known.setdefault(path.name, set())
         batch = [self._queue.popleft() for _ in range(len(self._queue))]
+        lines: list[bytes] = []
+        for policy, line in batch:
+            if policy.digest not in known:
+                known.add(policy.digest)
+                lines.append(PolicyLine(digest=policy.digest, policy=policy).model_dump_json().encode())
+            lines.append(line)
         try:
             with path.open("ab") as file:
-                file.write(b"".join(self._introduced(path, policy) + line for policy, line in batch))
+                file.write(b"\n".join(lines) + b"\n")
         except OSError as error:
             log.error("records: %s: %s", path, error.strerror)
             for _ in batch:
                 self._on_drop()
 
-    def _introduced(self, path: Path, policy: Policy) -> bytes:
-        """The policy's own line, before the first exchange of a file that names it."""
-        if (path, policy.digest) in self._known:
-            return b""
-        self._known.add((path, policy.digest))
-        return PolicyLine(digest=policy.digest, policy=policy).model_dump_json().encode() + b"\n"
+
+def compact(line: dict[str, Any]) -> bytes:
+    """A line's JSON in as many bytes as it has: orjson's own result keeps a buffer several times its size,
+    and many lines are kept."""
+    return bytes(memoryview(orjson.dumps(line)))
 
 
 def exchange_line(exchange: Exchange) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 import aiohttp
 from yarl import URL
+
+from gateway.deadlines import Deadlines
 
 LARGE = 2**20
 """Bytes from which aiohttp wants to read a body piece by piece."""
@@ -28,9 +30,13 @@ class Response(Protocol):
     @property
     def headers(self) -> Mapping[str, str]: ...
 
-    async def read(self) -> bytes: ...
+    async def read(self) -> bytes:
+        """The whole body. Raises Broken."""
+        ...
 
-    def chunks(self) -> AsyncIterator[bytes]: ...
+    async def next(self) -> bytes:
+        """What the next read of the socket brings; nothing at the body's end. Raises Broken."""
+        ...
 
     def close(self) -> None: ...
 
@@ -55,6 +61,7 @@ class HttpTransport:
         self._connect = connect
         self._gap = gap
         self._keep_alive = keep_alive
+        self._deadlines = Deadlines()
         self._session: aiohttp.ClientSession | None = None
 
     def _open(self) -> aiohttp.ClientSession:
@@ -75,7 +82,7 @@ class HttpTransport:
 
     async def post(self, url: URL, body: bytes, wait: float) -> Response:
         """Sends the request and waits up to `wait` seconds for the response's head. Raises Broken."""
-        limit = _Limit(wait)
+        limit = _Limit(self._deadlines, wait)
         try:
             data = body if len(body) < LARGE else io.BytesIO(body)
             response = await self._open().post(url, data=data, allow_redirects=False)
@@ -92,7 +99,7 @@ class HttpTransport:
             raise Broken("lost", f"connection closed: {type(error).__name__}", fresh=True) from error
         finally:
             limit.end()
-        return HttpResponse(response, self._gap)
+        return HttpResponse(response, self._deadlines, self._gap)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -101,12 +108,12 @@ class HttpTransport:
 
 
 class _Limit:
-    """asyncio.timeout at a quarter of its cost: cancels the task it is made in after `seconds`."""
+    """asyncio.timeout at a fraction of its cost: cancels the task it is made in after `seconds`."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, deadlines: Deadlines, seconds: float) -> None:
         self._task = asyncio.current_task()
         self._fired = False
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._fire)
+        self._deadline = deadlines.after(seconds, self._fire)
 
     def _fire(self) -> None:
         self._fired = True
@@ -119,13 +126,15 @@ class _Limit:
         return self._fired and self._task is not None and self._task.uncancel() == 0
 
     def end(self) -> None:
-        self._timer.cancel()
+        self._deadline.cancel()
 
 
 class HttpResponse:
-    def __init__(self, response: aiohttp.ClientResponse, gap: float) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, deadlines: Deadlines, gap: float) -> None:
         self._response = response
+        self._content = response.content
         self._gap = gap
+        self._silence = deadlines.after(gap, self._break)
         self.status = response.status
 
     @property
@@ -133,56 +142,32 @@ class HttpResponse:
         return self._response.headers
 
     async def read(self) -> bytes:
-        content = self._response.content
+        content = self._content
         if content.is_eof() and content.exception() is None:
             return content.read_nowait(-1)  # it came with the head, as short responses do
-        return b"".join([data async for data in self.chunks()])
+        parts = []
+        while data := await self.next():
+            parts.append(data)
+        return b"".join(parts)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """What each read of the socket brought."""
-        content = self._response.content
-        silence = _Silence(content, self._gap)
+    async def next(self) -> bytes:
+        self._silence.postpone(self._gap)
         try:
-            while data := await content.readany():
-                silence.heard()
-                yield data
+            return await self._content.readany()
         except (aiohttp.ClientError, OSError) as error:
             raise _broken(error) from error
-        finally:
-            silence.end()
+
+    def _break(self) -> None:
+        self._content.set_exception(TimeoutError())
 
     def close(self) -> None:
         """Returns the connection where the response was read to its end, else closes it: the server sees its
         client gone."""
-        if self._response.content.at_eof():
+        self._silence.cancel()
+        if self._content.at_eof():
             self._response.release()
         else:
             self._response.close()
-
-
-class _Silence:
-    """Breaks a read that has lasted `gap` seconds. One timer for the whole response, which looks at when it
-    last heard something: a timer for each read would cost more than the read."""
-
-    def __init__(self, content: aiohttp.StreamReader, gap: float) -> None:
-        self._content = content
-        self._gap = gap
-        self._loop = asyncio.get_running_loop()
-        self._last = self._loop.time()
-        self._timer = self._loop.call_at(self._last + gap, self._look)
-
-    def heard(self) -> None:
-        self._last = self._loop.time()
-
-    def end(self) -> None:
-        self._timer.cancel()
-
-    def _look(self) -> None:
-        due = self._last + self._gap
-        if due <= self._loop.time():
-            self._content.set_exception(TimeoutError("the response stopped coming"))
-        else:
-            self._timer = self._loop.call_at(due, self._look)
 
 
 def _broken(error: Exception) -> Broken:
