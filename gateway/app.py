@@ -10,7 +10,6 @@ from starlette.exceptions import HTTPException
 from gateway import __version__
 from gateway.catalogue import Catalogue, catalogue
 from gateway.engine import Engine
-from gateway.exchange import Exchange
 from gateway.http.errors import ApiError
 from gateway.http.generation import Generation, Scope
 from gateway.http.intake import Receive, check_chat, check_completions, check_embeddings
@@ -19,8 +18,9 @@ from gateway.http.reply import Send, respond_error
 from gateway.local.run import local_engine
 from gateway.settings import Settings
 from gateway.state.exchanges import Exchanges
+from gateway.telemetry.ledger import Ledger
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.records import Recorder, compact, exchange_line
+from gateway.telemetry.records import Recorder
 from gateway.upstreams.upstream import Upstream
 from gateway.wire import Body, Endpoint
 from policies.loader import load_policies
@@ -79,7 +79,9 @@ def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
     if settings.records.path is not None:
         recorder = Recorder(settings.records, settings.records.path, metrics.record_dropped)
         stack.callback(recorder.close)
-    engine = Engine(upstreams, leave=_leaving(metrics, exchanges, recorder))
+    ledger = Ledger(metrics, exchanges, recorder)
+    stack.callback(ledger.book)
+    engine = Engine(upstreams, leave=ledger.leave)
     found = catalogue(policies, upstreams)
 
     @asynccontextmanager
@@ -91,7 +93,7 @@ def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
 
     app = App(title="Smallfirst", version=__version__, lifespan=lifespan)
     app.catalogue, app.upstreams, app.exchanges = found, upstreams, exchanges
-    app.include_router(own_routes(found, engine, exchanges, metrics))
+    app.include_router(own_routes(found, engine, exchanges, metrics, ledger))
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
     limit = settings.listen.body_limit
@@ -100,46 +102,6 @@ def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
         for path, endpoint, check in HOT
     }
     return app
-
-
-def _leaving(metrics: Metrics, exchanges: Exchanges, recorder: Recorder | None) -> Callable[[Exchange], None]:
-    """What happens to an exchange that is over."""
-
-    def leave(exchange: Exchange) -> None:
-        _count(metrics, exchange)
-        line = exchange_line(exchange)
-        summary = compact(line)
-        exchanges.add(exchange.id, summary)
-        if recorder is not None:
-            recorder.add(exchange, line, summary)
-
-    return leave
-
-
-def _count(metrics: Metrics, exchange: Exchange) -> None:
-    answer = exchange.answer
-    metrics.exchange(
-        policy=exchange.policy.name,
-        endpoint=exchange.endpoint,
-        route=exchange.route,
-        reason=answer.reason if answer else exchange.error or "cancelled",
-        status=exchange.status,
-        seconds=exchange.seconds,
-        overhead=max(0.0, exchange.seconds - exchange.waited),
-        ttft=exchange.ttft,
-        confidence=answer.confidence if answer else None,
-        saved_usd=exchange.saved_usd,
-    )
-    for call in exchange.calls:
-        metrics.call(
-            upstream=call.upstream,
-            tier=call.tier,
-            model=call.model,
-            outcome=call.outcome,
-            prompt_tokens=call.usage.prompt_tokens,
-            completion_tokens=call.usage.completion_tokens,
-            cost_usd=call.cost_usd,
-        )
 
 
 async def _api_error(_: Request, error: Exception) -> JSONResponse:

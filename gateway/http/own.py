@@ -9,12 +9,15 @@ from fastapi.responses import JSONResponse
 from gateway.catalogue import Catalogue
 from gateway.engine import Engine
 from gateway.state.exchanges import Exchanges
+from gateway.telemetry.ledger import Ledger
 from gateway.telemetry.metrics import Metrics
 
 from .errors import ApiError
 
 
-def own_routes(catalogue: Catalogue, engine: Engine, exchanges: Exchanges, metrics: Metrics) -> APIRouter:
+def own_routes(
+    catalogue: Catalogue, engine: Engine, exchanges: Exchanges, metrics: Metrics, ledger: Ledger
+) -> APIRouter:
     router = APIRouter()
     created = int(time.time())
     owners = {upstream.model: upstream.name for upstream in engine.upstreams.values()}
@@ -33,6 +36,7 @@ def own_routes(catalogue: Catalogue, engine: Engine, exchanges: Exchanges, metri
 
     @router.get("/v1/exchanges/{exchange_id}", summary="What one exchange took and cost")
     async def exchange(exchange_id: str) -> dict[str, Any]:
+        ledger.book()
         found = exchanges.get(exchange_id)
         if found is None:
             raise ApiError(404, "exchange_not_found", f"no exchange {exchange_id!r} among the latest here")
@@ -54,6 +58,7 @@ def own_routes(catalogue: Catalogue, engine: Engine, exchanges: Exchanges, metri
 
     @router.get("/metrics", summary="Prometheus metrics")
     async def exposition(request: Request) -> Response:
+        ledger.book()
         for upstream in engine.upstreams.values():
             metrics.upstream_up(upstream.name, upstream.tier, upstream.up)
         body, content_type = metrics.render(request.headers.get("accept"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -136,18 +135,6 @@ def test_restarts_drops_and_requests_in_flight(metrics: Metrics) -> None:
     assert value(metrics, "engine_restarts_total", engine="llamacpp") == 1
     assert value(metrics, "records_dropped_total") == 1
     assert value(metrics, "in_flight") == 1
-
-
-def test_labels_run_once_per_combination(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
-    metrics.exchange(**EXCHANGE)
-    metrics.call(**CALL)
-
-    def refuse(*_: object, **__: object) -> None:
-        pytest.fail("labels() ran again for labels that it has seen")
-
-    monkeypatch.setattr(MetricWrapperBase, "labels", refuse)
-    metrics.exchange(**EXCHANGE)
-    metrics.call(**CALL)
 
 
 def test_two_gateways_do_not_share_their_counts(metrics: Metrics) -> None:

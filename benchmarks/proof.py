@@ -1,0 +1,127 @@
+"""What the docs quote of the small model, measured anew: `python -m benchmarks.proof [--work FOLDER]`.
+
+For each weight format the starter set is drafted, a calibrator is trained on its training split and measured on
+its held-out split; then the pair. `--work` keeps the record sets, and takes those that are there already.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import openai
+
+from benchmarks import pair, results
+from gateway.cli.collect import gather
+from gateway.cli.serving import serving
+from gateway.local.catalog import DEFAULT, find
+from gateway.settings import LocalEngine, Settings, load_settings
+from policies.tuning.graded import read_graded
+from policies.tuning.report import measured
+from policies.tuning.starter import load_items
+from routers.calibration import Source, Training
+
+FORMATS = ("Q4_1", "F16")
+PROMPTS = 12
+MODEL = Source(model=DEFAULT.name, engine="llamacpp")
+
+
+def requantised(source: Path, target: Path) -> None:
+    """The shipped weights with 16-bit matrices: the same values, other arithmetic."""
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, str(reader.get_field("general.architecture").contents()))
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name == "general.architecture":
+            continue
+        if name == "general.file_type":
+            writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+            continue
+        kind = field.types[0]
+        inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(name, field.contents(), kind, inner)
+    for tensor in reader.tensors:
+        values = gguf.dequantize(tensor.data, tensor.tensor_type)
+        writer.add_tensor(tensor.name, values.astype(np.float32 if len(tensor.shape) == 1 else np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def settings(weights: Path) -> Settings:
+    return Settings(local=LocalEngine(model=str(weights), threads=1))
+
+
+async def speed(weights: Path) -> dict[str, float]:
+    """Tokens per second of one stream, prompt and answer, as the engine times them: medians."""
+    prompts, answers = [], []
+    async with serving(settings(weights)) as served:
+        client = openai.AsyncOpenAI(base_url=served.url, api_key="none")
+        for index in range(PROMPTS):
+            question = f"Tell me about number {index} and the history of the sea in a few sentences. " * 4
+            answer = await client.chat.completions.create(
+                model=weights.stem,
+                messages=[{"role": "user", "content": question}],
+                max_tokens=48,
+                temperature=0,
+            )
+            timings = (answer.model_extra or {})["timings"]
+            prompts.append(timings["prompt_per_second"])
+            answers.append(timings["predicted_per_second"])
+        await client.close()
+    return {
+        "prompt_tokens_per_second": round(statistics.median(prompts), 1),
+        "answer_tokens_per_second": round(statistics.median(answers), 1),
+    }
+
+
+def format_measured(name: str, weights: Path, folder: Path) -> dict[str, Any]:
+    items = load_items()
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        asyncio.run(gather(settings(weights), folder, items, pair.MAX_TOKENS))
+    drafts = read_graded(folder)
+    trained_on = Training(
+        records=f"starter-{name}", sha256="", drafts=len(drafts), date=time.strftime("%Y-%m-%d")
+    )
+    report = measured(drafts, MODEL, trained_on)
+    right = statistics.mean(draft.grade.right for draft in drafts)
+    levels = {item.id: item.level for item in items}
+    by_level = {
+        level: round(statistics.mean(d.grade.right for d in drafts if levels[d.grade.item] == level), 4)
+        for level in ("easy", "medium", "hard")
+    }
+    return {
+        "bytes": weights.stat().st_size,
+        "drafts": len(drafts),
+        "right": round(right, 4),
+        "right_by_level": by_level,
+        **report,
+        **asyncio.run(speed(weights)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--work", type=Path)
+    args = parser.parse_args()
+    shipped = find(DEFAULT.name, load_settings().models_folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        work = args.work or Path(scratch)
+        work.mkdir(parents=True, exist_ok=True)
+        other = work / "smollm2-135m-instruct.F16.gguf"
+        if not other.exists():
+            requantised(shipped, other)
+        files = dict(zip(FORMATS, (shipped, other), strict=True))
+        found = {name: format_measured(name, path, work / name) for name, path in files.items()}
+    print(results.write("small-model", found))
+    print(results.write("pair", pair.run(100)))
+
+
+if __name__ == "__main__":
+    main()
