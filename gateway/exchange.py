@@ -8,7 +8,7 @@ from typing import Any
 from gateway.wire import Body, Endpoint
 from policies.schema import Policy
 from routers.cost import Price, cost, llm_alone
-from routers.plan import NO_USAGE, Answer, Generate, Reason, Request, Tier, Token, Usage, Verdict
+from routers.plan import NO_USAGE, Answer, Generate, Reason, Request, Tier, TokenLike, Usage, Verdict
 
 _ids = random.Random()  # noqa: S311  unique is enough, and the system's generator costs 10 us a number
 
@@ -31,7 +31,7 @@ class Call:
     finish: str | None = None
     usage: Usage = NO_USAGE
     cost_usd: float = 0.0
-    tokens: list[Token] = field(default_factory=list)
+    tokens: list[TokenLike] = field(default_factory=list)
     at: list[float] = field(default_factory=list)
     verdict: Verdict | None = None
     reason: Reason | None = None

@@ -69,7 +69,8 @@ class Followed:
         reader = EventReader()
         while data := await _next(response, self.exchange):
             self._take_all(reader.feed(data))
-            await self._release(reply)
+            if self._ready:
+                await self._release(reply)
             if self.gave_up:
                 return self._finished()
         self._take_all([payload for payload in (payload_of(reader.rest()),) if payload])
@@ -84,7 +85,8 @@ class Followed:
     async def release_all(self, reply: Reply) -> None:
         """Commits what is still held: the plan settled on this draft."""
         self._ready = len(self._held)
-        await self._release(reply)
+        if self._ready:
+            await self._release(reply)
 
     def kept_text(self) -> str:
         """The text of what was committed."""
@@ -154,8 +156,6 @@ class Followed:
         self.call.confidence = self.watch.confidence
 
     async def _release(self, reply: Reply) -> None:
-        if not self._ready:
-            return
         ready, self._held = self._held[: self._ready], self._held[self._ready :]
         self._ready = 0
         await reply.events(ready)

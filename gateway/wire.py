@@ -3,10 +3,10 @@
 Everything is kept as received: a field we do not know passes through, both ways.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from routers.plan import Token, Usage
+from routers.plan import Token, TokenLike, Usage
 
 Endpoint = Literal["chat", "completions", "embeddings"]
 Body = dict[str, Any]
@@ -50,27 +50,36 @@ def text_of(choice: Body) -> str:
     return text if isinstance(text, str) else ""
 
 
-def tokens_of(choice: Body) -> list[Token]:
+class ChunkToken:
+    """A token of a chunk: its alternatives are read only if somebody asks, which after a commit nobody on the
+    request's path does."""
+
+    __slots__ = ("_top", "logprob", "text")
+
+    def __init__(self, entry: Body) -> None:
+        self.text: str = entry["token"]
+        self.logprob: float | None = entry["logprob"]
+        self._top = entry.get("top_logprobs") or ()
+
+    @property
+    def top(self) -> Sequence[float]:
+        """Sorted here: some servers list the sampled token first, whatever its rank."""
+        found = [alternative["logprob"] for alternative in self._top]
+        found.sort(reverse=True)
+        return found
+
+
+def tokens_of(choice: Body) -> Sequence[TokenLike]:
     """The tokens in a chunk's choice. Text without log-probabilities counts as one token without any."""
     logprobs = choice.get("logprobs")
     if isinstance(logprobs, dict):
         content = logprobs.get("content")
         if content:
-            return [
-                Token(entry["token"], entry["logprob"], _best_first(entry.get("top_logprobs") or ()))
-                for entry in content
-            ]
+            return [ChunkToken(entry) for entry in content]
         if logprobs.get("tokens"):
             return _legacy_tokens(logprobs)
     text = text_of(choice)
     return [Token(text, None, ())] if text else []
-
-
-def _best_first(alternatives: Iterable[Body]) -> list[float]:
-    """Sorted here: some servers list the sampled token first, whatever its rank."""
-    found = [alternative["logprob"] for alternative in alternatives]
-    found.sort(reverse=True)
-    return found
 
 
 def _legacy_tokens(logprobs: Body) -> list[Token]:

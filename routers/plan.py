@@ -48,15 +48,31 @@ class Reason(StrEnum):
     """No small model is configured or reachable: the large model answers."""
 
 
+class TokenLike(Protocol):
+    """One generated token. What it says of log-probabilities may be computed when it is asked for."""
+
+    @property
+    def text(self) -> str:
+        """Its text; in replay of records without content, a stand-in that equal tokens share."""
+        ...
+
+    @property
+    def logprob(self) -> float | None:
+        """Its natural log-probability."""
+        ...
+
+    @property
+    def top(self) -> Sequence[float]:
+        """Log-probabilities of the likeliest alternatives, best first."""
+        ...
+
+
 class Token(NamedTuple):
-    """One generated token."""
+    """A token whose values are at hand."""
 
     text: str
-    """Its text; in replay of records without content, a stand-in that equal tokens share."""
     logprob: float | None
-    """Its natural log-probability."""
     top: Sequence[float]
-    """Log-probabilities of the likeliest alternatives, best first."""
 
 
 class Usage(NamedTuple):
@@ -84,7 +100,7 @@ class Watch(Protocol):
     confidence: float | None
     """P(the draft is good enough) when last computed, in [0, 1]."""
 
-    def token(self, token: Token) -> Verdict: ...
+    def token(self, token: TokenLike) -> Verdict: ...
 
     def end(self, finish: str | None) -> Verdict: ...
 
@@ -115,7 +131,7 @@ class Draft(NamedTuple):
 
     tier: Tier
     text: str = ""
-    tokens: Sequence[Token] = ()
+    tokens: Sequence[TokenLike] = ()
     finish: str | None = None
     usage: Usage = NO_USAGE
     verdict: Verdict = Verdict.COMMIT

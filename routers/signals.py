@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from math import exp, log, log1p
 from typing import Literal, get_args
 
-from .plan import Token
+from .plan import TokenLike
 
 SignalName = Literal[
     "mean",
@@ -39,7 +39,7 @@ class MissingLogprobs(ValueError):
     """A token came without the log-probabilities that a signal needs."""
 
 
-def signals(tokens: Iterable[Token], finish: str | None = None) -> dict[SignalName, float]:
+def signals(tokens: Iterable[TokenLike], finish: str | None = None) -> dict[SignalName, float]:
     """All signals of a draft or of a draft's beginning: see `Signals.named`."""
     gathered = Signals()
     for token in tokens:
@@ -59,9 +59,9 @@ class Signals:
         self._window = 0.0
         self._lowest_window = 0.0
 
-    def add(self, token: Token) -> None:
+    def add(self, token: TokenLike) -> None:
         """Raises MissingLogprobs where the token has none, or fewer than two alternatives."""
-        _, logprob, top = token
+        logprob, top = token.logprob, token.top
         if logprob is None:
             raise MissingLogprobs("a token came without its log-probability")
         if len(top) < 2:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .calibration import Calibrator
-from .plan import Reason, Token, Verdict
+from .plan import Reason, TokenLike, Verdict
 from .signals import MissingLogprobs, Signals, signals
 
 FIRST_LOOK = 6
@@ -40,7 +40,7 @@ class ConfidenceWatch:
     _count: int = 0
     _next_look: int = FIRST_LOOK
 
-    def token(self, token: Token) -> Verdict:
+    def token(self, token: TokenLike) -> Verdict:
         if self.committed:
             return Verdict.COMMIT
         try:
@@ -88,9 +88,9 @@ class ObservingWatch:
     calibrator: Calibrator | None = None
     reason: Reason | None = None
     confidence: float | None = None
-    _tokens: list[Token] = field(default_factory=list)
+    _tokens: list[TokenLike] = field(default_factory=list)
 
-    def token(self, token: Token) -> Verdict:
+    def token(self, token: TokenLike) -> Verdict:
         self._tokens.append(token)
         return Verdict.COMMIT
 

@@ -95,14 +95,18 @@ class StreamReply:
         """Committed chunks. All of them leave in one write."""
         completion_id = self._exchange.id
         self._own_id = {"id": completion_id}
+        parts = []
         for event in events:
             event["id"] = completion_id
-            for choice in event["choices"]:
-                if "role" in (choice.get("delta") or ()):
-                    if self._role_sent:
-                        del choice["delta"]["role"]
-                    self._role_sent = True
-        await self.raw(b"".join([b"data: %b\n\n" % orjson.dumps(event) for event in events]))
+            delta = event["choices"][0].get("delta")
+            if delta and "role" in delta:
+                if self._role_sent:
+                    del delta["role"]
+                self._role_sent = True
+            parts.append(b"data: %b\n\n" % orjson.dumps(event))
+        if not self.begun:
+            await self._begin()
+        await self._send({"type": "http.response.body", "body": b"".join(parts), "more_body": True})
 
     async def raw(self, data: bytes) -> None:
         """Committed events as they came."""

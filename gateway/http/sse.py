@@ -25,6 +25,8 @@ class EventReader:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The data of the events that `data` completes."""
+        if not self._rest and not self._after_cr and _is_one_event(data):
+            return [data[6:-2]]
         return [payload for block in self.blocks(data) if (payload := payload_of(block))]
 
     def rest(self) -> bytes:
@@ -38,6 +40,11 @@ class EventReader:
         if ended:
             data = data.removeprefix(b"\n")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _is_one_event(data: bytes) -> bool:
+    """The common case, as a model writes: one line of data and its blank line."""
+    return data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2 and data.endswith(b"}\n\n")
 
 
 def payload_of(block: bytes) -> bytes:

@@ -1,12 +1,15 @@
 """What happens to exchanges that are over: counted, remembered, recorded."""
 
 import asyncio
+import logging
 
 from gateway.exchange import Exchange
 from gateway.state.exchanges import Exchanges
 
 from .metrics import Metrics
 from .records import Recorder, compact, exchange_line
+
+log = logging.getLogger(__name__)
 
 PERIOD = 0.05
 """Seconds an exchange may wait to be booked: a batch at a time takes half the CPU of one by one, between whose
@@ -30,12 +33,19 @@ class Ledger:
     def book(self) -> None:
         over, self._over = self._over, []
         for exchange in over:
-            self._count(exchange)
-            line = exchange_line(exchange)
-            summary = compact(line)
-            self._exchanges.add(exchange.id, summary)
-            if self._recorder is not None:
-                self._recorder.add(exchange, line, summary)
+            try:
+                self._book(exchange)
+            except Exception:  # one that can't be booked must not take the others with it
+                log.exception("exchange %s could not be booked", exchange.id)
+                self._metrics.record_dropped()
+
+    def _book(self, exchange: Exchange) -> None:
+        self._count(exchange)
+        line = exchange_line(exchange)
+        summary = compact(line)
+        self._exchanges.add(exchange.id, summary)
+        if self._recorder is not None:
+            self._recorder.add(exchange, line, summary)
 
     def _count(self, exchange: Exchange) -> None:
         answer = exchange.answer

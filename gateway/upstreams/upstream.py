@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from urllib.parse import urlencode
 
@@ -27,6 +28,9 @@ ADAPTED: dict[str, Callable[[Body, bool], Body]] = {
 }
 
 log = logging.getLogger(__name__)
+
+LOOK_AGAIN = 0.1
+"""Seconds between two tries of a call that has patience."""
 
 LONGEST_WAIT = 4.0
 """Seconds a retry may wait; a server that asks for more is left to the plan's fallback."""
@@ -88,8 +92,20 @@ class Upstream:
         self.breaker.failure()
 
     async def send(self, url: URL, body: bytes, *, stream: bool, patience: float = 0.0) -> "Call":
-        """Posts `body`; the call it gives must be closed. Waits `patience` seconds for an engine to restart."""
-        await self._running_within(patience)
+        """Posts `body`; the call it gives must be closed. `patience` seconds are spent on an engine that
+        restarts, or that has died without its supervisor knowing yet."""
+        until = time.monotonic() + patience
+        while True:
+            try:
+                return await self._send(url, body, stream, until)
+            except Failure as failure:
+                if failure.why not in ("down", "lost") or time.monotonic() >= until:
+                    raise
+            await asyncio.sleep(LOOK_AGAIN)
+
+    async def _send(self, url: URL, body: bytes, stream: bool, until: float) -> "Call":
+        if not self._running.is_set():
+            await self._running_by(until)
         await self._enter()
         wait = self._limits.first_token if stream else self._limits.whole
         try:
@@ -101,11 +117,9 @@ class Upstream:
     async def close(self) -> None:
         await self._transport.close()
 
-    async def _running_within(self, patience: float) -> None:
-        if self._running.is_set():
-            return
+    async def _running_by(self, until: float) -> None:
         try:
-            await asyncio.wait_for(self._running.wait(), patience)
+            await asyncio.wait_for(self._running.wait(), until - time.monotonic())
         except TimeoutError:
             raise self._failure("down", "the engine is not running") from None
 

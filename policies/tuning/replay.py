@@ -20,6 +20,7 @@ from routers.plan import (
     Request,
     Router,
     Token,
+    TokenLike,
     Unavailable,
     Usage,
     Verdict,
@@ -170,7 +171,7 @@ class _Performer:
         return _draft(call, tokens, line.finish)
 
     def _ended(
-        self, call: ReplayedCall, tokens: Sequence[Token] = (), confidence: float | None = None
+        self, call: ReplayedCall, tokens: Sequence[TokenLike] = (), confidence: float | None = None
     ) -> Exception:
         """How a call without an outcome ended."""
         line = call.line
