@@ -20,6 +20,9 @@ from routers.plan import Answer, Ask, Draft, Generate, Plan, Tier, Unavailable, 
 
 log = logging.getLogger(__name__)
 
+CLIENT_GONE = 499
+"""The status of an exchange whose client left, as nginx has it; nobody receives it."""
+
 MOST_CALLS = 8
 """Upstream calls of one exchange, whatever its plan asks for."""
 
@@ -40,7 +43,7 @@ class Engine:
         except Unavailable as lost:
             await self._fail(exchange, reply, lost)
         except asyncio.CancelledError:
-            exchange.cancelled = True
+            exchange.cancelled, exchange.status = True, CLIENT_GONE
             raise
         except Exception:
             exchange.status, exchange.error = 500, "internal_error"
@@ -172,6 +175,10 @@ class _Run:
             return await followed.read(response, self._reply)
         if isinstance(self._reply, StreamReply):
             relayed = Relayed(self._exchange, call)
+            confidence = next(
+                (done.confidence for done in self._exchange.calls if done.confidence is not None), None
+            )
+            self._exchange.decided = (ask.tier, ask.because, confidence)
             draft = await relayed.read(response, self._reply)
             self._usage_event = relayed.usage_event
             return draft

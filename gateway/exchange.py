@@ -70,6 +70,8 @@ class Exchange:
     ttft: float | None = None
     calls: list[Call] = field(default_factory=list)
     answer: Answer | None = None
+    decided: tuple[Tier, Reason, float | None] | None = None
+    """Who writes, why, and the draft's confidence, once the first byte is decided on: for a stream's headers."""
     status: int = 200
     error: str | None = None
     cancelled: bool = False

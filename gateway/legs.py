@@ -156,6 +156,9 @@ class Followed:
         self.call.confidence = self.watch.confidence
 
     async def _release(self, reply: Reply) -> None:
+        if self.exchange.decided is None:
+            reason = self.watch.reason or self.call.ask.because
+            self.exchange.decided = (self.call.tier, reason, self.watch.confidence)
         ready, self._held = self._held[: self._ready], self._held[self._ready :]
         self._ready = 0
         await reply.events(ready)

@@ -121,7 +121,7 @@ class Records(Strict):
     path: Path | None = None
     """A folder; no records are kept where absent."""
     content: bool = False
-    """Whether prompts and answers are recorded too."""
+    """Whether requests' bodies and followed drafts' texts are recorded too."""
     queue: Count = 10_000
     """Records that may wait for the disk; further ones are dropped and counted."""
 
@@ -137,7 +137,7 @@ def data_folder() -> Path:
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix=PREFIX, env_nested_delimiter="__"
+        extra="forbid", frozen=True, env_prefix=PREFIX, env_nested_delimiter="__", env_parse_none_str="null"
     )
 
     listen: Listen = Listen()

@@ -21,18 +21,18 @@ class Direct(Router):
     """Reads the tokens' log-probabilities into the record, as a calibrator's training needs them."""
 
     def plan(self, request: Request) -> Plan:
+        other: Tier = "llm" if self.tier == "slm" else "slm"
+        alone = not self.fallback or other not in request.tiers
         watch = ObservingWatch if self.follow and request.judgeable else None
-        patience = 0.0 if self.fallback else RESTART_PATIENCE
         try:
-            draft = yield Generate(self.tier, watch=watch, patience=patience)
+            draft = yield Generate(self.tier, watch=watch, patience=RESTART_PATIENCE if alone else 0.0)
             return Answer((draft,), Reason.POLICY)
         except Unavailable as lost:
             if not self.fallback or lost.partial or lost.why == "rejected":
                 raise
             too_long = lost.why == "context"
-        other: Tier = "llm" if self.tier == "slm" else "slm"
         reason = Reason.CONTEXT_TOO_LONG if too_long else FALLBACK_REASON[self.tier]
-        draft = yield Generate(other, because=reason)
+        draft = yield Generate(other, patience=RESTART_PATIENCE, because=reason)
         return Answer((draft,), reason)
 
 

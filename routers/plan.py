@@ -43,9 +43,9 @@ class Reason(StrEnum):
     CONTEXT_TOO_LONG = "context_too_long"
     """The prompt does not fit the context of the tier that was asked first."""
     NO_LLM = "no_llm"
-    """No large model is configured or reachable: the small model's answer stands."""
+    """No large model could be had (none configured, down, busy, or it refused): the small model's answer stands."""
     NO_SLM = "no_slm"
-    """No small model is configured or reachable: the large model answers."""
+    """No small model could be had (none configured, down, busy, or it refused): the large model answers."""
 
 
 class TokenLike(Protocol):

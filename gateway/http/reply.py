@@ -22,14 +22,18 @@ def figure_headers(exchange: Exchange) -> Headers:
         (b"x-smallfirst-policy", exchange.policy.name.encode()),
     ]
     if (answer := exchange.answer) is None:
-        return headers
-    headers.append((b"x-smallfirst-route", answer.route.encode()))
-    headers.append((b"x-smallfirst-reason", answer.reason.encode()))
-    if answer.confidence is not None:
-        headers.append((b"x-smallfirst-confidence", b"%.4f" % answer.confidence))
+        return headers + (_decision(*exchange.decided) if exchange.decided else [])
+    headers += _decision(answer.route, answer.reason, answer.confidence)
     headers.append((b"x-smallfirst-cost-usd", b"%.9f" % exchange.cost_usd))
     if (saved := exchange.saved_usd) is not None:
         headers.append((b"x-smallfirst-saved-usd", b"%.9f" % saved))
+    return headers
+
+
+def _decision(route: str, reason: str, confidence: float | None) -> Headers:
+    headers = [(b"x-smallfirst-route", route.encode()), (b"x-smallfirst-reason", reason.encode())]
+    if confidence is not None:
+        headers.append((b"x-smallfirst-confidence", b"%.4f" % confidence))
     return headers
 
 

@@ -60,6 +60,7 @@ class Upstream:
         self._transport = transport or _transport(settings)
         self._slots = asyncio.Semaphore(settings.limits.in_flight)
         self._waiting = 0
+        self._supervised = False
         self._running = asyncio.Event()
         self._running.set()
 
@@ -69,6 +70,7 @@ class Upstream:
 
     def set_running(self, running: bool) -> None:
         """Told by the supervisor of a local engine."""
+        self._supervised = True
         if running:
             self._running.set()
             self.breaker.success()
@@ -94,7 +96,7 @@ class Upstream:
     async def send(self, url: URL, body: bytes, *, stream: bool, patience: float = 0.0) -> "Call":
         """Posts `body`; the call it gives must be closed. `patience` seconds are spent on an engine that
         restarts, or that has died without its supervisor knowing yet."""
-        until = time.monotonic() + patience
+        until = time.monotonic() + (patience if self._supervised else 0.0)
         while True:
             try:
                 return await self._send(url, body, stream, until)

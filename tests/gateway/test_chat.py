@@ -95,8 +95,8 @@ async def test_a_stream_is_one_well_formed_openai_stream(gateway: Gateway, slm: 
     assert [c["choices"][0]["delta"].get("role") for c in chunks].count("assistant") == 1
     assert [c["choices"][0]["finish_reason"] for c in chunks if c["choices"][0]["finish_reason"]] == ["stop"]
     assert all("usage" not in chunk for chunk in chunks)
-    assert comment(raw)["route"] == "slm"
-    assert comment(raw)["reason"] == "committed"
+    assert comment(raw)["route"] == headers["x-smallfirst-route"] == "slm"
+    assert comment(raw)["reason"] == headers["x-smallfirst-reason"] == "committed"
 
 
 async def test_usage_arrives_only_when_asked_for_and_carries_the_figures(gateway: Gateway, slm: Scripted):
@@ -112,8 +112,10 @@ async def test_usage_arrives_only_when_asked_for_and_carries_the_figures(gateway
 async def test_an_escalated_stream_is_the_llms_own(gateway: Gateway, slm: Scripted, llm: Scripted):
     slm.says(Reply("Maybe blue", logprobs=-1.5))
     llm.says(Reply("Cold it is.", extra={"system_fingerprint": "fp_1"}))
-    _, _headers, raw = await gateway.post("/chat/completions", STREAM)
+    _, headers, raw = await gateway.post("/chat/completions", STREAM)
     chunks = events(raw)
+    assert (headers["x-smallfirst-route"], headers["x-smallfirst-reason"]) == ("llm", "low_confidence")
+    assert float(headers["x-smallfirst-confidence"]) < 0.5
     assert text(chunks) == "Cold it is."
     assert all(chunk["system_fingerprint"] == "fp_1" for chunk in chunks)
     assert all(chunk.get("usage") is None for chunk in chunks)

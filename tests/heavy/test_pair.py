@@ -24,7 +24,9 @@ def test_the_cascade_is_better_than_random_escalation(found: dict, share: str):
     assert found[share]["gain"][0] > 0, found
 
 
-@pytest.mark.xfail(strict=False, reason="the gain of this small model is within its interval on 100 items: see docs")
+@pytest.mark.xfail(
+    strict=False, reason="the gain of this small model is within its interval on 100 items: see docs"
+)
 @pytest.mark.parametrize("share", ["share_30", "share_50"])
 def test_it_is_better_by_more_than_its_interval(found: dict, share: str):
     assert found[share]["gain"][1] > 0, found

@@ -23,7 +23,7 @@ def test_its_tier_answers(tier: Tier) -> None:
 def test_the_other_tier_answers_where_its_own_cannot(tier: Tier, reason: Reason, why: str) -> None:
     draft = Draft(OTHER[tier])
     asks, answer = settled(Direct(tier=tier).plan(Request()), Unavailable(why, tier), draft)
-    assert asks == [Generate(tier), Generate(OTHER[tier], because=reason)]
+    assert asks == [Generate(tier), Generate(OTHER[tier], patience=RESTART_PATIENCE, because=reason)]
     assert answer == Answer((draft,), reason)
 
 
@@ -56,6 +56,8 @@ def test_it_fails_as_the_fallback_does() -> None:
 
 def test_without_a_fallback_it_waits_for_a_restart() -> None:
     assert next(Direct(tier="slm", fallback=False).plan(Request())).patience == RESTART_PATIENCE
+    only: frozenset[Tier] = frozenset(("slm",))
+    assert next(Direct(tier="slm").plan(Request(tiers=only))).patience == RESTART_PATIENCE
 
 
 @pytest.mark.parametrize(
