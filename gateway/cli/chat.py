@@ -12,14 +12,19 @@ from .console import err, fail, out
 def chat(
     url: Annotated[str, typer.Option(help="The gateway's address.")] = "http://127.0.0.1:8000",
     model: Annotated[str, typer.Option(help="A policy, or an upstream's model.")] = "auto",
+    temperature: Annotated[
+        float | None, typer.Option(help="Sampling temperature; without it, each model's own.")
+    ] = None,
     prompt: Annotated[str | None, typer.Argument(help="One question; without it, a conversation.")] = None,
 ) -> None:
     """Talk to a running gateway; shows route, confidence and cost under each answer."""
     with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-        _converse(client, url, model, prompt)
+        _converse(client, url, model, temperature, prompt)
 
 
-def _converse(client: openai.OpenAI, url: str, model: str, prompt: str | None) -> None:
+def _converse(
+    client: openai.OpenAI, url: str, model: str, temperature: float | None, prompt: str | None
+) -> None:
     messages: list[ChatCompletionMessageParam] = []
     while True:
         asked = prompt or _ask()
@@ -27,7 +32,7 @@ def _converse(client: openai.OpenAI, url: str, model: str, prompt: str | None) -
             return
         messages.append({"role": "user", "content": asked})
         try:
-            text = _answer(client, model, messages)
+            text = _answer(client, model, temperature, messages)
         except openai.APIConnectionError:
             fail(f"no gateway answers at {url}; start one with `smallfirst serve`", 1)
         except openai.APIError as error:
@@ -48,12 +53,18 @@ def _ask() -> str:
         return ""
 
 
-def _answer(client: openai.OpenAI, model: str, messages: list[ChatCompletionMessageParam]) -> str:
+def _answer(
+    client: openai.OpenAI, model: str, temperature: float | None, messages: list[ChatCompletionMessageParam]
+) -> str:
     """Streams one answer to the terminal; its text."""
     parts: list[str] = []
     figures: dict[str, Any] = {}
     with client.chat.completions.create(
-        model=model, messages=messages, stream=True, stream_options={"include_usage": True}
+        model=model,
+        messages=messages,
+        temperature=openai.omit if temperature is None else temperature,
+        stream=True,
+        stream_options={"include_usage": True},
     ) as stream:
         for chunk in stream:
             for choice in chunk.choices:
