@@ -1,12 +1,12 @@
 """The cascade against random escalation, on held-out items of the starter set, with two real models.
 
-`python -m benchmarks.pair [--items 100]`: the small model drafts every item and the 1.5B model answers every
-item; the least confident share goes to the large one. Random escalation of the same share is the baseline: its
+`python -m benchmarks.pair`: the small model drafts every item and the 1.5B model answers every item; the least
+confident share goes to the large one. Random escalation of the same share is the baseline: its
 accuracy is what it expects. The gain's interval is a paired percentile bootstrap over items.
 """
 
-import argparse
 import asyncio
+import json
 import random
 import tempfile
 from collections.abc import Sequence
@@ -32,6 +32,7 @@ SHARES = (0.3, 0.5)
 RESAMPLES = 2000
 SEED = 20261121
 MAX_TOKENS = 64
+ALL, SAMPLE = 240, 100
 
 
 @dataclass(frozen=True)
@@ -111,19 +112,27 @@ def measured(answers: Answers) -> dict[str, Any]:
 
 
 def run(count: int) -> dict[str, Any]:
+    """Measures the pair on `count` held-out items."""
+    return measured(asked(held_out(count)))
+
+
+def asked(items: Sequence[Item]) -> Answers:
     calibrator = load_calibrator("stock", Path(), "benchmarks.pair")
-    return measured(asyncio.run(ask_both(held_out(count), large_weights(), calibrator)))
+    return asyncio.run(ask_both(items, large_weights(), calibrator))
+
+
+def document(items: Sequence[Item], answers: Answers) -> dict[str, Any]:
+    """All held-out items, and of them the 100 that `make heavy` asks."""
+    drawn = {item.id for item in held_out(SAMPLE)}
+    at = np.array([index for index, item in enumerate(items) if item.id in drawn])
+    return {"all": measured(answers), "sample": measured(answers.drawn(at))}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--items", type=int, default=100)
-    parser.add_argument("--write", action="store_true", help="keep the result in docs/results/pair.json")
-    args = parser.parse_args()
-    found = run(args.items)
-    print(found)
-    if args.write:
-        print(results.write("pair", found))
+    items = held_out(ALL)
+    found = document(items, asked(items))
+    print(json.dumps(found, indent=1))
+    print(results.write("pair", found))
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def main() -> None:
         files = dict(zip(FORMATS, (shipped, other), strict=True))
         found = {name: format_measured(name, path, work / name) for name, path in files.items()}
     print(results.write("small-model", found))
-    print(results.write("pair", pair.run(100)))
+    pair.main()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from http.client import HTTPConnection
 
 from benchmarks.overhead.load import Request, chat_request, drive
@@ -122,8 +122,3 @@ async def measure(
             order = chance.sample(rows, len(rows))
             samples += [await sample(scenario, row, number) for row in order]
     return samples
-
-
-def as_json(samples: list[Sample]) -> list[dict[str, object]]:
-    """The samples as plain values."""
-    return [asdict(one) for one in samples]

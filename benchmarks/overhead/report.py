@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean, median
 
 from benchmarks.overhead.measure import Sample
@@ -88,6 +88,14 @@ def line(samples: list[Sample], scenario: str, row: str, tokens: int) -> Line:
         upstream_requests=fmean(one.upstream_requests for one in own),
         upstream_logprobs=fmean(one.upstream_logprobs for one in own),
     )
+
+
+def by_name(lines: list[Line]) -> dict[str, dict[str, object]]:
+    """As plain values, by scenario and row."""
+    found: dict[str, dict[str, object]] = {}
+    for one in lines:
+        found.setdefault(one.scenario.replace(" ", "_"), {})[one.row.replace(" ", "_")] = asdict(one)
+    return found
 
 
 def _cell(value: Spread | None, digits: int) -> str:

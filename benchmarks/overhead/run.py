@@ -38,7 +38,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help=f"rows, comma-separated: {', '.join(ROWS)}")
     parser.add_argument("--without-smallfirst", action="store_true", help="leave out its two rows")
     parser.add_argument("--seed", type=int, default=1, help="of the order of rows within a round")
-    parser.add_argument("--json", type=Path, help="write all samples to this file")
+    parser.add_argument("--json", type=Path, help="write what was measured to this file")
     parser.add_argument("--check", action="store_true", help="exit 1 when a bar is missed")
     args = parser.parse_args()
     wanted = [name.strip().replace("-", " ") for name in args.only.split(",") if name.strip()]
@@ -132,10 +132,9 @@ def main() -> None:
         found = {
             "about": about,
             "settings": {key: getattr(args, key) for key in _SETTINGS} | {"rows": rows},
-            "lines": [asdict(one) for one in lines],
+            "lines": report.by_name(lines),
             "bars": [{**asdict(bar), "passed": bar.passed} for bar in bars],
             "odd": odd,
-            "samples": measure.as_json(samples),
         }
         args.json.write_text(json.dumps(found, indent=1) + "\n")
     if args.check and not (all(bar.passed for bar in bars) and not odd):
