@@ -10,6 +10,7 @@ from .errors import errors_table
 from .fields import policy_tables, reasons_table, settings_tables
 from .interfaces import auto_policy, commands, metrics_table, providers_table
 from .markdown import ROOT
+from .measured import confidence_table, formats_table, overhead_table, pair_table
 
 SECTIONS: dict[str, Callable[[], str]] = {
     "settings": settings_tables,
@@ -20,6 +21,10 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "policies": policy_tables,
     "metrics": metrics_table,
     "auto": auto_policy,
+    "confidence": confidence_table,
+    "formats": formats_table,
+    "pair": pair_table,
+    "overhead": overhead_table,
 }
 
 _SECTION = re.compile(r"(<!-- generated:([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)

@@ -8,7 +8,7 @@ from typing import Protocol
 import aiohttp
 from yarl import URL
 
-from gateway.deadlines import Deadlines
+from gateway.deadlines import Deadline, Deadlines
 
 LARGE = 2**20
 """Bytes from which aiohttp wants to read a body piece by piece."""
@@ -134,7 +134,8 @@ class HttpResponse:
         self._response = response
         self._content = response.content
         self._gap = gap
-        self._silence = deadlines.after(gap, self._break)
+        self._deadlines = deadlines
+        self._silence: Deadline | None = None
         self.status = response.status
 
     @property
@@ -151,6 +152,8 @@ class HttpResponse:
         return b"".join(parts)
 
     async def next(self) -> bytes:
+        if self._silence is None:
+            self._silence = self._deadlines.after(self._gap, self._break)
         self._silence.postpone(self._gap)
         try:
             return await self._content.readany()
@@ -163,7 +166,8 @@ class HttpResponse:
     def close(self) -> None:
         """Returns the connection where the response was read to its end, else closes it: the server sees its
         client gone."""
-        self._silence.cancel()
+        if self._silence is not None:
+            self._silence.cancel()
         if self._content.at_eof():
             self._response.release()
         else:

@@ -1,0 +1,108 @@
+"""Tables of what was measured, from docs/results/."""
+
+import json
+from typing import Any
+
+from .markdown import ROOT
+from .tables import table
+
+RESULTS = ROOT / "docs" / "results"
+
+
+def _found(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_bytes())
+    return found
+
+
+def _linked(text: str, name: str, pointer: str) -> str:
+    return f"[{text}](results/{name}.json#{pointer})"
+
+
+def _interval(values: list[float], name: str, pointer: str, scale: float = 1.0, digits: int = 2) -> str:
+    parts = [_linked(f"{value * scale:.{digits}f}", name, f"{pointer}/{index}") for index, value in enumerate(values)]
+    return f"{parts[0]} ({parts[1]} to {parts[2]})"
+
+
+def confidence_table() -> str:
+    """The stock calibrator on held-out templates: all kinds, each kind, and each kind left out of training."""
+    report = _found("small-model")["Q4_1"]
+    sets = [("all", report["all"], "/Q4_1/all")]
+    sets += [(kind, found, f"/Q4_1/kinds/{kind}") for kind, found in report["kinds"].items()]
+    sets += [
+        (f"{kind}, trained without it", found, f"/Q4_1/leaving_kind_out/{kind}")
+        for kind, found in report["leaving_kind_out"].items()
+    ]
+    rows = [
+        (
+            name,
+            str(found["drafts"]),
+            _linked(f"{found['right']:.0%}".replace("%", " %"), "small-model", f"{at}/right"),
+            _interval(found["auroc"], "small-model", f"{at}/auroc"),
+            _interval(found["calibration_error"], "small-model", f"{at}/calibration_error"),
+            _linked(f"{found['brier']:.2f}", "small-model", f"{at}/brier"),
+        )
+        for name, found, at in sets
+    ]
+    return table(("held-out drafts", "n", "right", "AUROC", "calibration error", "Brier score"), rows)
+
+
+def formats_table() -> str:
+    """The weight formats side by side."""
+    report = _found("small-model")
+    rows = []
+    for name in ("Q4_1", "F16"):
+        found = report[name]
+        at = f"/{name}"
+        rows.append(
+            (
+                name,
+                _linked(str(found["bytes"]), "small-model", f"{at}/bytes"),
+                _linked(f"{found['right']:.1%}".replace("%", " %"), "small-model", f"{at}/right"),
+                _interval(found["all"]["auroc"], "small-model", f"{at}/all/auroc"),
+                _linked(f"{found['prompt_tokens_per_second']:.0f}", "small-model", f"{at}/prompt_tokens_per_second"),
+                _linked(f"{found['answer_tokens_per_second']:.0f}", "small-model", f"{at}/answer_tokens_per_second"),
+            )
+        )
+    head = ("format", "bytes", "right", "AUROC, held out", "prompt tokens a second", "answer tokens a second")
+    return table(head, rows)
+
+
+def pair_table() -> str:
+    """The cascade against random escalation of the same share."""
+    report = _found("pair")
+    rows = []
+    for part in ("all", "sample"):
+        for share in ("30", "50"):
+            found, at = report[part][f"share_{share}"], f"/{part}/share_{share}"
+            rows.append(
+                (
+                    str(report[part]["items"]),
+                    share,
+                    _linked(f"{found['random']:.1%}".replace("%", " %"), "pair", f"{at}/random"),
+                    _linked(f"{found['cascade']:.1%}".replace("%", " %"), "pair", f"{at}/cascade"),
+                    _interval(found["gain"], "pair", f"{at}/gain", digits=3),
+                )
+            )
+    return table(("held-out items", "percent escalated", "random", "cascade", "gain"), rows)
+
+
+def overhead_table() -> str:
+    """CPU of the gateway's process a request, and its ratio to the bare pass-through."""
+    report = _found("overhead")["lines"]
+    rows = []
+    for scenario in ("plain", "stream_saturated", "stream_paced"):
+        for row, found in report[scenario].items():
+            if not found["cpu"]:
+                continue
+            at = f"/lines/{scenario}/{row}"
+            cpu, ratio = found["cpu"], found["ratio"]
+            rows.append(
+                (
+                    scenario.replace("_", " "),
+                    row.replace("_", " "),
+                    _linked(f"{cpu['median']:.0f}", "overhead", f"{at}/cpu/median"),
+                    _linked(f"{ratio['median']:.2f}", "overhead", f"{at}/ratio/median"),
+                    " to ".join(_linked(f"{ratio[end]:.2f}", "overhead", f"{at}/ratio/{end}") for end in ("low", "high")),
+                )
+            )
+    return table(("scenario", "gateway", "CPU, µs a request", "ratio to bare", "over the rounds"), rows)
