@@ -19,8 +19,16 @@ def _linked(text: str, name: str, pointer: str) -> str:
 
 
 def _interval(values: list[float], name: str, pointer: str, scale: float = 1.0, digits: int = 2) -> str:
-    parts = [_linked(f"{value * scale:.{digits}f}", name, f"{pointer}/{index}") for index, value in enumerate(values)]
+    parts = [
+        _linked(f"{value * scale:.{digits}f}", name, f"{pointer}/{index}")
+        for index, value in enumerate(values)
+    ]
     return f"{parts[0]} ({parts[1]} to {parts[2]})"
+
+
+def _range(values: dict[str, float], pointer: str) -> str:
+    low, high = (_linked(f"{values[end]:.2f}", "overhead", f"{pointer}/{end}") for end in ("low", "high"))
+    return f"{low} to {high}"
 
 
 def confidence_table() -> str:
@@ -59,8 +67,16 @@ def formats_table() -> str:
                 _linked(str(found["bytes"]), "small-model", f"{at}/bytes"),
                 _linked(f"{found['right']:.1%}".replace("%", " %"), "small-model", f"{at}/right"),
                 _interval(found["all"]["auroc"], "small-model", f"{at}/all/auroc"),
-                _linked(f"{found['prompt_tokens_per_second']:.0f}", "small-model", f"{at}/prompt_tokens_per_second"),
-                _linked(f"{found['answer_tokens_per_second']:.0f}", "small-model", f"{at}/answer_tokens_per_second"),
+                _linked(
+                    f"{found['prompt_tokens_per_second']:.0f}",
+                    "small-model",
+                    f"{at}/prompt_tokens_per_second",
+                ),
+                _linked(
+                    f"{found['answer_tokens_per_second']:.0f}",
+                    "small-model",
+                    f"{at}/answer_tokens_per_second",
+                ),
             )
         )
     head = ("format", "bytes", "right", "AUROC, held out", "prompt tokens a second", "answer tokens a second")
@@ -102,7 +118,7 @@ def overhead_table() -> str:
                     row.replace("_", " "),
                     _linked(f"{cpu['median']:.0f}", "overhead", f"{at}/cpu/median"),
                     _linked(f"{ratio['median']:.2f}", "overhead", f"{at}/ratio/median"),
-                    " to ".join(_linked(f"{ratio[end]:.2f}", "overhead", f"{at}/ratio/{end}") for end in ("low", "high")),
+                    _range(ratio, f"{at}/ratio"),
                 )
             )
     return table(("scenario", "gateway", "CPU, µs a request", "ratio to bare", "over the rounds"), rows)
