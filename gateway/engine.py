@@ -127,7 +127,7 @@ class _Run:
             call.outcome, call.message, call.begun = lost.why, str(lost), lost.partial is not None
             raise
         finally:
-            call.settle(self._exchange.elapsed() - call.started, usage)
+            call.settle(self._exchange.elapsed(), usage)
 
     def _door(self, tier: Tier) -> Upstream:
         """The one way out: every upstream call of an exchange passes here."""
@@ -154,8 +154,12 @@ class _Run:
     async def _generate(self, ask: Generate, upstream: Upstream, call: Call, url: URL, body: bytes) -> Draft:
         stream = ask.watch is not None or self._exchange.request.stream
         began = time.perf_counter()
+
+        def leaving() -> None:
+            call.sent = self._exchange.elapsed()
+
         try:
-            sent = await upstream.send(url, body, stream=stream, patience=ask.patience)
+            sent = await upstream.send(url, body, stream=stream, patience=ask.patience, leaving=leaving)
         finally:
             self._exchange.waited += time.perf_counter() - began
         try:
@@ -164,6 +168,8 @@ class _Run:
             return draft
         except Broken as broken:
             upstream.broke()
+            if not self._reply.begun:
+                self._exchange.decided = None
             raise self._lost(broken, upstream, call) from broken
         finally:
             sent.close()

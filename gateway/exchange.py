@@ -16,7 +16,8 @@ _ids = random.Random()  # noqa: S311  unique is enough, and the system's generat
 @dataclass(slots=True)
 class Call:
     """One upstream call's account. `tokens` and their times (seconds since the exchange began) are kept where
-    a watch followed them, up to the token that stopped it; `prompt_tokens` estimates what no usage reports."""
+    a watch followed them, up to the token that stopped it; `sent` is when the request left, and `chunks` counts
+    those of a relayed stream; `prompt_tokens` estimates what no usage reports."""
 
     ask: Generate
     tier: Tier
@@ -25,6 +26,8 @@ class Call:
     price: Price
     started: float
     prompt_tokens: int
+    sent: float | None = None
+    chunks: int = 0
     seconds: float = 0.0
     outcome: str = "ok"
     message: str = ""
@@ -39,14 +42,20 @@ class Call:
     kept: int = 0
     begun: bool = False
 
-    def settle(self, seconds: float, usage: Usage | None) -> None:
-        """Counts the cost once, from what the server reported or an estimate marked so."""
-        self.seconds = seconds
+    def settle(self, now: float, usage: Usage | None) -> None:
+        """Counts the cost once, from what the server reported or an estimate marked so. A call that never left
+        costs nothing; an hour's price counts from when it did."""
+        self.seconds = now - self.started
         if usage is None:
-            began = bool(self.tokens) or self.outcome in ("ok", "stopped", "cancelled", "lost", "garbage")
-            usage = Usage(self.prompt_tokens if began else 0, len(self.tokens), estimated=True)
+            answered = self.outcome in BEGUN and self.sent is not None
+            written = max(len(self.tokens), self.chunks)
+            usage = Usage(self.prompt_tokens if answered or written else 0, written, estimated=True)
         self.usage = usage
-        self.cost_usd = cost(usage, self.price, seconds)
+        self.cost_usd = cost(usage, self.price, 0.0 if self.sent is None else now - self.sent)
+
+
+BEGUN = frozenset({"ok", "stopped", "cancelled", "lost", "garbage", "timeout"})
+"""Outcomes of calls whose prompt the server has read, and charges for."""
 
 
 @dataclass(slots=True)

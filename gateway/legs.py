@@ -13,6 +13,8 @@ from gateway.wire import Body, text_of, tokens_of, trim_logprobs, usage_of
 from routers.plan import Draft, Usage, Verdict, Watch
 
 DONE = b"[DONE]"
+GRACE = 1.0
+"""Seconds that a server may take to end its response after it has ended the answer."""
 MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 """What reading a chunk of another shape than OpenAI's ends in."""
 
@@ -24,12 +26,21 @@ class Garbage(Broken):
         super().__init__("garbage", message, fresh=False)
 
 
-async def _next(response: Response, exchange: Exchange) -> bytes:
-    """The response's next read; the time waited for it is the upstream's, not ours."""
+async def _next(response: Response, exchange: Exchange, call: Call, done: bool) -> bytes:
+    """The response's next read, nothing at its end; the time waited for it is the upstream's, not ours.
+
+    Once the answer is finished, breaking off does no harm. Once it is `done`, only the end of the bytes is still
+    to come: it is waited for briefly, so that the connection can be used again.
+    """
     began = time.perf_counter()
-    data = await response.next()
-    exchange.waited += time.perf_counter() - began
-    return data
+    try:
+        return await response.next(GRACE if done else None)
+    except Broken:
+        if done or call.finish is not None:
+            return b""
+        raise
+    finally:
+        exchange.waited += time.perf_counter() - began
 
 
 def parsed(payload: bytes) -> Body:
@@ -58,6 +69,7 @@ class Followed:
         self.usage_event: Body | None = None
         self.gave_up = False
         self.draft: Draft | None = None
+        self._done = False
         self._wanted_logprobs = exchange.wanted_logprobs
         self._held: list[Body] = []
         self._ready = 0
@@ -66,21 +78,30 @@ class Followed:
 
     async def read(self, response: Response, reply: Reply) -> Draft:
         """Follows the response to its end or to a GIVE_UP. Raises Broken."""
+        try:
+            await self._follow(response, reply)
+        except Broken:
+            if self._ready:  # what was committed is the client's, whatever came after it in the same read
+                await self._release(reply)
+            raise
+        if not self.gave_up:
+            self._conclude(self.watch.end(self.call.finish))
+            if self.call.verdict is Verdict.COMMIT:
+                self.call.kept = len(self.call.tokens)
+                await self.release_all(reply)
+        return self._finished()
+
+    async def _follow(self, response: Response, reply: Reply) -> None:
         reader = EventReader()
-        while data := await _next(response, self.exchange):
+        while data := await _next(response, self.exchange, self.call, self._done):
             self._take_all(reader.feed(data))
             if self._ready:
                 await self._release(reply)
             if self.gave_up:
-                return self._finished()
+                return
         self._take_all([payload for payload in (payload_of(reader.rest()),) if payload])
-        if self.call.finish is None:
+        if self.call.finish is None and not self.gave_up:
             raise Broken("lost", "the stream ended before the answer did", fresh=False)
-        self._conclude(self.watch.end(self.call.finish))
-        if self.call.verdict is Verdict.COMMIT:
-            self.call.kept = len(self.call.tokens)
-            await self.release_all(reply)
-        return self._finished()
 
     async def release_all(self, reply: Reply) -> None:
         """Commits what is still held: the plan settled on this draft."""
@@ -111,7 +132,9 @@ class Followed:
         now = self.exchange.elapsed()
         try:
             for payload in payloads:
-                if payload != DONE:
+                if payload == DONE:
+                    self._done = True
+                else:
                     self._take(parsed(payload), now)
                 if self.gave_up:
                     return
@@ -119,11 +142,12 @@ class Followed:
             raise Garbage("an event is not shaped as a chunk") from error
 
     def _take(self, event: Body, now: float) -> None:
-        if event.get("usage") is not None:
-            self.usage = usage_of(event)
+        usage = usage_of(event) if event.get("usage") is not None else None
+        if usage is not None:
+            self.usage = usage
         choices = event.get("choices")
         if not choices:
-            self.usage_event = event
+            self.usage_event = self.usage_event if usage is None else event
             return
         choice = choices[0]
         committed = self._watch_tokens(choice, now)
@@ -156,7 +180,7 @@ class Followed:
         self.call.confidence = self.watch.confidence
 
     async def _release(self, reply: Reply) -> None:
-        if self.exchange.decided is None:
+        if not reply.begun:
             reason = self.watch.reason or self.call.ask.because
             self.exchange.decided = (self.call.tier, reason, self.watch.confidence)
         ready, self._held = self._held[: self._ready], self._held[self._ready :]
@@ -174,19 +198,18 @@ class Relayed:
         self.usage: Usage | None = None
         self.usage_event: Body | None = None
         self._done = False
-        self._chunks = 0
 
     async def read(self, response: Response, reply: StreamReply) -> Draft:
         """Relays to the end. Raises Broken."""
         reader = EventReader()
-        while data := await _next(response, self.exchange):
+        while data := await _next(response, self.exchange, self.call, self._done):
             if out := self._pass(reader.blocks(data)):
                 await reply.raw(out)
         if out := self._pass([block for block in (reader.rest(),) if block]):
             await reply.raw(out)
         if not self._done and self.call.finish is None:
             raise Broken("lost", "the stream ended before the answer did", fresh=False)
-        usage = self.usage or Usage(self.call.prompt_tokens, self._chunks, estimated=True)
+        usage = self.usage or Usage(self.call.prompt_tokens, self.call.chunks, estimated=True)
         return Draft(self.call.tier, finish=self.call.finish or "stop", usage=usage)
 
     def _pass(self, blocks: list[bytes]) -> bytes:
@@ -197,7 +220,7 @@ class Relayed:
 
     def _kept(self, block: bytes) -> bytes:
         if b'"finish_reason":null' in block and b'"usage":{' not in block:
-            self._chunks += 1
+            self.call.chunks += 1
             return block  # the common case, decided without parsing
         payload = payload_of(block)
         if payload == DONE:
@@ -205,7 +228,7 @@ class Relayed:
             return b""
         if not payload:
             # A comment before the first chunk would begin the reply, and rule out a fallback.
-            return block if block.startswith(b":") and self._chunks else b""
+            return block if block.startswith(b":") and self.call.chunks else b""
         event = parsed(payload)
         if (usage := usage_of(event)) is not None:
             self.usage = usage
@@ -213,7 +236,7 @@ class Relayed:
         if not choices:
             self.usage_event = event if usage is not None else self.usage_event
             return b"" if usage is not None else block
-        self._chunks += 1
+        self.call.chunks += 1
         self.call.finish = choices[0].get("finish_reason") or self.call.finish
         if usage is not None and not self.exchange.wants_usage:
             del event["usage"]
@@ -224,8 +247,10 @@ class Relayed:
 async def whole(response: Response, exchange: Exchange, call: Call) -> tuple[bytes, Draft]:
     """A plain response, its body unchanged. Raises Broken."""
     began = time.perf_counter()
-    body = await response.read()
-    exchange.waited += time.perf_counter() - began
+    try:
+        body = await response.read()
+    finally:
+        exchange.waited += time.perf_counter() - began
     try:
         data = orjson.loads(body)
         first = data["data" if exchange.endpoint == "embeddings" else "choices"][0]

@@ -28,6 +28,9 @@ class Reply:
     usage: bool = True
     without_logprobs: bool = False
     content_type: str = "text/event-stream"
+    raw: bytes | None = None
+    """A stream's bytes as they are; then the connection ends as `then` says: "end", "abort" or "hang"."""
+    then: str = "end"
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -108,6 +111,8 @@ class Scripted:
         response = web.StreamResponse(headers={"Content-Type": reply.content_type, **reply.headers})
         await response.prepare(request)
         chat = request.path.endswith("/chat/completions")
+        if reply.raw is not None:
+            return await self._raw(request, response, reply)
         if chat:
             await self._send(response, reply, {"role": "assistant", "content": ""}, None, chat=True)
         for index, word in enumerate(reply.words):
@@ -125,6 +130,18 @@ class Scripted:
             chunk = self._chunk([], chat=chat) | {"usage": usage_of(reply)}
             await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
         await response.write(b"data: [DONE]\n\n")
+        return response
+
+    async def _raw(
+        self, request: web.Request, response: web.StreamResponse, reply: Reply
+    ) -> web.StreamResponse:
+        assert reply.raw is not None
+        await response.write(reply.raw)
+        if reply.then == "abort":
+            assert request.transport is not None
+            request.transport.abort()
+        if reply.then == "hang":
+            await asyncio.Event().wait()
         return response
 
     async def _send(

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.catalogue import Catalogue
 from gateway.deadlines import Deadlines
@@ -23,13 +23,16 @@ from .reply import PlainReply, Reply, Send, StreamReply, respond_error
 Scope = MutableMapping[str, Any]
 
 
+Tag = Annotated[str, Field(max_length=256)]
+
+
 class OwnField(BaseModel):
     """The body's `smallfirst` field, read and taken out before any upstream sees the body."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     policy: str | None = None
-    tags: dict[str, str] = {}
+    tags: Annotated[dict[Tag, Tag], Field(max_length=16)] = {}
 
 
 class Generation:

@@ -17,6 +17,7 @@ STEADY = 60.0
 """Seconds after which an engine counts as having run well: the next crash starts the back-off anew."""
 HEALTH_PERIOD = 0.1
 STOP_PATIENCE = 5.0
+LONGEST_LINE = 65_536
 
 
 class EngineFailed(RuntimeError):
@@ -76,7 +77,11 @@ class Supervisor:
         rest = FIRST_REST
         while True:
             began = asyncio.get_running_loop().time()
-            code = await self._run_once()
+            try:
+                code = await self._run_once()
+            except OSError as error:
+                log.error("%s could not be started: %s", self.name, error)
+                code = -1
             if self._first is not None and not self._first.done():
                 self._first.set_exception(
                     EngineFailed(f"{self.name} ended with code {code} before it was ready")
@@ -97,6 +102,7 @@ class Supervisor:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # an interrupt from the terminal is the gateway's, which drains first
         )
         self._process = process
         helpers = [
@@ -109,15 +115,20 @@ class Supervisor:
             return await process.wait()
         finally:
             self._on_running(False)
+            await _end(process)  # while its log is still read: a full pipe would keep it from ending
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
-            await _end(process)
 
     async def _carry_log(self, process: asyncio.subprocess.Process) -> None:
+        """Reads pieces, not lines: a line over the reader's limit must not leave the pipe to fill."""
         assert process.stdout is not None  # noqa: S101  asked for in _run_once
-        async for line in process.stdout:
-            log.info("%s: %s", self.name, line.decode(errors="replace").rstrip())
+        rest = b""
+        while data := await process.stdout.read(LONGEST_LINE):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                log.info("%s: %s", self.name, line.decode(errors="replace").rstrip())
+            rest = rest[-LONGEST_LINE:]
 
     async def _announce_when_ready(self, process: asyncio.subprocess.Process) -> None:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
@@ -140,14 +151,15 @@ async def _healthy(session: aiohttp.ClientSession, url: str) -> bool:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), STOP_PATIENCE)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+    for end in (process.terminate, process.kill):
+        if process.returncode is not None:
+            return
+        end()
+        try:
+            async with asyncio.timeout(STOP_PATIENCE):
+                await process.wait()
+        except TimeoutError:
+            log.warning("process %d has not ended within %.0f s", process.pid, STOP_PATIENCE)
 
 
 def reserve_port() -> tuple[socket.socket, int]:

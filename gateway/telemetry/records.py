@@ -36,7 +36,7 @@ class Recorder:
         self._on_drop = on_drop
         self._queue: deque[tuple[Policy, bytes]] = deque()
         self._stop = threading.Event()
-        self._known: dict[str, set[str]] = {}
+        self._known: dict[str, frozenset[str]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._thread = threading.Thread(target=self._work, name="records", daemon=True)
         self._thread.start()
@@ -70,21 +70,37 @@ class Recorder:
         if not self._queue:
             return
         path = self._folder / f"{time.strftime('%Y%m%d')}-{os.getpid()}.jsonl"
-        known = self._known.setdefault(path.name, set())
+        known = self._known.get(path.name, frozenset())
         batch = [self._queue.popleft() for _ in range(len(self._queue))]
-        lines: list[bytes] = []
-        for policy, line in batch:
-            if policy.digest not in known:
-                known.add(policy.digest)
-                lines.append(PolicyLine(digest=policy.digest, policy=policy).model_dump_json().encode())
-            lines.append(line)
+        new: dict[str, Policy] = {policy.digest: policy for policy, _ in batch if policy.digest not in known}
         try:
-            with path.open("ab") as file:
-                file.write(b"\n".join(lines) + b"\n")
-        except OSError as error:
-            log.error("records: %s: %s", path, error.strerror)
+            introductions = [
+                PolicyLine(digest=digest, policy=policy).model_dump_json().encode()
+                for digest, policy in new.items()
+            ]
+            _append(path, b"\n".join([*introductions, *(line for _, line in batch)]) + b"\n")
+        except Exception as error:  # the thread must outlive whatever befalls a batch
+            log.error("records: %s: %s", path, error)
             for _ in batch:
                 self._on_drop()
+        else:
+            self._known[path.name] = known | new.keys()
+
+
+def _append(path: Path, data: bytes) -> None:
+    """All of `data` or nothing: half a line would make the whole file unreadable."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def compact(line: dict[str, Any]) -> bytes:
@@ -136,6 +152,7 @@ def _call_line(call: Call) -> dict[str, Any]:
         "price": call.price.fields,
         "cost_usd": call.cost_usd,
         "started": call.started,
+        "sent": call.sent,
         "seconds": call.seconds,
         "verdict": call.verdict,
         "reason": call.reason,

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -34,8 +35,9 @@ class Response(Protocol):
         """The whole body. Raises Broken."""
         ...
 
-    async def next(self) -> bytes:
-        """What the next read of the socket brings; nothing at the body's end. Raises Broken."""
+    async def next(self, gap: float | None = None) -> bytes:
+        """What the next read of the socket brings; nothing at the body's end. `gap` overrides for this read how
+        many seconds it may take. Raises Broken."""
         ...
 
     def close(self) -> None: ...
@@ -151,14 +153,16 @@ class HttpResponse:
             parts.append(data)
         return b"".join(parts)
 
-    async def next(self) -> bytes:
+    async def next(self, gap: float | None = None) -> bytes:
         if self._silence is None:
             self._silence = self._deadlines.after(self._gap, self._break)
-        self._silence.postpone(self._gap)
+        self._silence.postpone(gap or self._gap)
         try:
             return await self._content.readany()
         except (aiohttp.ClientError, OSError) as error:
             raise _broken(error) from error
+        finally:
+            self._silence.due = math.inf  # between reads it is us, or a slow client, that is waited for
 
     def _break(self) -> None:
         self._content.set_exception(TimeoutError())

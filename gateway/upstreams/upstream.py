@@ -93,24 +93,35 @@ class Upstream:
         """A response that had begun well broke off."""
         self.breaker.failure()
 
-    async def send(self, url: URL, body: bytes, *, stream: bool, patience: float = 0.0) -> "Call":
+    async def send(
+        self,
+        url: URL,
+        body: bytes,
+        *,
+        stream: bool,
+        patience: float = 0.0,
+        leaving: Callable[[], None] = lambda: None,
+    ) -> "Call":
         """Posts `body`; the call it gives must be closed. `patience` seconds are spent on an engine that
-        restarts, or that has died without its supervisor knowing yet."""
+        restarts, or that has died without its supervisor knowing yet. `leaving` is called as the body leaves."""
         until = time.monotonic() + (patience if self._supervised else 0.0)
         while True:
             try:
-                return await self._send(url, body, stream, until)
+                return await self._send(url, body, stream, until, leaving)
             except Failure as failure:
                 if failure.why not in ("down", "lost") or time.monotonic() >= until:
                     raise
             await asyncio.sleep(LOOK_AGAIN)
 
-    async def _send(self, url: URL, body: bytes, stream: bool, until: float) -> "Call":
+    async def _send(
+        self, url: URL, body: bytes, stream: bool, until: float, leaving: Callable[[], None]
+    ) -> "Call":
         if not self._running.is_set():
             await self._running_by(until)
         await self._enter()
         wait = self._limits.first_token if stream else self._limits.whole
         try:
+            leaving()
             return Call(await self._attempts(url, body, wait), self._slots)
         except BaseException:
             self._slots.release()
@@ -121,7 +132,8 @@ class Upstream:
 
     async def _running_by(self, until: float) -> None:
         try:
-            await asyncio.wait_for(self._running.wait(), until - time.monotonic())
+            async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                await self._running.wait()
         except TimeoutError:
             raise self._failure("down", "the engine is not running") from None
 

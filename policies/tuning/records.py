@@ -52,8 +52,9 @@ class TokensLine(Line):
 
 class CallLine(Line):
     """One upstream call. `outcome` is ok, stopped (its watch gave it up), cancelled (the client left), or why
-    it failed; `resumed`: it went on from text that was already delivered; `begun`: the client had part of its
-    answer when it failed. `tokens` are those of a call that a watch followed, up to where it stopped."""
+    it failed. `started` and `sent` (when its request left) are seconds since the exchange began. `resumed`: it
+    went on from text that was already delivered; `begun`: the client had part of its answer when it failed.
+    `tokens` are those of a call that a watch followed, up to where it stopped."""
 
     tier: Tier
     upstream: str
@@ -66,6 +67,7 @@ class CallLine(Line):
     price: Price
     cost_usd: float
     started: float
+    sent: float | None = None
     seconds: float
     verdict: Verdict | None
     reason: Reason | None

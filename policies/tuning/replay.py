@@ -206,7 +206,8 @@ def _draft(call: ReplayedCall, tokens: list[Token], finish: str | None) -> Draft
 
 
 def _seconds(line: CallLine, count: int) -> float:
-    return line.tokens.at[count - 1] - line.started if line.tokens else line.seconds
+    began = line.started if line.sent is None else line.sent
+    return line.tokens.at[count - 1] - began if line.tokens else line.seconds
 
 
 def _usage(line: CallLine) -> Usage:

@@ -1,0 +1,168 @@
+"""Streams that end otherwise than they should, and what is booked for them."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from doubles import Reply, Scripted, logprobs_of
+from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+
+from gateway.settings import Records
+from gateway.telemetry.records import Recorder
+from policies.schema import Policy
+from policies.tuning.records import read_records
+
+STREAM = {"model": "test", "messages": [{"role": "user", "content": "Go on?"}], "stream": True}
+WORDS = ["one", " two", " three", " four", " five", " six", " seven"]
+
+
+def chunk(delta: dict, finish: str | None = None, **choice: object) -> bytes:
+    whole = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    return (
+        b"data: %b\n\n"
+        % json.dumps(
+            whole | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish, **choice}]}
+        ).encode()
+    )
+
+
+def words(count: int) -> bytes:
+    return b"".join(chunk({"content": word}, logprobs=logprobs_of(word, -0.01)) for word in WORDS[:count])
+
+
+def text(raw: bytes) -> str:
+    lines = [line[6:] for line in raw.decode().split("\n") if line.startswith("data: {")]
+    found = [json.loads(line) for line in lines]
+    return "".join(c["choices"][0]["delta"].get("content") or "" for c in found if c.get("choices"))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b'data: {"error": {"message": "out of memory"}}\n\n',
+        b"data: {nonsense\n\n",
+        b'data: {"choices": [1]}\n\n',
+    ],
+    ids=["an error", "no JSON", "misshapen"],
+)
+async def test_what_was_committed_in_the_read_that_broke_is_delivered(
+    gateway: Gateway, slm: Scripted, bad: bytes
+):
+    slm.says(Reply(raw=words(7) + bad), Reply(" eight"))
+    _, _, raw = await gateway.post("/chat/completions", STREAM)
+    assert text(raw) == "one two three four five six seven eight"
+    assert raw.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("then", ["abort", "hang", "end"])
+async def test_an_answer_that_ended_is_whole_however_its_connection_ends(
+    gateway: Gateway, slm: Scripted, llm: Scripted, then: str
+):
+    ended = words(3) + chunk({}, "stop") + b"data: [DONE]\n\n"
+    for model, server in (("test", slm), ("large", llm)):
+        server.says(Reply(raw=ended, then=then))
+        status, headers, raw = await gateway.post("/chat/completions", STREAM | {"model": model})
+        assert (status, text(raw)) == (200, "one two three")
+        assert raw.endswith(b"data: [DONE]\n\n")
+        exchange = await gateway.exchange(headers["x-smallfirst-id"])
+        assert [call["outcome"] for call in exchange["calls"]] == ["ok"]
+
+
+async def test_a_relayed_stream_that_its_client_leaves_is_charged_for_what_was_written(
+    gateway: Gateway, llm: Scripted
+):
+    llm.says(Reply(raw=words(6), then="hang"))
+    stream = await gateway.client.chat.completions.create(**STREAM | {"model": "large"})
+    seen = ""
+    async for event in stream:
+        seen += event.choices[0].delta.content or ""
+        if seen.endswith("six"):
+            break
+    await stream.close()
+    await asyncio.wait_for(llm.gone.wait(), 5)
+    async with asyncio.timeout(5):
+        while not gateway.app.exchanges.ids():
+            await asyncio.sleep(0.01)
+    (exchange_id,) = gateway.app.exchanges.ids()
+    exchange = await gateway.exchange(exchange_id)
+    (call,) = exchange["calls"]
+    assert (call["outcome"], call["completion_tokens"], call["estimated"]) == ("cancelled", 6, True)
+    assert exchange["cost_usd"] == pytest.approx((call["prompt_tokens"] * 1 + 6 * 4) / 1e6)
+    assert exchange["status"] == 499
+
+
+async def test_a_call_that_never_left_costs_nothing(start: StartGateway, slm: Scripted, llm: Scripted):
+    one = upstream(
+        llm,
+        "llm",
+        limits={"in_flight": 1, "queued": 4, "retries": 0},
+        price={"input": 1.0, "per_hour": 3600.0},
+    )
+    gateway = await start(settings_of(upstream(slm, "slm"), one), [simple_policy()])
+    llm.says(Reply(gate=asyncio.Event()))
+    plain = STREAM | {"stream": False, "model": "large"}
+    first = asyncio.create_task(gateway.post("/chat/completions", plain))
+    await llm.arrived.wait()
+    second = asyncio.create_task(gateway.post("/chat/completions", plain))
+    large = gateway.app.upstreams["llm"]
+    async with asyncio.timeout(5):
+        while not large._waiting:
+            await asyncio.sleep(0.01)
+        second.cancel()
+        while large._waiting:
+            await asyncio.sleep(0.01)
+        first.cancel()
+        while len(gateway.app.exchanges.ids()) < 2:
+            await asyncio.sleep(0.01)
+    found = [await gateway.exchange(one) for one in gateway.app.exchanges.ids()]
+    costs = sorted(exchange["cost_usd"] for exchange in found)
+    assert costs[0] == 0.0
+    assert costs[1] > 0.0
+
+
+async def test_a_broken_llm_leaves_no_trace_in_the_headers_of_the_slms_stream(
+    gateway: Gateway, slm: Scripted, llm: Scripted
+):
+    slm.says(Reply("a b c d e f g h", logprobs=-5.0))
+    llm.says(Reply(raw=b"", then="abort"))
+    _, headers, raw = await gateway.post("/chat/completions", STREAM)
+    assert text(raw) == "a b c d e f g h"
+    assert (headers["x-smallfirst-route"], headers["x-smallfirst-reason"]) == ("slm", "no_llm")
+
+
+async def test_tags_are_bounded(gateway: Gateway):
+    for tags in ({"a": "x" * 300}, {str(number): "x" for number in range(20)}):
+        status, _, _ = await gateway.post("/chat/completions", STREAM | {"smallfirst": {"tags": tags}})
+        assert status == 400
+
+
+def test_a_batch_that_cannot_be_written_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A failed write leaves no half line, and the policy is introduced again."""
+    dropped: list[int] = []
+    recorder = Recorder(Records(), tmp_path, lambda: dropped.append(1))
+    policy: Policy = simple_policy()
+    write = __import__("os").write
+    fail = True
+
+    def failing(descriptor: int, data: bytes) -> int:
+        if fail:
+            write(descriptor, bytes(data)[:10])
+            raise OSError(28, "No space left on device")
+        return int(write(descriptor, data))
+
+    monkeypatch.setattr("gateway.telemetry.records.os.write", failing)
+    recorder._queue.append((policy, b"first"))
+    recorder._write_queued()
+    assert len(dropped) == 1
+    fail = False
+    recorder._queue.append((policy, b"second"))
+    recorder._write_queued()
+    recorder.close()
+    (path,) = tmp_path.glob("*.jsonl")
+    lines = path.read_bytes().splitlines()
+    assert b'"type":"policy"' in lines[0]
+    assert lines[1:] == [b"second"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(lines[0] + b"\n")
+    assert list(read_records(path)) == []
