@@ -71,6 +71,7 @@ class Followed:
         self.draft: Draft | None = None
         self._done = False
         self._wanted_logprobs = exchange.wanted_logprobs
+        self._hides_usage = exchange.request.stream and not exchange.wants_usage
         self._held: list[Body] = []
         self._ready = 0
         self._texts: list[str] = []
@@ -143,9 +144,11 @@ class Followed:
 
     def _take(self, event: Body, now: float) -> None:
         usage = usage_of(event) if event.get("usage") is not None else None
+        choices = event.get("choices")
         if usage is not None:
             self.usage = usage
-        choices = event.get("choices")
+            if choices and self._hides_usage:
+                del event["usage"]
         if not choices:
             self.usage_event = self.usage_event if usage is None else event
             return

@@ -51,8 +51,10 @@ async def gather(settings: Settings, into: Path, items: Sequence[Item], max_toke
     """Asks the configured small model each item, greedily, and writes records and grades into a folder."""
     records = settings.records.model_copy(update={"path": into})
     at_once = settings.local.slots if settings.local else 4
-    async with serving(settings.model_copy(update={"records": records}), [COLLECT]) as served:
-        client = openai.AsyncOpenAI(base_url=served.url, api_key="none", timeout=600)
+    async with (
+        serving(settings.model_copy(update={"records": records}), [COLLECT]) as served,
+        openai.AsyncOpenAI(base_url=served.url, api_key="none", timeout=600) as client,
+    ):
         slots = asyncio.Semaphore(at_once)
         with Progress(console=err) as progress:
             task = progress.add_task("drafting", total=len(items))

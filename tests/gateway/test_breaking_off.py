@@ -131,6 +131,22 @@ async def test_a_broken_llm_leaves_no_trace_in_the_headers_of_the_slms_stream(
     assert (headers["x-smallfirst-route"], headers["x-smallfirst-reason"]) == ("slm", "no_llm")
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_usage_in_a_chunk_with_text_is_the_clients_only_when_it_asked(
+    gateway: Gateway, slm: Scripted, wanted: bool
+):
+    """llama.cpp's completions endpoint sends no chunk of its own for it."""
+    usage = b'"usage": {"prompt_tokens": 10, "completion_tokens": 3}, "choices"'
+    last = chunk({}, "stop").replace(b'"choices"', usage)
+    slm.says(Reply(raw=words(3) + last + b"data: [DONE]\n\n"))
+    more = {"stream_options": {"include_usage": True}} if wanted else {}
+    _, headers, raw = await gateway.post("/chat/completions", STREAM | more)
+    assert (b'"usage"' in raw) is wanted
+    exchange = await gateway.exchange(headers["x-smallfirst-id"])
+    assert exchange["calls"][0]["completion_tokens"] == 3
+    assert exchange["calls"][0]["estimated"] is False
+
+
 async def test_tags_are_bounded(gateway: Gateway):
     for tags in ({"a": "x" * 300}, {str(number): "x" for number in range(20)}):
         status, _, _ = await gateway.post("/chat/completions", STREAM | {"smallfirst": {"tags": tags}})
