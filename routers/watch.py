@@ -43,10 +43,9 @@ class ConfidenceWatch:
     def token(self, token: TokenLike) -> Verdict:
         if self.committed:
             return Verdict.COMMIT
-        try:
-            self._signals.add(token)
-        except MissingLogprobs:
+        if token.logprob is None:
             return self._give_up(Reason.NO_LOGPROBS)
+        self._signals.add(token)
         self._count += 1
         if self._count < self._next_look:
             return Verdict.CONTINUE
@@ -56,13 +55,24 @@ class ConfidenceWatch:
     def _look(self) -> Verdict:
         if self.commit is None and self.give_up is None:
             return Verdict.CONTINUE
-        self.confidence = self.calibrator.confidence(self._signals.named(), finished=False)
-        if self.commit is not None and self.confidence >= self.commit:
+        confidence = self._judge(None, finished=False)
+        if confidence is None:
+            return self._give_up(Reason.NO_LOGPROBS)
+        if self.commit is not None and confidence >= self.commit:
             self.committed, self.reason = True, Reason.COMMITTED
             return Verdict.COMMIT
-        if self.give_up is not None and self.confidence < self.give_up:
+        if self.give_up is not None and confidence < self.give_up:
             return self._give_up(Reason.GAVE_UP)
         return Verdict.CONTINUE
+
+    def _judge(self, finish: str | None, *, finished: bool) -> float | None:
+        """The confidence now; None where the log-probabilities that it needs are missing."""
+        try:
+            signals = self._signals.named(finish)
+        except MissingLogprobs:
+            return None
+        self.confidence = self.calibrator.confidence(signals, finished=finished)
+        return self.confidence
 
     def _give_up(self, reason: Reason) -> Verdict:
         self.reason = reason
@@ -73,8 +83,10 @@ class ConfidenceWatch:
             return Verdict.COMMIT
         if not self._count:
             return self._give_up(Reason.EMPTY)
-        self.confidence = self.calibrator.confidence(self._signals.named(finish), finished=True)
-        if self.confidence < self.accept:
+        confidence = self._judge(finish, finished=True)
+        if confidence is None:
+            return self._give_up(Reason.NO_LOGPROBS)
+        if confidence < self.accept:
             return self._give_up(Reason.LOW_CONFIDENCE)
         self.reason = Reason.CONFIDENT
         return Verdict.COMMIT

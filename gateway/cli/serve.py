@@ -15,6 +15,7 @@ except ImportError:  # there is none for Windows
     uvloop = None  # type: ignore[assignment]
 
 from gateway.app import App, create_app
+from gateway.http.protocol import JoiningProtocol
 from gateway.local.supervisor import EngineFailed
 from gateway.settings import Settings, default_path, load_settings
 from policies.loader import ConfigError
@@ -69,10 +70,11 @@ async def _run(app: App, settings: Settings, bound: socket.socket) -> None:
         uvicorn.Config(
             app,
             loop="none",
-            http="httptools",
+            http=JoiningProtocol,
             lifespan="off",
             access_log=False,
             proxy_headers=False,
+            server_header=False,
             log_level="warning",
             timeout_graceful_shutdown=10,
         )

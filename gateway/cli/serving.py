@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import uvicorn
 
 from gateway.app import App, create_app
+from gateway.http.protocol import JoiningProtocol
 from gateway.settings import Settings
 from policies.schema import Policy
 
@@ -28,7 +29,9 @@ async def serving(settings: Settings, policies: Iterable[Policy] = ()) -> AsyncI
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as bound:
         bound.bind(("127.0.0.1", 0))
         bound.listen()
-        server = _Server(uvicorn.Config(app, lifespan="off", access_log=False, log_level="warning"))
+        server = _Server(
+            uvicorn.Config(app, http=JoiningProtocol, lifespan="off", access_log=False, log_level="warning")
+        )
         async with app.router.lifespan_context(app):
             task = asyncio.create_task(server.serve([bound]))
             try:

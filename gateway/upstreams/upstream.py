@@ -19,6 +19,7 @@ from . import llamacpp, openai, vllm
 from .breaker import Breaker
 from .failures import SAFE_TO_REPEAT, Failure, failed
 from .prices import known_price
+from .slots import Full, Slots
 from .transport import Broken, HttpTransport, Response, Transport
 
 ADAPTED: dict[str, Callable[[Body, bool], Body]] = {
@@ -58,11 +59,15 @@ class Upstream:
         self._limits = settings.limits
         self._secrets = _secrets(settings)
         self._transport = transport or _transport(settings)
-        self._slots = asyncio.Semaphore(settings.limits.in_flight)
-        self._waiting = 0
+        self._slots = Slots(settings.limits.in_flight, settings.limits.queued)
         self._supervised = False
         self._running = asyncio.Event()
         self._running.set()
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a slot."""
+        return self._slots.waiting
 
     @property
     def up(self) -> bool:
@@ -118,7 +123,8 @@ class Upstream:
     ) -> "Call":
         if not self._running.is_set():
             await self._running_by(until)
-        await self._enter()
+        if not self._slots.take():
+            await self._wait_for_slot()
         wait = self._limits.first_token if stream else self._limits.whole
         try:
             leaving()
@@ -137,17 +143,12 @@ class Upstream:
         except TimeoutError:
             raise self._failure("down", "the engine is not running") from None
 
-    async def _enter(self) -> None:
-        if not self._slots.locked():
-            await self._slots.acquire()
-            return
-        if self._waiting >= self._limits.queued:
-            raise self._failure("busy", f"{self._limits.in_flight} calls in flight and the queue is full")
-        self._waiting += 1
+    async def _wait_for_slot(self) -> None:
         try:
-            await self._slots.acquire()
-        finally:
-            self._waiting -= 1
+            await self._slots.wait()
+        except Full:
+            what = f"{self._limits.in_flight} calls in flight and the queue is full"
+            raise self._failure("busy", what) from None
 
     async def _attempts(self, url: URL, body: bytes, wait: float) -> Response:
         try:
@@ -208,7 +209,7 @@ class Upstream:
 class Call:
     """A response under way. Closing it early tells the server that its client is gone."""
 
-    def __init__(self, response: Response, slots: asyncio.Semaphore) -> None:
+    def __init__(self, response: Response, slots: Slots) -> None:
         self.response = response
         self._slots = slots
         self._closed = False

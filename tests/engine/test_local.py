@@ -207,7 +207,7 @@ def alive(pid: int) -> bool:
 
 
 def _busy(gateway: Gateway) -> bool:
-    return gateway.app.upstreams["slm"]._waiting > 0
+    return gateway.app.upstreams["slm"].waiting > 0
 
 
 async def until_local(gateway: Gateway) -> tuple[int, dict[str, str], bytes]:

@@ -107,10 +107,10 @@ async def test_a_call_that_never_left_costs_nothing(start: StartGateway, slm: Sc
     second = asyncio.create_task(gateway.post("/chat/completions", plain))
     large = gateway.app.upstreams["llm"]
     async with asyncio.timeout(5):
-        while not large._waiting:
+        while not large.waiting:
             await asyncio.sleep(0.01)
         second.cancel()
-        while large._waiting:
+        while large.waiting:
             await asyncio.sleep(0.01)
         first.cancel()
         while len(gateway.app.exchanges.ids()) < 2:

@@ -212,11 +212,11 @@ async def test_a_client_that_leaves_the_queue_frees_its_place(start: StartGatewa
     await llm.arrived.wait()
     upstream_waiting = gateway.app.upstreams["llm"]
     second = asyncio.create_task(gateway.post("/chat/completions", LARGE))
-    await until(lambda: upstream_waiting._waiting == 1)
+    await until(lambda: upstream_waiting.waiting == 1)
     second.cancel()
-    await until(lambda: upstream_waiting._waiting == 0)
+    await until(lambda: upstream_waiting.waiting == 0)
     third = asyncio.create_task(gateway.post("/chat/completions", LARGE))
-    await until(lambda: upstream_waiting._waiting == 1)
+    await until(lambda: upstream_waiting.waiting == 1)
     gate.set()
     assert [(await task)[0] for task in (first, third)] == [200, 200]
 

@@ -70,3 +70,11 @@ def test_it_follows_only_what_can_be_judged_and_only_on_demand(
     assert (ask.watch is not None) == watched
     if ask.watch is not None:
         assert ask.watch() == ObservingWatch()
+
+
+def test_a_tier_that_is_alone_says_itself_why_it_failed() -> None:
+    lost = Unavailable("down", "slm")
+    only: frozenset[Tier] = frozenset(("slm",))
+    asks, error = settled(Direct(tier="slm").plan(Request(tiers=only)), lost)
+    assert len(asks) == 1
+    assert error is lost

@@ -130,12 +130,22 @@ def test_a_draft_without_tokens_is_empty() -> None:
     assert (watched.reason, watched.confidence) == (Reason.EMPTY, None)
 
 
-@pytest.mark.parametrize("bare", [token(None), token(-0.1, top=(-0.1,))])
-def test_a_draft_is_given_up_at_its_first_token_without_logprobs(bare: Token) -> None:
+def test_a_draft_is_given_up_at_its_first_token_without_logprobs() -> None:
     for thresholds in ({}, {"commit": None, "give_up": None}):
         watched = watch(**thresholds)
-        assert fed(watched, [*worth(0.7, 2), bare]) == [CONTINUE, CONTINUE, GIVE_UP]
+        assert fed(watched, [*worth(0.7, 2), token(None)]) == [CONTINUE, CONTINUE, GIVE_UP]
         assert (watched.reason, watched.confidence) == (Reason.NO_LOGPROBS, None)
+
+
+def test_a_draft_without_alternatives_is_given_up_at_the_next_look_or_the_end() -> None:
+    single = token(-0.1, top=(-0.1,))
+    watched = watch()
+    assert fed(watched, [*worth(0.7, 2), single, *worth(0.7, 3)]) == [CONTINUE] * 5 + [GIVE_UP]
+    assert (watched.reason, watched.confidence) == (Reason.NO_LOGPROBS, None)
+    watched = watch(commit=None, give_up=None)
+    assert fed(watched, [*worth(0.7, 2), single]) == [CONTINUE] * 3
+    assert watched.end("stop") is GIVE_UP
+    assert (watched.reason, watched.confidence) == (Reason.NO_LOGPROBS, None)
 
 
 # --- observing
