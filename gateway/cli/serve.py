@@ -3,7 +3,10 @@
 import asyncio
 import gc
 import logging
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -66,7 +69,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 async def _run(app: App, settings: Settings, bound: socket.socket) -> None:
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             app,
             loop="none",
@@ -83,6 +86,20 @@ async def _run(app: App, settings: Settings, bound: socket.socket) -> None:
         welcome(app, settings, bound)
         _spare_collections()
         await server.serve([bound])
+
+
+class _Server(uvicorn.Server):
+    """Ends in order when told to. uvicorn's own raises the signal again as soon as it has stopped serving, which
+    would end the process before records are written and the engine is stopped."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {told: signal.signal(told, self.handle_exit) for told in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for told, handler in before.items():
+                signal.signal(told, handler)
 
 
 def _spare_collections() -> None:

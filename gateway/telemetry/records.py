@@ -25,8 +25,8 @@ PERIOD = 0.2
 class Recorder:
     """Takes exchanges that are over, and appends their lines to `<path>/<day>-<pid>.jsonl`.
 
-    Lines are made at once, which takes microseconds and lets go of the exchange; the disk is the thread's. The
-    queue is bounded: when it is full the record is dropped and `on_drop` called, the request not delayed.
+    Lines are made as they are taken, which lets go of the exchange; the disk is the thread's. The queue is
+    bounded: when it is full the record is dropped and `on_drop` called, the request not delayed.
     """
 
     def __init__(self, settings: Records, folder: Path, on_drop: Callable[[], None]) -> None:

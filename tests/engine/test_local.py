@@ -55,11 +55,13 @@ async def test_the_engines_key_is_needed_and_stands_in_no_argument(alone: Gatewa
     local = alone.app.upstreams["slm"]
     async with alone.http.post(local.url("chat"), json=ask(EASY)) as response:
         assert response.status == 401
-    command = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+    shown = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
     status, _, _ = await alone.post("/chat/completions", ask(EASY, max_tokens=4))
     assert status == 200
-    assert b"gateway.local.llamacpp" in command
-    assert b"Bearer" not in command
+    assert b"gateway.local.llamacpp" in shown
+    (key,) = local._secrets
+    assert len(key) > 20
+    assert key not in shown
 
 
 async def test_a_prompt_over_the_context_escalates_or_says_the_limit(real: Gateway, llm: Scripted):
