@@ -40,6 +40,20 @@ class Reason(StrEnum):
     """The small model's server sent no log-probabilities to judge the draft by."""
     NOT_JUDGED = "not_judged"
     """The request (tools, several choices, images) is one whose draft no calibrator here judges."""
+    INVALID_JSON = "invalid_json"
+    """The request asked for JSON, and the draft does not parse."""
+    SCHEMA_MISMATCH = "schema_mismatch"
+    """The draft's JSON does not meet the request's schema."""
+    TOOL_NOT_OFFERED = "tool_not_offered"
+    """The draft calls a tool that the request did not offer, or calls none where one was required."""
+    TOOL_ARGUMENTS = "tool_arguments"
+    """A tool call's arguments are not JSON that meets the tool's schema."""
+    LOOP = "loop"
+    """The draft repeats itself."""
+    REFUSAL = "refusal"
+    """The draft declines to answer."""
+    TRUNCATED = "truncated"
+    """The draft reached its token limit before its end."""
     CONTEXT_TOO_LONG = "context_too_long"
     """The prompt does not fit the context of the tier that was asked first."""
     NO_LLM = "no_llm"
@@ -73,6 +87,13 @@ class Token(NamedTuple):
     text: str
     logprob: float | None
     top: Sequence[float]
+
+
+class ToolCall(NamedTuple):
+    """A call that a draft makes: `arguments` is JSON as text, as the model wrote it."""
+
+    name: str
+    arguments: str
 
 
 class Usage(NamedTuple):
