@@ -33,7 +33,8 @@ WORDS = {
     "upstream_garbage": "The upstream's response is no OpenAI response.",
     "upstream_lost": "The connection broke off before the answer ended.",
     "upstream_error": "The upstream answered 500 or another 5xx.",
-    "call_ceiling": "The plan asked for more upstream calls than one exchange may make.",
+    "ceiling_reached": "The calls, tokens, dollars or seconds that the policy allows one exchange were spent.",
+    "private": "The request may not leave for a cloud, and no model at home could answer it.",
     "internal_error": "A defect of the gateway; its log has the traceback.",
 }
 

@@ -96,9 +96,10 @@ def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
     app.include_router(own_routes(found, engine, exchanges, metrics, ledger))
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
-    limit = settings.listen.body_limit
     app.hot = {
-        path: Generation(endpoint, check, catalogue=found, engine=engine, metrics=metrics, body_limit=limit)
+        path: Generation(
+            endpoint, check, catalogue=found, engine=engine, metrics=metrics, listen=settings.listen
+        )
         for path, endpoint, check in HOT
     }
     return app

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from gateway.http.errors import ApiError
 from gateway.upstreams.upstream import Upstream
 from policies.schema import Policy
-from routers.cascade import Cascade
+from routers.cascade import Judging
 from routers.direct import Direct
 from routers.plan import Tier
 
@@ -63,14 +63,12 @@ def catalogue(policies: Iterable[Policy], upstreams: Mapping[Tier, Upstream]) ->
 def lacking(policy: Policy, upstreams: Mapping[Tier, Upstream]) -> str | None:
     """What the upstreams lack for a policy; None where they can serve it."""
     router = policy.router
-    if isinstance(router, Direct):
-        if router.tier not in upstreams and not router.fallback:
-            return f"it needs an upstream of tier {router.tier}, and none is configured"
-        return None
-    return _lacking_for_cascade(router, upstreams.get("slm"))
+    if isinstance(router, Direct) and router.tier not in upstreams and not router.fallback:
+        return f"it needs an upstream of tier {router.tier}, and none is configured"
+    return _lacking_to_judge(router, upstreams.get("slm")) if isinstance(router, Judging) else None
 
 
-def _lacking_for_cascade(router: Cascade, slm: Upstream | None) -> str | None:
+def _lacking_to_judge(router: Judging, slm: Upstream | None) -> str | None:
     if slm is None:
         return None  # its plan goes to the large model and says so
     if not slm.logprobs:

@@ -11,14 +11,17 @@ PERIOD = 0.02
 
 
 class Deadline:
-    """Acts once its time has come, unless cancelled."""
+    """Acts once its time has come, unless cancelled; one that is `repeated` is postponed by its act."""
 
-    __slots__ = ("_act", "_deadlines", "due")
+    __slots__ = ("_act", "_deadlines", "due", "repeated")
 
-    def __init__(self, deadlines: "Deadlines", due: float, act: Callable[[], None]) -> None:
+    def __init__(
+        self, deadlines: "Deadlines", due: float, act: Callable[[], None], *, repeated: bool = False
+    ) -> None:
         self._deadlines = deadlines
         self._act: Callable[[], None] | None = act
         self.due = due
+        self.repeated = repeated
 
     def postpone(self, seconds: float) -> None:
         self.due = self._deadlines.time() + seconds
@@ -29,7 +32,8 @@ class Deadline:
 
     def come(self) -> None:
         act = self._act
-        self.cancel()
+        if not self.repeated:
+            self.cancel()
         if act is not None:
             act()
 
@@ -42,13 +46,13 @@ class Deadlines:
         self._looking = False
         self.time: Callable[[], float] = _no_loop
 
-    def after(self, seconds: float, act: Callable[[], None]) -> Deadline:
+    def after(self, seconds: float, act: Callable[[], None], *, repeated: bool = False) -> Deadline:
         if not self._looking:
             self._looking = True
             loop = asyncio.get_running_loop()
             self.time = loop.time
             loop.call_later(PERIOD, self._look, loop)
-        deadline = Deadline(self, self.time() + seconds, act)
+        deadline = Deadline(self, self.time() + seconds, act, repeated=repeated)
         self.pending.add(deadline)
         return deadline
 
@@ -60,6 +64,29 @@ class Deadlines:
         for deadline in [deadline for deadline in self.pending if deadline.due <= now]:
             deadline.come()
         loop.call_later(PERIOD, self._look, loop)
+
+
+class Limit:
+    """asyncio.timeout at a fraction of its cost: cancels the task it is made in after `seconds`."""
+
+    def __init__(self, deadlines: Deadlines, seconds: float) -> None:
+        self.fired = False
+        self._task = asyncio.current_task()
+        self._deadline = deadlines.after(seconds, self._fire)
+
+    def _fire(self) -> None:
+        self.fired = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def caught(self) -> bool:
+        """Asked in the task, of a CancelledError: whether this limit raised it and nobody else did. Then the
+        task goes on."""
+        fired, self.fired = self.fired, False
+        return fired and self._task is not None and self._task.uncancel() == 0
+
+    def end(self) -> None:
+        self._deadline.cancel()
 
 
 def _no_loop() -> float:

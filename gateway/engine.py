@@ -9,22 +9,41 @@ import orjson
 from yarl import URL
 
 from gateway import wire
+from gateway.deadlines import Deadlines, Limit
+from gateway.door import Closed, Door
 from gateway.exchange import Call, Exchange
 from gateway.http.errors import ApiError, from_unavailable
-from gateway.http.reply import Reply, StreamReply
-from gateway.legs import Followed, Relayed, whole
+from gateway.http.reply import Reply
+from gateway.judging import judged, question_body
+from gateway.legs import MISSHAPEN, Followed, Relayed, Sink, whole
+from gateway.race import Lane, Outrun, race
 from gateway.upstreams.failures import Failure
 from gateway.upstreams.transport import Broken, Response
+from gateway.upstreams.upstream import Call as Sent
 from gateway.upstreams.upstream import Upstream
-from routers.plan import Answer, Ask, Draft, Generate, Plan, Tier, Unavailable, Usage
+from routers.cost import FREE
+from routers.plan import (
+    Answer,
+    Ask,
+    Draft,
+    Generate,
+    Judge,
+    Judged,
+    Outcome,
+    Plan,
+    Tier,
+    Unavailable,
+    Usage,
+    Verdict,
+)
 
 log = logging.getLogger(__name__)
 
 CLIENT_GONE = 499
 """The status of an exchange whose client left, as nginx has it; nobody receives it."""
 
-MOST_CALLS = 8
-"""Upstream calls of one exchange, whatever its plan asks for."""
+_deadlines = Deadlines()
+RECORDED_REFUSALS = frozenset({"ceiling", "private"})
 
 
 class Engine:
@@ -38,7 +57,7 @@ class Engine:
         """Answers the exchange into the reply; an exchange without an answer gets an error."""
         run = _Run(self.upstreams, exchange, reply)
         try:
-            exchange.answer = await run.drive(exchange.policy.router.plan(exchange.request))
+            exchange.answer = await run.drive(exchange.policy.plan(exchange.request))
             await run.conclude(exchange.answer)
         except Unavailable as lost:
             await self._fail(exchange, reply, lost)
@@ -67,19 +86,24 @@ class _Run:
     """One exchange under way: what is held until the plan has settled."""
 
     def __init__(self, upstreams: Mapping[Tier, Upstream], exchange: Exchange, reply: Reply) -> None:
-        self._upstreams = upstreams
+        self._door = Door(upstreams, exchange)
         self._exchange = exchange
         self._reply = reply
         self._followed: list[Followed] = []
         self._usage_event: wire.Body | None = None
+        self._limit: Limit | None = None
 
     async def drive(self, plan: Plan) -> Answer:
         """Sends outcomes into the plan until it returns its answer. Raises what the plan lets through."""
+        seconds = self._exchange.policy.ceilings.seconds
+        self._limit = Limit(_deadlines, seconds) if seconds is not None else None
         try:
-            ask: Ask = next(plan)
+            ask = next(plan)
             while True:
                 try:
                     outcome = await self._perform(ask)
+                except Closed:
+                    raise
                 except Unavailable as lost:
                     ask = plan.throw(lost)
                 else:
@@ -89,6 +113,8 @@ class _Run:
             return answer
         finally:
             plan.close()
+            if self._limit is not None:
+                self._limit.end()
 
     async def conclude(self, answer: Answer) -> None:
         """Commits what the answer holds back, then the figures."""
@@ -101,9 +127,64 @@ class _Run:
             self._usage_event["usage"] = _summed(answer, self._usage_event["usage"])
         await self._reply.finish(self._usage_event)
 
-    async def _perform(self, ask: Generate) -> Draft:
-        upstream = self._door(ask.tier)
-        url, body = self._request(ask, upstream)
+    async def _perform(self, ask: Ask) -> Outcome:
+        if isinstance(ask, Generate):
+            return await self._write(ask, self._reply)
+        if isinstance(ask, Judge):
+            return await self._judge(ask)
+        return await race(
+            self._reply,
+            lambda lane: self._write(ask.a, lane, share=0.5),
+            lambda lane: self._write(ask.b, lane),
+            self._out_of_time,
+        )
+
+    def _out_of_time(self) -> bool:
+        """Asked of a CancelledError: whether it is the ceiling on time that has cancelled."""
+        if self._limit is not None and self._limit.caught():
+            self._door.expired = True
+        return self._door.expired
+
+    async def _write(self, ask: Generate, sink: Sink, share: float = 1.0) -> Draft:
+        exchange = self._exchange
+        call, upstream = self._leave(ask, wire.estimated_prompt_tokens(exchange.raw), share)
+        url, body = self._request(ask, upstream, call.allowed)
+        followed = Followed(ask.watch(), exchange, call) if ask.watch is not None else None
+        if followed is not None:
+            self._followed.append(followed)
+        stream = followed is not None or exchange.request.stream
+        usage: Usage | None = None
+        try:
+            draft = await self._read(ask, call, upstream, (url, body, stream), followed, sink)
+            usage = draft.usage
+            call.outcome = "ok" if draft.finish else "stopped"
+            return draft
+        except (asyncio.CancelledError, Outrun):
+            if isinstance(sink, Lane) and sink.outrun:
+                call.outcome = "outrun"
+                return (
+                    followed.so_far() if followed is not None else Draft(ask.tier, verdict=Verdict.CONTINUE)
+                )
+            if not self._out_of_time():
+                call.outcome = "cancelled"
+                raise
+            partial = self._partial(call, followed, sink)
+            call.outcome, call.message, call.begun = "ceiling", "out of time", partial is not None
+            raise Unavailable("ceiling", ask.tier, call.message, partial) from None
+        except Unavailable as lost:
+            call.outcome, call.message, call.begun = lost.why, str(lost), lost.partial is not None
+            raise
+        finally:
+            call.settle(exchange.elapsed(), usage)
+
+    def _leave(self, ask: Generate | Judge, prompt_tokens: int, share: float = 1.0) -> tuple[Call, Upstream]:
+        """Through the door; what passes is on the exchange's account."""
+        try:
+            upstream, allowed = self._door.open(ask.tier, prompt_tokens, share)
+        except Unavailable as refused:
+            if refused.why in RECORDED_REFUSALS:
+                self._exchange.calls.append(self._refused(ask, refused))
+            raise
         call = Call(
             ask=ask,
             tier=ask.tier,
@@ -111,105 +192,136 @@ class _Run:
             model=upstream.model,
             price=upstream.price,
             started=self._exchange.elapsed(),
-            prompt_tokens=wire.estimated_prompt_tokens(self._exchange.raw),
+            prompt_tokens=prompt_tokens,
+            allowed=allowed,
         )
         self._exchange.calls.append(call)
-        usage: Usage | None = None
-        try:
-            draft = await self._generate(ask, upstream, call, url, body)
-            usage = draft.usage
-            call.outcome = "ok" if draft.finish else "stopped"
-            return draft
-        except asyncio.CancelledError:
-            call.outcome = "cancelled"
-            raise
-        except Unavailable as lost:
-            call.outcome, call.message, call.begun = lost.why, str(lost), lost.partial is not None
-            raise
-        finally:
-            call.settle(self._exchange.elapsed(), usage)
+        return call, upstream
 
-    def _door(self, tier: Tier) -> Upstream:
-        """The one way out: every upstream call of an exchange passes here."""
-        if len(self._exchange.calls) >= MOST_CALLS:
-            raise Unavailable("ceiling", tier, f"more than {MOST_CALLS} upstream calls")
-        upstream = self._upstreams.get(tier)
-        if upstream is None:
-            raise Unavailable("not_configured", tier, f"no {tier} is configured")
-        return upstream
+    def _refused(self, ask: Generate | Judge, refused: Unavailable) -> Call:
+        """What the door did not let out, for the account: replay can't ask the door."""
+        call = Call(
+            ask,
+            ask.tier,
+            upstream="",
+            model="",
+            price=FREE,
+            started=self._exchange.elapsed(),
+            prompt_tokens=0,
+        )
+        call.outcome, call.message = refused.why, str(refused)
+        call.settle(self._exchange.elapsed(), None)
+        return call
 
-    def _request(self, ask: Generate, upstream: Upstream) -> tuple[URL, bytes]:
+    def _request(self, ask: Generate, upstream: Upstream, allowed: int | None) -> tuple[URL, bytes]:
         exchange = self._exchange
         endpoint = exchange.endpoint
         watched = ask.watch is not None
         stream = watched or exchange.request.stream
-        if not stream and exchange.body["model"] == upstream.model and "smallfirst" not in exchange.body:
+        most = min((most for most in (ask.max_tokens, allowed) if most is not None), default=None)
+        as_is = not stream and most is None and ask.n is None and not ask.prediction
+        if as_is and exchange.body["model"] == upstream.model and "smallfirst" not in exchange.body:
             return upstream.url(endpoint), exchange.raw
         body = wire.outgoing(exchange.body, endpoint, upstream.model, stream=stream, watched=watched)
         if ask.prefix:
             delivered = sum(call.kept for call in exchange.calls)
             body = wire.continued(body, endpoint, ask.prefix, delivered)
+        if most is not None:
+            body = wire.limited(body, endpoint, most)
+        if ask.n is not None:
+            body["n"] = ask.n
+        if ask.prediction:
+            body["prediction"] = {"type": "content", "content": ask.prediction}
         return upstream.url(endpoint), orjson.dumps(upstream.adapted(body, continues=bool(ask.prefix)))
 
-    async def _generate(self, ask: Generate, upstream: Upstream, call: Call, url: URL, body: bytes) -> Draft:
-        stream = ask.watch is not None or self._exchange.request.stream
-        began = time.perf_counter()
-
-        def leaving() -> None:
-            call.sent = self._exchange.elapsed()
-
+    async def _read(
+        self,
+        ask: Generate,
+        call: Call,
+        upstream: Upstream,
+        request: tuple[URL, bytes, bool],
+        followed: Followed | None,
+        sink: Sink,
+    ) -> Draft:
+        sent = await self._send(call, upstream, *request, patience=ask.patience)
+        if ask.prefix and ask.prefix != ask.prefix.rstrip():
+            self._reply.trim()
         try:
-            sent = await upstream.send(url, body, stream=stream, patience=ask.patience, leaving=leaving)
-        finally:
-            self._exchange.waited += time.perf_counter() - began
-        try:
-            draft = await self._receive(ask, call, sent.response)
+            draft = await self._receive(call, sent.response, followed, sink)
             upstream.worked()
             return draft
         except Broken as broken:
             upstream.broke()
             if not self._reply.begun:
                 self._exchange.decided = None
-            raise self._lost(broken, upstream, call) from broken
+            partial = self._partial(call, followed, sink)
+            raise Failure(
+                broken.why, call.tier, f"{upstream.name}: {broken}", upstream=upstream.name, partial=partial
+            ) from broken
         finally:
             sent.close()
 
-    async def _receive(self, ask: Generate, call: Call, response: Response) -> Draft:
-        if ask.watch is not None:
-            followed = Followed(ask.watch(), self._exchange, call)
-            self._followed.append(followed)
-            return await followed.read(response, self._reply)
-        if isinstance(self._reply, StreamReply):
+    def _partial(self, call: Call, followed: Followed | None, sink: Sink) -> Draft | None:
+        """What the client has of a call's text."""
+        if followed is not None:
+            return followed.partial()
+        return Draft(call.tier, usage=Usage(call.prompt_tokens, estimated=True)) if sink.begun else None
+
+    async def _send(
+        self, call: Call, upstream: Upstream, url: URL, body: bytes, stream: bool, patience: float = 0.0
+    ) -> Sent:
+        began = time.perf_counter()
+
+        def leaving() -> None:
+            call.sent = self._exchange.elapsed()
+
+        try:
+            return await upstream.send(url, body, stream=stream, patience=patience, leaving=leaving)
+        finally:
+            self._exchange.waited += time.perf_counter() - began
+
+    async def _receive(self, call: Call, response: Response, followed: Followed | None, sink: Sink) -> Draft:
+        if followed is not None:
+            return await followed.read(response, sink)
+        if self._exchange.request.stream:
             relayed = Relayed(self._exchange, call)
-            confidence = next(
-                (done.confidence for done in self._exchange.calls if done.confidence is not None), None
-            )
-            self._exchange.decided = (ask.tier, ask.because, confidence)
-            draft = await relayed.read(response, self._reply)
+            draft = await relayed.read(response, sink)
             self._usage_event = relayed.usage_event
             return draft
         answer, draft = await whole(response, self._exchange, call)
-        await self._reply.whole(answer)
+        await sink.whole(answer)
         return draft
 
-    def _lost(self, broken: Broken, upstream: Upstream, call: Call) -> Failure:
-        """A response that broke off. What the client already has goes to the plan as `partial`."""
-        partial = None
-        if call.kept:
-            usage = Usage(call.prompt_tokens, call.kept, estimated=True)
-            followed = self._followed[-1]
-            partial = Draft(
-                call.tier,
-                followed.kept_text(),
-                call.tokens[: call.kept],
-                usage=usage,
-                confidence=followed.watch.confidence,
-                kept=call.kept,
-            )
-        elif self._reply.begun:
-            partial = Draft(call.tier, usage=Usage(call.prompt_tokens, estimated=True))
-        message = f"{upstream.name}: {broken}"
-        return Failure(broken.why, call.tier, message, upstream=upstream.name, partial=partial)
+    async def _judge(self, ask: Judge) -> Judged:
+        exchange = self._exchange
+        call, upstream = self._leave(ask, wire.estimated_prompt_tokens(exchange.raw))
+        body = question_body(ask, exchange.body, exchange.endpoint, upstream.model, wire.MOST_TOP)
+        usage: Usage | None = None
+        try:
+            request = orjson.dumps(upstream.adapted(body, continues=False))
+            sent = await self._send(call, upstream, upstream.url("chat"), request, stream=False)
+            try:
+                answer, draft = await whole(sent.response, exchange, call)
+            finally:
+                sent.close()
+            usage = draft.usage
+            call.judged = judged(ask, answer, draft.usage)
+            return call.judged
+        except asyncio.CancelledError:
+            if not self._out_of_time():
+                call.outcome = "cancelled"
+                raise
+            call.outcome = "ceiling"
+            raise Unavailable("ceiling", ask.tier, "out of time") from None
+        except (Broken, *MISSHAPEN) as error:
+            call.outcome = error.why if isinstance(error, Broken) else "garbage"
+            call.message = f"{upstream.name}: {error}"
+            raise Unavailable(call.outcome, ask.tier, call.message) from error
+        except Unavailable as lost:
+            call.outcome, call.message = lost.why, str(lost)
+            raise
+        finally:
+            call.settle(exchange.elapsed(), usage)
 
 
 def _summed(answer: Answer, last: wire.Body) -> wire.Body:

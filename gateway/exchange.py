@@ -5,10 +5,25 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from gateway.wire import Body, Endpoint
 from policies.schema import Policy
 from routers.cost import Price, cost, llm_alone
-from routers.plan import NO_USAGE, Answer, Generate, Reason, Request, Tier, TokenLike, Usage, Verdict
+from routers.plan import (
+    NO_USAGE,
+    Answer,
+    Generate,
+    Judge,
+    Judged,
+    Reason,
+    Request,
+    Tier,
+    TokenLike,
+    Usage,
+    Verdict,
+)
+from routers.structure import PLAIN, Expected
 
 _ids = random.Random()  # noqa: S311  unique is enough, and the system's generator costs 10 us a number
 
@@ -16,17 +31,22 @@ _ids = random.Random()  # noqa: S311  unique is enough, and the system's generat
 @dataclass(slots=True)
 class Call:
     """One upstream call's account. `tokens` and their times (seconds since the exchange began) are kept where
-    a watch followed them, up to the token that stopped it; `sent` is when the request left, and `chunks` counts
-    those of a relayed stream; `prompt_tokens` estimates what no usage reports."""
+    a watch followed them, up to the token that stopped it; `sent` is when the request left, `first` when an
+    unwatched leg's first part was passed on, `ended` when the response had come to its end; `chunks` counts
+    those of a relayed stream; `prompt_tokens` estimates what no usage reports, and `allowed` is how many tokens
+    the ceilings left it. `judged` is what a Judge found."""
 
-    ask: Generate
+    ask: Generate | Judge
     tier: Tier
     upstream: str
     model: str
     price: Price
     started: float
     prompt_tokens: int
+    allowed: int | None = None
     sent: float | None = None
+    first: float | None = None
+    ended: float | None = None
     chunks: int = 0
     seconds: float = 0.0
     outcome: str = "ok"
@@ -41,11 +61,27 @@ class Call:
     confidence: float | None = None
     kept: int = 0
     begun: bool = False
+    flaw: Reason | None = None
+    judged: Judged | None = None
+    settled: bool = False
+
+    @property
+    def written(self) -> int:
+        """Completion tokens; of a call under way, as many as it was allowed."""
+        if self.settled:
+            return self.usage.completion_tokens
+        return max(len(self.tokens), self.chunks) if self.allowed is None else self.allowed
+
+    @property
+    def spent(self) -> float:
+        """Dollars; of a call under way, as many as it was allowed."""
+        return self.cost_usd if self.settled else cost(Usage(self.prompt_tokens, self.written), self.price)
 
     def settle(self, now: float, usage: Usage | None) -> None:
         """Counts the cost once, from what the server reported or an estimate marked so. A call that never left
         costs nothing; an hour's price counts from when it did."""
         self.seconds = now - self.started
+        self.settled = True
         if usage is None:
             answered = self.outcome in BEGUN and self.sent is not None
             written = max(len(self.tokens), self.chunks)
@@ -54,7 +90,7 @@ class Call:
         self.cost_usd = cost(usage, self.price, 0.0 if self.sent is None else now - self.sent)
 
 
-BEGUN = frozenset({"ok", "stopped", "cancelled", "lost", "garbage", "timeout"})
+BEGUN = frozenset({"ok", "stopped", "cancelled", "outrun", "ceiling", "lost", "garbage", "timeout"})
 """Outcomes of calls whose prompt the server has read, and charges for."""
 
 
@@ -69,7 +105,13 @@ class Exchange:
     request: Request
     alone_price: Price | None
     """The LLM's price, for what it alone would have cost; None without an LLM."""
+    expected: Expected = PLAIN
+    """What the request asks of its answer's form."""
     tags: dict[str, str] = field(default_factory=dict)
+    shadow_of: str | None = None
+    """The exchange that this one is tried beside; nobody gets its answer."""
+    private: bool = False
+    """Whether no cloud may see any of it."""
     id: str = field(default_factory=lambda: f"sf-{_ids.getrandbits(80):020x}")
     at: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
@@ -106,6 +148,27 @@ class Exchange:
     @property
     def route(self) -> str:
         return self.answer.route if self.answer else "none"
+
+    def shadowed_by(self, policy: Policy, request: Request) -> "Exchange":
+        """A second exchange on the same request under another policy, which nobody waits for."""
+        body = {key: value for key, value in self.body.items() if key not in ("stream", "stream_options")}
+        return Exchange(
+            endpoint=self.endpoint,
+            policy=policy,
+            body=body,
+            raw=orjson.dumps(body),
+            request=request,
+            alone_price=self.alone_price,
+            expected=self.expected,
+            tags=self.tags,
+            private=self.private or policy.private,
+            shadow_of=self.id,
+        )
+
+    def decide(self, call: Call) -> None:
+        """That this call's tier writes: its first part is about to leave."""
+        confidence = next((done.confidence for done in self.calls if done.confidence is not None), None)
+        self.decided = (call.tier, call.ask.because, confidence)
 
     def elapsed(self) -> float:
         return time.perf_counter() - self.started

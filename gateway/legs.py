@@ -1,22 +1,38 @@
 """How one upstream response becomes a draft: followed token by token, relayed as it comes, or taken whole."""
 
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from gateway.exchange import Call, Exchange
-from gateway.http.reply import Reply, StreamReply
 from gateway.http.sse import EventReader, payload_of
 from gateway.upstreams.transport import Broken, Response
-from gateway.wire import Body, text_of, tokens_of, trim_logprobs, usage_of
-from routers.plan import Draft, Usage, Verdict, Watch
+from gateway.wire import THINK, THINK_END, Body, text_of, tokens_of, trim_logprobs, usage_of
+from routers.plan import Draft, Reason, ToolCall, Usage, Verdict, Watch
+from routers.structure import flaw
 
 DONE = b"[DONE]"
 GRACE = 1.0
 """Seconds that a server may take to end its response after it has ended the answer."""
 MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 """What reading a chunk of another shape than OpenAI's ends in."""
+
+
+class Sink(Protocol):
+    """Where what is committed goes: the reply, or a leg's lane to it. It raises Outrun for a leg that may not
+    speak."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether any of the answer has left."""
+        ...
+
+    async def events(self, events: list[Body]) -> None: ...
+
+    async def raw(self, data: bytes) -> None: ...
+
+    async def whole(self, body: bytes) -> None: ...
 
 
 class Garbage(Broken):
@@ -70,14 +86,17 @@ class Followed:
         self.gave_up = False
         self.draft: Draft | None = None
         self._done = False
+        self._thinking = False
         self._wanted_logprobs = exchange.wanted_logprobs
         self._hides_usage = exchange.request.stream and not exchange.wants_usage
         self._held: list[Body] = []
         self._ready = 0
         self._texts: list[str] = []
         self._kept_texts = 0
+        self._tool_calls: dict[int, list[str]] = {}
+        self._refusal = ""
 
-    async def read(self, response: Response, reply: Reply) -> Draft:
+    async def read(self, response: Response, reply: Sink) -> Draft:
         """Follows the response to its end or to a GIVE_UP. Raises Broken."""
         try:
             await self._follow(response, reply)
@@ -86,13 +105,16 @@ class Followed:
                 await self._release(reply)
             raise
         if not self.gave_up:
-            self._conclude(self.watch.end(self.call.finish))
+            self.call.ended = self.exchange.elapsed()
+            self.call.flaw = self._flaw()
+            self._conclude(self.watch.end(self.call.finish, self.call.flaw))
             if self.call.verdict is Verdict.COMMIT:
                 self.call.kept = len(self.call.tokens)
                 await self.release_all(reply)
-        return self._finished()
+        self.draft = self.so_far()
+        return self.draft
 
-    async def _follow(self, response: Response, reply: Reply) -> None:
+    async def _follow(self, response: Response, reply: Sink) -> None:
         reader = EventReader()
         while data := await _next(response, self.exchange, self.call, self._done):
             self._take_all(reader.feed(data))
@@ -104,19 +126,17 @@ class Followed:
         if self.call.finish is None and not self.gave_up:
             raise Broken("lost", "the stream ended before the answer did", fresh=False)
 
-    async def release_all(self, reply: Reply) -> None:
+    async def release_all(self, reply: Sink) -> None:
         """Commits what is still held: the plan settled on this draft."""
         self._ready = len(self._held)
+        self._kept_texts = len(self._texts)
         if self._ready:
             await self._release(reply)
 
-    def kept_text(self) -> str:
-        """The text of what was committed."""
-        return "".join(self._texts[: self._kept_texts])
-
-    def _finished(self) -> Draft:
+    def so_far(self) -> Draft:
+        """What was written until now."""
         call = self.call
-        self.draft = Draft(
+        return Draft(
             tier=call.tier,
             text="".join(self._texts),
             tokens=call.tokens,
@@ -126,8 +146,30 @@ class Followed:
             reason=call.reason,
             confidence=call.confidence,
             kept=call.kept,
+            kept_text="".join(self._texts[: self._kept_texts]),
+            calls=self._calls(),
         )
-        return self.draft
+
+    def partial(self) -> Draft | None:
+        """What the client has of it, if it has any: the draft's beginning as a draft of its own."""
+        call = self.call
+        if not call.kept:
+            return None
+        return Draft(
+            call.tier,
+            "".join(self._texts[: self._kept_texts]),
+            call.tokens[: call.kept],
+            usage=Usage(call.prompt_tokens, call.kept, estimated=True),
+            confidence=self.watch.confidence,
+            kept=call.kept,
+        )
+
+    def _calls(self) -> list[ToolCall]:
+        return [ToolCall(name, arguments) for _, (name, arguments) in sorted(self._tool_calls.items())]
+
+    def _flaw(self) -> Reason | None:
+        text = "".join(self._texts).rpartition(THINK_END)[2]
+        return flaw(text, self._calls(), self.call.finish, self.exchange.expected, self._refusal or None)
 
     def _take_all(self, payloads: list[bytes]) -> None:
         now = self.exchange.elapsed()
@@ -153,21 +195,36 @@ class Followed:
             self.usage_event = self.usage_event if usage is None else event
             return
         choice = choices[0]
-        committed = self._watch_tokens(choice, now)
+        text = text_of(choice)
+        committed = self._watch_tokens(choice, text, now)
         if choice.get("finish_reason") is not None and not self.gave_up:
             self.call.finish = choice["finish_reason"]
-        self._texts.append(text_of(choice))
+        self._texts.append(text)
+        if not text:
+            self._take_other(choice.get("delta") or {})
         self._held.append(trim_logprobs(event, self._wanted_logprobs))
         if committed:
             self._ready = len(self._held)
             self.call.kept = len(self.call.tokens)
             self._kept_texts = len(self._texts)
 
-    def _watch_tokens(self, choice: Body, now: float) -> bool:
+    def _take_other(self, delta: Body) -> None:
+        """What a chunk brings beside text: parts of tool calls, or of a refusal."""
+        for part in delta.get("tool_calls") or ():
+            called = self._tool_calls.setdefault(part.get("index", 0), ["", ""])
+            function = part.get("function") or {}
+            called[0] += function.get("name") or ""
+            called[1] += function.get("arguments") or ""
+        if delta.get("refusal"):
+            self._refusal += delta["refusal"]
+
+    def _watch_tokens(self, choice: Body, text: str, now: float) -> bool:
         """Whether the event's last token ended in a COMMIT."""
         verdict = Verdict.CONTINUE
         call = self.call
-        for token in tokens_of(choice):
+        if THINK in text:
+            self._thinking = True
+        for token in tokens_of(choice, text, thinking=self._thinking):
             call.tokens.append(token)
             call.at.append(now)
             verdict = self.watch.token(token)
@@ -175,6 +232,8 @@ class Followed:
                 self.gave_up = True
                 self._conclude(verdict)
                 return False
+        if self._thinking and THINK_END in text:
+            self._thinking = False
         return verdict is Verdict.COMMIT
 
     def _conclude(self, verdict: Verdict) -> None:
@@ -182,7 +241,7 @@ class Followed:
         self.call.reason = self.watch.reason
         self.call.confidence = self.watch.confidence
 
-    async def _release(self, reply: Reply) -> None:
+    async def _release(self, reply: Sink) -> None:
         if not reply.begun:
             reason = self.watch.reason or self.call.ask.because
             self.exchange.decided = (self.call.tier, reason, self.watch.confidence)
@@ -202,18 +261,25 @@ class Relayed:
         self.usage_event: Body | None = None
         self._done = False
 
-    async def read(self, response: Response, reply: StreamReply) -> Draft:
+    async def read(self, response: Response, reply: Sink) -> Draft:
         """Relays to the end. Raises Broken."""
         reader = EventReader()
         while data := await _next(response, self.exchange, self.call, self._done):
             if out := self._pass(reader.blocks(data)):
-                await reply.raw(out)
+                await self._send(out, reply)
         if out := self._pass([block for block in (reader.rest(),) if block]):
-            await reply.raw(out)
+            await self._send(out, reply)
         if not self._done and self.call.finish is None:
             raise Broken("lost", "the stream ended before the answer did", fresh=False)
         usage = self.usage or Usage(self.call.prompt_tokens, self.call.chunks, estimated=True)
         return Draft(self.call.tier, finish=self.call.finish or "stop", usage=usage)
+
+    async def _send(self, out: bytes, reply: Sink) -> None:
+        if self.call.first is None:
+            self.call.first = self.exchange.elapsed()
+            if not reply.begun:
+                self.exchange.decide(self.call)
+        await reply.raw(out)
 
     def _pass(self, blocks: list[bytes]) -> bytes:
         try:
@@ -254,6 +320,7 @@ async def whole(response: Response, exchange: Exchange, call: Call) -> tuple[byt
         body = await response.read()
     finally:
         exchange.waited += time.perf_counter() - began
+    call.ended = exchange.elapsed()
     try:
         data = orjson.loads(body)
         first = data["data" if exchange.endpoint == "embeddings" else "choices"][0]

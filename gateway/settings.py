@@ -38,6 +38,8 @@ class Listen(Strict):
     """Port to listen on."""
     body_limit: Count = 20_000_000
     """Largest request body, in bytes."""
+    heartbeat_after: Seconds = 5.0
+    """Seconds without a byte after which a stream gets a comment line, its headers first if they have not left."""
 
 
 class Limits(Strict):

@@ -11,6 +11,12 @@ from routers.plan import Token, TokenLike, Usage
 Endpoint = Literal["chat", "completions", "embeddings"]
 Body = dict[str, Any]
 
+MOST_TOP = 20
+"""Alternatives a token that OpenAI's and vLLM's servers give at most."""
+
+THINK, THINK_END = "<think>", "</think>"
+"""Between them stands the reasoning of models whose server does not send it apart."""
+
 TOP = 5
 """Alternatives asked for: enough for entropy and margin, and what every server grants."""
 
@@ -31,8 +37,10 @@ def outgoing(body: Body, endpoint: Endpoint, model: str, *, stream: bool, watche
 
 
 def continued(body: Body, endpoint: Endpoint, prefix: str, delivered: int) -> Body:
-    """The request that goes on from `prefix`, `delivered` tokens of whose allowance are spent."""
+    """The request that goes on from `prefix`, `delivered` tokens of whose allowance are spent. Whitespace at the
+    seam is the client's already: models go on badly from it."""
     out = dict(body)
+    prefix = prefix.rstrip()
     if endpoint == "chat":
         out["messages"] = [*body["messages"], {"role": "assistant", "content": prefix}]
     else:
@@ -41,6 +49,13 @@ def continued(body: Body, endpoint: Endpoint, prefix: str, delivered: int) -> Bo
         if isinstance(out.get(key), int):
             out[key] = max(1, out[key] - delivered)
     return out
+
+
+def limited(body: Body, endpoint: Endpoint, most: int) -> Body:
+    """The request with at most `most` tokens to write."""
+    given = [key for key in ("max_tokens", "max_completion_tokens") if isinstance(body.get(key), int)]
+    key = given[0] if given else "max_completion_tokens" if endpoint == "chat" else "max_tokens"
+    return {**body, **{name: min(body[name], most) for name in given}} if given else {**body, key: most}
 
 
 def text_of(choice: Body) -> str:
@@ -54,12 +69,17 @@ class ChunkToken:
     """A token of a chunk: its alternatives are read only if somebody asks, which after a commit nobody on the
     request's path does."""
 
-    __slots__ = ("_top", "logprob", "text")
+    __slots__ = ("_top", "logprob", "reasoning", "text")
 
-    def __init__(self, entry: Body) -> None:
+    def __init__(self, entry: Body, *, reasoning: bool = False) -> None:
         self.text: str = entry["token"]
         self.logprob: float | None = entry["logprob"]
+        self.reasoning = reasoning
         self._top = entry.get("top_logprobs") or ()
+
+    @property
+    def ends_sentence(self) -> bool:
+        return ends_sentence(self.text)
 
     @property
     def top(self) -> Sequence[float]:
@@ -69,24 +89,43 @@ class ChunkToken:
         return found
 
 
-def tokens_of(choice: Body) -> Sequence[TokenLike]:
-    """The tokens in a chunk's choice. Text without log-probabilities counts as one token without any."""
+def ends_sentence(text: str) -> bool:
+    """Whether a sentence or a line may end with a token of this text."""
+    return "\n" in text or text.rstrip(" \"')]»”’").endswith((".", "!", "?", "。", "！", "？", "…"))
+
+
+def tokens_of(choice: Body, text: str, *, thinking: bool = False) -> Sequence[TokenLike]:
+    """The tokens in a chunk's choice, whose `text_of` is `text`. Text without log-probabilities counts as one
+    token without any.
+
+    `thinking`: they stand within the reasoning that some models write into the content.
+    """
+    reasoning = thinking or (not text and bool(reasoning_of(choice)))
     logprobs = choice.get("logprobs")
     if isinstance(logprobs, dict):
         content = logprobs.get("content")
         if content:
-            return [ChunkToken(entry) for entry in content]
+            return [ChunkToken(entry, reasoning=reasoning) for entry in content]
         if logprobs.get("tokens"):
             return _legacy_tokens(logprobs)
-    text = text_of(choice)
-    return [Token(text, None, ())] if text else []
+    text = text or reasoning_of(choice)
+    return [Token(text, None, (), reasoning, ends_sentence(text))] if text else []
+
+
+def reasoning_of(choice: Body) -> str:
+    """What a chunk's choice adds to the model's reasoning, as several servers send it apart from the answer."""
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        return ""
+    text = delta.get("reasoning_content") or delta.get("reasoning")
+    return text if isinstance(text, str) else ""
 
 
 def _legacy_tokens(logprobs: Body) -> list[Token]:
     """The completions endpoint's older form: parallel lists, alternatives as a mapping."""
     tops = logprobs.get("top_logprobs") or [{}] * len(logprobs["tokens"])
     return [
-        Token(token, logprob, sorted((top or {}).values(), reverse=True))
+        Token(token, logprob, sorted((top or {}).values(), reverse=True), False, ends_sentence(token))
         for token, logprob, top in zip(logprobs["tokens"], logprobs["token_logprobs"], tops, strict=True)
     ]
 

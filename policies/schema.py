@@ -6,10 +6,48 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from routers.cascade import Cascade
-from routers.direct import Direct
+from policies.strategies import AnyRouter
+from routers.plan import Plan, Reason, Request
+from routers.rescue import large
 
-AnyRouter = Annotated[Cascade | Direct, Field(discriminator="kind")]
+
+class Ceilings(BaseModel):
+    """What one exchange may take, whatever its router asks for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    calls: Annotated[int, Field(ge=1, le=64)] = 8
+    """Upstream calls."""
+    tokens: Annotated[int, Field(gt=0)] | None = None
+    """Tokens that all calls together write; null: as many as the request allows."""
+    usd: Annotated[float, Field(gt=0)] | None = None
+    """Dollars of all calls together; a prompt's cost is estimated before it is sent."""
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    """From the request's arrival to the answer's end."""
+
+
+class Shadow(BaseModel):
+    """Another policy that is tried on a share of the traffic, for the records only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    policy: str
+    """The other policy's name."""
+    share: Annotated[float, Field(gt=0, le=1)]
+    """Of the exchanges that were answered."""
+    ceilings: Ceilings = Ceilings()
+    """What one shadow may take."""
+    usd_per_hour: Annotated[float, Field(gt=0)] | None = None
+    """Dollars after which no more shadows begin within the hour; null: no such limit."""
+
+
+class Affinity(BaseModel):
+    """Once escalated, a conversation stays with the large model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    turns: Annotated[int, Field(ge=1, le=1000)]
+    """For how many further turns."""
 
 
 class Policy(BaseModel):
@@ -26,6 +64,22 @@ class Policy(BaseModel):
     length_ratio: Annotated[float, Field(gt=0)] = 1.0
     """Tokens the LLM writes per token of the small model's served answer, for the estimate of what the LLM
     alone would have cost: 1.0 until measured."""
+
+    ceilings: Ceilings = Ceilings()
+    """What one exchange may take."""
+    private: bool = False
+    """Whether no cloud may see a request under this policy, whatever its router asks for."""
+
+    affinity: Affinity | None = None
+    """Whether an escalated conversation stays with the large model; null: each turn is decided anew."""
+
+    shadow: Shadow | None = None
+    """Another policy to try beside this one; null: none."""
+
+    def plan(self, request: Request) -> Plan:
+        if request.stays and "llm" in request.tiers & request.able:
+            return large(Reason.AFFINITY)
+        return self.router.plan(request)
 
     @cached_property
     def digest(self) -> str:

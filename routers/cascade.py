@@ -4,27 +4,43 @@ Deferral rule: defer when P(the draft is good enough | token-level signals) < ac
 (arXiv 2305.05176) for the cascade; Gupta et al. (arXiv 2404.10136) for learned rules over token uncertainty.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from .calibration import Calibrator
-from .direct import RESTART_PATIENCE
-from .plan import Answer, Draft, Generate, Plan, Reason, Request, Router, Unavailable, Verdict
-from .watch import ConfidenceWatch, ObservingWatch
+from .difficulty import Gate
+from .judge import Verify, verify
+from .plan import (
+    Answer,
+    Capability,
+    Draft,
+    Generate,
+    Plan,
+    Reason,
+    Request,
+    Router,
+    Tier,
+    Unavailable,
+    Verdict,
+)
+from .rescue import alone, large, resume, served, splice, write
+from .watch import ConfidenceWatch, ObservingWatch, Release
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Cascade(Router):
-    """The small model drafts; its calibrated confidence accepts the draft or defers to the large one."""
+class Judging(Router):
+    """What a router that judges drafts by their confidence has: thresholds, a release and a calibrator."""
 
-    kind: Literal["cascade"] = "cascade"
-    """Names the strategy."""
     accept: Probability
     """Lowest confidence of a finished draft that is served."""
+    release: Release = "commit"
+    """When a stream's draft flows: `hold` at its end, `commit` from the moment the running confidence reaches
+    `commit`, `splice` sentence by sentence as long as it does."""
     commit: Probability | None = None
-    """Running confidence at which a stream stops holding its draft back; null: held to the end."""
+    """Running confidence from which a stream's draft flows; null, the same as `release: hold`."""
     give_up: Probability | None = None
     """Running confidence under which a draft is stopped; null: drafted to the end."""
     calibrator: Calibrator
@@ -36,80 +52,122 @@ class Cascade(Router):
             raise ValueError("commit must be at least accept: a beginning says less than a finished draft")
         if self.give_up is not None and self.give_up > self.accept:
             raise ValueError("give_up must be at most accept: a draft that would be accepted is not hopeless")
+        if self.release == "splice" and self.commit is None:
+            raise ValueError("release: splice needs commit, the running confidence at which a sentence flows")
         return self
 
-    def plan(self, request: Request) -> Plan:
-        if not request.judgeable:
-            return (yield from self._unjudged())
-        if "llm" not in request.tiers:
-            return (yield from self._alone())
-        try:
-            draft = yield Generate("slm", watch=lambda: self._watch(request.stream))
-        except Unavailable as lost:
-            return (yield from self._after_loss(lost))
-        if draft.verdict is Verdict.COMMIT:
-            return _served(draft, draft.reason or Reason.CONFIDENT)
-        return (yield from self._escalate(draft))
+    @property
+    def needs(self) -> Mapping[Tier, frozenset[Capability]]:
+        spliced: frozenset[Capability] = frozenset(("prefill",) if self.release == "splice" else ())
+        return {"slm": frozenset(("logprobs",)), "llm": spliced}
 
-    def _watch(self, stream: bool) -> ConfidenceWatch:
+    def _watch(self, request: Request) -> ConfidenceWatch:
         # A plain reply leaves whole: committing its beginning early would only forgo the better judgement.
-        commit = self.commit if stream else None
-        return ConfidenceWatch(self.calibrator, self.accept, commit, self.give_up)
+        early = request.stream and not request.whole and self.release != "hold"
+        commit = self.commit if early else None
+        return ConfidenceWatch(self.calibrator, self.accept, commit, self.give_up, self.release, self.sure)
+
+    @property
+    def sure(self) -> float:
+        """Confidence from which an accepted draft needs no further judgement."""
+        return 0.0
 
     def _observe(self) -> ObservingWatch:
         return ObservingWatch(self.calibrator)
 
-    def _alone(self) -> Plan:
+    def _draft(self, request: Request) -> Generate:
+        return Generate("slm", lambda: self._watch(request))
+
+    def _without_draft(self, request: Request) -> Plan | None:
+        """The plan for a request of which the small model makes no draft to be judged; None where it does."""
+        if "slm" not in request.able and "llm" in request.able:
+            return large(Reason.NOT_CAPABLE)
+        if not request.judgeable:
+            return large(Reason.NOT_JUDGED)
+        if "llm" not in request.tiers or "llm" not in request.able:
+            return alone(self._observe)
+        return None
+
+    def _escalate(self, draft: Draft, reason: Reason) -> Plan:
+        """The large model instead of the draft, or, where the client has its beginning, from there on."""
+        if draft.kept:
+            return (yield from splice(draft, self._observe, reason))
         try:
-            draft = yield self._redraft()
-        except Unavailable as lost:
-            if not lost.partial:
-                raise
-            return (yield from self._resume(lost.partial, Reason.NO_LLM))
-        return _served(draft, Reason.NO_LLM)
-
-    def _redraft(self) -> Generate:
-        return Generate("slm", watch=self._observe, patience=RESTART_PATIENCE, because=Reason.NO_LLM)
-
-    def _resume(self, begun: Draft, reason: Reason) -> Plan:
-        """The client has the answer's beginning: only its writer can go on."""
-        rest = yield Generate("slm", self._observe, begun.text, RESTART_PATIENCE, reason)
-        return Answer((begun, rest), reason, begun.confidence)
-
-    def _unjudged(self) -> Plan:
-        try:
-            return Answer(((yield Generate("llm", because=Reason.NOT_JUDGED)),), Reason.NOT_JUDGED)
-        except Unavailable as gone:
-            if gone.partial or gone.why == "rejected":
-                raise
-        draft = yield Generate("slm", patience=RESTART_PATIENCE, because=Reason.NO_LLM)
-        return Answer((draft,), Reason.NO_LLM)
-
-    def _escalate(self, draft: Draft) -> Plan:
-        because = draft.reason or Reason.LOW_CONFIDENCE
-        try:
-            better = yield Generate("llm", because=because)
-            return Answer((better,), because, draft.confidence)
+            better = yield from write(Generate("llm", because=reason))
+            return Answer((better,), reason, draft.confidence)
         except Unavailable as gone:
             if gone.partial:
                 raise
         if draft.finish is None:  # stopped early: there is no whole draft to fall back on
-            return (yield from self._alone())
-        return _served(draft, Reason.NO_LLM)
+            return (yield from alone(self._observe))
+        return served(draft, Reason.NO_LLM)
 
     def _after_loss(self, lost: Unavailable) -> Plan:
         if lost.partial:
-            return (yield from self._resume(lost.partial, Reason.COMMITTED))
+            return (yield from resume(lost.partial, self._observe, Reason.COMMITTED))
         reason = Reason.CONTEXT_TOO_LONG if lost.why == "context" else Reason.NO_SLM
         try:
-            return Answer(((yield Generate("llm", because=reason)),), reason)
+            return served((yield from write(Generate("llm", because=reason))), reason)
         except Unavailable as gone:
             if gone.partial:
                 raise
             if lost.why in ("context", "rejected"):
                 raise lost from gone
-        return (yield from self._alone())
+        return (yield from alone(self._observe))
 
 
-def _served(draft: Draft, reason: Reason) -> Answer:
-    return Answer((draft,), reason, draft.confidence)
+class Cascade(Judging):
+    """The small model drafts; its calibrated confidence accepts the draft or defers to the large one."""
+
+    kind: Literal["cascade"] = "cascade"
+    """Names the strategy."""
+    gate: Gate | None = None
+    """Prompts that are not worth a draft; null: every prompt is drafted."""
+    judge: Verify | None = None
+    """A second judgement of accepted drafts; null: the confidence alone decides. A draft that is to be judged is
+    held to its end."""
+
+    @property
+    def reads_features(self) -> bool:
+        return self.gate is not None
+
+    @property
+    def sure(self) -> float:
+        return self.judge.below if self.judge is not None else 0.0
+
+    @property
+    def needs(self) -> Mapping[Tier, frozenset[Capability]]:
+        found = dict(super().needs)
+        if self.judge is not None:
+            found[self.judge.tier] = found[self.judge.tier] | {"logprobs"}
+        return found
+
+    @model_validator(mode="after")
+    def _judged_whole(self) -> Self:
+        if self.judge is not None and self.release != "hold":
+            raise ValueError("judge needs release: hold, since a stream that flows can't be judged any more")
+        return self
+
+    def plan(self, request: Request) -> Plan:
+        if (other := self._without_draft(request)) is not None:
+            return (yield from other)
+        if self.gate is not None and not self.gate.easy(request.features):
+            return (yield from large(Reason.TOO_HARD, self._observe))
+        try:
+            draft = yield from write(self._draft(request))
+        except Unavailable as lost:
+            return (yield from self._after_loss(lost))
+        if draft.verdict is Verdict.COMMIT:
+            return served(draft, draft.reason or Reason.CONFIDENT)
+        if draft.verdict is Verdict.CONTINUE and self.judge is not None:
+            return (yield from self._judged(self.judge, draft))
+        return (yield from self._escalate(draft, draft.reason or Reason.LOW_CONFIDENCE))
+
+    def _judged(self, judge: Verify, draft: Draft) -> Plan:
+        try:
+            p = yield from verify(draft, judge.tier)
+        except Unavailable:  # who can't judge can't object: the confidence has accepted the draft
+            return served(draft, draft.reason or Reason.CONFIDENT)
+        if p >= judge.accept:
+            return served(draft, Reason.JUDGED)
+        return (yield from self._escalate(draft, Reason.JUDGED))

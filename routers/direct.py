@@ -1,11 +1,11 @@
 """Direct: one tier always; the other as fallback."""
 
+from collections.abc import Mapping
 from typing import Literal
 
-from .plan import Answer, Generate, Plan, Reason, Request, Router, Tier, Unavailable
+from .plan import Capability, Generate, Plan, Reason, Request, Router, Tier, Unavailable
+from .rescue import FALLBACK_REASON, RESTART_PATIENCE, served, write
 from .watch import ObservingWatch
-
-FALLBACK_REASON: dict[Tier, Reason] = {"slm": Reason.NO_SLM, "llm": Reason.NO_LLM}
 
 
 class Direct(Router):
@@ -20,21 +20,23 @@ class Direct(Router):
     follow: bool = False
     """Reads the tokens' log-probabilities into the record, as a calibrator's training needs them."""
 
+    @property
+    def needs(self) -> Mapping[Tier, frozenset[Capability]]:
+        return {} if self.fallback else {self.tier: frozenset()}
+
     def plan(self, request: Request) -> Plan:
         other: Tier = "llm" if self.tier == "slm" else "slm"
         alone = not self.fallback or other not in request.tiers
+        if not alone and self.tier not in request.able and other in request.able:
+            return served((yield from write(Generate(other, because=Reason.NOT_CAPABLE))), Reason.NOT_CAPABLE)
         watch = ObservingWatch if self.follow and request.judgeable else None
+        patience = RESTART_PATIENCE if alone else 0.0
         try:
-            draft = yield Generate(self.tier, watch=watch, patience=RESTART_PATIENCE if alone else 0.0)
-            return Answer((draft,), Reason.POLICY)
+            draft = yield from write(Generate(self.tier, watch, patience=patience))
+            return served(draft, Reason.POLICY)
         except Unavailable as lost:
             if alone or lost.partial or lost.why == "rejected":
                 raise
             too_long = lost.why == "context"
         reason = Reason.CONTEXT_TOO_LONG if too_long else FALLBACK_REASON[self.tier]
-        draft = yield Generate(other, patience=RESTART_PATIENCE, because=reason)
-        return Answer((draft,), reason)
-
-
-RESTART_PATIENCE = 15.0
-"""Seconds a plan without another tier waits for a small model that is restarting."""
+        return served((yield from write(Generate(other, patience=RESTART_PATIENCE, because=reason))), reason)

@@ -4,13 +4,19 @@ A router's `plan()` is a generator: it yields asks and is sent outcomes. The liv
 models, replay answers them from records, a test answers them by hand.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from enum import StrEnum
-from typing import Literal, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 Tier = Literal["slm", "llm"]
+BOTH_TIERS = frozenset[Tier](("slm", "llm"))
+NO_FEATURES: Mapping[str, float] = MappingProxyType({})
+
+Capability = Literal["logprobs", "scoring", "prediction", "prefill"]
+"""What a router may ask of an upstream beyond writing."""
 
 
 class Verdict(StrEnum):
@@ -39,7 +45,19 @@ class Reason(StrEnum):
     NO_LOGPROBS = "no_logprobs"
     """The small model's server sent no log-probabilities to judge the draft by."""
     NOT_JUDGED = "not_judged"
-    """The request (tools, several choices, images) is one whose draft no calibrator here judges."""
+    """The request (several choices, audio) is one whose draft no calibrator here judges."""
+    NOT_CAPABLE = "not_capable"
+    """The request needs what no upstream of the tier that would be asked first can do."""
+    TOO_HARD = "too_hard"
+    """The prompt's difficulty score says that the small model is not worth asking."""
+    EASY = "easy"
+    """The prompt's difficulty score says that the small model will do."""
+    JUDGED = "judged"
+    """A judgement of the draft, asked after it was finished, decided."""
+    OUTRAN = "outran"
+    """Both tiers were asked together, and this one committed first."""
+    AFFINITY = "affinity"
+    """The conversation was escalated before, and stays with the large model for a while."""
     INVALID_JSON = "invalid_json"
     """The request asked for JSON, and the draft does not parse."""
     SCHEMA_MISMATCH = "schema_mismatch"
@@ -62,6 +80,16 @@ class Reason(StrEnum):
     """No small model could be had (none configured, down, busy, or it refused): the large model answers."""
 
 
+ESCALATIONS = frozenset(
+    {
+        *(Reason.LOW_CONFIDENCE, Reason.GAVE_UP, Reason.EMPTY, Reason.NO_LOGPROBS, Reason.JUDGED),
+        *(Reason.INVALID_JSON, Reason.SCHEMA_MISMATCH, Reason.TOOL_NOT_OFFERED, Reason.TOOL_ARGUMENTS),
+        *(Reason.LOOP, Reason.REFUSAL, Reason.TRUNCATED, Reason.CONTEXT_TOO_LONG, Reason.TOO_HARD),
+    }
+)
+"""Why the large model answered, where that says something of the conversation and not of the servers."""
+
+
 class TokenLike(Protocol):
     """One generated token. What it says of log-probabilities may be computed when it is asked for."""
 
@@ -80,6 +108,16 @@ class TokenLike(Protocol):
         """Log-probabilities of the likeliest alternatives, best first."""
         ...
 
+    @property
+    def reasoning(self) -> bool:
+        """Whether it belongs to the model's reasoning, not to its answer."""
+        ...
+
+    @property
+    def ends_sentence(self) -> bool:
+        """Whether a sentence or a line ends with it."""
+        ...
+
 
 class Token(NamedTuple):
     """A token whose values are at hand."""
@@ -87,6 +125,8 @@ class Token(NamedTuple):
     text: str
     logprob: float | None
     top: Sequence[float]
+    reasoning: bool = False
+    ends_sentence: bool = False
 
 
 class ToolCall(NamedTuple):
@@ -112,8 +152,9 @@ class Watch(Protocol):
     """Follows one draft, a pure state machine.
 
     COMMIT makes everything up to and including this token irrevocable: it flows to the client, and what
-    follows is held until the next COMMIT. GIVE_UP cancels the draft now. `end` gives the last verdict, never
-    CONTINUE: accepting a draft is committing its rest.
+    follows is held until the next COMMIT. GIVE_UP cancels the draft now. `end` gives the last verdict: accepting a
+    draft is committing its rest, and CONTINUE leaves it held for the plan to decide. Its `flaw` is the
+    structural reason, if any, why the finished draft can't be served.
     """
 
     reason: Reason | None
@@ -123,7 +164,7 @@ class Watch(Protocol):
 
     def token(self, token: TokenLike) -> Verdict: ...
 
-    def end(self, finish: str | None) -> Verdict: ...
+    def end(self, finish: str | None, flaw: Reason | None = None) -> Verdict: ...
 
 
 WatchFactory = Callable[[], Watch]
@@ -134,7 +175,8 @@ class Generate(NamedTuple):
 
     `watch` makes a fresh watch for each attempt; without one everything written is committed as it comes.
     `prefix` is text the answer already begins with, to be continued. `patience` is how many seconds a tier
-    that is restarting may be waited for.
+    that is restarting may be waited for. `max_tokens` and `n` stand over the request's own. `prediction` is
+    text that the answer probably repeats (OpenAI's Predicted Outputs).
     """
 
     tier: Tier
@@ -142,13 +184,36 @@ class Generate(NamedTuple):
     prefix: str = ""
     patience: float = 0.0
     because: Reason = Reason.POLICY
+    max_tokens: int | None = None
+    n: int | None = None
+    prediction: str = ""
 
 
-Ask = Generate
+class Judge(NamedTuple):
+    """Ask a tier which of a few labels comes next. In `question`, `{request}` stands for the conversation and
+    `{answer}` for `answer`."""
+
+    tier: Tier
+    question: str
+    labels: tuple[str, ...]
+    answer: str = ""
+    because: Reason = Reason.JUDGED
+
+
+class Both(NamedTuple):
+    """Ask two together. The first leg to commit wins and the other is cancelled; where none commits, both
+    come to their ends."""
+
+    a: Generate
+    b: Generate
+
+
+Ask = Generate | Judge | Both
 
 
 class Draft(NamedTuple):
-    """What a tier wrote. `kept` counts the leading tokens that were committed while it was written."""
+    """What a tier wrote. `kept` counts the leading tokens that were committed while it was written, and
+    `kept_text` is their text; `calls` are the tools it wants called."""
 
     tier: Tier
     text: str = ""
@@ -159,16 +224,36 @@ class Draft(NamedTuple):
     reason: Reason | None = None
     confidence: float | None = None
     kept: int = 0
+    kept_text: str = ""
+    calls: Sequence[ToolCall] = ()
 
 
-Outcome = Draft
+class Judged(NamedTuple):
+    """`p` is the probability of each label among the labels, summing to 1; `mass` is the share of all
+    probability that fell on labels at all, in [0, 1]."""
+
+    p: Mapping[str, float]
+    mass: float
+    usage: Usage = NO_USAGE
+
+
+class Raced(NamedTuple):
+    """The legs of a `Both`: each one's draft, or why it has none. The leg that was outrun has the draft it had
+    (it was paid for), its verdict CONTINUE."""
+
+    a: "Draft | Unavailable"
+    b: "Draft | Unavailable"
+
+
+Outcome = Draft | Judged | Raced
 
 
 class Unavailable(Exception):
     """An ask could not be performed.
 
-    `why` is a code (`not_configured`, `down`, `busy`, `timeout`, `rate_limited`, `refused`, `context`,
-    `rejected`, `garbage`, `lost`); `partial` is what had been written, if anything was committed.
+    `why` is a code: the door's `not_configured`, `ceiling` or `private`, or an upstream's `down`, `busy`,
+    `timeout`, `rate_limited`, `refused`, `context`, `rejected`, `error`, `overloaded`, `garbage` or `lost`.
+    `partial` is what had been written, if anything was committed.
     """
 
     def __init__(self, why: str, tier: Tier, message: str = "", partial: Draft | None = None) -> None:
@@ -182,7 +267,9 @@ class Missing(Exception):
     """Replay's only guess is none: the records hold no outcome for this ask."""
 
     def __init__(self, ask: Ask) -> None:
-        super().__init__(f"no recorded outcome of asking the {ask.tier} because of {ask.because}")
+        asks = (ask.a, ask.b) if isinstance(ask, Both) else (ask,)
+        named = " and ".join([f"the {one.tier} because of {one.because}" for one in asks])
+        super().__init__(f"no recorded outcome of asking {named}")
         self.ask = ask
 
 
@@ -200,7 +287,10 @@ class Answer(NamedTuple):
         return first if all(part.tier == first for part in self.parts) else "slm+llm"
 
 
-Plan = Generator[Ask, Outcome, Answer]
+T = TypeVar("T")
+Fragment = Generator[Ask, Outcome, T]
+"""A part of a plan, for `yield from`: it asks, is sent outcomes, and gives a T."""
+Plan = Fragment[Answer]
 
 
 class Request(NamedTuple):
@@ -208,9 +298,19 @@ class Request(NamedTuple):
 
     stream: bool = False
     judgeable: bool = True
-    """False where a draft is not one text whose log-probabilities mean something (tools, n > 1, images)."""
-    tiers: frozenset[Tier] = frozenset[Tier](("slm", "llm"))
+    """False where a draft is not one text whose log-probabilities mean something (n > 1, audio)."""
+    whole: bool = False
+    """The answer can be checked only once it is complete (tools, a response schema): no part of a draft is
+    committed before its end."""
+    tiers: frozenset[Tier] = BOTH_TIERS
     """Tiers that are configured and not known to be down as the exchange begins."""
+    able: frozenset[Tier] = BOTH_TIERS
+    """Tiers that can do what the request needs."""
+    stays: int = 0
+    """For how many turns, this one included, the conversation stays with the large model: see a policy's
+    `affinity`."""
+    features: Mapping[str, float] = NO_FEATURES
+    """What is measured of the prompt, where the router reads it: see `difficulty`."""
 
 
 class Router(BaseModel):
@@ -220,3 +320,13 @@ class Router(BaseModel):
 
     def plan(self, request: Request) -> Plan:
         raise NotImplementedError
+
+    @property
+    def needs(self) -> Mapping[Tier, frozenset[Capability]]:
+        """The tiers that it can't do without, and what it asks of each."""
+        return {}
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether its plan reads the request's `features`, which are measured only then."""
+        return False

@@ -27,6 +27,9 @@ SignalName = Literal[
     "log_length",
     "repetition",
     "truncated",
+    "reasoning_mean",
+    "reasoning_min",
+    "reasoning_log_length",
 ]
 SIGNALS: tuple[SignalName, ...] = get_args(SignalName)
 
@@ -57,6 +60,7 @@ class Signals:
         self._entropies: list[float] = []
         self._margins: list[float] = []
         self._texts: list[str] = []
+        self._reasoning: list[float] = []
         self._grams: set[tuple[str, ...]] = set()
         self._window = 0.0
         self._lowest_window = 0.0
@@ -64,9 +68,17 @@ class Signals:
     def add(self, token: TokenLike) -> None:
         self._fresh.append(token)
 
+    @property
+    def texts(self) -> list[str]:
+        """The answer's tokens so far."""
+        return self._texts + [token.text for token in self._fresh if not token.reasoning]
+
     def _read_fresh(self) -> None:
         for token in self._fresh:
             logprob, top = token.logprob, token.top
+            if token.reasoning:
+                self._reasoning.append(FLOOR if logprob is None else max(logprob, FLOOR))
+                continue
             if logprob is None:
                 raise MissingLogprobs("a token came without its log-probability")
             if len(top) < 2:
@@ -96,6 +108,8 @@ class Signals:
         `window_min`: the lowest mean over 5 tokens in a row. `entropy_*`: over the top k and the rest as one
         more outcome, in nats. `margin_*`: best minus second best, in nats. `log_length`: ln(1 + tokens).
         `repetition`: the share of 4-grams seen before, in [0, 1]. `truncated`: 1 where `finish` is "length".
+        All of these read the answer's tokens; `reasoning_*` read those of the reasoning before it, and are 0
+        where there is none.
 
         Raises MissingLogprobs where there is no token, or one has no log-probability or fewer than two
         alternatives.
@@ -122,6 +136,9 @@ class Signals:
             "log_length": log1p(n),
             "repetition": 1.0 - len(self._grams) / grams if grams > 0 else 0.0,
             "truncated": float(finish == "length"),
+            "reasoning_mean": sum(self._reasoning) / max(1, len(self._reasoning)),
+            "reasoning_min": min(self._reasoning, default=0.0),
+            "reasoning_log_length": log1p(len(self._reasoning)),
         }
 
 

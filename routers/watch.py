@@ -2,13 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .calibration import Calibrator
 from .plan import Reason, TokenLike, Verdict
 from .signals import MissingLogprobs, Signals, signals
+from .structure import looping
 
 FIRST_LOOK = 6
 """Tokens before the first look: fewer say little."""
+
+Release = Literal["hold", "commit", "splice"]
+"""When a stream's draft flows: at its end; every token from the moment its running confidence clears; or sentence
+by sentence, as long as it does."""
 
 
 def looks(tokens: int) -> Iterator[int]:
@@ -24,45 +30,57 @@ def looks(tokens: int) -> Iterator[int]:
 class ConfidenceWatch:
     """Holds a draft until its calibrated confidence decides.
 
-    While the draft runs it looks at `looks`. A look commits when the running confidence reaches `commit`, gives
-    up when it is under `give_up`; None switches either off. After a commit every token flows. At the end the
-    draft is accepted when its final confidence reaches `accept`.
+    While the draft runs it looks at `looks`, and under `splice` at the ends of sentences too, the only places where
+    that release commits. A look gives up when the running confidence is under `give_up`, or when the draft loops;
+    it commits when the confidence reaches `commit`. None switches either threshold off. Under `commit` every token
+    flows after the first COMMIT and nothing is looked at any more; under `splice` a later look may still give up what
+    was not committed. At the end the draft is accepted when its structure is sound and its final confidence
+    reaches `accept`; one whose confidence is under `sure` stays held, for the plan to have it judged.
     """
 
     calibrator: Calibrator
     accept: float
     commit: float | None = None
     give_up: float | None = None
+    release: Release = "commit"
+    sure: float = 0.0
     reason: Reason | None = None
     confidence: float | None = None
-    committed: bool = False
+    flows: bool = False
     _signals: Signals = field(default_factory=Signals)
     _count: int = 0
     _next_look: int = FIRST_LOOK
 
     def token(self, token: TokenLike) -> Verdict:
-        if self.committed:
+        if self.flows:
             return Verdict.COMMIT
+        self._signals.add(token)
+        if token.reasoning:
+            return Verdict.CONTINUE
         if token.logprob is None:
             return self._give_up(Reason.NO_LOGPROBS)
-        self._signals.add(token)
         self._count += 1
-        if self._count < self._next_look:
-            return Verdict.CONTINUE
-        self._next_look += self._next_look // 2
-        return self._look()
+        due = self._count >= self._next_look
+        if due:
+            self._next_look += self._next_look // 2
+        at_end = self.release == "splice" and token.ends_sentence and self._count >= FIRST_LOOK
+        return (
+            self._look(may_commit=at_end or self.release == "commit") if due or at_end else Verdict.CONTINUE
+        )
 
-    def _look(self) -> Verdict:
+    def _look(self, *, may_commit: bool) -> Verdict:
+        if looping(self._signals.texts):
+            return self._give_up(Reason.LOOP)
         if self.commit is None and self.give_up is None:
             return Verdict.CONTINUE
         confidence = self._judge(None, finished=False)
         if confidence is None:
             return self._give_up(Reason.NO_LOGPROBS)
-        if self.commit is not None and confidence >= self.commit:
-            self.committed, self.reason = True, Reason.COMMITTED
-            return Verdict.COMMIT
         if self.give_up is not None and confidence < self.give_up:
             return self._give_up(Reason.GAVE_UP)
+        if may_commit and self.commit is not None and confidence >= self.commit:
+            self.flows, self.reason = self.release == "commit", Reason.COMMITTED
+            return Verdict.COMMIT
         return Verdict.CONTINUE
 
     def _judge(self, finish: str | None, *, finished: bool) -> float | None:
@@ -78,18 +96,18 @@ class ConfidenceWatch:
         self.reason = reason
         return Verdict.GIVE_UP
 
-    def end(self, finish: str | None) -> Verdict:
-        if self.committed:
+    def end(self, finish: str | None, flaw: Reason | None = None) -> Verdict:
+        if self.flows:
             return Verdict.COMMIT
-        if not self._count:
-            return self._give_up(Reason.EMPTY)
+        if flaw is not None or not self._count:
+            return self._give_up(flaw or Reason.EMPTY)
         confidence = self._judge(finish, finished=True)
         if confidence is None:
             return self._give_up(Reason.NO_LOGPROBS)
         if confidence < self.accept:
             return self._give_up(Reason.LOW_CONFIDENCE)
-        self.reason = Reason.CONFIDENT
-        return Verdict.COMMIT
+        self.reason = Reason.COMMITTED if self.reason is Reason.COMMITTED else Reason.CONFIDENT
+        return Verdict.COMMIT if confidence >= self.sure else Verdict.CONTINUE
 
 
 @dataclass(slots=True)
@@ -106,7 +124,7 @@ class ObservingWatch:
         self._tokens.append(token)
         return Verdict.COMMIT
 
-    def end(self, finish: str | None) -> Verdict:
+    def end(self, finish: str | None, flaw: Reason | None = None) -> Verdict:
         if self.calibrator is None:
             return Verdict.COMMIT
         try:

@@ -32,9 +32,13 @@ class Reply:
     """A stream's bytes as they are; then the connection ends as `then` says: "end", "abort" or "hang"."""
     then: str = "end"
     extra: dict[str, Any] = field(default_factory=dict)
+    separator: str = " "
+    """Between tokens; any other than a space is no part of the text."""
 
     @property
     def words(self) -> list[str]:
+        if self.separator != " ":
+            return self.text.split(self.separator)
         head, *rest = self.text.split(" ")
         return [head, *(f" {word}" for word in rest)] if self.text else []
 

@@ -49,7 +49,8 @@ STATUS = {
     "garbage": (502, "upstream_garbage"),
     "lost": (502, "upstream_lost"),
     "error": (502, "upstream_error"),
-    "ceiling": (500, "call_ceiling"),
+    "ceiling": (403, "ceiling_reached"),
+    "private": (403, "private"),
 }
 
 

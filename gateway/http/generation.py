@@ -10,11 +10,14 @@ from gateway.catalogue import Catalogue
 from gateway.deadlines import Deadlines
 from gateway.engine import Engine
 from gateway.exchange import Exchange
+from gateway.prompt import measured
+from gateway.settings import Listen
 from gateway.telemetry.metrics import Metrics
 from gateway.wire import Body, Endpoint
 from policies.schema import Policy
 from routers.direct import Direct
-from routers.plan import Request, Tier
+from routers.plan import NO_FEATURES, Request, Tier
+from routers.structure import Expected
 
 from .errors import ApiError, invalid
 from .intake import ClientGone, Receive, judgeable, parse, read_body
@@ -32,6 +35,7 @@ class OwnField(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     policy: str | None = None
+    private: bool = False
     tags: Annotated[dict[Tag, Tag], Field(max_length=16)] = {}
 
 
@@ -46,14 +50,15 @@ class Generation:
         catalogue: Catalogue,
         engine: Engine,
         metrics: Metrics,
-        body_limit: int,
+        listen: Listen,
     ) -> None:
         self._endpoint = endpoint
         self._check = check
         self._catalogue = catalogue
         self._engine = engine
         self._metrics = metrics
-        self._body_limit = body_limit
+        self._body_limit = listen.body_limit
+        self._heartbeat = listen.heartbeat_after
         self._deadlines = Deadlines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,11 +71,14 @@ class Generation:
             self._metrics.rejected(endpoint=self._endpoint, code=error.code, status=error.status)
             await respond_error(send, error)
             return
-        reply: Reply = StreamReply(send, exchange) if exchange.request.stream else PlainReply(send, exchange)
+        reply: Reply = PlainReply(send, exchange)
+        if exchange.request.stream:
+            reply = StreamReply(send, exchange, self._heartbeat, self._deadlines)
         self._metrics.in_flight += 1
         try:
             await self._run(exchange, reply, receive)
         finally:
+            reply.close()
             self._metrics.in_flight -= 1
 
     async def _run(self, exchange: Exchange, reply: Reply, receive: Receive) -> None:
@@ -95,16 +103,23 @@ class Generation:
             policy = self._embedding_policy(policy)
         upstreams = self._engine.upstreams
         llm = upstreams.get("llm")
+        expected = Expected.of(body)
         return Exchange(
             endpoint=self._endpoint,
             policy=policy,
             body=body,
             raw=raw,
             request=Request(
-                stream=bool(body.get("stream")), judgeable=judgeable(body), tiers=available(upstreams)
+                stream=bool(body.get("stream")),
+                judgeable=judgeable(body),
+                whole=expected.whole,
+                tiers=available(upstreams),
+                features=measured(body, self._endpoint) if policy.router.reads_features else NO_FEATURES,
             ),
+            expected=expected,
             alone_price=llm.price if llm is not None and llm.priced else None,
             tags=own.tags,
+            private=own.private or policy.private,
         )
 
     def _embedding_policy(self, policy: Policy) -> Policy:
@@ -141,7 +156,7 @@ def _own_field(body: Body) -> OwnField:
         detail = error.errors()[0]
         where = ".".join(["smallfirst", *map(str, detail["loc"])])
         what = detail["msg"] if detail["loc"] else "must be an object"
-        raise invalid(f"{where}: {what}; known keys: policy, tags", where) from error
+        raise invalid(f"{where}: {what}; known keys: {', '.join(OwnField.model_fields)}", where) from error
 
 
 class _Leaving:

@@ -1,12 +1,14 @@
 """What the client gets: one plain response, or one well-formed stream, whoever wrote it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import orjson
 
+from gateway.deadlines import Deadlines
 from gateway.exchange import Exchange
-from gateway.wire import Body, assembled
+from gateway.wire import Body, assembled, text_of
 
 from . import sse
 from .errors import ApiError
@@ -62,9 +64,16 @@ class PlainReply:
         self._exchange = exchange
         self._events: list[Body] = []
         self._body: bytes | None = None
+        self._seam = Seam()
+
+    def trim(self) -> None:
+        self._seam.open = True
 
     async def events(self, events: list[Body]) -> None:
-        self._events += events
+        self._events += self._seam.trimmed(events)
+
+    async def raw(self, data: bytes) -> None:
+        raise RuntimeError("a plain reply is not relayed")
 
     async def whole(self, body: bytes) -> None:
         self._body = body
@@ -83,24 +92,62 @@ class PlainReply:
     async def fail(self, error: ApiError) -> None:
         await respond_error(self._send, error, figure_headers(self._exchange))
 
+    def close(self) -> None:
+        """Nothing of it goes on in the background."""
+
+
+class Seam:
+    """Where one writer goes on from another's text. While it is `open`, the whitespace that the second one begins
+    with is left out: the client has had the first one's."""
+
+    def __init__(self) -> None:
+        self.open = False
+
+    def trimmed(self, events: list[Body]) -> list[Body]:
+        for event in events if self.open else ():
+            choice = event["choices"][0]
+            if not (text := text_of(choice)):
+                continue
+            rest = text.lstrip()
+            if "delta" in choice:
+                choice["delta"]["content"] = rest
+            else:
+                choice["text"] = rest
+            if rest:
+                self.open = False
+                break
+        return events
+
 
 class StreamReply:
-    """One id, one role, one finish, one usage, `[DONE]`. Headers leave with the first committed event."""
+    """One id, one role, one finish, one usage, `[DONE]`.
 
-    def __init__(self, send: Send, exchange: Exchange) -> None:
+    Headers leave with the first committed event, but after `heartbeat` seconds in any case: then comment lines keep
+    the stream alive. A comment is no answer byte: `begun` stays false, and fallbacks possible.
+    """
+
+    def __init__(self, send: Send, exchange: Exchange, heartbeat: float, deadlines: Deadlines) -> None:
         self._send = send
         self._exchange = exchange
         self.begun = False
         self.finished = False
         self._role_sent = False
+        self._headers_sent = False
         self._own_id: Body = {}
+        self._seam = Seam()
+        self._heartbeat = heartbeat
+        self._silence = deadlines.after(heartbeat, self._silent, repeated=True)
+        self._beat: asyncio.Task[None] | None = None
+
+    def trim(self) -> None:
+        self._seam.open = True
 
     async def events(self, events: list[Body]) -> None:
         """Committed chunks. All of them leave in one write."""
         completion_id = self._exchange.id
         self._own_id = {"id": completion_id}
         parts = []
-        for event in events:
+        for event in self._seam.trimmed(events):
             event["id"] = completion_id
             delta = event["choices"][0].get("delta")
             if delta and "role" in delta:
@@ -108,15 +155,18 @@ class StreamReply:
                     del delta["role"]
                 self._role_sent = True
             parts.append(b"data: %b\n\n" % orjson.dumps(event))
-        if not self.begun:
-            await self._begin()
-        await self._send({"type": "http.response.body", "body": b"".join(parts), "more_body": True})
+        await self._write(b"".join(parts))
 
     async def raw(self, data: bytes) -> None:
-        """Committed events as they came."""
-        if not self.begun:
-            await self._begin()
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        """Committed events as they came; those that go on from another writer's become one stream with them."""
+        if not self._own_id:
+            await self._write(data)
+            return
+        payloads = [payload for block in data.split(b"\n\n") if (payload := sse.payload_of(block))]
+        await self.events([event for event in map(orjson.loads, payloads) if event.get("choices")])
+
+    async def whole(self, body: bytes) -> None:
+        raise RuntimeError("a stream is not sent whole")
 
     async def finish(self, usage: Body | None) -> None:
         exchange = self._exchange
@@ -124,20 +174,39 @@ class StreamReply:
             last = sse.event({**usage, **self._own_id, "smallfirst": exchange.figures()})
         else:
             last = sse.comment("smallfirst", exchange.figures())
-        if not self.begun:
-            await self._begin()
+        self._begin()
+        await self._head()
         self.finished = True
         await self._send({"type": "http.response.body", "body": last + sse.DONE_EVENT, "more_body": False})
 
     async def fail(self, error: ApiError) -> None:
-        if not self.begun:
+        if not self._headers_sent:
             await respond_error(self._send, error, figure_headers(self._exchange))
             return
         await self._send({"type": "http.response.body", "body": sse.event(error.body()), "more_body": False})
 
-    async def _begin(self) -> None:
-        self.begun = True
-        self._exchange.first_byte()
+    def close(self) -> None:
+        """Nothing of it goes on in the background."""
+        self._silence.cancel()
+        if self._beat is not None:
+            self._beat.cancel()
+
+    async def _write(self, data: bytes) -> None:
+        self._begin()
+        if not self._headers_sent:
+            await self._head()
+        self._silence.postpone(self._heartbeat)
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def _begin(self) -> None:
+        if not self.begun:
+            self.begun = True
+            self._exchange.first_byte()
+
+    async def _head(self) -> None:
+        if self._headers_sent:
+            return
+        self._headers_sent = True
         headers = [
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-cache"),
@@ -145,6 +214,15 @@ class StreamReply:
             *figure_headers(self._exchange),
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    def _silent(self) -> None:
+        if not self.finished:
+            self._silence.postpone(self._heartbeat)
+            self._beat = asyncio.ensure_future(self._comment())
+
+    async def _comment(self) -> None:
+        await self._head()
+        await self._send({"type": "http.response.body", "body": sse.HEARTBEAT, "more_body": True})
 
 
 Reply = PlainReply | StreamReply

@@ -6,6 +6,7 @@ import orjson
 
 DONE = b"[DONE]"
 DONE_EVENT = b"data: [DONE]\n\n"
+HEARTBEAT = b": waiting\n\n"
 
 
 class EventReader:

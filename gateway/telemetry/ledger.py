@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from gateway.exchange import Exchange
+from gateway.exchange import Call, Exchange
 from gateway.state.exchanges import Exchanges
 
 from .metrics import Metrics
@@ -48,6 +48,13 @@ class Ledger:
             self._recorder.add(exchange, line, summary)
 
     def _count(self, exchange: Exchange) -> None:
+        if exchange.shadow_of is None:
+            self._count_request(exchange)
+        for call in exchange.calls:
+            if call.upstream:
+                self._count_call(call)
+
+    def _count_request(self, exchange: Exchange) -> None:
         answer = exchange.answer
         self._metrics.exchange(
             policy=exchange.policy.name,
@@ -61,13 +68,14 @@ class Ledger:
             confidence=answer.confidence if answer else None,
             saved_usd=exchange.saved_usd,
         )
-        for call in exchange.calls:
-            self._metrics.call(
-                upstream=call.upstream,
-                tier=call.tier,
-                model=call.model,
-                outcome=call.outcome,
-                prompt_tokens=call.usage.prompt_tokens,
-                completion_tokens=call.usage.completion_tokens,
-                cost_usd=call.cost_usd,
-            )
+
+    def _count_call(self, call: Call) -> None:
+        self._metrics.call(
+            upstream=call.upstream,
+            tier=call.tier,
+            model=call.model,
+            outcome=call.outcome,
+            prompt_tokens=call.usage.prompt_tokens,
+            completion_tokens=call.usage.completion_tokens,
+            cost_usd=call.cost_usd,
+        )

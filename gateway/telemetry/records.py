@@ -15,6 +15,7 @@ from gateway.exchange import Call, Exchange
 from gateway.settings import Records
 from policies.schema import Policy
 from policies.tuning.records import PolicyLine
+from routers.plan import Generate
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +48,10 @@ class Recorder:
         if len(self._queue) >= self._most:
             self._on_drop()
             return
-        followed = [call.ask.watch is not None for call in exchange.calls]
-        if self._content or any(followed):
+        if self._content or any(map(_followed, exchange.calls)):
             line["content"] = exchange.body if self._content else None
             for call, row in zip(exchange.calls, line["calls"], strict=True):
-                if call.ask.watch is not None:
+                if _followed(call):
                     row["tokens"] = _tokens_line(call, self._content)
             summary = compact(line)
         self._queue.append((exchange.policy, summary))
@@ -85,6 +85,10 @@ class Recorder:
                 self._on_drop()
         else:
             self._known[path.name] = known | new.keys()
+
+
+def _followed(call: Call) -> bool:
+    return isinstance(call.ask, Generate) and call.ask.watch is not None
 
 
 def _append(path: Path, data: bytes) -> None:
@@ -122,7 +126,11 @@ def exchange_line(exchange: Exchange) -> dict[str, Any]:
         "request": {
             "stream": exchange.request.stream,
             "judgeable": exchange.request.judgeable,
+            "whole": exchange.request.whole,
             "tiers": sorted(exchange.request.tiers),
+            "able": sorted(exchange.request.able),
+            "stays": exchange.request.stays,
+            "features": dict(exchange.request.features),
         },
         "calls": [_call_line(call) for call in exchange.calls],
         "answer": answer
@@ -136,16 +144,18 @@ def exchange_line(exchange: Exchange) -> dict[str, Any]:
         "seconds": exchange.seconds,
         "ttft": exchange.ttft,
         "tags": exchange.tags,
+        "shadow_of": exchange.shadow_of,
     }
 
 
 def _call_line(call: Call) -> dict[str, Any]:
     return {
+        "ask": "generate" if isinstance(call.ask, Generate) else "judge",
         "tier": call.tier,
         "upstream": call.upstream,
         "model": call.model,
         "because": call.ask.because,
-        "resumed": bool(call.ask.prefix),
+        "resumed": isinstance(call.ask, Generate) and bool(call.ask.prefix),
         "outcome": call.outcome,
         "finish": call.finish,
         "usage": call.usage._asdict(),
@@ -153,12 +163,16 @@ def _call_line(call: Call) -> dict[str, Any]:
         "cost_usd": call.cost_usd,
         "started": call.started,
         "sent": call.sent,
+        "first": call.first,
+        "ended": call.ended,
         "seconds": call.seconds,
         "verdict": call.verdict,
         "reason": call.reason,
         "confidence": call.confidence,
         "kept": call.kept,
         "begun": call.begun,
+        "flaw": call.flaw,
+        "judged": call.judged and {"p": call.judged.p, "mass": call.judged.mass},
     }
 
 
@@ -170,4 +184,6 @@ def _tokens_line(call: Call, with_text: bool) -> dict[str, Any]:
         "top": [list(token.top) for token in call.tokens],
         "at": [round(at, 6) for at in call.at],
         "texts": [token.text for token in call.tokens] if with_text else None,
+        "reasoning": [place for place, token in enumerate(call.tokens) if token.reasoning],
+        "ends": [place for place, token in enumerate(call.tokens) if token.ends_sentence],
     }

@@ -50,6 +50,7 @@ class Upstream:
         self.engine = settings.engine
         self.logprobs = settings.logprobs
         self.embeddings = settings.embeddings
+        self.cloud = settings.tier == "llm"
         self.source = Source(model=settings.model, engine=settings.engine)
         price = settings.price or known_price(settings.model, str(settings.url))
         self.price: Price = price or FREE

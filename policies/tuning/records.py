@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from policies.schema import Policy
 from routers.cost import Price
-from routers.plan import Reason, Tier, Token, Verdict
+from routers.plan import Reason, Request, Tier, Token, Verdict
 
 
 class Line(BaseModel):
@@ -30,13 +30,16 @@ class UsageLine(Line):
 
 class TokensLine(Line):
     """Parallel lists, one entry a token: `ids` number the texts by first occurrence, `at` is seconds since
-    the exchange began."""
+    the exchange began. `reasoning` and `ends` list the tokens that belong to the model's reasoning, and those with
+    which a sentence ends, by their places."""
 
     ids: list[int]
     logprobs: list[float | None]
     top: list[list[float]]
     at: list[float]
     texts: list[str] | None = None
+    reasoning: list[int] = []
+    ends: list[int] = []
 
     @model_validator(mode="after")
     def _parallel(self) -> Self:
@@ -47,15 +50,27 @@ class TokensLine(Line):
 
     def tokens(self) -> list[Token]:
         texts = [f"#{number}" for number in self.ids] if self.texts is None else self.texts
-        return [Token(*token) for token in zip(texts, self.logprobs, self.top, strict=True)]
+        reasoning, ends = set(self.reasoning), set(self.ends)
+        return [
+            Token(text, logprob, top, place in reasoning, place in ends)
+            for place, (text, logprob, top) in enumerate(zip(texts, self.logprobs, self.top, strict=True))
+        ]
+
+
+class JudgedLine(Line):
+    p: dict[str, float]
+    mass: float
 
 
 class CallLine(Line):
-    """One upstream call. `outcome` is ok, stopped (its watch gave it up), cancelled (the client left), or why
-    it failed. `started` and `sent` (when its request left) are seconds since the exchange began. `resumed`: it
-    went on from text that was already delivered; `begun`: the client had part of its answer when it failed.
-    `tokens` are those of a call that a watch followed, up to where it stopped."""
+    """One upstream call. `outcome` is ok, stopped (its watch gave it up), outrun (the other leg of a race
+    committed first), cancelled (the client left), or why it failed. `started`, `sent` (when its request left), `first`
+    (when an unwatched answer began to flow) and `ended` (when the response had) are seconds since the exchange
+    began. `resumed`: it went on from text that was already delivered; `begun`: the client had part of its answer when
+    it failed. `tokens` are those of a call that a watch followed, up to where it stopped; `flaw` is what its
+    structure lacked; `judged` is the outcome of a judgement."""
 
+    ask: Literal["generate", "judge"] = "generate"
     tier: Tier
     upstream: str
     model: str
@@ -68,19 +83,38 @@ class CallLine(Line):
     cost_usd: float
     started: float
     sent: float | None = None
+    first: float | None = None
+    ended: float | None = None
     seconds: float
     verdict: Verdict | None
     reason: Reason | None
     confidence: float | None
     kept: int
     begun: bool = False
+    flaw: Reason | None = None
     tokens: TokensLine | None = None
+    judged: JudgedLine | None = None
 
 
 class RequestLine(Line):
     stream: bool
     judgeable: bool
+    whole: bool = False
     tiers: list[Tier]
+    able: list[Tier] = ["slm", "llm"]
+    stays: int = 0
+    features: dict[str, float] = {}
+
+    def request(self) -> Request:
+        return Request(
+            stream=self.stream,
+            judgeable=self.judgeable,
+            whole=self.whole,
+            tiers=frozenset(self.tiers),
+            able=frozenset(self.able),
+            stays=self.stays,
+            features=self.features,
+        )
 
 
 class AnswerLine(Line):
@@ -114,6 +148,7 @@ class ExchangeLine(Line):
     seconds: float
     ttft: float | None
     tags: dict[str, str] = {}
+    shadow_of: str | None = None
     content: dict[str, Any] | None = None
 
 

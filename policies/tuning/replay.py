@@ -7,17 +7,22 @@ token), the replay ends in what is missing.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from routers.cost import cost
 from routers.plan import (
     Answer,
     Ask,
+    Both,
     Draft,
     Generate,
+    Judge,
+    Judged,
     Missing,
+    Outcome,
     Plan,
+    Raced,
     Reason,
-    Request,
     Router,
     Token,
     TokenLike,
@@ -44,10 +49,54 @@ class ReplayedCall:
     reason: Reason | None = None
     confidence: float | None = None
     kept: int = 0
+    first_kept: int | None = None
+    """The count of tokens that the first commit took, where one came before the draft's end."""
     cost_usd: float = 0.0
+
+    def commit_at(self, count: int) -> None:
+        self.kept = count
+        self.first_kept = self.first_kept or count
+
+    def first_commit(self) -> float:
+        """When its first part was committed, in seconds since the exchange began."""
+        line = self.line
+        if line.tokens is None:
+            return _ended_at(line) if line.first is None else line.first
+        return line.tokens.at[self.first_kept - 1] if self.first_kept else _ended_at(line)
+
+    def forget(self) -> None:
+        """Its watch never came to a verdict."""
+        self.verdict = self.reason = self.confidence = None
+        self.kept, self.first_kept = 0, None
 
     def conclude(self, watch: Watch, verdict: Verdict) -> None:
         self.verdict, self.reason, self.confidence = verdict, watch.reason, watch.confidence
+
+
+@dataclass(slots=True)
+class _Leg:
+    """One leg of a replayed race; `committed` is when it would have taken the floor, infinite where it would not."""
+
+    call: ReplayedCall
+    outcome: Draft | Unavailable
+    committed: float
+
+    def outrun(self, at: float) -> Draft | Unavailable:
+        """What is left of it when the other leg commits at `at`."""
+        line = self.call.line
+        over = line.outcome == "outrun" or _ended_at(line) <= at
+        if over or isinstance(self.outcome, Unavailable):
+            return self.outcome
+        self.call.forget()
+        began = line.started if line.sent is None else line.sent
+        share = max(0.0, at - began) / max(1e-9, _ended_at(line) - began)
+        usage = Usage(line.usage.prompt_tokens, round(line.usage.completion_tokens * share), estimated=True)
+        self.call.cost_usd = cost(usage, line.price, max(0.0, at - began))
+        return Draft(line.tier, usage=usage, verdict=Verdict.CONTINUE)
+
+
+def _ended_at(line: CallLine) -> float:
+    return line.started + line.seconds if line.ended is None else line.ended
 
 
 @dataclass(slots=True)
@@ -68,8 +117,9 @@ class Replayed:
     @property
     def escalates(self) -> bool:
         """Whether the LLM is asked, its answer recorded or not."""
+        wanted = self.missing
         return any(call.line.tier == "llm" for call in self.calls) or (
-            self.missing is not None and self.missing.tier == "llm"
+            wanted is not None and (isinstance(wanted, Both) or wanted.tier == "llm")
         )
 
 
@@ -77,13 +127,9 @@ def replay(record: Record, router: Router | None = None) -> Replayed:
     """Replays one exchange under its own router or another."""
     exchange = record.exchange
     replayed = Replayed(record)
-    request = Request(
-        stream=exchange.request.stream,
-        judgeable=exchange.request.judgeable,
-        tiers=frozenset(exchange.request.tiers),
-    )
+    request = exchange.request.request()
     try:
-        plan = (router or record.policy.router).plan(request)
+        plan = router.plan(request) if router else record.policy.plan(request)
         replayed.answer = _drive(plan, _Performer(exchange, replayed.calls))
     except Missing as missing:
         replayed.missing = missing.ask
@@ -94,7 +140,7 @@ def replay(record: Record, router: Router | None = None) -> Replayed:
     return replayed
 
 
-def _drive(plan: Plan, perform: Callable[[Ask], Draft]) -> Answer:
+def _drive(plan: Plan, perform: Callable[[Ask], Outcome]) -> Answer:
     try:
         ask = next(plan)
         while True:
@@ -119,10 +165,20 @@ class _Performer:
         self._unused = list(exchange.calls)
         self._calls = calls
 
-    def __call__(self, ask: Generate) -> Draft:
-        resumed = bool(ask.prefix)
-        fitting = (line for line in self._unused if line.tier == ask.tier and line.resumed == resumed)
-        line = next(fitting, None)
+    def __call__(self, ask: Ask) -> Outcome:
+        if isinstance(ask, Both):
+            return self._raced(ask)
+        call = self._recorded(ask)
+        if isinstance(ask, Judge):
+            return self._judged(call)
+        return self._written(ask, call)
+
+    def _recorded(self, ask: Generate | Judge) -> ReplayedCall:
+        """The next recorded call that answers the ask."""
+        kind = "judge" if isinstance(ask, Judge) else "generate"
+        resumed = isinstance(ask, Generate) and bool(ask.prefix)
+        wanted = (kind, ask.tier, resumed)
+        line = next((line for line in self._unused if (line.ask, line.tier, line.resumed) == wanted), None)
         if line is None:
             if self._exchange.cancelled and not self._exchange.calls:
                 raise ClientGone
@@ -132,6 +188,36 @@ class _Performer:
         self._unused.remove(line)
         call = ReplayedCall(line)
         self._calls.append(call)
+        return call
+
+    def _judged(self, call: ReplayedCall) -> Judged:
+        if call.line.judged is None:
+            raise self._ended(call)
+        call.cost_usd = call.line.cost_usd
+        return Judged(call.line.judged.p, call.line.judged.mass, _usage(call.line))
+
+    def _raced(self, both: Both) -> Raced:
+        """Both legs from their records, and then the time at which each committed: the later one is outrun."""
+        legs = [self._leg(both.a), self._leg(both.b)]
+        first = min(legs, key=lambda leg: leg.committed)
+        ended: list[Draft | Unavailable] = [
+            leg.outcome if leg is first or first.committed == inf else leg.outrun(first.committed)
+            for leg in legs
+        ]
+        return Raced(*ended)
+
+    def _leg(self, ask: Generate) -> "_Leg":
+        call = self._recorded(ask)
+        try:
+            draft = self._written(ask, call)
+        except Unavailable as lost:
+            return _Leg(call, lost, call.first_commit() if lost.partial else inf)
+        return _Leg(
+            call, draft, call.first_commit() if draft.verdict is Verdict.COMMIT or draft.kept else inf
+        )
+
+    def _written(self, ask: Generate, call: ReplayedCall) -> Draft:
+        line = call.line
         if ask.watch is None:
             return self._unwatched(ask, call)
         if line.tokens is None:
@@ -144,6 +230,9 @@ class _Performer:
         line = call.line
         if line.outcome == "stopped":
             raise Missing(ask)
+        if line.outcome == "outrun":
+            call.cost_usd = line.cost_usd
+            return Draft(line.tier, verdict=Verdict.CONTINUE)
         if line.outcome != "ok":
             raise self._ended(call)
         call.cost_usd = line.cost_usd
@@ -155,16 +244,18 @@ class _Performer:
         for count, token in enumerate(tokens, 1):
             verdict = watch.token(token)
             if verdict is Verdict.COMMIT:
-                call.kept = count
+                call.commit_at(count)
             if verdict is Verdict.GIVE_UP:
                 call.conclude(watch, verdict)
                 return _draft(call, tokens[:count], None)
-        if line.outcome == "stopped":
-            raise Missing(ask)  # the record ends where a stricter watch gave up
+        if line.outcome == "outrun" and not call.kept:
+            return _draft(call, tokens, None)
+        if line.outcome in ("stopped", "outrun"):
+            raise Missing(ask)  # the record ends where a stricter watch gave up, or where the other leg won
         if line.outcome != "ok":
             call.stopped_at = len(tokens)
             raise self._ended(call, tokens, watch.confidence)
-        verdict = watch.end(line.finish)
+        verdict = watch.end(line.finish, line.flaw)
         if verdict is Verdict.COMMIT:
             call.kept = len(tokens)
         call.conclude(watch, verdict)
@@ -202,6 +293,7 @@ def _draft(call: ReplayedCall, tokens: list[Token], finish: str | None) -> Draft
         reason=call.reason,
         confidence=call.confidence,
         kept=call.kept,
+        kept_text="".join([token.text for token in tokens[: call.kept]]),
     )
 
 

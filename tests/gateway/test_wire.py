@@ -11,6 +11,7 @@ from gateway.wire import (
     continued,
     estimated_prompt_tokens,
     outgoing,
+    text_of,
     tokens_of,
     trim_logprobs,
     usage_of,
@@ -139,7 +140,7 @@ def test_a_continuation_ends_in_the_begun_answer_with_the_allowance_left():
     ],
 )
 def test_tokens_are_read_from_every_servers_shape(choice: dict[str, Any], tokens: list[Token]):
-    read = [Token(token.text, token.logprob, token.top) for token in tokens_of(choice)]
+    read = [Token(token.text, token.logprob, token.top) for token in tokens_of(choice, text_of(choice))]
     assert read == tokens
 
 

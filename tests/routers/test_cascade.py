@@ -7,8 +7,8 @@ from builders import calibrator, settled, worth
 from pydantic import ValidationError
 
 from routers.cascade import Cascade
-from routers.direct import RESTART_PATIENCE
 from routers.plan import Answer, Draft, Generate, Reason, Request, Tier, Unavailable, Verdict
+from routers.rescue import RESTART_PATIENCE
 from routers.watch import ConfidenceWatch, ObservingWatch
 
 CASCADE = Cascade(accept=0.6, commit=0.8, give_up=0.2, calibrator=calibrator())
@@ -203,7 +203,7 @@ def test_what_cannot_be_judged_is_the_small_models_where_the_llm_cannot_be_had()
     asks, answer = run(lost("down", "llm"), SMALL, judgeable=False)
     assert asked(asks)[1] == ("slm", Reason.NO_LLM)
     assert (kind_of_watch(asks[1]), asks[1].patience) == (None, RESTART_PATIENCE)
-    assert answer == Answer((SMALL,), Reason.NO_LLM)
+    assert answer == Answer((SMALL,), Reason.NO_LLM, 0.4)
 
 
 @pytest.mark.parametrize("gone", [lost("rejected", "llm"), lost("lost", "llm", Draft("llm"))])

@@ -3,7 +3,7 @@
 import pytest
 from builders import settled
 
-from routers.direct import RESTART_PATIENCE, Direct
+from routers.direct import Direct
 from routers.plan import Answer, Draft, Generate, Reason, Request, Tier, Unavailable
 from routers.watch import ObservingWatch
 

@@ -1,0 +1,64 @@
+"""Plan fragments for when a tier is lost, or an answer is already begun: the client gets the best that is left."""
+
+from .plan import Answer, Draft, Fragment, Generate, Plan, Reason, Tier, Unavailable, WatchFactory
+
+RESTART_PATIENCE = 15.0
+"""Seconds a plan without another tier waits for a small model that is restarting."""
+
+FALLBACK_REASON: dict[Tier, Reason] = {"slm": Reason.NO_SLM, "llm": Reason.NO_LLM}
+
+
+def served(draft: Draft, reason: Reason) -> Answer:
+    return Answer((draft,), reason, draft.confidence)
+
+
+def alone(observe: WatchFactory | None, reason: Reason = Reason.NO_LLM) -> Plan:
+    """The small model's answer, whatever it is worth; it is waited for while it restarts."""
+    try:
+        draft = yield from write(Generate("slm", observe, patience=RESTART_PATIENCE, because=reason))
+    except Unavailable as lost:
+        if not lost.partial:
+            raise
+        return (yield from resume(lost.partial, observe, reason))
+    return served(draft, reason)
+
+
+def resume(begun: Draft, observe: WatchFactory | None, reason: Reason) -> Plan:
+    """The client has the answer's beginning: its writer goes on from there."""
+    rest = yield from write(Generate("slm", observe, begun.text, RESTART_PATIENCE, reason))
+    return Answer((begun, rest), reason, begun.confidence)
+
+
+def splice(begun: Draft, observe: WatchFactory | None, reason: Reason) -> Plan:
+    """The large model goes on from the draft's committed beginning; the small one where that fails."""
+    kept = begun._replace(
+        text=begun.kept_text,
+        tokens=begun.tokens[: begun.kept],
+        usage=begun.usage._replace(completion_tokens=begun.kept, estimated=True),
+    )
+    try:
+        rest = yield from write(Generate("llm", prefix=begun.kept_text, because=reason))
+    except Unavailable as gone:
+        if gone.partial:
+            raise
+        if begun.finish is not None:
+            return served(begun, Reason.NO_LLM)
+        return (yield from resume(kept, observe, Reason.NO_LLM))
+    return Answer((kept, rest), reason, begun.confidence)
+
+
+def large(reason: Reason, observe: WatchFactory | None = None) -> Plan:
+    """The large model, the small one as fallback; for requests on which no draft is made or judged."""
+    try:
+        return served((yield from write(Generate("llm", because=reason))), reason)
+    except Unavailable as gone:
+        if gone.partial or gone.why == "rejected":
+            raise
+    return (yield from alone(observe))
+
+
+def write(ask: Generate) -> Fragment[Draft]:
+    """One `Generate`: its outcome is a draft."""
+    outcome = yield ask
+    assert isinstance(outcome, Draft)  # noqa: S101  every driver answers an ask in kind
+    return outcome
