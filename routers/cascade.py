@@ -25,7 +25,7 @@ from .plan import (
     Unavailable,
     Verdict,
 )
-from .rescue import alone, large, resume, served, splice, write
+from .rescue import alone, capable, large, resume, served, splice, write
 from .watch import ConfidenceWatch, ObservingWatch, Release
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -80,11 +80,13 @@ class Judging(Router):
 
     def _without_draft(self, request: Request) -> Plan | None:
         """The plan for a request of which the small model makes no draft to be judged; None where it does."""
-        if "slm" not in request.able and "llm" in request.able:
-            return large(Reason.NOT_CAPABLE)
+        if "llm" not in request.able:
+            return alone(self._observe if request.judgeable else None)
+        if "slm" not in request.able:
+            return capable("llm")
         if not request.judgeable:
             return large(Reason.NOT_JUDGED)
-        if "llm" not in request.tiers or "llm" not in request.able:
+        if "llm" not in request.tiers:
             return alone(self._observe)
         return None
 

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from .calibration import Logistic, Source, Strict, Training
 from .plan import Generate, Plan, Reason, Request, Router, Unavailable
-from .rescue import alone, large, served, write
+from .rescue import alone, capable, large, served, write
 
 FeatureName = Literal[
     "log_length",
@@ -127,12 +127,12 @@ class Difficulty(Router):
         return True
 
     def plan(self, request: Request) -> Plan:
-        if "llm" not in request.tiers:
+        if "llm" not in request.tiers or "llm" not in request.able:
             return (yield from alone(None))
         if "slm" not in request.able:
-            return (yield from large(Reason.NOT_CAPABLE, None))
+            return (yield from capable("llm"))
         if not self.gate.easy(request.features):
-            return (yield from large(Reason.TOO_HARD, None))
+            return (yield from large(Reason.TOO_HARD))
         try:
             return served((yield from write(Generate("slm", because=Reason.EASY))), Reason.EASY)
         except Unavailable as lost:

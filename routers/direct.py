@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from .plan import Capability, Generate, Plan, Reason, Request, Router, Tier, Unavailable
-from .rescue import FALLBACK_REASON, RESTART_PATIENCE, served, write
+from .rescue import FALLBACK_REASON, RESTART_PATIENCE, capable, served, write
 from .watch import ObservingWatch
 
 
@@ -26,9 +26,9 @@ class Direct(Router):
 
     def plan(self, request: Request) -> Plan:
         other: Tier = "llm" if self.tier == "slm" else "slm"
-        alone = not self.fallback or other not in request.tiers
-        if not alone and self.tier not in request.able and other in request.able:
-            return served((yield from write(Generate(other, because=Reason.NOT_CAPABLE))), Reason.NOT_CAPABLE)
+        alone = not self.fallback or other not in request.tiers or other not in request.able
+        if not alone and self.tier not in request.able:
+            return (yield from capable(other))
         watch = ObservingWatch if self.follow and request.judgeable else None
         patience = RESTART_PATIENCE if alone else 0.0
         try:

@@ -23,6 +23,12 @@ def alone(observe: WatchFactory | None, reason: Reason = Reason.NO_LLM) -> Plan:
     return served(draft, reason)
 
 
+def capable(tier: Tier) -> Plan:
+    """The answer of the only tier that can do what the request needs: the other would be asked in vain."""
+    ask = Generate(tier, patience=RESTART_PATIENCE, because=Reason.NOT_CAPABLE)
+    return served((yield from write(ask)), Reason.NOT_CAPABLE)
+
+
 def resume(begun: Draft, observe: WatchFactory | None, reason: Reason) -> Plan:
     """The client has the answer's beginning: its writer goes on from there."""
     rest = yield from write(Generate("slm", observe, begun.text, RESTART_PATIENCE, reason))

@@ -13,6 +13,7 @@ from routers.watch import ConfidenceWatch, ObservingWatch
 
 CASCADE = Cascade(accept=0.6, commit=0.8, give_up=0.2, calibrator=calibrator())
 SLM_ONLY = frozenset[Tier](["slm"])
+LLM_ONLY = frozenset[Tier](["llm"])
 ACCEPTED = Draft("slm", "yes", finish="stop", reason=Reason.CONFIDENT, confidence=0.7)
 DOUBTED = Draft(
     "slm", "hm", finish="stop", verdict=Verdict.GIVE_UP, reason=Reason.LOW_CONFIDENCE, confidence=0.3
@@ -211,6 +212,31 @@ def test_what_cannot_be_judged_fails_where_the_request_is_at_fault_or_its_answer
     gone: Unavailable,
 ) -> None:
     assert run(gone, judgeable=False)[1] is gone
+
+
+# --- not everyone can serve it
+
+
+def test_what_the_small_model_cannot_serve_is_the_large_models_alone() -> None:
+    asks, answer = run(LARGE, able=LLM_ONLY)
+    assert asked(asks) == [("llm", Reason.NOT_CAPABLE)]
+    assert answer == Answer((LARGE,), Reason.NOT_CAPABLE)
+    gone = lost("down", "llm")
+    assert run(gone, able=LLM_ONLY)[1] is gone
+
+
+@pytest.mark.parametrize(
+    ("judgeable", "watch"), [(True, ObservingWatch), (False, None)], ids=["judged", "not judged"]
+)
+def test_what_the_large_model_cannot_serve_is_the_small_models_alone(
+    judgeable: bool, watch: type | None
+) -> None:
+    asks, answer = run(SMALL, able=SLM_ONLY, judgeable=judgeable)
+    assert asked(asks) == [("slm", Reason.NO_LLM)]
+    assert kind_of_watch(asks[0]) is watch
+    assert answer == Answer((SMALL,), Reason.NO_LLM, 0.4)
+    first = lost("down")
+    assert run(first, able=SLM_ONLY, judgeable=judgeable)[1] is first
 
 
 # --- its fields

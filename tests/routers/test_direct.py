@@ -5,6 +5,7 @@ from builders import settled
 
 from routers.direct import Direct
 from routers.plan import Answer, Draft, Generate, Reason, Request, Tier, Unavailable
+from routers.rescue import RESTART_PATIENCE
 from routers.watch import ObservingWatch
 
 OTHER: dict[Tier, Tier] = {"slm": "llm", "llm": "slm"}
@@ -70,6 +71,40 @@ def test_it_follows_only_what_can_be_judged_and_only_on_demand(
     assert (ask.watch is not None) == watched
     if ask.watch is not None:
         assert ask.watch() == ObservingWatch()
+
+
+@pytest.mark.parametrize("tier", ["slm", "llm"])
+def test_a_request_that_its_tier_cannot_serve_is_the_others_alone(tier: Tier) -> None:
+    able = frozenset((OTHER[tier],))
+    draft = Draft(OTHER[tier])
+    asks, answer = settled(Direct(tier=tier).plan(Request(able=able)), draft)
+    assert asks == [Generate(OTHER[tier], patience=RESTART_PATIENCE, because=Reason.NOT_CAPABLE)]
+    assert answer == Answer((draft,), Reason.NOT_CAPABLE)
+    lost = Unavailable("down", OTHER[tier])
+    assert settled(Direct(tier=tier).plan(Request(able=able)), lost)[1] is lost
+
+
+def test_a_tier_that_cannot_serve_the_request_is_no_fallback() -> None:
+    lost = Unavailable("down", "llm")
+    asks, error = settled(Direct(tier="llm").plan(Request(able=frozenset(("llm",)))), lost)
+    assert asks == [Generate("llm", patience=RESTART_PATIENCE)]
+    assert error is lost
+
+
+@pytest.mark.parametrize(
+    ("fallback", "request_"),
+    [
+        (False, Request(able=frozenset(("llm",)))),
+        (True, Request(able=frozenset(("llm",)), tiers=frozenset(("slm",)))),
+        (True, Request(able=frozenset())),
+    ],
+    ids=["no fallback", "the other is not there", "none is able"],
+)
+def test_a_tier_without_a_better_one_is_asked_what_it_may_not_be_able_to(
+    fallback: bool, request_: Request
+) -> None:
+    (ask,), _ = settled(Direct(tier="slm", fallback=fallback).plan(request_), Draft("slm"))
+    assert (ask.tier, ask.because) == ("slm", Reason.POLICY)
 
 
 def test_a_tier_that_is_alone_says_itself_why_it_failed() -> None:
