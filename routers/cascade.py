@@ -25,7 +25,7 @@ from .plan import (
     Unavailable,
     Verdict,
 )
-from .rescue import alone, capable, large, resume, served, splice, write
+from .rescue import alone, capable, instead, large, resume, served, splice, write
 from .watch import ConfidenceWatch, ObservingWatch, Release
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -107,14 +107,18 @@ class Judging(Router):
     def _after_loss(self, lost: Unavailable) -> Plan:
         if lost.partial:
             return (yield from resume(lost.partial, self._observe, Reason.COMMITTED))
-        reason = Reason.CONTEXT_TOO_LONG if lost.why == "context" else Reason.NO_SLM
+        reason = instead(lost)
         try:
             return served((yield from write(Generate("llm", because=reason))), reason)
         except Unavailable as gone:
-            if gone.partial:
-                raise
-            if lost.why in ("context", "rejected"):
-                raise lost from gone
+            return (yield from self._without_both(lost, gone))
+
+    def _without_both(self, lost: Unavailable, gone: Unavailable) -> Plan:
+        """Neither tier could be had: the small model is waited for, where another try may mend it."""
+        if gone.partial:
+            raise gone
+        if lost.why in ("context", "rejected"):
+            raise lost from gone
         return (yield from alone(self._observe))
 
 

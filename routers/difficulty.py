@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from .calibration import Logistic, Source, Strict, Training
 from .plan import Generate, Plan, Reason, Request, Router, Unavailable
-from .rescue import alone, capable, large, served, write
+from .rescue import alone, capable, instead, large, served, write
 
 FeatureName = Literal[
     "log_length",
@@ -138,5 +138,5 @@ class Difficulty(Router):
         except Unavailable as lost:
             if lost.partial or lost.why == "rejected":
                 raise
-            reason = Reason.CONTEXT_TOO_LONG if lost.why == "context" else Reason.NO_SLM
+            reason = instead(lost)
         return served((yield from write(Generate("llm", because=reason))), reason)

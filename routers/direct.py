@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from .plan import Capability, Generate, Plan, Reason, Request, Router, Tier, Unavailable
-from .rescue import FALLBACK_REASON, RESTART_PATIENCE, capable, served, write
+from .rescue import RESTART_PATIENCE, capable, instead, served, write
 from .watch import ObservingWatch
 
 
@@ -37,6 +37,5 @@ class Direct(Router):
         except Unavailable as lost:
             if alone or lost.partial or lost.why == "rejected":
                 raise
-            too_long = lost.why == "context"
-        reason = Reason.CONTEXT_TOO_LONG if too_long else FALLBACK_REASON[self.tier]
+            reason = instead(lost)
         return served((yield from write(Generate(other, patience=RESTART_PATIENCE, because=reason))), reason)

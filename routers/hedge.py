@@ -8,7 +8,7 @@ from typing import Literal
 
 from .cascade import Judging
 from .plan import Answer, Both, Draft, Generate, Plan, Raced, Reason, Request, Unavailable, Verdict
-from .rescue import alone, resume, served
+from .rescue import alone, instead, resume, served
 
 
 class Hedge(Judging):
@@ -30,7 +30,7 @@ class Hedge(Judging):
 
     def _large_won(self, small: Draft | Unavailable, large: Draft) -> Answer:
         if isinstance(small, Unavailable):
-            return served(large, Reason.NO_SLM)
+            return served(large, instead(small))
         gave_up = small.verdict is Verdict.GIVE_UP and small.reason is not None
         return Answer((large,), small.reason if gave_up and small.reason else Reason.OUTRAN, small.confidence)
 
@@ -39,9 +39,7 @@ class Hedge(Judging):
         if lost.partial:
             return (yield from resume(lost.partial, self._observe, Reason.COMMITTED))
         if isinstance(large, Unavailable):
-            if large.partial:
-                raise large
-            return (yield from alone(self._observe))
+            return (yield from self._without_both(lost, large))
         return (yield from self._after_loss(lost))
 
     def _small_ended(self, draft: Draft, large: Draft | Unavailable) -> Plan:

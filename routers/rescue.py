@@ -8,6 +8,11 @@ RESTART_PATIENCE = 15.0
 FALLBACK_REASON: dict[Tier, Reason] = {"slm": Reason.NO_SLM, "llm": Reason.NO_LLM}
 
 
+def instead(lost: Unavailable) -> Reason:
+    """Why the other tier answers."""
+    return Reason.CONTEXT_TOO_LONG if lost.why == "context" else FALLBACK_REASON[lost.tier]
+
+
 def served(draft: Draft, reason: Reason) -> Answer:
     return Answer((draft,), reason, draft.confidence)
 
@@ -17,7 +22,7 @@ def alone(observe: WatchFactory | None, reason: Reason = Reason.NO_LLM) -> Plan:
     try:
         draft = yield from write(Generate("slm", observe, patience=RESTART_PATIENCE, because=reason))
     except Unavailable as lost:
-        if not lost.partial:
+        if lost.partial is None or not lost.partial.text:  # nobody read what was relayed: from where to go on?
             raise
         return (yield from resume(lost.partial, observe, reason))
     return served(draft, reason)
