@@ -65,12 +65,7 @@ class Judging(Router):
         # A plain reply leaves whole: committing its beginning early would only forgo the better judgement.
         early = request.stream and not request.whole and self.release != "hold"
         commit = self.commit if early else None
-        return ConfidenceWatch(self.calibrator, self.accept, commit, self.give_up, self.release, self.sure)
-
-    @property
-    def sure(self) -> float:
-        """Confidence from which an accepted draft needs no further judgement."""
-        return 0.0
+        return ConfidenceWatch(self.calibrator, self.accept, commit, self.give_up, self.release)
 
     def _observe(self) -> ObservingWatch:
         return ObservingWatch(self.calibrator)
@@ -138,10 +133,6 @@ class Cascade(Judging):
         return self.gate is not None
 
     @property
-    def sure(self) -> float:
-        return self.judge.below if self.judge is not None else 0.0
-
-    @property
     def needs(self) -> Mapping[Tier, frozenset[Capability]]:
         found = dict(super().needs)
         if self.judge is not None:
@@ -168,6 +159,12 @@ class Cascade(Judging):
         if draft.verdict is Verdict.CONTINUE and self.judge is not None:
             return (yield from self._judged(self.judge, draft))
         return (yield from self._escalate(draft, draft.reason or Reason.LOW_CONFIDENCE))
+
+    def _watch(self, request: Request) -> ConfidenceWatch:
+        watch = super()._watch(request)
+        if self.judge is not None:
+            watch.judged_below = self.judge.below
+        return watch
 
     def _judged(self, judge: Verify, draft: Draft) -> Plan:
         try:

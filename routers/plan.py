@@ -153,8 +153,8 @@ class Watch(Protocol):
 
     COMMIT makes everything up to and including this token irrevocable: it flows to the client, and what
     follows is held until the next COMMIT. GIVE_UP cancels the draft now. `end` gives the last verdict: accepting a
-    draft is committing its rest, and CONTINUE leaves it held for the plan to decide. Its `flaw` is the
-    structural reason, if any, why the finished draft can't be served.
+    draft is committing its rest, and CONTINUE, for a draft that its plan is going to judge, holds it until the plan
+    has settled. Its `flaw` is the structural reason, if any, why the finished draft can't be served.
     """
 
     reason: Reason | None

@@ -35,7 +35,7 @@ class ConfidenceWatch:
     it commits when the confidence reaches `commit`. None switches either threshold off. Under `commit` every token
     flows after the first COMMIT and nothing is looked at any more; under `splice` a later look may still give up what
     was not committed. At the end the draft is accepted when its structure is sound and its final confidence
-    reaches `accept`; one whose confidence is under `sure` stays held, for the plan to have it judged.
+    reaches `accept`; an accepted one under `judged_below` stays held, for its plan to judge.
     """
 
     calibrator: Calibrator
@@ -43,7 +43,7 @@ class ConfidenceWatch:
     commit: float | None = None
     give_up: float | None = None
     release: Release = "commit"
-    sure: float = 0.0
+    judged_below: float = 0.0
     reason: Reason | None = None
     confidence: float | None = None
     flows: bool = False
@@ -107,7 +107,7 @@ class ConfidenceWatch:
         if confidence < self.accept:
             return self._give_up(Reason.LOW_CONFIDENCE)
         self.reason = Reason.COMMITTED if self.reason is Reason.COMMITTED else Reason.CONFIDENT
-        return Verdict.COMMIT if confidence >= self.sure else Verdict.CONTINUE
+        return Verdict.CONTINUE if confidence < self.judged_below else Verdict.COMMIT
 
 
 @dataclass(slots=True)

@@ -1,0 +1,205 @@
+"""A judgement asks one question, and the cascade around it: gate before, judge after."""
+
+from typing import Any
+
+import pytest
+from builders import calibrator, settled, worth
+from pydantic import ValidationError
+
+from routers.cascade import Cascade
+from routers.difficulty import Gate
+from routers.judge import QUESTION, Verify
+from routers.plan import (
+    Answer,
+    Draft,
+    Generate,
+    Judge,
+    Judged,
+    Reason,
+    Request,
+    Tier,
+    Unavailable,
+    Verdict,
+)
+from routers.watch import ConfidenceWatch, ObservingWatch
+
+HELD = Draft(
+    "slm", "yes", finish="stop", verdict=Verdict.CONTINUE, reason=Reason.CONFIDENT, confidence=0.7
+)
+SURE = HELD._replace(verdict=Verdict.COMMIT, confidence=0.9)
+DOUBTED = HELD._replace(verdict=Verdict.GIVE_UP, reason=Reason.LOW_CONFIDENCE, confidence=0.3)
+LARGE = Draft("llm", "better", finish="stop")
+HARD, EASY = {"turns": 9.0}, {"turns": 1.0}
+
+
+def cascade(**changes: Any) -> Cascade:
+    fields = {"accept": 0.6, "release": "hold", "calibrator": calibrator()}
+    return Cascade(**{**fields, "judge": Verify(accept=0.5, below=0.8), **changes})
+
+
+def yes(p: float) -> Judged:
+    return Judged({"yes": p, "no": 1.0 - p}, 0.9)
+
+
+def lost(why: str = "down", tier: Tier = "slm", partial: Draft | None = None) -> Unavailable:
+    return Unavailable(why, tier, partial=partial)
+
+
+def run(*outcomes: Any, **request: Any) -> tuple[list[Any], Answer | Unavailable]:
+    return settled(cascade().plan(Request(**request)), *outcomes)
+
+
+# --- the question
+
+
+@pytest.mark.parametrize("tier", ["slm", "llm"])
+def test_a_tier_is_asked_whether_the_draft_is_correct(tier: Tier) -> None:
+    asks, _ = settled(cascade(judge=Verify(tier=tier)).plan(Request()), HELD, yes(1.0))
+    assert asks[1] == Judge(tier, QUESTION, ("yes", "no"), "yes", Reason.JUDGED)
+
+
+def test_the_question_has_a_place_for_the_request_and_one_for_the_answer() -> None:
+    assert (QUESTION.count("{request}"), QUESTION.count("{answer}")) == (1, 1)
+
+
+# --- what it decides
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0])
+def test_a_draft_judged_right_is_the_answer(p: float) -> None:
+    assert run(HELD, yes(p))[1] == Answer((HELD,), Reason.JUDGED, 0.7)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.49])
+def test_a_draft_judged_wrong_goes_to_the_large_model(p: float) -> None:
+    asks, answer = run(HELD, yes(p), LARGE)
+    assert asks[2] == Generate("llm", because=Reason.JUDGED)
+    assert answer == Answer((LARGE,), Reason.JUDGED, 0.7)
+
+
+def test_a_draft_judged_wrong_stands_where_the_large_model_cannot_be_had() -> None:
+    assert run(HELD, yes(0.1), lost("down", "llm"))[1] == Answer((HELD,), Reason.NO_LLM, 0.7)
+
+
+def test_a_large_model_lost_midway_after_the_judgement_fails_the_exchange() -> None:
+    midway = lost("lost", "llm", Draft("llm"))
+    assert run(HELD, yes(0.1), midway)[1] is midway
+
+
+@pytest.mark.parametrize("reason", [Reason.CONFIDENT, None])
+def test_where_nobody_can_judge_the_confidence_has_decided(reason: Reason | None) -> None:
+    draft = HELD._replace(reason=reason)
+    assert run(draft, lost())[1] == Answer((draft,), Reason.CONFIDENT, 0.7)
+
+
+def test_a_draft_that_was_committed_or_refused_is_not_judged() -> None:
+    asks, answer = run(SURE)
+    assert (len(asks), answer) == (1, Answer((SURE,), Reason.CONFIDENT, 0.9))
+    asks, answer = run(DOUBTED, LARGE)
+    assert asks[1] == Generate("llm", because=Reason.LOW_CONFIDENCE)
+    assert answer == Answer((LARGE,), Reason.LOW_CONFIDENCE, 0.3)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("confidence", "verdict"),
+    [(0.5, Verdict.GIVE_UP), (0.7, Verdict.CONTINUE), (0.85, Verdict.COMMIT)],
+    ids=["refused", "to be judged", "sure"],
+)
+def test_an_accepted_draft_that_is_to_be_judged_stays_held_at_its_end(
+    stream: bool, confidence: float, verdict: Verdict
+) -> None:
+    """Committed, it would be the client's before the judge has said no."""
+    make = run(SURE, stream=stream)[0][0].watch
+    watch = make()
+    assert isinstance(watch, ConfidenceWatch)
+    assert {watch.token(each) for each in worth(confidence, 12)} == {Verdict.CONTINUE}
+    assert watch.end("stop") is verdict
+    assert watch.reason is (Reason.LOW_CONFIDENCE if confidence < 0.6 else Reason.CONFIDENT)
+
+
+def test_without_a_judge_no_draft_stays_held_at_its_end() -> None:
+    make = settled(cascade(judge=None).plan(Request()), SURE)[0][0].watch
+    assert make is not None
+    watch = make()
+    for each in worth(0.7):
+        watch.token(each)
+    assert watch.end("stop") is Verdict.COMMIT
+
+
+# --- the gate before
+
+
+def gated(*outcomes: Any, **changes: Any) -> tuple[list[Any], Answer | Unavailable]:
+    router = cascade(gate=Gate(limits={"turns": 3.0}), **changes)
+    return settled(router.plan(Request(features=HARD)), *outcomes)
+
+
+def test_a_hard_prompt_is_not_drafted() -> None:
+    asks, answer = gated(LARGE)
+    assert asks == [Generate("llm", because=Reason.TOO_HARD)]
+    assert answer == Answer((LARGE,), Reason.TOO_HARD)
+
+
+def test_a_hard_prompts_fallback_is_observed_and_not_judged() -> None:
+    asks, answer = gated(lost("down", "llm"), DOUBTED)
+    assert isinstance(asks[1].watch(), ObservingWatch)
+    assert answer == Answer((DOUBTED,), Reason.NO_LLM, 0.3)
+
+
+def test_an_easy_prompt_is_drafted_and_judged() -> None:
+    router = cascade(gate=Gate(limits={"turns": 3.0}))
+    asks, answer = settled(router.plan(Request(features=EASY)), HELD, yes(0.9))
+    assert [ask.tier for ask in asks] == ["slm", "slm"]
+    assert answer == Answer((HELD,), Reason.JUDGED, 0.7)
+
+
+@pytest.mark.parametrize("alone", [{"tiers": frozenset(("slm",))}, {"able": frozenset(("slm",))}])
+def test_no_gate_turns_away_what_nobody_else_can_answer(alone: dict[str, Any]) -> None:
+    router = cascade(gate=Gate(limits={"turns": 3.0}))
+    asks, _ = settled(router.plan(Request(features=HARD, **alone)), DOUBTED)
+    assert [ask.tier for ask in asks] == ["slm"]
+
+
+def test_the_prompt_is_measured_only_for_a_gate() -> None:
+    assert cascade(gate=Gate(limits={"turns": 3.0})).reads_features
+    assert not cascade().reads_features
+
+
+# --- what it needs, and what contradicts itself
+
+
+@pytest.mark.parametrize(
+    ("changes", "slm", "llm"),
+    [
+        ({"judge": None}, {"logprobs"}, set()),
+        ({"judge": Verify()}, {"logprobs"}, set()),
+        ({"judge": Verify(tier="llm")}, {"logprobs"}, {"logprobs"}),
+        ({"judge": None, "release": "splice", "commit": 0.8}, {"logprobs"}, {"prefill"}),
+    ],
+    ids=["plain", "judged by the small", "judged by the large", "splice"],
+)
+def test_what_it_asks_of_its_upstreams(changes: dict[str, Any], slm: set[str], llm: set[str]) -> None:
+    assert cascade(**changes).needs == {"slm": slm, "llm": llm}
+
+
+@pytest.mark.parametrize("release", [{}, {"release": "commit"}, {"release": "splice", "commit": 0.8}])
+def test_a_judge_of_a_draft_that_flows_is_refused(release: dict[str, Any]) -> None:
+    fields = {"accept": 0.6, "calibrator": calibrator(), "judge": {}, **release}
+    with pytest.raises(ValidationError, match="judge needs release: hold, since a stream that flows"):
+        Cascade.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("judge", "message"),
+    [
+        ({"kind": "vote"}, "Input should be 'verify'"),
+        ({"tier": "mlm"}, "Input should be 'slm' or 'llm'"),
+        ({"accept": 1.1}, "less than or equal to 1"),
+        ({"below": -0.1}, "greater than or equal to 0"),
+        ({"above": 0.1}, "Extra inputs"),
+    ],
+)
+def test_a_judge_out_of_range_is_refused(judge: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        cascade(judge=judge)
