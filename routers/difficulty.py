@@ -1,14 +1,13 @@
 """Difficulty: route before anything is generated, by a score of the prompt.
 
 Deferral rule: ask the large model when P(the small model's answer is good enough | prompt) < easy_from, or when
-a measure of the prompt is over a stated limit. Ding et al., "Hybrid LLM" (arXiv 2404.14618) and Ong et al., "RouteLLM" (arXiv
-2406.18665) route by a learned score of the prompt alone.
+a measure of the prompt is over a stated limit. Ding et al., "Hybrid LLM" (arXiv 2404.14618) and Ong et al.,
+"RouteLLM" (arXiv 2406.18665) route by a learned score of the prompt alone.
 """
 
 import re
 from collections.abc import Mapping
 from math import exp, log1p
-from types import MappingProxyType
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
@@ -99,7 +98,7 @@ class Gate(Strict):
     """A learned score: `stock`, or a scorer's JSON file, its path relative to the policy's."""
     easy_from: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """Lowest score of a prompt that the small model is asked."""
-    limits: Mapping[FeatureName, float] = MappingProxyType({})
+    limits: dict[FeatureName, float] = Field(default_factory=dict)
     """Measures above which a prompt is hard, whatever its score."""
 
     @model_validator(mode="after")

@@ -22,7 +22,9 @@ def alone(observe: WatchFactory | None, reason: Reason = Reason.NO_LLM) -> Plan:
     try:
         draft = yield from write(Generate("slm", observe, patience=RESTART_PATIENCE, because=reason))
     except Unavailable as lost:
-        if lost.partial is None or not lost.partial.text:  # nobody read what was relayed: from where to go on?
+        if (
+            lost.partial is None or not lost.partial.text
+        ):  # nobody read what was relayed: from where to go on?
             raise
         return (yield from resume(lost.partial, observe, reason))
     return served(draft, reason)

@@ -169,7 +169,8 @@ def test_a_hard_prompt_is_the_large_models() -> None:
 
 
 @pytest.mark.parametrize(
-    ("why", "reason"), [("down", Reason.NO_SLM), ("busy", Reason.NO_SLM), ("context", Reason.CONTEXT_TOO_LONG)]
+    ("why", "reason"),
+    [("down", Reason.NO_SLM), ("busy", Reason.NO_SLM), ("context", Reason.CONTEXT_TOO_LONG)],
 )
 def test_an_easy_prompt_goes_to_the_large_model_where_the_small_cannot_be_had(
     why: str, reason: Reason

@@ -14,7 +14,9 @@ from routers.watch import ConfidenceWatch, ObservingWatch
 HEDGE = Hedge(accept=0.6, commit=0.8, give_up=0.2, calibrator=calibrator())
 SLM_ONLY = frozenset[Tier](["slm"])
 LLM_ONLY = frozenset[Tier](["llm"])
-COMMITTED = Draft("slm", "yes", finish="stop", reason=Reason.COMMITTED, confidence=0.9, kept=1, kept_text="yes")
+COMMITTED = Draft(
+    "slm", "yes", finish="stop", reason=Reason.COMMITTED, confidence=0.9, kept=1, kept_text="yes"
+)
 DOUBTED = Draft(
     "slm", "hm", finish="stop", verdict=Verdict.GIVE_UP, reason=Reason.LOW_CONFIDENCE, confidence=0.3
 )
@@ -84,7 +86,8 @@ def test_the_large_models_answer_says_why_it_is_not_the_drafts(small: Draft, rea
 
 
 @pytest.mark.parametrize(
-    ("why", "reason"), [("down", Reason.NO_SLM), ("rejected", Reason.NO_SLM), ("context", Reason.CONTEXT_TOO_LONG)]
+    ("why", "reason"),
+    [("down", Reason.NO_SLM), ("rejected", Reason.NO_SLM), ("context", Reason.CONTEXT_TOO_LONG)],
 )
 def test_the_large_model_answers_where_the_small_one_cannot_be_had(why: str, reason: Reason) -> None:
     assert run(Raced(lost(why), LARGE))[1] == Answer((LARGE,), reason)

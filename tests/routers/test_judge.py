@@ -23,9 +23,7 @@ from routers.plan import (
 )
 from routers.watch import ConfidenceWatch, ObservingWatch
 
-HELD = Draft(
-    "slm", "yes", finish="stop", verdict=Verdict.CONTINUE, reason=Reason.CONFIDENT, confidence=0.7
-)
+HELD = Draft("slm", "yes", finish="stop", verdict=Verdict.CONTINUE, reason=Reason.CONFIDENT, confidence=0.7)
 SURE = HELD._replace(verdict=Verdict.COMMIT, confidence=0.9)
 DOUBTED = HELD._replace(verdict=Verdict.GIVE_UP, reason=Reason.LOW_CONFIDENCE, confidence=0.3)
 LARGE = Draft("llm", "better", finish="stop")
