@@ -168,8 +168,8 @@ def _likeliest(top: dict[str, float] | None, count: int) -> dict[str, float]:
 
 
 def assembled(events: Iterable[Body], endpoint: Endpoint) -> Body:
-    """A stream's chunks as the plain response they add up to. Texts are joined, lists extended, of other
-    values the last one stands."""
+    """A stream's chunks as the plain response they add up to. Texts are joined, lists extended, tool calls put
+    together by their index; of other values the last one stands."""
     whole: Body = {}
     choices: dict[int, Body] = {}
     for event in events:
@@ -180,6 +180,9 @@ def assembled(events: Iterable[Body], endpoint: Endpoint) -> Body:
             _add_choice(choices.setdefault(choice.get("index", 0), {}), choice, endpoint)
     whole["object"] = "chat.completion" if endpoint == "chat" else "text_completion"
     whole["choices"] = [choices[index] for index in sorted(choices)]
+    for choice in whole["choices"]:
+        for call in choice.get("message", {}).get("tool_calls") or ():
+            del call["index"]  # a stream's way to say which call a delta is of
     return whole
 
 
@@ -197,11 +200,40 @@ def _add_choice(whole: Body, choice: Body, endpoint: Endpoint) -> None:
             whole[key] = value
 
 
-def _merge(whole: Body, part: Body) -> None:
+SAID_ONCE = frozenset({"role", "id", "type", "name"})
+"""What comes in one piece: a server that repeats it, or goes on with an empty one, adds nothing to it."""
+
+
+def _merge(whole: Body, part: Body) -> Body:
     for key, value in part.items():
         held = whole.get(key)
-        joinable = isinstance(held, str | list) and type(held) is type(value) and key != "role"
-        if joinable:
+        joinable = isinstance(held, str | list) and type(held) is type(value)
+        if held and key in SAID_ONCE:
+            continue
+        if key == "tool_calls" and isinstance(value, list):
+            whole[key] = _with_calls(held or [], value)
+        elif isinstance(value, dict):
+            whole[key] = _merge(held if isinstance(held, dict) else {}, value)
+        elif joinable:
             whole[key] = held + value
         elif value is not None:
             whole[key] = value
+    return whole
+
+
+def _with_calls(calls: list[Body], deltas: list[Body]) -> list[Body]:
+    for place, delta in enumerate(deltas):
+        index = call_index(delta, place)
+        call = next((call for call in calls if call["index"] == index), None)
+        if call is None:
+            call = {"index": index}
+            calls.append(call)
+        _merge(call, delta)
+    return calls
+
+
+def call_index(delta: Body, place: int) -> int:
+    """Which of the message's tool calls a delta is of. A server that names no index sends all calls in one
+    delta, each whole: its place there says it."""
+    index = delta.get("index")
+    return index if isinstance(index, int) else place

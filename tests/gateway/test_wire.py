@@ -213,3 +213,60 @@ def test_choices_are_assembled_apart_and_unknown_parts_of_a_message_kept():
     first, second = assembled(events, "chat")["choices"]
     assert first == {"index": 0, "message": {"role": "assistant", "content": "a"}, "odd": 1}
     assert second["message"] == {"role": "assistant", "content": "bc", "reasoning_content": "hmm"}
+
+
+def call_delta(index: int, arguments: str, **more: Any) -> dict[str, Any]:
+    return {
+        "tool_calls": [
+            {"index": index, "function": {"arguments": arguments, **more.pop("function", {})}, **more}
+        ]
+    }
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=12), st.lists(st.integers(0, 4), max_size=4)), max_size=3), st.data()
+)
+def test_tool_calls_are_put_together_by_their_index_whatever_comes_between(
+    calls: list[tuple[str, list[int]]], data: st.DataObject
+):
+    begun = [
+        call_delta(i, "", id=f"c{i}", type="function", function={"name": f"f{i}"}) for i in range(len(calls))
+    ]
+    pieces = [[call_delta(i, piece) for piece in words(*call)] for i, call in enumerate(calls)]
+    turns = data.draw(st.permutations([i for i, deltas in enumerate(pieces) for _ in deltas]))
+    deltas = [{"content": "Now"}, *begun, {"content": " then"}, *[pieces[i].pop(0) for i in turns]]
+    kept = repr(deltas)
+    (choice,) = assembled([chunk(delta) for delta in deltas], "chat")["choices"]
+    assert choice["message"]["content"] == "Now then"
+    assert choice["message"].get("tool_calls", []) == [
+        {"id": f"c{i}", "type": "function", "function": {"name": f"f{i}", "arguments": arguments}}
+        for i, (arguments, _) in enumerate(calls)
+    ]
+    assert repr(deltas) == kept
+
+
+@pytest.mark.parametrize(
+    "again",
+    [{}, {"id": None, "type": None}, {"id": "", "function": {"name": ""}}, {"id": "c", "type": "function"}],
+)
+def test_what_a_call_says_once_stands_however_a_server_goes_on(again: dict[str, Any]):
+    first = call_delta(0, "{", id="c", type="function", function={"name": "f"})
+    (choice,) = assembled([chunk(first), chunk(call_delta(0, "}", **again))], "chat")["choices"]
+    assert choice["message"]["tool_calls"] == [
+        {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    ]
+
+
+def test_calls_without_an_index_are_those_of_one_delta():
+    calls = [{"id": name, "function": {"name": name, "arguments": "{}"}} for name in "ab"]
+    (choice,) = assembled([chunk({"tool_calls": calls}), chunk({"tool_calls": None})], "chat")["choices"]
+    assert choice["message"]["tool_calls"] == calls
+
+
+def test_objects_of_a_delta_are_put_together_too():
+    deltas = [
+        {"audio": {"id": "a", "transcript": "Hi"}},
+        {"audio": {"transcript": " there", "expires_at": 9}},
+    ]
+    (choice,) = assembled([chunk(delta) for delta in deltas], "chat")["choices"]
+    assert choice["message"]["audio"] == {"id": "a", "transcript": "Hi there", "expires_at": 9}
