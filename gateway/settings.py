@@ -13,7 +13,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from policies.loader import ConfigError, Lines, explain, read_yaml
+from policies.yaml_files import ConfigError, Lines, explain, placed, read_yaml
 from routers.cost import Price
 from routers.plan import Tier
 
@@ -214,7 +214,7 @@ def _explained(error: ValidationError, path: Path | None, lines: Lines) -> Confi
             if name in os.environ:
                 what = "unknown key" if detail["type"] == "extra_forbidden" else detail["msg"]
                 return ConfigError(": ".join(["environment", name, *at[depth:], what]))
-    return explain(error, path or Path("environment"), lines)
+    return explain(error, placed(path or Path("environment"), lines))
 
 
 def _expanded(value: Any, at: tuple[str | int, ...], path: Path, lines: Lines) -> Any:

@@ -4,7 +4,8 @@ from gateway.catalogue import catalogue
 from gateway.local.catalog import find
 from gateway.settings import Settings, UpstreamSettings, default_path, load_settings
 from gateway.upstreams.upstream import Upstream
-from policies.loader import ConfigError, load_policies
+from policies.loader import load_policies
+from policies.yaml_files import ConfigError
 from routers.plan import Tier
 
 from .console import ConfigOption, fail, out

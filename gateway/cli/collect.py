@@ -11,10 +11,10 @@ import typer
 from rich.progress import Progress
 
 from gateway.settings import Settings, default_path, load_settings
-from policies.loader import ConfigError
 from policies.schema import Policy
 from policies.tuning.graded import GRADES, Grade
 from policies.tuning.starter import Item, is_right, load_items
+from policies.yaml_files import ConfigError
 from routers.direct import Direct
 
 from .console import ConfigOption, err, fail, out

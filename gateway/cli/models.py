@@ -8,7 +8,7 @@ import typer
 from gateway.local.catalog import CATALOG, DEFAULT, PullFailed
 from gateway.local.catalog import pull as pull_weights
 from gateway.settings import default_path, load_settings
-from policies.loader import ConfigError
+from policies.yaml_files import ConfigError
 
 from .console import ConfigOption, err, fail, out
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from policies.loader import ConfigError, load_policy
+from policies.loader import load_policy
 from policies.tuning.records import Record, RecordError, read_records
 from policies.tuning.replay import Replayed, differences
 from policies.tuning.replay import replay as replay_one
+from policies.yaml_files import ConfigError
 from routers.plan import Router
 
 from .console import err, fail, out

@@ -21,7 +21,7 @@ from gateway.app import App, create_app
 from gateway.http.protocol import JoiningProtocol
 from gateway.local.supervisor import EngineFailed
 from gateway.settings import Settings, default_path, load_settings
-from policies.loader import ConfigError
+from policies.yaml_files import ConfigError
 
 from .console import ConfigOption, err, fail
 

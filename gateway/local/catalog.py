@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from policies.loader import ConfigError
+from policies.yaml_files import ConfigError
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from gateway.settings import default_path, load_settings
 from gateway.upstreams.upstream import Upstream
-from policies.loader import ConfigError
+from policies.yaml_files import ConfigError
 
 Write = Callable[[str], Path]
 

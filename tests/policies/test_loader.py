@@ -8,15 +8,9 @@ import pytest
 from builders import calibrator
 from pydantic import BaseModel, ConfigDict
 
-from policies.loader import (
-    BUILT_IN,
-    STOCK_CALIBRATOR,
-    ConfigError,
-    load_policies,
-    load_policy,
-    read_yaml,
-    validated,
-)
+from policies.layers import BUILT_IN
+from policies.loader import STOCK_CALIBRATOR, load_policies, load_policy
+from policies.yaml_files import ConfigError, placed, read_yaml, validated
 from routers.calibration import Calibrator
 from routers.cascade import Cascade
 
@@ -218,12 +212,17 @@ class Inner(BaseModel):
     other: int = 0
 
 
+def read(path: Path) -> Inner:
+    data, lines = read_yaml(path)
+    return validated(Inner, data, placed(path, lines))
+
+
 @pytest.mark.parametrize("key", ["key", "headers", "query"])
 @pytest.mark.parametrize("value", ["sk-secret", "{Authorization: sk-secret}"])
 def test_what_may_be_a_secret_is_never_shown(tmp_path: Path, key: str, value: str) -> None:
     path = written(tmp_path, f"{key}: {value}\n")
     with pytest.raises(ConfigError) as error:
-        validated(Inner, *read_yaml(path)[:1], path, read_yaml(path)[1])
+        read(path)
     assert f"{path}:1: {key}" in str(error.value)
     assert "sk-secret" not in str(error.value)
 
@@ -231,14 +230,14 @@ def test_what_may_be_a_secret_is_never_shown(tmp_path: Path, key: str, value: st
 def test_an_unknown_key_may_be_a_misspelt_secret(tmp_path: Path) -> None:
     path = written(tmp_path, "api_key: sk-secret\n")
     with pytest.raises(ConfigError) as error:
-        validated(Inner, *read_yaml(path)[:1], path, read_yaml(path)[1])
+        read(path)
     assert str(error.value) == f"{path}:1: api_key: unknown key"
 
 
 def test_what_is_no_secret_is_shown(tmp_path: Path) -> None:
     path = written(tmp_path, "other: plain\n")
     with pytest.raises(ConfigError, match="found 'plain'"):
-        validated(Inner, *read_yaml(path)[:1], path, read_yaml(path)[1])
+        read(path)
 
 
 # --- policies
