@@ -79,4 +79,5 @@ def _used() -> Metrics:
     )
     metrics.upstream_up("", "", up=True)
     metrics.engine_restarted("")
+    metrics.policies_loaded(ok=True)
     return metrics

@@ -8,7 +8,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gateway import __version__
-from gateway.catalogue import Catalogue, catalogue
 from gateway.engine import Engine
 from gateway.http.errors import ApiError
 from gateway.http.generation import Generation, Scope
@@ -18,12 +17,13 @@ from gateway.http.reply import Send, respond_error
 from gateway.local.run import local_engine
 from gateway.settings import Settings
 from gateway.state.exchanges import Exchanges
+from gateway.state.policies import LivePolicies
 from gateway.telemetry.ledger import Ledger
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.records import Recorder
 from gateway.upstreams.upstream import Upstream
 from gateway.wire import Body, Endpoint
-from policies.loader import load_policies
+from policies.files import PolicyFiles
 from policies.schema import Policy
 from routers.plan import Tier
 
@@ -42,7 +42,7 @@ class App(FastAPI):
     a multiple of what they do.
     """
 
-    catalogue: Catalogue
+    policies: LivePolicies
     upstreams: dict[Tier, Upstream]
     exchanges: Exchanges
     hot: Mapping[str, Generation]
@@ -61,7 +61,6 @@ class App(FastAPI):
 def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
     """`more` policies are served beside those of the settings. Raises ConfigError for a policy or for weights
     that can't be used."""
-    policies = [*load_policies(settings.policies.folder).values(), *more]
     metrics, exchanges = Metrics(), Exchanges()
     stack = AsyncExitStack()
 
@@ -75,6 +74,8 @@ def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
         stack.push_async_callback(supervisor.stop)
     for upstream in upstreams.values():
         stack.push_async_callback(upstream.close)
+    files = PolicyFiles(settings.policies.folder)
+    policies = LivePolicies(files, more, upstreams, metrics, settings.policies.reload)
     recorder = None
     if settings.records.path is not None:
         recorder = Recorder(settings.records, settings.records.path, metrics.record_dropped)
@@ -82,23 +83,23 @@ def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
     ledger = Ledger(metrics, exchanges, recorder)
     stack.callback(ledger.book)
     engine = Engine(upstreams, leave=ledger.leave)
-    found = catalogue(policies, upstreams)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with stack:
             if start_engine is not None:
                 await start_engine()
+            await stack.enter_async_context(policies.watched())
             yield
 
     app = App(title="Smallfirst", version=__version__, lifespan=lifespan)
-    app.catalogue, app.upstreams, app.exchanges = found, upstreams, exchanges
-    app.include_router(own_routes(found, engine, exchanges, metrics, ledger))
+    app.policies, app.upstreams, app.exchanges = policies, upstreams, exchanges
+    app.include_router(own_routes(policies, engine, exchanges, metrics, ledger))
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.hot = {
         path: Generation(
-            endpoint, check, catalogue=found, engine=engine, metrics=metrics, listen=settings.listen
+            endpoint, check, policies=policies, engine=engine, metrics=metrics, listen=settings.listen
         )
         for path, endpoint, check in HOT
     }

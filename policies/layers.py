@@ -20,8 +20,14 @@ class Layer(NamedTuple):
 
 
 def policy_files(folder: Path) -> list[Path]:
-    """The policy files in a folder, by name. Hidden ones are not ours: editors keep locks and backups there."""
-    return sorted(path for path in folder.glob("*.yaml") if not path.name.startswith("."))
+    """The policy files in a folder, by name. Hidden ones are not ours: editors keep locks and backups there.
+
+    Raises ConfigError."""
+    try:
+        listed = sorted(folder.iterdir())
+    except OSError as error:
+        raise ConfigError(f"{folder} is not a folder that can be read: {error.strerror}") from error
+    return [path for path in listed if path.suffix == ".yaml" and not path.name.startswith(".")]
 
 
 def layered(path: Path, read: Read = Path.read_bytes) -> Layer:

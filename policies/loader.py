@@ -36,9 +36,7 @@ def load_all(folder: Path | None = None, read: Read = Path.read_bytes) -> dict[s
     """As `load_policies`, with what the files say."""
     paths = policy_files(BUILT_IN)
     if folder is not None:
-        if not folder.is_dir():
-            raise ConfigError(f"policies.folder: {folder} is not a folder")
-        paths += policy_files(folder)
+        paths += _own_files(folder)
     found: dict[str, Loaded] = {}
     wrong: list[str] = []
     for path in paths:
@@ -49,6 +47,13 @@ def load_all(folder: Path | None = None, read: Read = Path.read_bytes) -> dict[s
     if wrong:
         raise ConfigError("\n".join(dict.fromkeys(wrong)))  # a base's mistake is also that of who extends it
     return found
+
+
+def _own_files(folder: Path) -> list[Path]:
+    try:
+        return policy_files(folder)
+    except ConfigError as error:
+        raise ConfigError(f"policies.folder: {error}") from error
 
 
 def load(path: Path, read: Read = Path.read_bytes) -> Loaded:

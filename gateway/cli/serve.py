@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -83,9 +85,24 @@ async def _run(app: App, settings: Settings, bound: socket.socket) -> None:
         )
     )
     async with app.router.lifespan_context(app):
+        if sys.platform != "win32":
+            _follow_hangups(server, app)
         welcome(app, settings, bound)
         _spare_collections()
         await server.serve([bound])
+
+
+def _follow_hangups(server: uvicorn.Server, app: App) -> None:
+    """SIGHUP loads the policies anew. A terminal that goes away sends it too: what was started there ends then."""
+    in_terminal = os.isatty(0)
+
+    def told() -> None:
+        if in_terminal and not os.isatty(0):
+            server.should_exit = True
+        else:
+            app.policies.reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, told)
 
 
 class _Server(uvicorn.Server):
@@ -111,6 +128,7 @@ def _spare_collections() -> None:
 
 def welcome(app: App, settings: Settings, bound: socket.socket) -> None:
     """Where it listens, what it serves, and a line to try."""
+    catalogue = app.policies.catalogue
     host, port = bound.getsockname()[:2]
     url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104  compared, not bound
     err.print(f"[bold]Smallfirst[/bold] listens on [bold]{url}/v1[/bold]")
@@ -121,11 +139,11 @@ def welcome(app: App, settings: Settings, bound: socket.socket) -> None:
         err.print(
             "  llm       none: set OPENAI_API_KEY, or name an upstream in smallfirst.yaml", markup=False
         )
-    err.print(f"  policies  {', '.join(app.catalogue.policies)}", markup=False)
-    for name, why in app.catalogue.unavailable.items():
+    err.print(f"  policies  {', '.join(catalogue.policies)}", markup=False)
+    for name, why in catalogue.unavailable.items():
         err.print(f"  policy {name} is not served: {why}", markup=False)
     err.print(f"  records   {settings.records.path or 'not kept'}", markup=False)
-    model = "auto" if "auto" in app.catalogue.policies else app.catalogue.names()[0]
+    model = "auto" if "auto" in catalogue.policies else catalogue.names()[0]
     body = (
         f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the opposite of hot?"}}]}}'
     )

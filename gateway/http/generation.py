@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.catalogue import Catalogue
 from gateway.deadlines import Deadlines
 from gateway.engine import Engine
 from gateway.exchange import Exchange
 from gateway.prompt import measured
 from gateway.settings import Listen
+from gateway.state.policies import LivePolicies
 from gateway.telemetry.metrics import Metrics
 from gateway.wire import Body, Endpoint
 from policies.schema import Policy
@@ -47,14 +47,14 @@ class Generation:
         endpoint: Endpoint,
         check: Callable[[Body], None],
         *,
-        catalogue: Catalogue,
+        policies: LivePolicies,
         engine: Engine,
         metrics: Metrics,
         listen: Listen,
     ) -> None:
         self._endpoint = endpoint
         self._check = check
-        self._catalogue = catalogue
+        self._policies = policies
         self._engine = engine
         self._metrics = metrics
         self._body_limit = listen.body_limit
@@ -96,7 +96,7 @@ class Generation:
         body = parse(raw)
         self._check(body)
         own = _own_field(body)
-        policy = self._catalogue.resolve(
+        policy = self._policies.catalogue.resolve(
             own.policy or body["model"], "smallfirst.policy" if own.policy else "model"
         )
         if self._endpoint == "embeddings":

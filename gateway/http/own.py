@@ -6,9 +6,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from gateway.catalogue import Catalogue
 from gateway.engine import Engine
 from gateway.state.exchanges import Exchanges
+from gateway.state.policies import LivePolicies
 from gateway.telemetry.ledger import Ledger
 from gateway.telemetry.metrics import Metrics
 
@@ -16,23 +16,23 @@ from .errors import ApiError
 
 
 def own_routes(
-    catalogue: Catalogue, engine: Engine, exchanges: Exchanges, metrics: Metrics, ledger: Ledger
+    policies: LivePolicies, engine: Engine, exchanges: Exchanges, metrics: Metrics, ledger: Ledger
 ) -> APIRouter:
     router = APIRouter()
     created = int(time.time())
     owners = {upstream.model: upstream.name for upstream in engine.upstreams.values()}
 
     def described(name: str) -> dict[str, Any]:
-        owner = "smallfirst" if name in catalogue.policies else owners[name]
+        owner = "smallfirst" if name in policies.catalogue.policies else owners[name]
         return {"id": name, "object": "model", "created": created, "owned_by": owner}
 
     @router.get("/v1/models", summary="The policies and models that a request may name")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [described(name) for name in catalogue.names()]}
+        return {"object": "list", "data": [described(name) for name in policies.catalogue.names()]}
 
     @router.get("/v1/models/{name:path}", summary="One of them")
     async def model(name: str) -> dict[str, Any]:
-        return described(catalogue.resolve(name).name)
+        return described(policies.catalogue.resolve(name).name)
 
     @router.get("/v1/exchanges/{exchange_id}", summary="What one exchange took and cost")
     async def exchange(exchange_id: str) -> dict[str, Any]:

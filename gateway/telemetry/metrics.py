@@ -120,6 +120,12 @@ class Metrics(Collector):
             "records_dropped", "Records given up because the writer could not keep pace."
         )
         self._dropped[()] = 0.0
+        self._reloads = _Counters("policy_reloads", "Loads of changed policy files.", "outcome")
+        self._reloads["ok",] = self._reloads["error",] = 0.0
+        self._stale = _Gauges(
+            "policies_stale", "Whether the policy files can't be used (1): those before them are in force."
+        )
+        self._stale[()] = 0.0
         ProcessCollector(registry=self.registry)
         self.registry.register(self)
 
@@ -193,6 +199,11 @@ class Metrics(Collector):
 
     def record_dropped(self) -> None:
         self._dropped.add(())
+
+    def policies_loaded(self, *, ok: bool) -> None:
+        """Count a load after the first, and whether what is in force is what the files say."""
+        self._reloads.add(("ok" if ok else "error",))
+        self._stale[()] = 0.0 if ok else 1.0
 
     def render(self, accept: str | None) -> tuple[bytes, str]:
         """The exposition and its content type: OpenMetrics 1.0 where the Accept header names it, else text.

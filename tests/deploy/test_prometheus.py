@@ -58,6 +58,10 @@ def up(values: str) -> dict[str, str]:
     return {"series": 'smallfirst_upstream_up{upstream="u",tier="llm"}', "values": values}
 
 
+def stale(values: str) -> dict[str, str]:
+    return {"series": 'smallfirst_policies_stale{instance="i"}', "values": values}
+
+
 # Per minute: 60 requests by the small model for an hour, then 30 of them go on to the LLM.
 JUMP = [requests("slm", "0+60x60 3630+30x30"), requests("slm+llm", "_x60 0+30x30")]
 STEADY = [requests("slm", "0+30x90"), requests("slm+llm", "0+30x90")]
@@ -78,6 +82,8 @@ FAST = [first_tokens("5.0", 60), first_tokens("10.0", 60), first_tokens("+Inf", 
         ("SmallfirstEscalationShareJumped", SPARSE, "80m", None),
         ("SmallfirstFirstTokenSlow", SLOW, "25m", {"policy": "p"}),
         ("SmallfirstFirstTokenSlow", FAST, "25m", None),
+        ("SmallfirstPoliciesStale", [stale("0 1 1 1 1 1 1 1")], "7m", {"instance": "i"}),
+        ("SmallfirstPoliciesStale", [stale("0 1 1 1 0 1 1 1")], "7m", None),
     ],
 )
 def test_an_alert_fires_when_it_should(
@@ -106,7 +112,7 @@ def test_every_alert_has_a_summary() -> None:
     rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
     alerts = [rule for rule in rules if "alert" in rule]
 
-    assert len(alerts) == 3
+    assert len(alerts) == 4
     assert all(rule["annotations"]["summary"] for rule in alerts)
 
 
