@@ -17,6 +17,7 @@ WORDS = {
     "body_too_large": "The body is over `listen.body_limit`.",
     "model_not_found": "`model` names no policy and no upstream's model; the message lists what exists.",
     "policy_unavailable": "The configured upstreams cannot serve this policy; the message says why.",
+    "override_not_allowed": "The policy does not let a request override this field; the message says which it does.",
     "not_supported": "No upstream of this policy offers embeddings.",
     "method_not_allowed": "These endpoints take POST.",
     "not_found": "No such path (404).",

@@ -29,11 +29,11 @@ class Catalogue:
                 400,
                 "policy_unavailable",
                 f"policy {name} can't be used: {self.unavailable[name]}",
-                param="model",
+                param=param,
             )
         known = ", ".join(self.names())
         raise ApiError(
-            404, "model_not_found", f"the model {name!r} does not exist; there are: {known}", param="model"
+            404, "model_not_found", f"the model {name!r} does not exist; there are: {known}", param=param
         )
 
     def names(self) -> list[str]:

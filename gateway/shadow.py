@@ -52,7 +52,7 @@ class Shadows:
             await asyncio.wait(self._tasks)
 
     async def _shadow(self, exchange: Exchange, target: Policy, wanted: Shadow) -> None:
-        policy = target.model_copy(update={"ceilings": wanted.ceilings, "shadow": None})
+        policy = target.changed(ceilings=wanted.ceilings, shadow=None)
         found = measured(exchange.body, exchange.endpoint) if policy.router.reads_features else NO_FEATURES
         request = exchange.request._replace(stream=False, stays=0, features=found)
         shadow = exchange.shadowed_by(policy, request)

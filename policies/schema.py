@@ -2,13 +2,17 @@
 
 import hashlib
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from policies.strategies import AnyRouter
 from routers.plan import Plan, Reason, Request
 from routers.rescue import large
+
+OWN = frozenset(("kind", "calibrator"))
+"""Fields of routers that no request may override: the strategy, and what is trained."""
+
 
 
 class Ceilings(BaseModel):
@@ -64,17 +68,34 @@ class Policy(BaseModel):
     length_ratio: Annotated[float, Field(gt=0)] = 1.0
     """Tokens the LLM writes per token of the small model's served answer, for the estimate of what the LLM
     alone would have cost: 1.0 until measured."""
+    overrides: tuple[str, ...] = ()
+    """Fields of the router that a request may override, in `smallfirst.override`."""
 
     ceilings: Ceilings = Ceilings()
     """What one exchange may take."""
     private: bool = False
     """Whether no cloud may see a request under this policy, whatever its router asks for."""
-
     affinity: Affinity | None = None
     """Whether an escalated conversation stays with the large model; null: each turn is decided anew."""
-
     shadow: Shadow | None = None
     """Another policy to try beside this one; null: none."""
+
+    @field_validator("overrides")
+    @classmethod
+    def _are_fields(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        router = info.data.get("router")
+        known = [] if router is None else [name for name in type(router).model_fields if name not in OWN]
+        for name in names:
+            if router is not None and name not in known:
+                raise ValueError(f"expected fields of the router ({', '.join(known)}), found {name!r}")
+        return names
+
+    def changed(self, **fields: Any) -> "Policy":
+        """This policy with other values, and so with another digest, which `model_copy` would keep."""
+        return Policy(**{name: getattr(self, name) for name in type(self).model_fields} | fields)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
     def plan(self, request: Request) -> Plan:
         if request.stays and "llm" in request.tiers & request.able:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gateway.catalogue import Catalogue
 from gateway.deadlines import Deadlines
 from gateway.engine import Engine
 from gateway.exchange import Exchange
@@ -14,6 +15,7 @@ from gateway.settings import Listen
 from gateway.state.policies import LivePolicies
 from gateway.telemetry.metrics import Metrics
 from gateway.wire import Body, Endpoint
+from policies.overrides import OverrideError, OverrideNotAllowed, overridden
 from policies.schema import Policy
 from routers.direct import Direct
 from routers.plan import NO_FEATURES, Request, Tier
@@ -35,7 +37,9 @@ class OwnField(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     policy: str | None = None
+    override: dict[str, Any] | None = None
     private: bool = False
+    key: Annotated[str, Field(max_length=256)] | None = None
     tags: Annotated[dict[Tag, Tag], Field(max_length=16)] = {}
 
 
@@ -95,10 +99,8 @@ class Generation:
     def _exchange(self, raw: bytes) -> Exchange:
         body = parse(raw)
         self._check(body)
-        own = _own_field(body)
-        policy = self._policies.catalogue.resolve(
-            own.policy or body["model"], "smallfirst.policy" if own.policy else "model"
-        )
+        own = own_field(body)
+        policy = policy_of(body, own, self._policies.catalogue)
         if self._endpoint == "embeddings":
             policy = self._embedding_policy(policy)
         upstreams = self._engine.upstreams
@@ -129,7 +131,7 @@ class Generation:
         for tier in tiers:
             upstream = self._engine.upstreams.get(tier)
             if upstream is not None and upstream.embeddings:
-                return policy.model_copy(update={"router": Direct(tier=tier, fallback=False)})
+                return policy.changed(router=Direct(tier=tier, fallback=False), overrides=())
         raise invalid(f"no upstream of {policy.name} offers embeddings", "model", "not_supported")
 
 
@@ -147,7 +149,7 @@ _TIERS: dict[tuple[bool, bool], frozenset[Tier]] = {
 _NO_OWN_FIELD = OwnField()
 
 
-def _own_field(body: Body) -> OwnField:
+def own_field(body: Body) -> OwnField:
     if body.get("smallfirst") is None:
         return _NO_OWN_FIELD
     try:
@@ -157,6 +159,18 @@ def _own_field(body: Body) -> OwnField:
         where = ".".join(["smallfirst", *map(str, detail["loc"])])
         what = detail["msg"] if detail["loc"] else "must be an object"
         raise invalid(f"{where}: {what}; known keys: {', '.join(OwnField.model_fields)}", where) from error
+
+
+def policy_of(body: Body, own: OwnField, catalogue: Catalogue) -> Policy:
+    """The policy that a request names, with what it overrides. Raises ApiError."""
+    policy = catalogue.resolve(own.policy or body["model"], "smallfirst.policy" if own.policy else "model")
+    try:
+        return overridden(policy, own.override or {})
+    except OverrideNotAllowed as error:
+        where = f"smallfirst.{error.at}"
+        raise ApiError(403, "override_not_allowed", f"smallfirst.{error}", param=where) from error
+    except OverrideError as error:
+        raise invalid(f"smallfirst.{error}", f"smallfirst.{error.at}") from error
 
 
 class _Leaving:

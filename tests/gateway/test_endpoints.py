@@ -120,6 +120,14 @@ async def test_embeddings_by_policy_have_one_writer_and_no_fallback(
     assert llm.requests == []
 
 
+async def test_embeddings_by_policy_are_recorded_under_what_ran(gateway: Gateway):
+    """Not under the cascade's digest, which the chat before has recorded: their replay would differ."""
+    for path, body in (("/chat/completions", ASK), ("/embeddings", {"model": "test", "input": "hot"})):
+        status, headers, _ = await gateway.post(path, body)
+        assert status == 200
+        assert (await gateway.exchange(headers["x-smallfirst-id"]))["policy"] == "test"
+
+
 async def test_embeddings_that_nobody_offers_are_a_clear_error(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):

@@ -97,9 +97,10 @@ async def test_required_fields_are_named(gateway: Gateway):
 
 
 async def test_an_unknown_model_is_told_those_that_exist(gateway: Gateway):
-    for body in (ASK | {"model": "gpt-9"}, ASK | {"smallfirst": {"policy": "gpt-9"}}):
+    rows = {"model": ASK | {"model": "gpt-9"}, "smallfirst.policy": ASK | {"smallfirst": {"policy": "gpt-9"}}}
+    for where, body in rows.items():
         status, code, param, message = await refused(gateway, "/chat/completions", body)
-        assert (status, code, param) == (404, "model_not_found", "model")
+        assert (status, code, param) == (404, "model_not_found", where)
         assert "'gpt-9'" in message
         assert all(name in message for name in ("test", "small", "large"))
 
@@ -115,6 +116,7 @@ async def test_the_smallfirst_field_is_checked(gateway: Gateway, slm: Scripted):
     rows: list[tuple[Any, str]] = [
         ({"polcy": "test"}, "smallfirst.polcy"),
         ({"policy": 1}, "smallfirst.policy"),
+        ({"override": ["accept"]}, "smallfirst.override"),
         ({"tags": ["a"]}, "smallfirst.tags"),
         ({"tags": {"team": 1}}, "smallfirst.tags.team"),
         ("test", "smallfirst"),
@@ -122,7 +124,7 @@ async def test_the_smallfirst_field_is_checked(gateway: Gateway, slm: Scripted):
     for own, param in rows:
         found = await refused(gateway, "/chat/completions", ASK | {"smallfirst": own})
         assert found[:3] == (400, "invalid_value", param)
-        assert "known keys: policy, private, tags" in found[3]
+        assert "known keys: policy, override, private, key, tags" in found[3]
     assert slm.requests == []
 
 

@@ -406,7 +406,7 @@ async def test_an_error_after_a_heartbeat_is_an_event(start: StartGateway, slm: 
 async def test_the_ceiling_on_time_ends_a_call_and_the_exchange(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
-    limited = simple_policy().model_copy(update={"ceilings": Ceilings(seconds=0.05)})
+    limited = simple_policy().changed(ceilings=Ceilings(seconds=0.05))
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [limited])
     slm.says(Reply(SENTENCE, gate=asyncio.Event(), gate_at=2))
     status, _, raw = await gateway.post("/chat/completions", ASK)
@@ -418,7 +418,7 @@ async def test_the_ceiling_on_time_ends_a_call_and_the_exchange(
 async def test_the_ceiling_on_tokens_is_what_the_calls_are_allowed(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
-    limited = simple_policy().model_copy(update={"ceilings": Ceilings(tokens=20)})
+    limited = simple_policy().changed(ceilings=Ceilings(tokens=20))
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [limited])
     slm.says(Reply(SENTENCE, logprobs=UNSURE))
     await gateway.post("/chat/completions", ASK | {"max_tokens": 100})
@@ -429,7 +429,7 @@ async def test_the_ceiling_on_tokens_is_what_the_calls_are_allowed(
 async def test_dollars_that_would_not_pay_the_prompt_leave_the_draft(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
-    limited = simple_policy().model_copy(update={"ceilings": Ceilings(usd=1e-6)})
+    limited = simple_policy().changed(ceilings=Ceilings(usd=1e-6))
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [limited])
     slm.says(Reply(SENTENCE, logprobs=UNSURE))
     _, headers, _ = await gateway.post("/chat/completions", ASK)
@@ -441,7 +441,7 @@ async def test_dollars_that_would_not_pay_the_prompt_leave_the_draft(
 async def test_what_is_private_never_reaches_a_cloud(
     start: StartGateway, slm: Scripted, llm: Scripted, whose: str
 ):
-    private = simple_policy().model_copy(update={"private": whose == "the policy's"})
+    private = simple_policy().changed(private=whose == "the policy's")
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm", cloud=True)), [private])
     slm.says(Reply(SENTENCE, logprobs=HOPELESS), Reply(SENTENCE, logprobs=HOPELESS))
     own = {} if private.private else {"smallfirst": {"private": True}}
