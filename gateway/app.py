@@ -15,7 +15,9 @@ from gateway.http.intake import Receive, check_chat, check_completions, check_em
 from gateway.http.own import own_routes
 from gateway.http.reply import Send, respond_error
 from gateway.local.run import local_engine
+from gateway.opening import Opening
 from gateway.settings import Settings
+from gateway.shadow import Shadows
 from gateway.state.exchanges import Exchanges
 from gateway.state.policies import LivePolicies
 from gateway.telemetry.ledger import Ledger
@@ -83,6 +85,9 @@ def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
     ledger = Ledger(metrics, exchanges, recorder)
     stack.callback(ledger.book)
     engine = Engine(upstreams, leave=ledger.leave)
+    opening = Opening(policies, upstreams)
+    shadows = Shadows(engine.run, lambda: policies.catalogue.policies)
+    stack.push_async_callback(shadows.close)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -99,7 +104,13 @@ def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
     app.add_exception_handler(HTTPException, _http_error)
     app.hot = {
         path: Generation(
-            endpoint, check, policies=policies, engine=engine, metrics=metrics, listen=settings.listen
+            endpoint,
+            check,
+            opening=opening,
+            engine=engine,
+            shadows=shadows,
+            metrics=metrics,
+            listen=settings.listen,
         )
         for path, endpoint, check in HOT
     }

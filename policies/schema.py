@@ -14,7 +14,6 @@ OWN = frozenset(("kind", "calibrator"))
 """Fields of routers that no request may override: the strategy, and what is trained."""
 
 
-
 class Ceilings(BaseModel):
     """What one exchange may take, whatever its router asks for."""
 
@@ -70,7 +69,6 @@ class Policy(BaseModel):
     alone would have cost: 1.0 until measured."""
     overrides: tuple[str, ...] = ()
     """Fields of the router that a request may override, in `smallfirst.override`."""
-
     ceilings: Ceilings = Ceilings()
     """What one exchange may take."""
     private: bool = False

@@ -233,10 +233,9 @@ async def test_a_prompt_too_long_without_an_llm_is_an_error_that_says_the_limit(
     "more",
     [
         {"n": 2},
-        {"tools": [{"type": "function", "function": {"name": "f"}}]},
-        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]},
+        {"audio": {"voice": "x", "format": "wav"}},
     ],
-    ids=["n", "tools", "image"],
+    ids=["n", "audio"],
 )
 async def test_what_no_calibrator_judges_goes_to_the_llm(
     gateway: Gateway, slm: Scripted, llm: Scripted, more: dict

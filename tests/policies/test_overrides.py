@@ -131,9 +131,9 @@ def test_whatever_a_request_says_is_a_valid_policy_or_refused(override: dict[str
     [
         ("[accept, give_up]", None),
         ("[]", None),
-        ("[tier]", "overrides: expected fields of the router (accept, commit, give_up), found 'tier'"),
-        ("[kind]", "overrides: expected fields of the router (accept, commit, give_up), found 'kind'"),
-        ("[calibrator]", "overrides: expected fields of the router (accept, commit, give_up), found 'calibrator'"),
+        ("[tier]", "overrides: expected fields of the router (accept, release, commit, give_up, gate, judge), found 'tier'"),
+        ("[kind]", "overrides: expected fields of the router (accept, release, commit, give_up, gate, judge), found 'kind'"),
+        ("[calibrator]", "overrides: expected fields of the router (accept, release, commit, give_up, gate, judge), found 'calibrator'"),
         ("accept", "overrides: Input should be a valid tuple, found 'accept'"),
         ("[1]", "overrides.0: Input should be a valid string, found 1"),
     ],

@@ -1,0 +1,135 @@
+"""A request's body -> the exchange that answers it: which policy, and what a router may know of the request."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gateway.catalogue import Catalogue
+from gateway.exchange import Exchange
+from gateway.http.errors import ApiError, invalid
+from gateway.http.intake import judgeable
+from gateway.prompt import measured
+from gateway.state.conversations import Conversations
+from gateway.state.policies import LivePolicies
+from gateway.upstreams.upstream import Upstream
+from gateway.wire import Body, Endpoint
+from policies.overrides import OverrideError, OverrideNotAllowed, overridden
+from policies.schema import Policy
+from routers.direct import Direct
+from routers.plan import ESCALATIONS, NO_FEATURES, Reason, Request, Tier
+from routers.structure import Expected
+
+Tag = Annotated[str, Field(max_length=256)]
+
+
+class OwnField(BaseModel):
+    """The body's `smallfirst` field, read and taken out before any upstream sees the body."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    policy: str | None = None
+    override: dict[str, Any] | None = None
+    private: bool = False
+    key: Annotated[str, Field(max_length=256)] | None = None
+    tags: Annotated[dict[Tag, Tag], Field(max_length=16)] = {}
+
+
+class Opening:
+    """Opens exchanges."""
+
+    def __init__(self, policies: LivePolicies, upstreams: Mapping[Tier, Upstream]) -> None:
+        self._policies = policies
+        self._upstreams = upstreams
+        self._conversations = Conversations()
+
+    def exchange(self, endpoint: Endpoint, body: Body, raw: bytes) -> Exchange:
+        """Of a checked body. Raises ApiError."""
+        own = own_field(body)
+        policy = policy_of(body, own, self._policies.catalogue)
+        if endpoint == "embeddings":
+            policy = self._embedding_policy(policy)
+        llm = self._upstreams.get("llm")
+        expected = Expected.of(body)
+        return Exchange(
+            endpoint=endpoint,
+            policy=policy,
+            body=body,
+            raw=raw,
+            request=Request(
+                stream=bool(body.get("stream")),
+                judgeable=judgeable(body),
+                whole=expected.whole,
+                tiers=available(self._upstreams),
+                stays=self._stays(policy, body),
+                features=measured(body, endpoint) if policy.router.reads_features else NO_FEATURES,
+            ),
+            expected=expected,
+            alone_price=llm.price if llm is not None and llm.priced else None,
+            tags=own.tags,
+            private=own.private or policy.private,
+        )
+
+    def over(self, exchange: Exchange) -> None:
+        """Notes whether the exchange's conversation stays with the large model."""
+        affinity, answer = exchange.policy.affinity, exchange.answer
+        if affinity is None or answer is None or "messages" not in exchange.body:
+            return
+        messages, name = exchange.body["messages"], exchange.policy.name
+        if answer.reason in ESCALATIONS and answer.route != "slm":
+            self._conversations.stays(name, messages, affinity.turns)
+        elif answer.reason is Reason.AFFINITY:
+            self._conversations.stays(name, messages, exchange.request.stays - 1)
+
+    def _stays(self, policy: Policy, body: Body) -> int:
+        if policy.affinity is None or "messages" not in body:
+            return 0
+        return self._conversations.turns_left(policy.name, body["messages"])
+
+    def _embedding_policy(self, policy: Policy) -> Policy:
+        """Embeddings of two models can't stand in for one another: one tier, no fallback."""
+        router = policy.router
+        tiers: tuple[Tier, ...] = (router.tier,) if isinstance(router, Direct) else ("slm", "llm")
+        for tier in tiers:
+            upstream = self._upstreams.get(tier)
+            if upstream is not None and upstream.embeddings:
+                return policy.changed(router=Direct(tier=tier, fallback=False), overrides=())
+        raise invalid(f"no upstream of {policy.name} offers embeddings", "model", "not_supported")
+
+
+def available(upstreams: Mapping[Tier, Any]) -> frozenset[Tier]:
+    """Tiers that may be asked; a local engine that is restarting may be waited for, and counts."""
+    return _TIERS["slm" in upstreams, "llm" in upstreams and upstreams["llm"].up]
+
+
+_TIERS: dict[tuple[bool, bool], frozenset[Tier]] = {
+    (True, True): frozenset(("slm", "llm")),
+    (True, False): frozenset(("slm",)),
+    (False, True): frozenset(("llm",)),
+    (False, False): frozenset(),
+}
+_NO_OWN_FIELD = OwnField()
+
+
+def own_field(body: Body) -> OwnField:
+    if body.get("smallfirst") is None:
+        return _NO_OWN_FIELD
+    try:
+        return OwnField.model_validate(body["smallfirst"])
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(["smallfirst", *map(str, detail["loc"])])
+        what = detail["msg"] if detail["loc"] else "must be an object"
+        raise invalid(f"{where}: {what}; known keys: {', '.join(OwnField.model_fields)}", where) from error
+
+
+def policy_of(body: Body, own: OwnField, catalogue: Catalogue) -> Policy:
+    """The policy that a request names, with what it overrides. Raises ApiError."""
+    policy = catalogue.resolve(own.policy or body["model"], "smallfirst.policy" if own.policy else "model")
+    try:
+        return overridden(policy, own.override or {})
+    except OverrideNotAllowed as error:
+        where = f"smallfirst.{error.at}"
+        raise ApiError(403, "override_not_allowed", f"smallfirst.{error}", param=where) from error
+    except OverrideError as error:
+        raise invalid(f"smallfirst.{error}", f"smallfirst.{error.at}") from error
