@@ -32,7 +32,10 @@ from routers.plan import (
     Watch,
 )
 
-from .records import CallLine, ExchangeLine, Record
+from .records import CallLine, ExchangeLine, Record, RecordError
+
+CLOCK = 1e-6
+"""Seconds to which records tell the times of tokens."""
 
 
 class ClientGone(Exception):
@@ -64,10 +67,29 @@ class ReplayedCall:
             return _ended_at(line) if line.first is None else line.first
         return line.tokens.at[self.first_kept - 1] if self.first_kept else _ended_at(line)
 
-    def forget(self) -> None:
-        """Its watch never came to a verdict."""
+    @property
+    def cut(self) -> bool:
+        """Whether its record ends before its verdict, where the other leg of a race won."""
+        return self.line.outcome == "outrun" and self.verdict is None
+
+    def ended(self) -> float:
+        """When it was over, in seconds since the exchange began."""
+        line = self.line
+        if self.verdict is Verdict.GIVE_UP and line.tokens is not None and self.stopped_at:
+            return min(_ended_at(line), line.tokens.at[self.stopped_at - 1])
+        return _ended_at(line)
+
+    def cut_at(self, at: float) -> Draft:
+        """What it has when it is cancelled at `at`, before its verdict; what that costs is an estimate."""
         self.verdict = self.reason = self.confidence = None
         self.kept, self.first_kept = 0, None
+        line = self.line
+        began = line.started if line.sent is None else line.sent
+        seconds = max(0.0, at - began)
+        share = min(1.0, seconds / max(CLOCK, _ended_at(line) - began))
+        usage = Usage(line.usage.prompt_tokens, round(line.usage.completion_tokens * share), estimated=True)
+        self.cost_usd = cost(usage, line.price, seconds)
+        return Draft(line.tier, usage=usage, verdict=Verdict.CONTINUE)
 
     def conclude(self, watch: Watch, verdict: Verdict) -> None:
         self.verdict, self.reason, self.confidence = verdict, watch.reason, watch.confidence
@@ -75,24 +97,24 @@ class ReplayedCall:
 
 @dataclass(slots=True)
 class _Leg:
-    """One leg of a replayed race; `committed` is when it would have taken the floor, infinite where it would not."""
+    """One leg of a replayed race, in seconds since the exchange began: `committed` is when it would have taken the
+    floor, infinite where it would not; `ended` when it was over."""
 
-    call: ReplayedCall
     outcome: Draft | Unavailable
-    committed: float
+    call: ReplayedCall | None = None
+    committed: float = inf
+    ended: float = 0.0
+
+    def unknown(self, until: float) -> bool:
+        """Whether it may have committed by then, its record being of a race that it lost sooner."""
+        cut = self.call is not None and self.call.cut
+        return cut and (self.committed <= until or self.ended + CLOCK < until)
 
     def outrun(self, at: float) -> Draft | Unavailable:
         """What is left of it when the other leg commits at `at`."""
-        line = self.call.line
-        over = line.outcome == "outrun" or _ended_at(line) <= at
-        if over or isinstance(self.outcome, Unavailable):
+        if self.call is None or self.call.cut or self.ended <= at < self.committed:
             return self.outcome
-        self.call.forget()
-        began = line.started if line.sent is None else line.sent
-        share = max(0.0, at - began) / max(1e-9, _ended_at(line) - began)
-        usage = Usage(line.usage.prompt_tokens, round(line.usage.completion_tokens * share), estimated=True)
-        self.call.cost_usd = cost(usage, line.price, max(0.0, at - began))
-        return Draft(line.tier, usage=usage, verdict=Verdict.CONTINUE)
+        return self.call.cut_at(at)
 
 
 def _ended_at(line: CallLine) -> float:
@@ -124,13 +146,18 @@ class Replayed:
 
 
 def replay(record: Record, router: Router | None = None) -> Replayed:
-    """Replays one exchange under its own router or another."""
+    """Replays one exchange under its own router or another. Raises RecordError where that one reads features of the
+    prompt which the record does not have."""
     exchange = record.exchange
     replayed = Replayed(record)
     request = exchange.request.request()
+    router = router or record.policy.router
+    if router.reads_features and not request.features:
+        raise RecordError(
+            f"exchange {exchange.id}: its record has no features of the prompt, which this router reads"
+        )
     try:
-        plan = router.plan(request) if router else record.policy.plan(request)
-        replayed.answer = _drive(plan, _Performer(exchange, replayed.calls))
+        replayed.answer = _drive(router.plan(request), _Performer(exchange, replayed.calls))
     except Missing as missing:
         replayed.missing = missing.ask
     except ClientGone:
@@ -171,7 +198,10 @@ class _Performer:
         call = self._recorded(ask)
         if isinstance(ask, Judge):
             return self._judged(call)
-        return self._written(ask, call)
+        draft = self._written(ask, call)
+        if call.cut:
+            raise Missing(ask)
+        return draft
 
     def _recorded(self, ask: Generate | Judge) -> ReplayedCall:
         """The next recorded call that answers the ask."""
@@ -198,23 +228,38 @@ class _Performer:
 
     def _raced(self, both: Both) -> Raced:
         """Both legs from their records, and then the time at which each committed: the later one is outrun."""
-        legs = [self._leg(both.a), self._leg(both.b)]
+        legs: list[_Leg] = []
+        over: Exception | None = None
+        for ask in (both.a, both.b):
+            try:
+                legs.append(self._leg(ask))
+            except Missing:
+                over = over or Missing(both)
+            except (ClientGone, Unavailable) as ended:
+                over = ended
+        if over is not None:
+            raise over
         first = min(legs, key=lambda leg: leg.committed)
-        ended: list[Draft | Unavailable] = [
-            leg.outcome if leg is first or first.committed == inf else leg.outrun(first.committed)
-            for leg in legs
-        ]
-        return Raced(*ended)
+        at = first.committed
+        if any(leg.unknown(at) for leg in legs):
+            raise Missing(both)
+        a, b = [leg.outcome if leg is first or at == inf else leg.outrun(at) for leg in legs]
+        return Raced(a, b)
 
-    def _leg(self, ask: Generate) -> "_Leg":
-        call = self._recorded(ask)
+    def _leg(self, ask: Generate) -> _Leg:
+        """Raises what ended the race as a whole: the client left, or the exchange's time was over."""
+        try:
+            call = self._recorded(ask)
+        except Unavailable as lost:
+            return _Leg(lost)
+        if call.line.because is not ask.because:
+            raise Missing(ask)  # it was asked after the other one: when it would have committed is not known
         try:
             draft = self._written(ask, call)
         except Unavailable as lost:
-            return _Leg(call, lost, call.first_commit() if lost.partial else inf)
-        return _Leg(
-            call, draft, call.first_commit() if draft.verdict is Verdict.COMMIT or draft.kept else inf
-        )
+            return _Leg(lost, call, call.first_commit() if lost.partial else inf, call.ended())
+        commits = draft.verdict is Verdict.COMMIT or draft.kept
+        return _Leg(draft, call, call.first_commit() if commits else inf, call.ended())
 
     def _written(self, ask: Generate, call: ReplayedCall) -> Draft:
         line = call.line
@@ -248,10 +293,10 @@ class _Performer:
             if verdict is Verdict.GIVE_UP:
                 call.conclude(watch, verdict)
                 return _draft(call, tokens[:count], None)
-        if line.outcome == "outrun" and not call.kept:
+        if line.outcome == "outrun":
             return _draft(call, tokens, None)
-        if line.outcome in ("stopped", "outrun"):
-            raise Missing(ask)  # the record ends where a stricter watch gave up, or where the other leg won
+        if line.outcome == "stopped":
+            raise Missing(ask)  # the record ends where a stricter watch gave up
         if line.outcome != "ok":
             call.stopped_at = len(tokens)
             raise self._ended(call, tokens, watch.confidence)

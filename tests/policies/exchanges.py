@@ -1,6 +1,6 @@
 """Records of exchanges, as they would have run live."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from builders import calibrator
@@ -10,6 +10,7 @@ from policies.tuning.records import (
     AnswerLine,
     CallLine,
     ExchangeLine,
+    JudgedLine,
     Record,
     RequestLine,
     TokensLine,
@@ -17,7 +18,8 @@ from policies.tuning.records import (
 )
 from routers.cascade import Cascade
 from routers.cost import Price, cost
-from routers.plan import Reason, Tier, Token, Usage, Verdict
+from routers.hedge import Hedge
+from routers.plan import NO_FEATURES, Reason, Tier, Token, Usage, Verdict
 from routers.signals import signals
 
 PRICE: dict[Tier, Price] = {"slm": Price(per_hour=3.6), "llm": Price(input=2.0, output=8.0)}
@@ -27,6 +29,11 @@ PROMPT = 100
 def policy(**changes: Any) -> Policy:
     fields = {"accept": 0.6, "commit": 0.8, "give_up": 0.2, "calibrator": calibrator(), **changes}
     return Policy(name="test", description="For tests.", router=Cascade(**fields))
+
+
+def hedged(**changes: Any) -> Policy:
+    fields = {"accept": 0.6, "commit": 0.8, "give_up": 0.2, "calibrator": calibrator(), **changes}
+    return Policy(name="hedged", description="For tests.", router=Hedge(**fields))
 
 
 def confidence(tokens: Sequence[Token], finish: str | None = "stop") -> float:
@@ -39,6 +46,8 @@ def tokens_line(tokens: Sequence[Token]) -> TokensLine:
         logprobs=[token.logprob for token in tokens],
         top=[list(token.top) for token in tokens],
         at=[0.1 * number for number in range(1, len(tokens) + 1)],
+        reasoning=[place for place, token in enumerate(tokens) if token.reasoning],
+        ends=[place for place, token in enumerate(tokens) if token.ends_sentence],
     )
 
 
@@ -81,6 +90,19 @@ def stopped(tokens: Sequence[Token], **changes: Any) -> CallLine:
     return call("slm", tokens, **{"outcome": "stopped", "finish": None, **decided, **changes})
 
 
+def outrun(tier: Tier, at: float, tokens: Sequence[Token] | None = None, **changes: Any) -> CallLine:
+    """A leg of a race that was cancelled at `at`."""
+    count = 20 if tokens is None else len(tokens)
+    spent = {"cost_usd": cost(Usage(PROMPT, count), PRICE[tier], at), "seconds": at}
+    return call(tier, tokens, **{"outcome": "outrun", "finish": None, **spent, **changes})
+
+
+def judgement(yes: float, tier: Tier = "slm") -> CallLine:
+    """A judge's call."""
+    found = JudgedLine(p={"yes": yes, "no": 1.0 - yes}, mass=0.9)
+    return call(tier, ask="judge", because=Reason.JUDGED, judged=found)
+
+
 def judged(tokens: Sequence[Token], accept: float = 0.6) -> CallLine:
     """A plain draft held to its end."""
     found = confidence(tokens)
@@ -103,6 +125,9 @@ def record(
     stream: bool = False,
     judgeable: bool = True,
     tiers: Sequence[Tier] = ("llm", "slm"),
+    features: Mapping[str, float] = NO_FEATURES,
+    whole: bool = False,
+    able: Sequence[Tier] = ("llm", "slm"),
     **changes: Any,
 ) -> Record:
     ran = ran_under or policy()
@@ -112,7 +137,14 @@ def record(
         "endpoint": "chat/completions",
         "policy": ran.name,
         "digest": ran.digest,
-        "request": RequestLine(stream=stream, judgeable=judgeable, tiers=list(tiers)),
+        "request": RequestLine(
+            stream=stream,
+            judgeable=judgeable,
+            whole=whole,
+            tiers=list(tiers),
+            able=list(able),
+            features=dict(features),
+        ),
         "calls": list(calls),
         "answer": answer,
         "status": 200,

@@ -5,12 +5,26 @@ from typing import Any
 
 import pytest
 from builders import token, tokens, worth
-from exchanges import answered, call, judged, policy, record, tokens_line
+from exchanges import PRICE, PROMPT, answered, call, judged, policy, record, tokens_line
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from gateway.exchange import Call, Exchange
+from gateway.settings import Records
+from gateway.telemetry.records import Recorder, compact, exchange_line
 from policies.tuning.graded import GRADES, read_graded
-from policies.tuning.records import PolicyLine, Record, RecordError, TokensLine, read_records
-from routers.plan import Reason
+from policies.tuning.records import (
+    JudgedLine,
+    PolicyLine,
+    Record,
+    RecordError,
+    RequestLine,
+    TokensLine,
+    read_records,
+)
+from routers.plan import Generate, Judge, Judged, Reason, Request, Tier, Token, Verdict
+from routers.watch import ObservingWatch
 
 ACCEPTED = record([judged(worth(0.7))], answered("slm", Reason.CONFIDENT, 0.7), tags={"team": "a"})
 BARE = record([call("llm")], answered("llm", Reason.NOT_JUDGED), judgeable=False, content={"model": "auto"})
@@ -110,6 +124,135 @@ def test_tokens_without_content_keep_which_are_equal() -> None:
 def test_tokens_with_content_keep_their_texts() -> None:
     line = tokens_line(tokens(-0.1, -0.2)).model_copy(update={"texts": ["Hel", "lo"]})
     assert [each.text for each in line.tokens()] == ["Hel", "lo"]
+
+
+def test_tokens_keep_their_marks() -> None:
+    plain, thought, last = tokens(-0.1, -0.2, -0.3)
+    draft = [thought._replace(reasoning=True), plain, last._replace(ends_sentence=True)]
+    line = TokensLine.model_validate_json(tokens_line(draft).model_dump_json())
+    assert (line.reasoning, line.ends) == ([0], [2])
+    assert [(each.reasoning, each.ends_sentence) for each in line.tokens()] == [
+        (True, False),
+        (False, False),
+        (False, True),
+    ]
+
+
+@given(st.lists(st.tuples(st.floats(-20, 0) | st.none(), st.booleans(), st.booleans())))
+def test_tokens_survive_their_line_but_for_their_texts(
+    written: list[tuple[float | None, bool, bool]],
+) -> None:
+    draft = [
+        Token(f"#{place}", logprob, [] if logprob is None else [logprob, -21.0], reasoning, ends)
+        for place, (logprob, reasoning, ends) in enumerate(written)
+    ]
+    assert TokensLine.model_validate_json(tokens_line(draft).model_dump_json()).tokens() == draft
+
+
+# --- the request
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(),
+        Request(stream=True, judgeable=False, whole=True),
+        Request(tiers=frozenset(("slm",)), able=frozenset(("llm",))),
+        Request(tiers=frozenset(), able=frozenset(), features={"turns": 3.0, "code": 0.0}),
+    ],
+)
+def test_what_a_router_knew_of_the_request_survives_its_line(request_: Request) -> None:
+    line = RequestLine(
+        stream=request_.stream,
+        judgeable=request_.judgeable,
+        whole=request_.whole,
+        tiers=sorted(request_.tiers),
+        able=sorted(request_.able),
+        features=dict(request_.features),
+    )
+    assert RequestLine.model_validate_json(line.model_dump_json()).request() == request_
+
+
+def test_a_line_of_before_there_was_more_to_know_says_the_least() -> None:
+    line = RequestLine.model_validate({"stream": False, "judgeable": True, "tiers": ["slm", "llm"]})
+    assert line.request() == Request()
+
+
+# --- what the gateway writes
+
+DRAFT = [
+    Token("<think>", -0.1, (-0.1, -3.0), reasoning=True),
+    Token("Yes", -0.2, (-0.2, -2.0)),
+    Token(".", None, (), ends_sentence=True),
+]
+
+
+def exchange() -> Exchange:
+    """A race, and a judgement of its draft, as the engine leaves them."""
+
+    def made(tier: Tier, ask: Generate | Judge, **changes: Any) -> Call:
+        fields = {
+            "upstream": tier,
+            "model": tier,
+            "price": PRICE[tier],
+            "started": 0.25,
+            "prompt_tokens": PROMPT,
+        }
+        return Call(ask=ask, tier=tier, **{**fields, **changes})
+
+    calls = [
+        made(
+            "slm",
+            Generate("slm", ObservingWatch),
+            finish="stop",
+            tokens=list(DRAFT),
+            at=[0.1, 0.2, 0.30000049],
+            flaw=Reason.INVALID_JSON,
+            verdict=Verdict.GIVE_UP,
+            reason=Reason.INVALID_JSON,
+            sent=0.26,
+            ended=0.31,
+        ),
+        made("llm", Generate("llm", because=Reason.OUTRAN), outcome="outrun", first=0.3, begun=True),
+        made("slm", Judge("slm", "?", ("yes", "no")), judged=Judged({"yes": 0.75, "no": 0.25}, 0.5)),
+        made("llm", Generate("llm", prefix="Yes."), finish="stop"),
+    ]
+    request = Request(
+        stream=True, whole=True, tiers=frozenset(("slm",)), able=frozenset(("llm",)), features={"turns": 2.0}
+    )
+    body = {"model": "test"}
+    return Exchange("chat", policy(), body, b"", request, None, calls=calls, tags={"team": "a"})
+
+
+def recorded(folder: Path, content: bool) -> Record:
+    left = exchange()
+    line = exchange_line(left)
+    recorder = Recorder(Records(content=content), folder, lambda: pytest.fail("dropped"))
+    recorder.add(left, line, compact(line))
+    recorder.close()
+    (found,) = read_records(folder)
+    return found
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_what_the_gateway_writes_is_read_back(tmp_path: Path, content: bool) -> None:
+    left, found = exchange(), recorded(tmp_path, content)
+    assert found.policy == left.policy
+    assert found.exchange.request.request() == left.request
+    slm, llm, judge, spliced = found.exchange.calls
+    assert [line.ask for line in found.exchange.calls] == ["generate", "generate", "judge", "generate"]
+    assert (slm.flaw, slm.sent, slm.ended, slm.resumed) == (Reason.INVALID_JSON, 0.26, 0.31, False)
+    assert (llm.outcome, llm.because, llm.first, llm.begun) == ("outrun", Reason.OUTRAN, 0.3, True)
+    assert judge.judged == JudgedLine(p={"yes": 0.75, "no": 0.25}, mass=0.5)
+    assert spliced.resumed
+    assert [line.tokens for line in (llm, judge, spliced)] == [None, None, None]
+    assert slm.tokens is not None
+    assert slm.tokens.at == [0.1, 0.2, 0.3]
+    texts = ["<think>", "Yes", "."] if content else ["#0", "#1", "#2"]
+    assert slm.tokens.tokens() == [
+        each._replace(text=text, top=list(each.top)) for text, each in zip(texts, DRAFT, strict=True)
+    ]
+    assert found.exchange.content == ({"model": "test"} if content else None)
 
 
 @pytest.mark.parametrize(
