@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from routers.cascade import Cascade
 from routers.plan import Answer, Draft, Generate, Reason, Request, Tier, Unavailable, Verdict
 from routers.rescue import RESTART_PATIENCE
-from routers.watch import ConfidenceWatch, ObservingWatch
+from routers.watch import ConfidenceWatch, ObservingWatch, Release
 
 CASCADE = Cascade(accept=0.6, commit=0.8, give_up=0.2, calibrator=calibrator())
 SLM_ONLY = frozenset[Tier](["slm"])
@@ -166,6 +166,67 @@ def test_a_beginning_lost_again_fails_the_exchange() -> None:
     assert run(lost("lost", partial=BEGUN), again)[1] is again
 
 
+# --- a stream that flows sentence by sentence
+
+SPLICE = Cascade(accept=0.6, commit=0.8, give_up=0.2, release="splice", calibrator=calibrator())
+SPOKEN = STOPPED._replace(text="Yes. Perh", tokens=worth(0.9, 3), kept=2, kept_text="Yes.")
+
+
+def spliced(*outcomes: Any) -> tuple[list[Any], Answer | Unavailable]:
+    return settled(SPLICE.plan(Request(stream=True)), *outcomes)
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [SPOKEN, SPOKEN._replace(finish="stop", reason=Reason.LOW_CONFIDENCE, confidence=0.5)],
+    ids=["given up", "doubted at its end"],
+)
+def test_a_draft_whose_beginning_flowed_is_continued_by_the_llm(draft: Draft) -> None:
+    asks, answer = spliced(draft, LARGE)
+    assert asked(asks) == [("slm", Reason.POLICY), ("llm", draft.reason)]
+    assert asks[1].prefix == "Yes."
+    assert isinstance(answer, Answer)
+    kept, rest = answer.parts
+    assert (kept.text, list(kept.tokens), kept.usage.completion_tokens) == ("Yes.", worth(0.9, 2), 2)
+    assert rest is LARGE
+    assert (answer.reason, answer.confidence, answer.route) == (draft.reason, draft.confidence, "slm+llm")
+
+
+def test_a_doubted_draft_whose_beginning_flowed_stands_where_the_llm_cannot_be_had() -> None:
+    draft = SPOKEN._replace(finish="stop", reason=Reason.LOW_CONFIDENCE)
+    assert spliced(draft, lost("down", "llm"))[1] == Answer((draft,), Reason.NO_LLM, 0.1)
+
+
+def test_a_stopped_draft_whose_beginning_flowed_is_continued_where_the_llm_cannot_be_had() -> None:
+    asks, answer = spliced(SPOKEN, lost("down", "llm"), REST)
+    assert asked(asks)[2] == ("slm", Reason.NO_LLM)
+    assert (asks[2].prefix, asks[2].patience) == ("Yes.", RESTART_PATIENCE)
+    assert isinstance(answer, Answer)
+    assert ([part.text for part in answer.parts], answer.route) == (["Yes.", "ginning"], "slm")
+
+
+def test_a_draft_given_up_before_its_first_sentence_is_replaced() -> None:
+    asks, answer = spliced(STOPPED, LARGE)
+    assert asks[1].prefix == ""
+    assert answer == Answer((LARGE,), Reason.GAVE_UP, 0.1)
+
+
+@pytest.mark.parametrize("release", ["hold", "commit", "splice"])
+@pytest.mark.parametrize(
+    ("request_", "early"),
+    [({"stream": True}, True), ({}, False), ({"stream": True, "whole": True}, False)],
+    ids=["stream", "plain", "checked whole"],
+)
+def test_only_a_stream_that_may_flow_in_parts_commits_early(
+    release: Release, request_: dict[str, Any], early: bool
+) -> None:
+    router = SPLICE.model_copy(update={"release": release})
+    make = next(router.plan(Request(**request_))).watch
+    watch = make()
+    assert watch.release == release
+    assert watch.commit == (0.8 if early and release != "hold" else None)
+
+
 # --- no llm
 
 
@@ -247,13 +308,15 @@ def test_what_the_large_model_cannot_serve_is_the_small_models_alone(
     [
         ({"accept": 0.5, "commit": 0.4}, "commit must be at least accept"),
         ({"accept": 0.5, "give_up": 0.6}, "give_up must be at most accept"),
+        ({"accept": 0.5, "release": "splice"}, "release: splice needs commit, the running confidence"),
+        ({"accept": 0.5, "release": "never"}, "Input should be 'hold', 'commit' or 'splice'"),
         ({"accept": 1.1}, "less than or equal to 1"),
         ({"accept": -0.1}, "greater than or equal to 0"),
         ({"accept": float("nan")}, "Input should be"),
         ({}, "Field required"),
     ],
 )
-def test_thresholds_out_of_range_or_order_are_refused(fields: dict[str, float], message: str) -> None:
+def test_thresholds_out_of_range_or_order_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Cascade.model_validate({**fields, "calibrator": calibrator()})
 

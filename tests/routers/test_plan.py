@@ -4,7 +4,19 @@ import pytest
 from pydantic import ValidationError
 
 from routers.direct import Direct
-from routers.plan import Answer, Draft, Generate, Missing, Reason, Request, Router, Tier, Unavailable
+from routers.plan import (
+    Answer,
+    Both,
+    Draft,
+    Generate,
+    Judge,
+    Missing,
+    Reason,
+    Request,
+    Router,
+    Tier,
+    Unavailable,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +42,32 @@ def test_missing_names_the_ask_it_stands_for() -> None:
     ask = Generate("llm", because=Reason.LOW_CONFIDENCE)
     assert Missing(ask).ask is ask
     assert str(Missing(ask)) == "no recorded outcome of asking the llm because of low_confidence"
+
+
+def test_missing_names_both_asks_of_a_race() -> None:
+    race = Both(Generate("slm"), Generate("llm", because=Reason.OUTRAN))
+    assert (
+        str(Missing(race))
+        == "no recorded outcome of asking the slm because of policy and the llm because of outran"
+    )
+
+
+def test_missing_names_who_should_have_judged() -> None:
+    ask = Judge("slm", "?", ("yes", "no"))
+    assert str(Missing(ask)) == "no recorded outcome of asking the slm because of judged"
+
+
+def test_a_router_needs_nothing_and_measures_nothing_unless_it_says_so() -> None:
+    assert Router().needs == {}
+    assert not Router().reads_features
+    assert Request().features == {}
+
+
+@pytest.mark.parametrize(
+    ("fallback", "needs"), [(True, {}), (False, {"llm": frozenset()})], ids=["fallback", "alone"]
+)
+def test_a_direct_router_without_a_fallback_needs_its_tier(fallback: bool, needs: object) -> None:
+    assert Direct(tier="llm", fallback=fallback).needs == needs
 
 
 def test_a_request_has_both_tiers_unless_told_otherwise() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import exp, inf, isfinite, log
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routers.plan import Token
-from routers.signals import FLOOR, SIGNALS, MissingLogprobs, SignalName, signals
+from routers.signals import FLOOR, SIGNALS, MissingLogprobs, SignalName, Signals, signals
 
 LOGPROBS = [-0.1, -2.0, -0.3, -5.0, -0.2, -0.4, -1.1, -0.6]
 DRAFT = tokens(*LOGPROBS)
@@ -22,6 +23,7 @@ ANY_TOKEN = st.builds(
     st.lists(ANY_LOGPROB, min_size=2, max_size=5),
 )
 DRAFTS = st.lists(ANY_TOKEN, min_size=1, max_size=40)
+REASONING: tuple[SignalName, ...] = ("reasoning_mean", "reasoning_min", "reasoning_log_length")
 ORDERLESS: tuple[SignalName, ...] = (
     "mean",
     "q10",
@@ -171,6 +173,50 @@ def test_only_the_equality_of_texts_matters(draft: list[Token]) -> None:
     """Records without content replace texts by numbers."""
     numbered = [Token(f"#{ord(each.text)}", each.logprob, each.top) for each in draft]
     assert signals(numbered) == signals(draft)
+
+
+# --- reasoning
+
+THOUGHTS = [each._replace(reasoning=True) for each in tokens(-1.0, -inf, -3.0, None)]
+
+
+def test_reasoning_has_signals_of_its_own() -> None:
+    found = signals([*THOUGHTS, *DRAFT])
+    assert found["reasoning_mean"] == pytest.approx((-1.0 + FLOOR - 3.0 + FLOOR) / 4)
+    assert found["reasoning_min"] == FLOOR
+    assert found["reasoning_log_length"] == pytest.approx(log(5))
+
+
+def test_without_reasoning_its_signals_are_zero() -> None:
+    found = signals(DRAFT)
+    assert {name: found[name] for name in REASONING} == dict.fromkeys(REASONING, 0.0)
+
+
+@given(DRAFTS, st.lists(ANY_LOGPROB | st.none(), max_size=20), st.randoms(use_true_random=False))
+def test_the_other_signals_do_not_read_the_reasoning(
+    draft: list[Token], thoughts: list[float | None], random: Any
+) -> None:
+    mixed: list[Token] = list(draft)
+    for each in tokens(*thoughts):
+        mixed.insert(random.randint(0, len(mixed)), each._replace(reasoning=True))
+    found, plain = signals(mixed), signals(draft)
+    assert all(found[name] == plain[name] for name in SIGNALS if name not in REASONING)
+    assert FLOOR <= found["reasoning_min"] <= found["reasoning_mean"] + 1e-9 <= 1e-9
+
+
+def test_reasoning_alone_is_no_draft() -> None:
+    with pytest.raises(MissingLogprobs, match="without tokens"):
+        signals(THOUGHTS)
+
+
+def test_the_texts_are_the_answers() -> None:
+    gathered = Signals()
+    for each in (*THOUGHTS, *DRAFT[:2]):
+        gathered.add(each)
+    assert gathered.texts == ["t0", "t1"]
+    gathered.named()
+    gathered.add(DRAFT[2])
+    assert gathered.texts == ["t0", "t1", "t2"]
 
 
 def test_a_probability_is_not_counted_twice_in_the_rest() -> None:

@@ -1,6 +1,7 @@
 """A watch's verdicts: by hand, and whatever the tokens."""
 
 from collections.abc import Mapping
+from math import inf
 
 import pytest
 from builders import calibrator, token, tokens, worth
@@ -11,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from routers.calibration import Logistic
 from routers.plan import Reason, Token, Verdict
 from routers.signals import SignalName, signals
-from routers.watch import FIRST_LOOK, ConfidenceWatch, ObservingWatch, looks
+from routers.watch import FIRST_LOOK, ConfidenceWatch, ObservingWatch, Release, looks
 
 CONTINUE, COMMIT, GIVE_UP = Verdict.CONTINUE, Verdict.COMMIT, Verdict.GIVE_UP
 
@@ -174,65 +175,215 @@ def test_an_observer_without_a_calibrator_only_commits() -> None:
     assert watched.confidence is None
 
 
+# --- releases
+
+
+def splicing(**changes: float | None) -> ConfidenceWatch:
+    thresholds = {"accept": 0.6, "commit": 0.8, "give_up": 0.2, **changes}
+    return ConfidenceWatch(calibrator(), **thresholds, release="splice")  # type: ignore[arg-type]
+
+
+def sentence(confidence: float, count: int) -> list[Token]:
+    *before, last = worth(confidence, count)
+    return [*before, last._replace(ends_sentence=True)]
+
+
+def test_a_sentence_flows_as_it_ends() -> None:
+    watched = splicing()
+    assert fed(watched, sentence(0.9, 8)) == [CONTINUE] * 7 + [COMMIT]
+    assert (watched.reason, watched.confidence) == (Reason.COMMITTED, pytest.approx(0.9))
+    assert fed(watched, sentence(0.9, 3)) == [CONTINUE, CONTINUE, COMMIT]
+    assert watched.end("stop") is COMMIT
+    assert watched.reason is Reason.COMMITTED
+
+
+@pytest.mark.parametrize("count", [1, FIRST_LOOK - 1])
+def test_too_short_a_sentence_flows_with_the_next(count: int) -> None:
+    watched = splicing()
+    assert set(fed(watched, sentence(0.9, count))) == {CONTINUE}
+    assert fed(watched, sentence(0.9, 7)) == [CONTINUE] * 6 + [COMMIT]
+
+
+def test_a_sentence_in_doubt_is_held() -> None:
+    watched = splicing()
+    assert set(fed(watched, sentence(0.7, 8))) == {CONTINUE}
+    assert watched.end("stop") is COMMIT
+    assert watched.reason is Reason.CONFIDENT
+
+
+def test_after_a_sentence_that_flowed_the_rest_may_be_given_up() -> None:
+    watched = splicing()
+    assert fed(watched, sentence(0.9, 8))[-1] is COMMIT
+    assert fed(watched, tokens(*[-6.0] * 5)) == [CONTINUE] * 4 + [GIVE_UP]
+    assert watched.reason is Reason.GAVE_UP
+
+
+def test_after_a_sentence_that_flowed_the_end_may_be_in_doubt() -> None:
+    watched = splicing(give_up=None)
+    fed(watched, [*sentence(0.9, 8), *tokens(*[-6.0] * 3)])
+    assert watched.end("stop") is GIVE_UP
+    assert watched.reason is Reason.LOW_CONFIDENCE
+
+
+def test_a_hopeless_sentence_is_given_up_at_its_end_between_two_looks() -> None:
+    held = splicing(give_up=None, commit=None)
+    assert set(fed(held, sentence(0.05, 8))) == {CONTINUE}
+    assert fed(splicing(), [*worth(0.5, 6), *sentence(0.0001, 2)])[-1] is GIVE_UP
+
+
+def test_what_is_held_flows_only_at_its_end() -> None:
+    watched = ConfidenceWatch(calibrator(), 0.6, 0.8, 0.2, "hold")
+    assert set(fed(watched, [*sentence(0.95, 8), *worth(0.95, 30)])) == {CONTINUE}
+    assert watched.end("stop") is COMMIT
+
+
+@pytest.mark.parametrize("release", ["hold", "commit", "splice"])
+def test_a_draft_that_loops_is_given_up_at_a_look(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a loop is, is said elsewhere: here it is five equal tokens."""
+    monkeypatch.setattr("routers.watch.looping", lambda texts: texts[-5:] == ["ha"] * 5)
+    watched = ConfidenceWatch(calibrator(), 0.6, None, None, release)
+    assert fed(watched, [*worth(0.9, 4), *[token(-0.1, "ha")] * 5]) == [CONTINUE] * 8 + [GIVE_UP]
+    assert (watched.reason, watched.confidence) == (Reason.LOOP, None)
+
+
+# --- flaws and reasoning
+
+
+@pytest.mark.parametrize("flaw", [Reason.INVALID_JSON, Reason.REFUSAL, Reason.EMPTY])
+def test_a_draft_with_a_flaw_is_given_up_at_its_end_however_sure(flaw: Reason) -> None:
+    watched = watch()
+    fed(watched, worth(0.97))
+    assert watched.end("stop", flaw) is GIVE_UP
+    assert (watched.reason, watched.confidence) == (flaw, None)
+
+
+def test_a_flaw_comes_too_late_for_what_flowed() -> None:
+    watched = watch()
+    fed(watched, worth(0.9, FIRST_LOOK))
+    assert watched.end("length", Reason.TRUNCATED) is COMMIT
+    spliced = splicing()
+    fed(spliced, sentence(0.9, 8))
+    assert spliced.end("length", Reason.TRUNCATED) is GIVE_UP
+    assert spliced.reason is Reason.TRUNCATED
+
+
+def thought(*logprobs: float | None) -> list[Token]:
+    return [each._replace(reasoning=True, ends_sentence=True) for each in tokens(*logprobs)]
+
+
+@pytest.mark.parametrize("release", ["hold", "commit", "splice"])
+def test_reasoning_is_neither_judged_nor_counted(release: Release) -> None:
+    plain = ConfidenceWatch(calibrator(), 0.6, 0.8, 0.2, release)
+    reasoned = ConfidenceWatch(calibrator(), 0.6, 0.8, 0.2, release)
+    assert set(fed(reasoned, thought(*[-9.0] * 30, None))) == {CONTINUE}
+    draft = sentence(0.9, 8)
+    assert fed(reasoned, draft) == fed(plain, draft)
+    assert (reasoned.end("stop"), reasoned.confidence) == (plain.end("stop"), plain.confidence)
+
+
+def test_reasoning_without_an_answer_is_empty() -> None:
+    watched = watch()
+    fed(watched, thought(-0.1, -0.1))
+    assert watched.end("stop") is GIVE_UP
+    assert watched.reason is Reason.EMPTY
+
+
 # --- whatever the tokens
 
 THRESHOLD = st.none() | st.floats(0.0, 1.0)
-LOGPROB = st.floats(-3.0, 0.0) | st.just(-1e38) | st.none()
+LOGPROB = st.floats(-3.0, 0.0) | st.sampled_from([-1e38, -inf, None])
+
+
+ANY_TOKEN = st.builds(
+    lambda logprob, alternatives, reasoning, ends: token(
+        logprob, "t", [] if logprob is None else [max(logprob, -1.0), -2.0][:alternatives]
+    )._replace(reasoning=reasoning, ends_sentence=ends),
+    LOGPROB,
+    st.sampled_from([2, 2, 2, 1]),
+    st.sampled_from([False, False, False, True]),
+    st.booleans(),
+)
+STOPS = {Reason.GAVE_UP, Reason.NO_LOGPROBS, Reason.LOOP}
 
 
 class AnyDraft(RuleBasedStateMachine):
-    """Once COMMIT always COMMIT; after GIVE_UP nothing comes; the end decides; each decision has a reason."""
+    """What a release promises, whatever the tokens."""
 
     ended = True
 
     @precondition(lambda self: self.ended)
-    @rule(accept=st.floats(0.0, 1.0), commit=THRESHOLD, give_up=THRESHOLD)
-    def begin(self, accept: float, commit: float | None, give_up: float | None) -> None:
-        self.watch = watch(accept, commit, give_up)
+    @rule(
+        release=st.sampled_from(["hold", "commit", "splice"]),
+        accept=st.floats(0.0, 1.0),
+        commit=THRESHOLD,
+        give_up=THRESHOLD,
+    )
+    def begin(self, release: Release, accept: float, commit: float | None, give_up: float | None) -> None:
+        self.watch = ConfidenceWatch(calibrator(), accept, commit, give_up, release)
         self.verdicts: list[Verdict] = []
+        self.answer = 0
         self.ended = False
 
     @precondition(lambda self: not self.ended)
-    @rule(logprob=LOGPROB, count=st.integers(1, 12))
-    def write(self, logprob: float | None, count: int) -> None:
-        for each in tokens(*[logprob] * count):
-            verdict = self.watch.token(each)
-            assert verdict is COMMIT or COMMIT not in self.verdicts
+    @rule(each=ANY_TOKEN, count=st.integers(1, 12))
+    def write(self, each: Token, count: int) -> None:
+        for number in range(count):
+            token = each._replace(text=f"t{self.answer}-{number}")
+            self.answer += not token.reasoning
+            verdict = self.watch.token(token)
+            self.commits_as_its_release_says(verdict, token)
             self.verdicts.append(verdict)
             if verdict is GIVE_UP:
-                assert self.watch.reason in (Reason.GAVE_UP, Reason.NO_LOGPROBS)
+                assert self.watch.reason in STOPS
                 self.ended = True
                 break
 
+    def commits_as_its_release_says(self, verdict: Verdict, token: Token) -> None:
+        release, begun = self.watch.release, COMMIT in self.verdicts
+        if release == "commit":
+            assert verdict is COMMIT or not begun
+        if verdict is COMMIT and release == "commit" and not begun:
+            assert self.answer in looks(self.answer)
+        if verdict is COMMIT and release == "splice":
+            assert token.ends_sentence
+            assert self.answer >= FIRST_LOOK
+        assert verdict is not COMMIT or release != "hold"
+        assert verdict is not COMMIT or self.watch.commit is not None
+        if token.reasoning and not (begun and release == "commit"):
+            assert verdict is CONTINUE
+
     @precondition(lambda self: not self.ended)
-    @rule(finish=st.sampled_from(["stop", "length", None]))
-    def end(self, finish: str | None) -> None:
-        verdict = self.watch.end(finish)
+    @rule(finish=st.sampled_from(["stop", "length", None]), flaw=st.sampled_from([None, Reason.EMPTY]))
+    def end(self, finish: str | None, flaw: Reason | None) -> None:
+        verdict = self.watch.end(finish, flaw)
+        flows = self.watch.release == "commit" and COMMIT in self.verdicts
         assert verdict is not CONTINUE
-        assert verdict is COMMIT or COMMIT not in self.verdicts
+        assert verdict is COMMIT or not flows
+        assert verdict is GIVE_UP or flows or (flaw is None and self.watch.confidence >= self.watch.accept)  # type: ignore[operator]
         assert self.watch.reason is not None
         self.ended = True
 
     @invariant()
-    def decisions_have_reasons(self) -> None:
+    def what_is_decided_has_a_reason(self) -> None:
         if not self.ended and self.verdicts:
-            assert (self.watch.reason is None) == (self.verdicts[-1] is CONTINUE)
-
-    @invariant()
-    def commits_begin_at_a_look(self) -> None:
-        if not self.ended and COMMIT in self.verdicts:
-            first = self.verdicts.index(COMMIT) + 1
-            assert first in looks(first)
+            assert (self.watch.reason is None) == (COMMIT not in self.verdicts)
+            assert self.watch.confidence is None or 0.0 <= self.watch.confidence <= 1.0
 
 
 TestAnyDraft = AnyDraft.TestCase
 TestAnyDraft.settings = settings(max_examples=60, stateful_step_count=12)
 
 
-@given(st.lists(LOGPROB, max_size=60), THRESHOLD, THRESHOLD)
+@given(st.lists(ANY_TOKEN, max_size=60), st.sampled_from(["hold", "commit", "splice"]), THRESHOLD, THRESHOLD)
 def test_equal_tokens_get_equal_verdicts(
-    logprobs: list[float | None], commit: float | None, give_up: float | None
+    draft: list[Token], release: Release, commit: float | None, give_up: float | None
 ) -> None:
-    one, two = watch(0.5, commit, give_up), watch(0.5, commit, give_up)
-    assert fed(one, tokens(*logprobs)) == fed(two, tokens(*logprobs))
+    one, two = (ConfidenceWatch(calibrator(), 0.5, commit, give_up, release) for _ in range(2))
+    assert fed(one, draft) == fed(two, draft)
     assert (one.end("stop"), one.reason, one.confidence) == (two.end("stop"), two.reason, two.confidence)
+
+
+@given(st.lists(ANY_TOKEN, max_size=60))
+def test_an_observer_commits_whatever_it_sees(draft: list[Token]) -> None:
+    watched = ObservingWatch(calibrator())
+    assert {*fed(watched, draft), watched.end("stop")} == {COMMIT}
