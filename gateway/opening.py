@@ -56,13 +56,8 @@ class Opening:
             policy=policy,
             body=body,
             raw=raw,
-            request=Request(
-                stream=bool(body.get("stream")),
-                judgeable=judgeable(body),
-                whole=expected.whole,
-                tiers=available(self._upstreams),
-                stays=self._stays(policy, body),
-                features=measured(body, endpoint) if policy.router.reads_features else NO_FEATURES,
+            request=request_of(body, endpoint, policy, expected, self._upstreams)._replace(
+                stays=self._stays(policy, body)
             ),
             expected=expected,
             alone_price=llm.price if llm is not None and llm.priced else None,
@@ -95,6 +90,23 @@ class Opening:
             if upstream is not None and upstream.embeddings:
                 return policy.changed(router=Direct(tier=tier, fallback=False), overrides=())
         raise invalid(f"no upstream of {policy.name} offers embeddings", "model", "not_supported")
+
+
+def request_of(
+    body: Body,
+    endpoint: Endpoint,
+    policy: Policy,
+    expected: Expected,
+    upstreams: Mapping[Tier, Upstream],
+) -> Request:
+    """What the policy's plan may know of a checked body."""
+    return Request(
+        stream=bool(body.get("stream")),
+        judgeable=judgeable(body),
+        whole=expected.whole,
+        tiers=available(upstreams),
+        features=measured(body, endpoint) if policy.router.reads_features else NO_FEATURES,
+    )
 
 
 def available(upstreams: Mapping[Tier, Any]) -> frozenset[Tier]:

@@ -34,14 +34,11 @@ def load_policies(folder: Path | None = None, read: Read = Path.read_bytes) -> d
 
 def load_all(folder: Path | None = None, read: Read = Path.read_bytes) -> dict[str, Loaded]:
     """As `load_policies`, with what the files say."""
-    paths = policy_files(BUILT_IN)
-    if folder is not None:
-        paths += _own_files(folder)
     found: dict[str, Loaded] = {}
     wrong: list[str] = []
-    for path in paths:
+    for name, path in policy_paths(folder).items():
         try:
-            found[path.stem] = load(path, read)
+            found[name] = load(path, read)
         except ConfigError as error:
             wrong += str(error).splitlines()
     if wrong:
@@ -49,11 +46,13 @@ def load_all(folder: Path | None = None, read: Read = Path.read_bytes) -> dict[s
     return found
 
 
-def _own_files(folder: Path) -> list[Path]:
+def policy_paths(folder: Path | None = None) -> dict[str, Path]:
+    """The file of each policy by the policy's name. Raises ConfigError."""
     try:
-        return policy_files(folder)
+        own = [] if folder is None else policy_files(folder)
     except ConfigError as error:
         raise ConfigError(f"policies.folder: {error}") from error
+    return {path.stem: path for path in [*policy_files(BUILT_IN), *own]}
 
 
 def load(path: Path, read: Read = Path.read_bytes) -> Loaded:

@@ -34,7 +34,7 @@ def _strategies() -> dict[str, type[Router]]:
                 isinstance(value, type) and issubclass(value, Router) and value.__module__ == module.__name__
             ):
                 continue
-            if (kind := value.model_fields.get("kind")) is None:
+            if (kind := value.model_fields["kind"]).is_required():
                 continue  # what several strategies have in common
             if kind.default in found:
                 raise ValueError(f"router.kind {kind.default}: {module.__name__} and another offer it")

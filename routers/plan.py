@@ -318,6 +318,9 @@ class Router(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    kind: str
+    """Names the strategy."""
+
     def plan(self, request: Request) -> Plan:
         raise NotImplementedError
 

@@ -6,7 +6,7 @@ import typer
 
 from gateway import __version__
 
-from . import chat, check, collect, models, replay, serve, tune
+from . import chat, check, collect, models, policy, replay, serve, tune
 
 app = typer.Typer(
     help="An OpenAI-compatible gateway: a small model of your own first, a large one when it is worth it.",
@@ -37,4 +37,5 @@ app.command()(check.check)
 app.command()(collect.collect)
 app.command()(tune.tune)
 app.command()(replay.replay)
+app.add_typer(policy.app, name="policy")
 app.add_typer(models.app, name="models")

@@ -21,7 +21,7 @@ def check(config: ConfigOption = None) -> None:
             find(settings.local.model, settings.models_folder)
     except ConfigError as error:
         fail(error)
-    found = catalogue(policies.values(), _described(settings))
+    found = catalogue(policies.values(), described(settings))
     for name in found.policies:
         out.print(f"policy {name}: ok", markup=False)
     for name, why in found.unavailable.items():
@@ -29,7 +29,8 @@ def check(config: ConfigOption = None) -> None:
     out.print(f"{path or 'defaults and environment'}: ok", markup=False)
 
 
-def _described(settings: Settings) -> dict[Tier, Upstream]:
+def described(settings: Settings) -> dict[Tier, Upstream]:
+    """The upstreams of a configuration, to be asked what they are, not called."""
     upstreams: list[UpstreamSettings] = list(settings.upstreams)
     if settings.local is not None:
         local = {"name": "local", "tier": "slm", "url": "http://127.0.0.1/v1"}

@@ -43,7 +43,9 @@ def run(*arguments: object) -> Result:
 def test_it_says_its_version_and_its_commands():
     assert run("--version").stdout == f"smallfirst {gateway.__version__}\n"
     shown = run("--help").stdout
-    assert all(name in shown for name in ("serve", "chat", "check", "collect", "tune", "replay", "models"))
+    assert all(
+        name in shown for name in ("serve", "chat", "check", "policy", "collect", "tune", "replay", "models")
+    )
 
 
 def test_check_says_what_is_served(tmp_path: Path):

@@ -17,6 +17,8 @@ from routers.direct import Direct
 
 ROUTER = Cascade(accept=0.5, commit=0.9, give_up=0.1, calibrator=calibrator())
 
+FIELDS = "accept, release, commit, give_up, gate, judge"
+
 
 def policy(*overrides: str, router: Cascade | Direct = ROUTER) -> Policy:
     return Policy(name="mine", description="For tests.", router=router, overrides=overrides)
@@ -131,9 +133,9 @@ def test_whatever_a_request_says_is_a_valid_policy_or_refused(override: dict[str
     [
         ("[accept, give_up]", None),
         ("[]", None),
-        ("[tier]", "overrides: expected fields of the router (accept, release, commit, give_up, gate, judge), found 'tier'"),
-        ("[kind]", "overrides: expected fields of the router (accept, release, commit, give_up, gate, judge), found 'kind'"),
-        ("[calibrator]", "overrides: expected fields of the router (accept, release, commit, give_up, gate, judge), found 'calibrator'"),
+        ("[tier]", f"overrides: expected fields of the router ({FIELDS}), found 'tier'"),
+        ("[kind]", f"overrides: expected fields of the router ({FIELDS}), found 'kind'"),
+        ("[calibrator]", f"overrides: expected fields of the router ({FIELDS}), found 'calibrator'"),
         ("accept", "overrides: Input should be a valid tuple, found 'accept'"),
         ("[1]", "overrides.0: Input should be a valid string, found 1"),
     ],

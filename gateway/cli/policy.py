@@ -1,0 +1,140 @@
+"""smallfirst policy: what the policies are, how they came to be, and what they would do. Calls nothing."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from gateway.catalogue import catalogue
+from gateway.http.errors import ApiError
+from gateway.http.intake import check_chat, parse
+from gateway.opening import own_field, policy_of, request_of
+from gateway.settings import Settings, default_path, load_settings
+from policies.explain import explained, lines
+from policies.loader import Loaded, load, load_policies, policy_paths
+from policies.schema import Policy
+from policies.show import differences, shown
+from policies.yaml_files import ConfigError
+from routers.plan import Request, Tier
+from routers.structure import Expected
+
+from .check import described
+from .console import ConfigOption, fail, out
+
+app = typer.Typer(
+    help="What the policies are, how they came to be, and what they would do.", no_args_is_help=True
+)
+
+PolicyArgument = Annotated[str, typer.Argument(help="A policy's name, or a policy file.")]
+LONGEST = 60
+"""Characters of a request's property that are shown."""
+
+
+@app.command("list")
+def list_policies(config: ConfigOption = None) -> None:
+    """Show each policy's name, kind and description, and why the configured upstreams can't serve it."""
+    settings = _settings(config)
+    policies = _policies(settings)
+    unavailable = catalogue(policies.values(), described(settings)).unavailable
+    names = max(map(len, policies))
+    kinds = max(len(policy.router.kind) for policy in policies.values())
+    for name, policy in policies.items():
+        kind = policy.router.kind
+        out.print(f"{name:{names}}  {kind:{kinds}}  {policy.description}", markup=False)
+        if name in unavailable:
+            out.print(f"{'':{names}}  not served: {unavailable[name]}", markup=False)
+
+
+@app.command()
+def show(policy: PolicyArgument, config: ConfigOption = None) -> None:
+    """Print a policy whole, as YAML, with what it extends; comments name file and line of each key."""
+    for line in shown(_loaded(policy, _settings(config))):
+        out.print(line, markup=False)
+
+
+@app.command()
+def diff(policy: PolicyArgument, other: PolicyArgument, config: ConfigOption = None) -> None:
+    """Print each path at which two policies differ, and both values."""
+    settings = _settings(config)
+    for line in differences(_loaded(policy, settings), _loaded(other, settings)):
+        out.print(line, markup=False)
+
+
+@app.command()
+def explain(
+    request: Annotated[
+        str, typer.Argument(help="A chat request's body, as a JSON file; - for standard input.")
+    ],
+    policy: Annotated[
+        str | None, typer.Option(help="Explain this policy instead of the one that the request names.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Print what would be done with a request, by what may come of each call; makes none."""
+    settings = _settings(config)
+    upstreams = described(settings)
+    policies = catalogue(_policies(settings).values(), upstreams)
+    try:
+        body = parse(_read(request))
+        own = own_field(body)
+        if policy is not None:
+            body, own = {"model": policy, **body}, own.model_copy(update={"policy": policy})
+        check_chat(body)
+        found = policy_of(body, own, policies)
+    except ApiError as error:
+        fail(error.message)
+    asked = request_of(body, "chat", found, Expected.of(body), upstreams)
+    overrides = "".join(f", {name} overridden: {value}" for name, value in (own.override or {}).items())
+    out.print(f"policy   {found.name} ({found.router.kind}{overrides})", markup=False)
+    out.print(f"request  {_properties(asked)}", markup=False)
+    for tier in get_args(Tier):
+        upstream = upstreams.get(tier)
+        told = "none is configured" if upstream is None else f"{upstream.model} ({upstream.name})"
+        out.print(f"{tier}      {told}", markup=False)
+    for line in lines(explained(found.router, asked)):
+        out.print(line, markup=False)
+
+
+def _properties(request: Request) -> str:
+    """What a plan may know of the request, but for its tiers."""
+    known = {
+        name: json.dumps(value, default=str) for name, value in request._asdict().items() if name != "tiers"
+    }
+    return ", ".join(f"{name}: {text[:LONGEST]}" for name, text in known.items())
+
+
+def _read(request: str) -> bytes:
+    if request == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(request).read_bytes()
+    except OSError as error:
+        fail(f"{request}: cannot be read: {error.strerror}")
+
+
+def _settings(config: Path | None) -> Settings:
+    try:
+        return load_settings(config or default_path())
+    except ConfigError as error:
+        fail(error)
+
+
+def _policies(settings: Settings) -> dict[str, Policy]:
+    try:
+        return load_policies(settings.policies.folder)
+    except ConfigError as error:
+        fail(error)
+
+
+def _loaded(name: str, settings: Settings) -> Loaded:
+    """One policy alone: others' mistakes are no hindrance."""
+    try:
+        known = policy_paths(settings.policies.folder)
+        path = Path(name) if name.endswith(".yaml") else known.get(name)
+        if path is None:
+            fail(f"there is no policy {name!r}; there are: {', '.join(known)}, or a policy's .yaml file")
+        return load(path)
+    except ConfigError as error:
+        fail(error)
