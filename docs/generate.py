@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 from .errors import errors_table
 from .fields import policy_tables, reasons_table, settings_tables
-from .interfaces import auto_policy, commands, metrics_table, providers_table
+from .interfaces import auto_policy, commands, kinds_table, metrics_table, providers_table
 from .markdown import ROOT
 from .measured import confidence_table, formats_table, overhead_table, pair_table
 
 SECTIONS: dict[str, Callable[[], str]] = {
     "settings": settings_tables,
+    "kinds": kinds_table,
     "providers": providers_table,
     "commands": commands,
     "errors": errors_table,

@@ -7,6 +7,8 @@ import typer
 
 from gateway.cli import app
 from gateway.telemetry.metrics import Metrics
+from gateway.upstreams.capabilities import Capabilities
+from gateway.upstreams.kinds import KINDS
 from gateway.upstreams.providers import PROVIDERS
 
 from .markdown import ROOT
@@ -48,6 +50,20 @@ def auto_policy() -> str:
 def providers_table() -> str:
     rows = [[code(one.key), code(one.base_url), code(one.url), code(one.model)] for one in PROVIDERS]
     return table(["key", "replaces the URL", "URL", "model"], rows)
+
+
+def kinds_table() -> str:
+    """What each kind of server is known to do."""
+    known = {engine: kind.capabilities("", "") for engine, kind in KINDS.items()}
+    rows = [
+        [code(name), *(_shown(getattr(capabilities, name)) for capabilities in known.values())]
+        for name in Capabilities.model_fields
+    ]
+    return table(["", *map(code, known)], rows)
+
+
+def _shown(value: bool | int) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def metrics_table() -> str:

@@ -23,6 +23,8 @@ from gateway.state.policies import LivePolicies
 from gateway.telemetry.ledger import Ledger
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.records import Recorder
+from gateway.upstreams.pool import Pool, pools
+from gateway.upstreams.probes import probing
 from gateway.upstreams.upstream import Upstream
 from gateway.wire import Body, Endpoint
 from policies.files import PolicyFiles
@@ -45,7 +47,7 @@ class App(FastAPI):
     """
 
     policies: LivePolicies
-    upstreams: dict[Tier, Upstream]
+    pools: dict[Tier, Pool]
     exchanges: Exchanges
     hot: Mapping[str, Generation]
 
@@ -66,26 +68,27 @@ def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
     metrics, exchanges = Metrics(), Exchanges()
     stack = AsyncExitStack()
 
-    upstreams: dict[Tier, Upstream] = {upstream.tier: Upstream(upstream) for upstream in settings.upstreams}
+    upstreams = [Upstream(upstream) for upstream in settings.upstreams]
     start_engine = None
     if settings.local is not None:
         name = settings.local.engine
         local, supervisor = local_engine(settings, settings.local, lambda: metrics.engine_restarted(name))
-        upstreams = {"slm": local, **upstreams}
+        upstreams.insert(0, local)
         start_engine = supervisor.start
         stack.push_async_callback(supervisor.stop)
-    for upstream in upstreams.values():
+    for upstream in upstreams:
         stack.push_async_callback(upstream.close)
     files = PolicyFiles(settings.policies.folder)
-    policies = LivePolicies(files, more, upstreams, metrics, settings.policies.reload)
+    by_tier = pools(upstreams)
+    policies = LivePolicies(files, more, by_tier, metrics, settings.policies.reload)
     recorder = None
     if settings.records.path is not None:
         recorder = Recorder(settings.records, settings.records.path, metrics.record_dropped)
         stack.callback(recorder.close)
     ledger = Ledger(metrics, exchanges, recorder)
     stack.callback(ledger.book)
-    engine = Engine(upstreams, leave=ledger.leave)
-    opening = Opening(policies, upstreams)
+    engine = Engine(by_tier, leave=ledger.leave)
+    opening = Opening(policies, by_tier)
     shadows = Shadows(engine.run, lambda: policies.catalogue.policies)
     stack.push_async_callback(shadows.close)
 
@@ -95,10 +98,11 @@ def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
             if start_engine is not None:
                 await start_engine()
             await stack.enter_async_context(policies.watched())
+            await stack.enter_async_context(probing(upstreams))
             yield
 
     app = App(title="Smallfirst", version=__version__, lifespan=lifespan)
-    app.policies, app.upstreams, app.exchanges = policies, upstreams, exchanges
+    app.policies, app.pools, app.exchanges = policies, by_tier, exchanges
     app.include_router(own_routes(policies, engine, exchanges, metrics, ledger))
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)

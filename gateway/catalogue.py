@@ -1,10 +1,11 @@
-"""What a request's `model` may name: a policy, or the model of one upstream."""
+"""What a request's `model` may name: a policy, or the model of some upstreams."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from gateway.http.errors import ApiError
-from gateway.upstreams.upstream import Upstream
+from gateway.upstreams.pool import Pool
 from policies.schema import Policy
 from routers.cascade import Judging
 from routers.direct import Direct
@@ -18,6 +19,8 @@ class Catalogue:
     policies: Mapping[str, Policy]
     models: Mapping[str, Policy]
     unavailable: Mapping[str, str] = field(default_factory=dict)
+    shortest_context: float = inf
+    """Tokens of the shortest context that is known of an upstream."""
 
     def resolve(self, name: str, param: str = "model") -> Policy:
         """Raises ApiError, naming what exists; `param` is the field that named it."""
@@ -40,42 +43,65 @@ class Catalogue:
         return [*self.policies, *self.models]
 
 
-def catalogue(policies: Iterable[Policy], upstreams: Mapping[Tier, Upstream]) -> Catalogue:
+def catalogue(policies: Iterable[Policy], pools: Mapping[Tier, Pool]) -> Catalogue:
+    """A model that several upstreams serve is one name; in both tiers, it is the first one's."""
     served: dict[str, Policy] = {}
     unavailable: dict[str, str] = {}
     for policy in policies:
-        if problem := lacking(policy, upstreams):
+        if problem := lacking(policy, pools):
             unavailable[policy.name] = problem
         else:
             served[policy.name] = policy
-    models = {
-        upstream.model: Policy(
-            name=upstream.model,
-            description=f"{upstream.name}, asked by name",
-            router=Direct(tier=tier, fallback=False),
-        )
-        for tier, upstream in upstreams.items()
-        if upstream.model not in served
-    }
-    return Catalogue(served, models, unavailable)
+    models: dict[str, Policy] = {}
+    for upstream in [upstream for pool in pools.values() for upstream in pool.upstreams]:
+        if upstream.model not in served:
+            alone = Policy(
+                name=upstream.model,
+                description=f"{upstream.name}, asked by name",
+                router=Direct(tier=upstream.tier, fallback=False),
+            )
+            models.setdefault(upstream.model, alone)
+    contexts = [one.context for pool in pools.values() for one in pool.upstreams if one.context]
+    return Catalogue(served, models, unavailable, min(contexts, default=inf))
 
 
-def lacking(policy: Policy, upstreams: Mapping[Tier, Upstream]) -> str | None:
+def lacking(policy: Policy, pools: Mapping[Tier, Pool]) -> str | None:
     """What the upstreams lack for a policy; None where they can serve it."""
     router = policy.router
-    if isinstance(router, Direct) and router.tier not in upstreams and not router.fallback:
-        return f"it needs an upstream of tier {router.tier}, and none is configured"
-    return _lacking_to_judge(router, upstreams.get("slm")) if isinstance(router, Judging) else None
+    if isinstance(router, Direct):
+        if router.tier not in pools and not router.fallback:
+            return f"it needs an upstream of tier {router.tier}, and none is configured"
+        return _lacking_to_follow(pools.get(router.tier)) if router.follow else None
+    return _lacking_to_judge(router, pools.get("slm")) if isinstance(router, Judging) else None
 
 
-def _lacking_to_judge(router: Judging, slm: Upstream | None) -> str | None:
+def _lacking_to_follow(pool: Pool | None) -> str | None:
+    """Drafts of several models in one set of records would train a calibrator for none of them."""
+    if pool is None:
+        return None
+    first, *others = pool.upstreams
+    for upstream in others:
+        if not first.source.matches(upstream.source):
+            sources = f"{first.name} is {first.source}, {upstream.name} is {upstream.source}"
+            return f"it follows one model's drafts, and {sources}"
+    return _without_logprobs(pool, "it reads log-probabilities")
+
+
+def _lacking_to_judge(router: Judging, slm: Pool | None) -> str | None:
     if slm is None:
         return None  # its plan goes to the large model and says so
-    if not slm.logprobs:
-        return f"it judges by log-probabilities, which {slm.name} does not give (logprobs: false)"
-    if not router.calibrator.made_for.matches(slm.source):
-        return (
-            f"its calibrator is made for {router.calibrator.made_for}, and the small model is {slm.source}: "
-            "make one with `smallfirst collect` and `smallfirst tune`, and name it under router.calibrator"
-        )
+    made_for = router.calibrator.made_for
+    for upstream in slm.upstreams:
+        if not made_for.matches(upstream.source):
+            return (
+                f"its calibrator is made for {made_for}, and the small model {upstream.name} is {upstream.source}: "
+                "make one with `smallfirst collect` and `smallfirst tune`, and name it under router.calibrator"
+            )
+    return _without_logprobs(slm, "it judges by log-probabilities")
+
+
+def _without_logprobs(pool: Pool, reason: str) -> str | None:
+    for upstream in pool.upstreams:
+        if "logprobs" not in upstream.can:
+            return f"{reason}, which {upstream.name} does not offer (capabilities.logprobs)"
     return None

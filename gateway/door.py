@@ -1,75 +1,78 @@
 """The one door: every upstream call of an exchange leaves through here, whoever asked for it.
 
-It checks, in this order: privacy (may a cloud see this?), the ceilings (calls, tokens, dollars, time), and whether the
-tier is there at all. The breaker is the upstream's own, on its way out.
+It checks whether the tier is there at all, then, in this order: privacy (may a cloud see this?) and the ceilings
+(calls, tokens, dollars, time). The breaker is the upstream's own, on its way out.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from math import inf
 
 from gateway.exchange import Exchange
+from gateway.needs import Needs
+from gateway.upstreams.pool import Pool
 from gateway.upstreams.upstream import Upstream
 from routers.cost import Price, cost
 from routers.plan import Tier, Unavailable, Usage
 
 
-class Passage(NamedTuple):
-    """Leave for one call: to this upstream, to write at most `tokens` (None: as many as the request says)."""
-
-    upstream: Upstream
-    tokens: int | None
-
-
 class Door:
     """Of one exchange."""
 
-    def __init__(self, upstreams: Mapping[Tier, Upstream], exchange: Exchange) -> None:
-        self._upstreams = upstreams
+    def __init__(self, pools: Mapping[Tier, Pool], exchange: Exchange) -> None:
+        self._pools = pools
         self._exchange = exchange
         self._passed = 0
         self._refusals = 0
         self.expired = False
         """Whether the exchange's time is over."""
 
-    def open(self, tier: Tier, prompt_tokens: int, share: float = 1.0) -> Passage:
-        """`share` of what the ceilings leave is for this call, the rest for one beside it. Raises Unavailable;
-        and Closed for a plan that does not take no for an answer."""
-        exchange = self._exchange
-        upstream = self._upstreams.get(tier)
-        if upstream is None:
+    def candidates(self, tier: Tier, needs: Needs) -> tuple[Pool, list[Upstream]]:
+        """The tier's upstreams that the exchange may be shown to. Raises Unavailable; and Closed for a plan that
+        does not take no for an answer."""
+        pool = self._pools.get(tier)
+        if pool is None:
             raise self._refused("not_configured", tier, f"no {tier} is configured")
-        if exchange.private and upstream.cloud:
-            raise self._refused("private", tier, f"{upstream.name} is a cloud, and this request is private")
-        ceilings = exchange.policy.ceilings
+        found = pool.fit(needs)
+        if not self._exchange.private:
+            return pool, found
+        if at_home := [upstream for upstream in found if not upstream.cloud]:
+            return pool, at_home
+        names = ", ".join(upstream.name for upstream in found)
+        raise self._refused("private", tier, f"this request is private, and no cloud may see it ({names})")
+
+    def allowance(self, tier: Tier, price: Price, prompt_tokens: int, share: float = 1.0) -> int | None:
+        """Leave for one call, to write at most so many tokens; None: as many as the request says. `share` of what
+        the ceilings leave is for this call, the rest for one beside it. Raises as `candidates`."""
+        ceilings = self._exchange.policy.ceilings
         if self._passed >= ceilings.calls:
             raise self._refused("ceiling", tier, f"more than {ceilings.calls} upstream calls")
         if self.expired:
             raise self._refused("ceiling", tier, f"the {ceilings.seconds:g} s of this exchange are over")
         self._passed += 1
         if ceilings.tokens is None and ceilings.usd is None:
-            return Passage(upstream, None)
-        left = share * min(self._tokens_left(), self._tokens_for_money(upstream.price, prompt_tokens))
+            return None
+        left = share * min(self._tokens_left(), self._tokens_for_money(price, prompt_tokens))
         if left < 1:
             raise self._refused("ceiling", tier, "the tokens or dollars of this exchange are spent")
-        return Passage(upstream, int(left) if left < float("inf") else None)
+        return int(left) if left < inf else None
 
     def _tokens_left(self) -> float:
         most = self._exchange.policy.ceilings.tokens
         if most is None:
-            return float("inf")
+            return inf
         return most - sum(call.written for call in self._exchange.calls)
 
     def _tokens_for_money(self, price: Price, prompt_tokens: int) -> float:
         """Completion tokens that the dollars left pay for, after the prompt, whose length is an estimate."""
         most = self._exchange.policy.ceilings.usd
         if most is None:
-            return float("inf")
+            return inf
         spent = sum(call.spent for call in self._exchange.calls)
         left = most - spent - cost(Usage(prompt_tokens), price)
         if left < 0:
             return 0.0
         rate = cost(Usage(prompt_tokens, 1_000_000), price) - cost(Usage(prompt_tokens), price)
-        return left / rate * 1e6 if rate else float("inf")
+        return left / rate * 1e6 if rate else inf
 
     def _refused(self, why: str, tier: Tier, message: str) -> Unavailable:
         self._refusals += 1

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple, TypeVar
 
 import orjson
 from yarl import URL
@@ -16,8 +17,10 @@ from gateway.http.errors import ApiError, from_unavailable
 from gateway.http.reply import Reply
 from gateway.judging import judged, question_body
 from gateway.legs import MISSHAPEN, Followed, Relayed, Sink, whole
+from gateway.needs import Needs
 from gateway.race import Lane, Outrun, race
 from gateway.upstreams.failures import Failure
+from gateway.upstreams.pool import Pool, might_cure
 from gateway.upstreams.transport import Broken, Response
 from gateway.upstreams.upstream import Call as Sent
 from gateway.upstreams.upstream import Upstream
@@ -43,19 +46,21 @@ CLIENT_GONE = 499
 """The status of an exchange whose client left, as nginx has it; nobody receives it."""
 
 _deadlines = Deadlines()
+T = TypeVar("T")
+JUDGING = Needs(frozenset({"logprobs"}))
 RECORDED_REFUSALS = frozenset({"ceiling", "private"})
 
 
 class Engine:
     """Performs plans. `leave` gets each exchange once, when it is over, however it ended."""
 
-    def __init__(self, upstreams: Mapping[Tier, Upstream], leave: Callable[[Exchange], None]) -> None:
-        self.upstreams = upstreams
+    def __init__(self, pools: Mapping[Tier, Pool], leave: Callable[[Exchange], None]) -> None:
+        self.pools = pools
         self._leave = leave
 
     async def run(self, exchange: Exchange, reply: Reply) -> None:
         """Answers the exchange into the reply; an exchange without an answer gets an error."""
-        run = _Run(self.upstreams, exchange, reply)
+        run = _Run(self.pools, exchange, reply)
         try:
             exchange.answer = await run.drive(exchange.policy.plan(exchange.request))
             await run.conclude(exchange.answer)
@@ -85,8 +90,8 @@ class Engine:
 class _Run:
     """One exchange under way: what is held until the plan has settled."""
 
-    def __init__(self, upstreams: Mapping[Tier, Upstream], exchange: Exchange, reply: Reply) -> None:
-        self._door = Door(upstreams, exchange)
+    def __init__(self, pools: Mapping[Tier, Pool], exchange: Exchange, reply: Reply) -> None:
+        self._door = Door(pools, exchange)
         self._exchange = exchange
         self._reply = reply
         self._followed: list[Followed] = []
@@ -146,16 +151,79 @@ class _Run:
         return self._door.expired
 
     async def _write(self, ask: Generate, sink: Sink, share: float = 1.0) -> Draft:
+        def attempt(call: Call, upstream: Upstream, last: bool) -> Awaitable[Draft]:
+            return self._written(ask, call, upstream, sink, last)
+
+        return await self._in_turn(ask, self._needs(ask), attempt, share)
+
+    async def _judge(self, ask: Judge) -> Judged:
+        def attempt(call: Call, upstream: Upstream, last: bool) -> Awaitable[Judged]:
+            return self._judged(ask, call, upstream, last)
+
+        return await self._in_turn(ask, JUDGING, attempt)
+
+    async def _in_turn(
+        self,
+        ask: Generate | Judge,
+        needs: Needs,
+        attempt: Callable[[Call, Upstream, bool], Awaitable[T]],
+        share: float = 1.0,
+    ) -> T:
+        """Asks the tier's upstreams in turn, until one answers or has failed as the others would."""
+        prompt_tokens = wire.estimated_prompt_tokens(self._exchange.raw)
+        try:
+            pool, left = self._door.candidates(ask.tier, needs)
+            while True:
+                upstream = pool.choose(left)
+                allowed = self._door.allowance(ask.tier, upstream.price, prompt_tokens, share)
+                call = self._called(ask, upstream, prompt_tokens, allowed)
+                try:
+                    if lack := upstream.lacking(needs):
+                        raise self._failed(call, lack)
+                    return await attempt(call, upstream, not left)
+                except Unavailable as lost:
+                    left = might_cure(lost, upstream, left)
+                    if not left:
+                        raise
+                    call.retried = True
+        except Unavailable as refused:
+            if refused.why in RECORDED_REFUSALS and not self._known(refused):
+                self._exchange.calls.append(self._refused(ask, refused))
+            raise
+
+    def _called(
+        self, ask: Generate | Judge, upstream: Upstream, prompt_tokens: int, allowed: int | None
+    ) -> Call:
+        call = Call(
+            ask=ask,
+            tier=ask.tier,
+            upstream=upstream.name,
+            model=upstream.model,
+            price=upstream.price,
+            started=self._exchange.elapsed(),
+            prompt_tokens=prompt_tokens,
+            allowed=allowed,
+        )
+        self._exchange.calls.append(call)
+        return call
+
+    def _needs(self, ask: Generate) -> Needs:
+        """A begun chat answer must be continued, not answered anew; a begun text always is."""
+        needs = self._exchange.needs
+        if ask.prefix and self._exchange.endpoint == "chat":
+            return needs._replace(capabilities=needs.capabilities | {"prefill"})
+        return needs
+
+    async def _written(self, ask: Generate, call: Call, upstream: Upstream, sink: Sink, last: bool) -> Draft:
         exchange = self._exchange
-        call, upstream = self._leave(ask, wire.estimated_prompt_tokens(exchange.raw), share)
         url, body = self._request(ask, upstream, call.allowed)
         followed = Followed(ask.watch(), exchange, call) if ask.watch is not None else None
         if followed is not None:
             self._followed.append(followed)
-        stream = followed is not None or exchange.request.stream
+        request = _Request(url, body, followed is not None or exchange.request.stream, ask.patience, last)
         usage: Usage | None = None
         try:
-            draft = await self._read(ask, call, upstream, (url, body, stream), followed, sink)
+            draft = await self._read(ask, call, upstream, request, followed, sink)
             usage = draft.usage
             call.outcome = "ok" if draft.finish else "stopped"
             return draft
@@ -169,34 +237,25 @@ class _Run:
                 call.outcome = "cancelled"
                 raise
             partial = self._partial(call, followed, sink)
-            call.outcome, call.message, call.begun = "ceiling", "out of time", partial is not None
-            raise Unavailable("ceiling", ask.tier, call.message, partial) from None
+            raise self._failed(call, Unavailable("ceiling", ask.tier, "out of time", partial)) from None
         except Unavailable as lost:
-            call.outcome, call.message, call.begun = lost.why, str(lost), lost.partial is not None
-            raise
+            raise self._failed(call, lost)  # noqa: B904  it is the same
         finally:
             call.settle(exchange.elapsed(), usage)
 
-    def _leave(self, ask: Generate | Judge, prompt_tokens: int, share: float = 1.0) -> tuple[Call, Upstream]:
-        """Through the door; what passes is on the exchange's account."""
-        try:
-            upstream, allowed = self._door.open(ask.tier, prompt_tokens, share)
-        except Unavailable as refused:
-            if refused.why in RECORDED_REFUSALS:
-                self._exchange.calls.append(self._refused(ask, refused))
-            raise
-        call = Call(
-            ask=ask,
-            tier=ask.tier,
-            upstream=upstream.name,
-            model=upstream.model,
-            price=upstream.price,
-            started=self._exchange.elapsed(),
-            prompt_tokens=prompt_tokens,
-            allowed=allowed,
+    def _failed(self, call: Call, lost: Unavailable) -> Unavailable:
+        call.outcome, call.message, call.begun = lost.why, str(lost), lost.partial is not None
+        return lost
+
+    def _known(self, refused: Unavailable) -> bool:
+        """Whether a call of the account says already that it came to this end."""
+        last = self._exchange.calls[-1] if self._exchange.calls else None
+        return (
+            last is not None
+            and last.outcome == refused.why
+            and last.message == str(refused)
+            and last.upstream != ""
         )
-        self._exchange.calls.append(call)
-        return call, upstream
 
     def _refused(self, ask: Generate | Judge, refused: Unavailable) -> Call:
         """What the door did not let out, for the account: replay can't ask the door."""
@@ -219,8 +278,9 @@ class _Run:
         watched = ask.watch is not None
         stream = watched or exchange.request.stream
         most = min((most for most in (ask.max_tokens, allowed) if most is not None), default=None)
-        as_is = not stream and most is None and ask.n is None and not ask.prediction
-        if as_is and exchange.body["model"] == upstream.model and "smallfirst" not in exchange.body:
+        plain = not stream and most is None and ask.n is None and not ask.prediction
+        as_is = exchange.body["model"] == upstream.model and "smallfirst" not in exchange.body
+        if plain and as_is and upstream.kind.verbatim:
             return upstream.url(endpoint), exchange.raw
         body = wire.outgoing(exchange.body, endpoint, upstream.model, stream=stream, watched=watched)
         if ask.prefix:
@@ -239,11 +299,11 @@ class _Run:
         ask: Generate,
         call: Call,
         upstream: Upstream,
-        request: tuple[URL, bytes, bool],
+        request: "_Request",
         followed: Followed | None,
         sink: Sink,
     ) -> Draft:
-        sent = await self._send(call, upstream, *request, patience=ask.patience)
+        sent = await self._send(call, upstream, request)
         if ask.prefix and ask.prefix != ask.prefix.rstrip():
             self._reply.trim()
         try:
@@ -267,16 +327,21 @@ class _Run:
             return followed.partial()
         return Draft(call.tier, usage=Usage(call.prompt_tokens, estimated=True)) if sink.begun else None
 
-    async def _send(
-        self, call: Call, upstream: Upstream, url: URL, body: bytes, stream: bool, patience: float = 0.0
-    ) -> Sent:
+    async def _send(self, call: Call, upstream: Upstream, request: "_Request") -> Sent:
         began = time.perf_counter()
 
         def leaving() -> None:
             call.sent = self._exchange.elapsed()
 
         try:
-            return await upstream.send(url, body, stream=stream, patience=patience, leaving=leaving)
+            return await upstream.send(
+                request.url,
+                request.body,
+                stream=request.stream,
+                patience=request.patience,
+                last=request.last,
+                leaving=leaving,
+            )
         finally:
             self._exchange.waited += time.perf_counter() - began
 
@@ -292,14 +357,13 @@ class _Run:
         await sink.whole(answer)
         return draft
 
-    async def _judge(self, ask: Judge) -> Judged:
+    async def _judged(self, ask: Judge, call: Call, upstream: Upstream, last: bool) -> Judged:
         exchange = self._exchange
-        call, upstream = self._leave(ask, wire.estimated_prompt_tokens(exchange.raw))
-        body = question_body(ask, exchange.body, exchange.endpoint, upstream.model, wire.MOST_TOP)
+        body = question_body(ask, exchange.body, exchange.endpoint, upstream.model, upstream.most_top)
         usage: Usage | None = None
         try:
-            request = orjson.dumps(upstream.adapted(body, continues=False))
-            sent = await self._send(call, upstream, upstream.url("chat"), request, stream=False)
+            content = orjson.dumps(upstream.adapted(body, continues=False))
+            sent = await self._send(call, upstream, _Request(upstream.url("chat"), content, False, 0.0, last))
             try:
                 answer, draft = await whole(sent.response, exchange, call)
             finally:
@@ -311,17 +375,24 @@ class _Run:
             if not self._out_of_time():
                 call.outcome = "cancelled"
                 raise
-            call.outcome = "ceiling"
-            raise Unavailable("ceiling", ask.tier, "out of time") from None
+            raise self._failed(call, Unavailable("ceiling", ask.tier, "out of time")) from None
         except (Broken, *MISSHAPEN) as error:
-            call.outcome = error.why if isinstance(error, Broken) else "garbage"
-            call.message = f"{upstream.name}: {error}"
-            raise Unavailable(call.outcome, ask.tier, call.message) from error
+            why = error.why if isinstance(error, Broken) else "garbage"
+            raise self._failed(call, Unavailable(why, ask.tier, f"{upstream.name}: {error}")) from error
         except Unavailable as lost:
-            call.outcome, call.message = lost.why, str(lost)
-            raise
+            raise self._failed(call, lost)  # noqa: B904  it is the same
         finally:
             call.settle(exchange.elapsed(), usage)
+
+
+class _Request(NamedTuple):
+    """What is sent; `last`: no other upstream is left to be asked."""
+
+    url: URL
+    body: bytes
+    stream: bool
+    patience: float
+    last: bool
 
 
 def _summed(answer: Answer, last: wire.Body) -> wire.Body:

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from gateway.needs import NO_NEEDS, Needs
 from gateway.wire import Body, Endpoint
 from policies.schema import Policy
 from routers.cost import Price, cost, llm_alone
@@ -34,7 +35,8 @@ class Call:
     a watch followed them, up to the token that stopped it; `sent` is when the request left, `first` when an
     unwatched leg's first part was passed on, `ended` when the response had come to its end; `chunks` counts
     those of a relayed stream; `prompt_tokens` estimates what no usage reports, and `allowed` is how many tokens
-    the ceilings left it. `judged` is what a Judge found."""
+    the ceilings left it. `judged` is what a Judge found; `retried`: another upstream of the tier was asked in its
+    stead."""
 
     ask: Generate | Judge
     tier: Tier
@@ -64,6 +66,7 @@ class Call:
     flaw: Reason | None = None
     judged: Judged | None = None
     settled: bool = False
+    retried: bool = False
 
     @property
     def written(self) -> int:
@@ -107,6 +110,7 @@ class Exchange:
     """The LLM's price, for what it alone would have cost; None without an LLM."""
     expected: Expected = PLAIN
     """What the request asks of its answer's form."""
+    needs: Needs = NO_NEEDS
     tags: dict[str, str] = field(default_factory=dict)
     shadow_of: str | None = None
     """The exchange that this one is tried beside; nobody gets its answer."""
@@ -160,6 +164,7 @@ class Exchange:
             request=request,
             alone_price=self.alone_price,
             expected=self.expected,
+            needs=self.needs,
             tags=self.tags,
             private=self.private or policy.private,
             shadow_of=self.id,

@@ -8,6 +8,9 @@ from gateway.prompt import conversation
 from gateway.wire import Body, Endpoint
 from routers.plan import Judge, Judged, Usage
 
+MOST_TOP = 20
+"""Alternatives that a judge reads: OpenAI's and vLLM's servers give no more."""
+
 
 def question_body(ask: Judge, body: Body, endpoint: Endpoint, model: str, top: int) -> Body:
     """The request that puts the question to a model, with the `top` likeliest alternatives of its first token."""
@@ -18,7 +21,7 @@ def question_body(ask: Judge, body: Body, endpoint: Endpoint, model: str, top: i
         "max_tokens": 1,
         "temperature": 0.0,
         "logprobs": True,
-        "top_logprobs": top,
+        "top_logprobs": min(top, MOST_TOP),
     }
 
 

@@ -9,10 +9,11 @@ from gateway.catalogue import Catalogue
 from gateway.exchange import Exchange
 from gateway.http.errors import ApiError, invalid
 from gateway.http.intake import judgeable
+from gateway.needs import Needs, capabilities_of, least_tokens, top_logprobs_of
 from gateway.prompt import measured
 from gateway.state.conversations import Conversations
 from gateway.state.policies import LivePolicies
-from gateway.upstreams.upstream import Upstream
+from gateway.upstreams.pool import Pool
 from gateway.wire import Body, Endpoint
 from policies.overrides import OverrideError, OverrideNotAllowed, overridden
 from policies.schema import Policy
@@ -38,28 +39,30 @@ class OwnField(BaseModel):
 class Opening:
     """Opens exchanges."""
 
-    def __init__(self, policies: LivePolicies, upstreams: Mapping[Tier, Upstream]) -> None:
+    def __init__(self, policies: LivePolicies, pools: Mapping[Tier, Pool]) -> None:
         self._policies = policies
-        self._upstreams = upstreams
+        self._pools = pools
         self._conversations = Conversations()
 
     def exchange(self, endpoint: Endpoint, body: Body, raw: bytes) -> Exchange:
         """Of a checked body. Raises ApiError."""
         own = own_field(body)
-        policy = policy_of(body, own, self._policies.catalogue)
+        catalogue = self._policies.catalogue
+        policy = policy_of(body, own, catalogue)
+        needs = needs_of(body, endpoint, raw, policy, catalogue)
         if endpoint == "embeddings":
-            policy = self._embedding_policy(policy)
-        llm = self._upstreams.get("llm")
+            policy, needs = self._embedding(policy, needs)
+        llm = self._pools["llm"].first(needs) if "llm" in self._pools else None
         expected = Expected.of(body)
+        request = request_of(body, endpoint, policy, expected, needs, self._pools)
         return Exchange(
             endpoint=endpoint,
             policy=policy,
             body=body,
             raw=raw,
-            request=request_of(body, endpoint, policy, expected, self._upstreams)._replace(
-                stays=self._stays(policy, body)
-            ),
+            request=request._replace(stays=self._stays(policy, body)) if policy.affinity else request,
             expected=expected,
+            needs=needs,
             alone_price=llm.price if llm is not None and llm.priced else None,
             tags=own.tags,
             private=own.private or policy.private,
@@ -81,15 +84,33 @@ class Opening:
             return 0
         return self._conversations.turns_left(policy.name, body["messages"])
 
-    def _embedding_policy(self, policy: Policy) -> Policy:
-        """Embeddings of two models can't stand in for one another: one tier, no fallback."""
+    def _embedding(self, policy: Policy, needs: Needs) -> tuple[Policy, Needs]:
+        """Embeddings of two models can't stand in for one another: one model, no fallback."""
         router = policy.router
         tiers: tuple[Tier, ...] = (router.tier,) if isinstance(router, Direct) else ("slm", "llm")
         for tier in tiers:
-            upstream = self._upstreams.get(tier)
-            if upstream is not None and upstream.embeddings:
-                return policy.changed(router=Direct(tier=tier, fallback=False), overrides=())
+            upstream = self._pools[tier].first(needs) if tier in self._pools else None
+            if upstream is not None:
+                alone = policy.changed(router=Direct(tier=tier, fallback=False), overrides=())
+                return alone, needs._replace(model=upstream.model)
         raise invalid(f"no upstream of {policy.name} offers embeddings", "model", "not_supported")
+
+
+SHORTEST_WORD = 2
+"""Bytes of a word and the space after it, at the least: shorter bodies can't be too long a prompt."""
+
+
+def needs_of(body: Body, endpoint: Endpoint, raw: bytes, policy: Policy, catalogue: Catalogue) -> Needs:
+    """What a checked body needs of whoever is to answer it under the policy."""
+    capabilities = capabilities_of(body, endpoint)
+    if isinstance(policy.router, Direct) and not policy.router.fallback:
+        capabilities -= {"logit_bias"}  # one model may answer: whoever asks knows its token ids
+    return Needs(
+        capabilities,
+        top_logprobs_of(body) if "logprobs" in capabilities else 0,
+        least_tokens(body, endpoint) if len(raw) > SHORTEST_WORD * catalogue.shortest_context else 0,
+        policy.name if policy.name in catalogue.models else None,
+    )
 
 
 def request_of(
@@ -97,21 +118,23 @@ def request_of(
     endpoint: Endpoint,
     policy: Policy,
     expected: Expected,
-    upstreams: Mapping[Tier, Upstream],
+    needs: Needs,
+    pools: Mapping[Tier, Pool],
 ) -> Request:
     """What the policy's plan may know of a checked body."""
+    able = [tier for tier, pool in pools.items() if pool.able(needs)]
     return Request(
         stream=bool(body.get("stream")),
         judgeable=judgeable(body),
         whole=expected.whole,
-        tiers=available(upstreams),
+        tiers=_TIERS["slm" in pools, "llm" in pools and _up(pools["llm"], needs, "llm" in able)],
+        able=_TIERS["slm" in able, "llm" in able],
         features=measured(body, endpoint) if policy.router.reads_features else NO_FEATURES,
     )
 
 
-def available(upstreams: Mapping[Tier, Any]) -> frozenset[Tier]:
-    """Tiers that may be asked; a local engine that is restarting may be waited for, and counts."""
-    return _TIERS["slm" in upstreams, "llm" in upstreams and upstreams["llm"].up]
+def _up(pool: Pool, needs: Needs, able: bool) -> bool:
+    return pool.ready(needs) if able else pool.up
 
 
 _TIERS: dict[tuple[bool, bool], frozenset[Tier]] = {

@@ -17,14 +17,21 @@ from policies.yaml_files import ConfigError, Lines, explain, placed, read_yaml
 from routers.cost import Price
 from routers.plan import Tier
 
+from .upstreams.capabilities import Capabilities
+from .upstreams.hosts import is_ours
+from .upstreams.kind import Engine
 from .upstreams.providers import PROVIDERS, Provider
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 PREFIX = "SMALLFIRST_"
 OTHER_VARIABLES = ("SMALLFIRST_CONFIG", "SMALLFIRST_LLM_MODEL", "SMALLFIRST_DATA", "SMALLFIRST_WEIGHTS")
 """Ours too, though no key of the settings."""
+
+LOCAL = "local"
+"""The built-in engine's name among upstreams."""
 
 
 class Strict(BaseModel):
@@ -78,6 +85,10 @@ class LocalEngine(Strict):
     """Requests that may wait for a slot; further ones are told to come back."""
     embeddings: bool = False
     """Whether it offers embeddings too."""
+    priority: int = 0
+    """As of an upstream."""
+    weight: Weight = 1.0
+    """Likewise."""
     price: Price = Price()
     """What its calls are counted as."""
 
@@ -88,13 +99,27 @@ class UpstreamSettings(Strict):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Its name in metrics, records and errors: letters, digits, `.`, `_` and `-`; no two upstreams share one."""
     tier: Tier
-    """`slm` for the small model, `llm` for the large one; at most one upstream of each."""
+    """`slm` for the small model, `llm` for the large one."""
     url: HttpUrl
     """Base URL, mostly ending in `/v1`."""
     model: str
     """The model's name at this endpoint."""
-    engine: Literal["openai", "llamacpp", "vllm"] = "openai"
-    """The kind of server, for its quirks."""
+    engine: Engine = "openai"
+    """The kind of server, for its quirks and for what it can do."""
+    priority: int = 0
+    """Of a tier's upstreams that are up and fit a request, those of the lowest number share it."""
+    weight: Weight = 1.0
+    """Its share among upstreams of one priority."""
+    context: Count | None = None
+    """Tokens of one request, prompt and answer; a prompt that is longer for certain is not sent."""
+    capabilities: Capabilities = Capabilities()
+    """What it can do, where that is other than of its kind."""
+    cloud: bool | None = None
+    """Whether it is another's machine; by default it is, unless the host of `url` is a loopback, private or
+    link-local address, `localhost`, or ends in `.local` or `.internal`."""
+    probe: Annotated[float, Field(ge=0)] | None = None
+    """Seconds between looks at whether an idle or failing server is there, by a GET that costs nothing; 0: never;
+    null: 10, and never for a cloud."""
     key: SecretStr | None = None
     """Sent as `Authorization: Bearer`."""
     headers: dict[str, SecretStr] = {}
@@ -107,14 +132,14 @@ class UpstreamSettings(Strict):
     """For `/v1/completions`."""
     embeddings_path: str = "/embeddings"
     """For `/v1/embeddings`."""
-    embeddings: bool = True
-    """Whether it offers embeddings."""
-    logprobs: bool = True
-    """Whether it gives log-probabilities; a cascade needs the small model's."""
     price: Price | None = None
     """Where absent, genai-prices is asked; where that knows nothing, calls count as 0 and say so."""
     limits: Limits = Limits()
     """Time limits and admission."""
+
+    @property
+    def is_cloud(self) -> bool:
+        return not is_ours(self.url.host or "") if self.cloud is None else self.cloud
 
 
 class Records(Strict):
@@ -147,7 +172,8 @@ class Settings(BaseSettings):
     listen: Listen = Listen()
     """Where the gateway listens."""
     local: LocalEngine | None = LocalEngine()
-    """The built-in engine as the small model; null where an upstream is the small model, or there is none."""
+    """The built-in engine as a small model. Where the key is absent it is there unless an upstream is the small
+    model; null: it is not."""
     upstreams: tuple[UpstreamSettings, ...] = ()
     """Endpoints elsewhere."""
     policies: PolicySettings = PolicySettings()
@@ -193,7 +219,7 @@ def load_settings(path: Path | None = None) -> Settings:
         raise ConfigError(f"environment: {error}: expected JSON") from error
     except ValidationError as error:
         raise _explained(error, path, lines) from error
-    settings = _with_provider(settings)
+    settings = _with_provider(_without_spare_engine(settings))
     _check_names(settings, path, lines)
     return settings
 
@@ -253,6 +279,14 @@ def _beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     return data
 
 
+def _without_spare_engine(settings: Settings) -> Settings:
+    """The built-in engine is not started beside a small model of the user's own, unless it was asked for."""
+    replaced = any(upstream.tier == "slm" for upstream in settings.upstreams)
+    if replaced and "local" not in settings.model_fields_set:
+        return settings.model_copy(update={"local": None})
+    return settings
+
+
 def _with_provider(settings: Settings) -> Settings:
     """Without an LLM upstream in the file, the first provider whose key is set becomes one."""
     if any(upstream.tier == "llm" for upstream in settings.upstreams):
@@ -265,6 +299,7 @@ def _with_provider(settings: Settings) -> Settings:
                 tier="llm",
                 url=_url(provider),
                 model=model,
+                engine=provider.engine,
                 key=SecretStr(key),
             )
             return settings.model_copy(update={"upstreams": (*settings.upstreams, found)})
@@ -284,17 +319,11 @@ def _check_names(settings: Settings, path: Path | None, lines: Lines) -> None:
         where = f"{path}:{lines.get(at, lines.get(at[:1], 1))}" if path else "settings"
         return ConfigError(f"{where}: {'.'.join(map(str, at))}: {what}")
 
-    names: set[str] = set()
-    tiers: set[Tier] = set() if settings.local is None else {"slm"}
+    names = set() if settings.local is None else {LOCAL}
     for index, upstream in enumerate(settings.upstreams):
         if upstream.name in names:
             what = f"another upstream is named {upstream.name!r}; each needs a name of its own"
             raise wrong(what, "upstreams", index, "name")
-        if upstream.tier in tiers:
-            hint = " (set `local: null` to use another than the built-in engine)" if settings.local else ""
-            what = f"a second upstream of tier {upstream.tier}, expected at most one"
-            raise wrong(what + (hint if upstream.tier == "slm" else ""), "upstreams", index, "tier")
         names.add(upstream.name)
-        tiers.add(upstream.tier)
-    if not tiers:
+    if settings.local is None and not settings.upstreams:
         raise wrong("neither a local engine nor an upstream is configured", "upstreams")

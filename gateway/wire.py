@@ -11,9 +11,6 @@ from routers.plan import Token, TokenLike, Usage
 Endpoint = Literal["chat", "completions", "embeddings"]
 Body = dict[str, Any]
 
-MOST_TOP = 20
-"""Alternatives a token that OpenAI's and vLLM's servers give at most."""
-
 THINK, THINK_END = "<think>", "</think>"
 """Between them stands the reasoning of models whose server does not send it apart."""
 

@@ -15,8 +15,22 @@ Tier = Literal["slm", "llm"]
 BOTH_TIERS = frozenset[Tier](("slm", "llm"))
 NO_FEATURES: Mapping[str, float] = MappingProxyType({})
 
-Capability = Literal["logprobs", "scoring", "prediction", "prefill"]
-"""What a router may ask of an upstream beyond writing."""
+
+Capability = Literal[
+    "logprobs",
+    "scoring",
+    "prediction",
+    "prefill",
+    "tools",
+    "json_schema",
+    "vision",
+    "audio",
+    "logit_bias",
+    "choices",
+    "completions",
+    "embeddings",
+]
+"""What not every model's server can do."""
 
 
 class Verdict(StrEnum):

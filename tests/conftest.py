@@ -26,6 +26,13 @@ async def llm() -> AsyncIterator[Scripted]:
 
 
 @pytest.fixture
+async def spare() -> AsyncIterator[Scripted]:
+    """One more server, for either tier."""
+    async with scripted("spare") as server:
+        yield server
+
+
+@pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[StartGateway]:
     """Starts gateways: `await start(settings, policies)`."""
     async with AsyncExitStack() as stack:

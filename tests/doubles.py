@@ -47,7 +47,8 @@ class Reply:
 
 
 class Scripted:
-    """Answers from `script`, in order; the last reply is repeated. `gone` is set when a client went away."""
+    """Answers from `script`, in order; the last reply is repeated. `gone` is set when a client went away. A GET is
+    answered with the status `health`, and its path kept in `looks`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -57,6 +58,8 @@ class Scripted:
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.queries: list[dict[str, str]] = []
+        self.health = 200
+        self.looks: list[str] = []
         self.gone = asyncio.Event()
         self.arrived = asyncio.Event()
 
@@ -82,6 +85,10 @@ class Scripted:
         except (asyncio.CancelledError, ConnectionResetError):
             self.gone.set()
             raise
+
+    async def look(self, request: web.Request) -> web.Response:
+        self.looks.append(request.path)
+        return web.json_response({}, status=self.health)
 
     def _fixed(self, reply: Reply) -> web.Response:
         body = reply.body if reply.body is not None else {"error": {"message": f"scripted {reply.status}"}}
@@ -188,6 +195,7 @@ async def scripted(name: str) -> AsyncIterator[Scripted]:
     server = Scripted(name)
     app = web.Application()
     app.router.add_post("/{path:.*}", server.answer)
+    app.router.add_get("/{path:.*}", server.look)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.02)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

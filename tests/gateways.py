@@ -11,11 +11,13 @@ from doubles import Scripted
 
 from gateway.cli.serving import Served, serving
 from gateway.settings import Settings, load_settings
+from gateway.upstreams.upstream import Upstream
 from policies.schema import Policy
 from policies.tuning.records import read_records
 from policies.tuning.replay import differences, replay
 from routers.calibration import Calibrator, Logistic, Source, Training
 from routers.cascade import Cascade
+from routers.plan import Tier
 
 PRICE = {"input": 1.0, "output": 4.0}
 
@@ -52,7 +54,9 @@ def upstream(server: Scripted, tier: str, **changes: Any) -> dict[str, Any]:
     }
     if tier == "llm":
         fields["price"] = PRICE
-    return fields | {"limits": {"retries": 0}} | changes
+    else:
+        fields["capabilities"] = {"prefill": True}
+    return fields | {"limits": {"retries": 0}, "probe": 0} | changes
 
 
 def settings_of(*upstreams: dict[str, Any], **more: Any) -> Settings:
@@ -83,6 +87,10 @@ class Gateway:
         self.root = served.url.removesuffix("/v1")
         self.http = http
         self.client = openai.AsyncOpenAI(base_url=self.url, api_key="none", max_retries=0)
+
+    def upstream(self, tier: Tier) -> Upstream:
+        """The tier's first."""
+        return self.app.pools[tier].upstreams[0]
 
     async def post(self, path: str, body: Any) -> tuple[int, dict[str, str], bytes]:
         data = {"data": body} if isinstance(body, bytes) else {"json": body}

@@ -2,11 +2,12 @@
 
 from gateway.catalogue import catalogue
 from gateway.local.catalog import find
-from gateway.settings import Settings, UpstreamSettings, default_path, load_settings
+from gateway.local.run import as_upstream
+from gateway.settings import Settings, default_path, load_settings
+from gateway.upstreams.pool import pools
 from gateway.upstreams.upstream import Upstream
 from policies.loader import load_policies
 from policies.yaml_files import ConfigError
-from routers.plan import Tier
 
 from .console import ConfigOption, fail, out
 
@@ -21,7 +22,7 @@ def check(config: ConfigOption = None) -> None:
             find(settings.local.model, settings.models_folder)
     except ConfigError as error:
         fail(error)
-    found = catalogue(policies.values(), described(settings))
+    found = catalogue(policies.values(), pools(described(settings)))
     for name in found.policies:
         out.print(f"policy {name}: ok", markup=False)
     for name, why in found.unavailable.items():
@@ -29,14 +30,7 @@ def check(config: ConfigOption = None) -> None:
     out.print(f"{path or 'defaults and environment'}: ok", markup=False)
 
 
-def described(settings: Settings) -> dict[Tier, Upstream]:
+def described(settings: Settings) -> list[Upstream]:
     """The upstreams of a configuration, to be asked what they are, not called."""
-    upstreams: list[UpstreamSettings] = list(settings.upstreams)
-    if settings.local is not None:
-        local = {"name": "local", "tier": "slm", "url": "http://127.0.0.1/v1"}
-        upstreams.append(
-            UpstreamSettings.model_validate(
-                local | {"model": settings.local.model, "engine": settings.local.engine}
-            )
-        )
-    return {upstream.tier: Upstream(upstream) for upstream in upstreams}
+    local = [] if settings.local is None else [as_upstream(settings.local, port=1)]
+    return [Upstream(upstream) for upstream in (*local, *settings.upstreams)]

@@ -55,6 +55,8 @@ async def gather(settings: Settings, into: Path, items: Sequence[Item], max_toke
         serving(settings.model_copy(update={"records": records}), [COLLECT]) as served,
         openai.AsyncOpenAI(base_url=served.url, api_key="none", timeout=600) as client,
     ):
+        if why := served.app.policies.catalogue.unavailable.get(COLLECT.name):
+            raise ConfigError(f"drafts can't be collected: {why}")
         slots = asyncio.Semaphore(at_once)
         with Progress(console=err) as progress:
             task = progress.add_task("drafting", total=len(items))

@@ -10,8 +10,9 @@ import typer
 from gateway.catalogue import catalogue
 from gateway.http.errors import ApiError
 from gateway.http.intake import check_chat, parse
-from gateway.opening import own_field, policy_of, request_of
+from gateway.opening import needs_of, own_field, policy_of, request_of
 from gateway.settings import Settings, default_path, load_settings
+from gateway.upstreams.pool import pools
 from policies.explain import explained, lines
 from policies.loader import Loaded, load, load_policies, policy_paths
 from policies.schema import Policy
@@ -37,7 +38,7 @@ def list_policies(config: ConfigOption = None) -> None:
     """Show each policy's name, kind and description, and why the configured upstreams can't serve it."""
     settings = _settings(config)
     policies = _policies(settings)
-    unavailable = catalogue(policies.values(), described(settings)).unavailable
+    unavailable = catalogue(policies.values(), pools(described(settings))).unavailable
     names = max(map(len, policies))
     kinds = max(len(policy.router.kind) for policy in policies.values())
     for name, policy in policies.items():
@@ -74,10 +75,11 @@ def explain(
 ) -> None:
     """Print what would be done with a request, by what may come of each call; makes none."""
     settings = _settings(config)
-    upstreams = described(settings)
+    upstreams = pools(described(settings))
     policies = catalogue(_policies(settings).values(), upstreams)
     try:
-        body = parse(_read(request))
+        raw = _read(request)
+        body = parse(raw)
         own = own_field(body)
         if policy is not None:
             body, own = {"model": policy, **body}, own.model_copy(update={"policy": policy})
@@ -85,24 +87,30 @@ def explain(
         found = policy_of(body, own, policies)
     except ApiError as error:
         fail(error.message)
-    asked = request_of(body, "chat", found, Expected.of(body), upstreams)
+    needs = needs_of(body, "chat", raw, found, policies)
+    asked = request_of(body, "chat", found, Expected.of(body), needs, upstreams)
     overrides = "".join(f", {name} overridden: {value}" for name, value in (own.override or {}).items())
     out.print(f"policy   {found.name} ({found.router.kind}{overrides})", markup=False)
     out.print(f"request  {_properties(asked)}", markup=False)
     for tier in get_args(Tier):
-        upstream = upstreams.get(tier)
-        told = "none is configured" if upstream is None else f"{upstream.model} ({upstream.name})"
+        pool = upstreams.get(tier)
+        told = (
+            ", ".join(f"{one.model} ({one.name})" for one in pool.upstreams) if pool else "none is configured"
+        )
         out.print(f"{tier}      {told}", markup=False)
     for line in lines(explained(found.router, asked)):
         out.print(line, markup=False)
 
 
 def _properties(request: Request) -> str:
-    """What a plan may know of the request, but for its tiers."""
+    """What a plan may know of the request, where that is not what plain requests have, but for its tiers."""
+    plain = Request(stream=not request.stream, judgeable=not request.judgeable)._asdict()
     known = {
-        name: json.dumps(value, default=str) for name, value in request._asdict().items() if name != "tiers"
+        name: sorted(value) if isinstance(value, frozenset) else value
+        for name, value in request._asdict().items()
+        if name != "tiers" and value != plain[name]
     }
-    return ", ".join(f"{name}: {text[:LONGEST]}" for name, text in known.items())
+    return ", ".join(f"{name}: {json.dumps(value, default=dict)[:LONGEST]}" for name, value in known.items())
 
 
 def _read(request: str) -> bytes:

@@ -132,10 +132,11 @@ def welcome(app: App, settings: Settings, bound: socket.socket) -> None:
     host, port = bound.getsockname()[:2]
     url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104  compared, not bound
     err.print(f"[bold]Smallfirst[/bold] listens on [bold]{url}/v1[/bold]")
-    for tier, upstream in app.upstreams.items():
-        price = "" if tier == "slm" or upstream.priced else ", price unknown: its calls count as 0 USD"
-        err.print(f"  {tier}       {upstream.model} ({upstream.name}{price})", markup=False)
-    if "llm" not in app.upstreams:
+    for upstream in [upstream for pool in app.pools.values() for upstream in pool.upstreams]:
+        free = upstream.tier == "slm" or upstream.priced
+        price = "" if free else ", price unknown: its calls count as 0 USD"
+        err.print(f"  {upstream.tier}       {upstream.model} ({upstream.name}{price})", markup=False)
+    if "llm" not in app.pools:
         err.print(
             "  llm       none: set OPENAI_API_KEY, or name an upstream in smallfirst.yaml", markup=False
         )

@@ -46,6 +46,7 @@ STATUS = {
     "timeout": (504, "upstream_timeout"),
     "refused": (502, "upstream_refused"),
     "context": (400, "context_length_exceeded"),
+    "incapable": (400, "not_supported"),
     "garbage": (502, "upstream_garbage"),
     "lost": (502, "upstream_lost"),
     "error": (502, "upstream_error"),

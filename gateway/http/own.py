@@ -20,7 +20,8 @@ def own_routes(
 ) -> APIRouter:
     router = APIRouter()
     created = int(time.time())
-    owners = {upstream.model: upstream.name for upstream in engine.upstreams.values()}
+    upstreams = [upstream for pool in engine.pools.values() for upstream in pool.upstreams]
+    owners = {upstream.model: upstream.name for upstream in reversed(upstreams)}
 
     def described(name: str) -> dict[str, Any]:
         owner = "smallfirst" if name in policies.catalogue.policies else owners[name]
@@ -48,10 +49,8 @@ def own_routes(
 
     @router.get("/health/ready", summary="At least one model can answer")
     async def ready() -> JSONResponse:
-        states = {
-            upstream.name: {"tier": tier, "up": upstream.up} for tier, upstream in engine.upstreams.items()
-        }
-        up = any(upstream.up for upstream in engine.upstreams.values())
+        states = {upstream.name: {"tier": upstream.tier, "up": upstream.up} for upstream in upstreams}
+        up = any(pool.up for pool in engine.pools.values())
         return JSONResponse(
             {"status": "ok" if up else "unavailable", "upstreams": states}, 200 if up else 503
         )
@@ -59,7 +58,7 @@ def own_routes(
     @router.get("/metrics", summary="Prometheus metrics")
     async def exposition(request: Request) -> Response:
         ledger.book()
-        for upstream in engine.upstreams.values():
+        for upstream in upstreams:
             metrics.upstream_up(upstream.name, upstream.tier, upstream.up)
         body, content_type = metrics.render(request.headers.get("accept"))
         return Response(body, headers={"content-type": content_type})

@@ -4,14 +4,35 @@ import os
 import secrets
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from pydantic import HttpUrl, SecretStr
 
-from gateway.settings import Limits, LocalEngine, Settings, UpstreamSettings
+from gateway.settings import LOCAL, Limits, LocalEngine, Settings, UpstreamSettings
+from gateway.upstreams.capabilities import Capabilities
 from gateway.upstreams.upstream import Upstream
 
 from .catalog import find
 from .supervisor import Supervisor, reserve_port
+
+
+def as_upstream(local: LocalEngine, port: int, key: str = "") -> UpstreamSettings:
+    """The engine as one more upstream, whose health its supervisor knows."""
+    return UpstreamSettings(
+        name=LOCAL,
+        tier="slm",
+        url=HttpUrl(f"http://127.0.0.1:{port}/v1"),
+        model=Path(local.model).stem if local.model.endswith(".gguf") else local.model,
+        engine=local.engine,
+        key=SecretStr(key),
+        priority=local.priority,
+        weight=local.weight,
+        context=local.context,
+        capabilities=Capabilities(embeddings=local.embeddings),
+        probe=0.0,
+        price=local.price,
+        limits=Limits(in_flight=local.slots, queued=local.queued, retries=0),
+    )
 
 
 def local_engine(
@@ -21,26 +42,13 @@ def local_engine(
     path = find(local.model, settings.models_folder)
     holder, port = reserve_port()
     key = secrets.token_urlsafe(24)
-    name = local.model if not local.model.endswith(".gguf") else path.stem
-    upstream = Upstream(
-        UpstreamSettings(
-            name="local",
-            tier="slm",
-            url=HttpUrl(f"http://127.0.0.1:{port}/v1"),
-            model=name,
-            engine=local.engine,
-            key=SecretStr(key),
-            embeddings=local.embeddings,
-            price=local.price,
-            limits=Limits(in_flight=local.slots, queued=local.queued, retries=0),
-        ),
-    )
+    upstream = Upstream(as_upstream(local, port, key))
     supervisor = Supervisor(
         "llama.cpp",
         [sys.executable, "-m", "gateway.local.llamacpp"],
         {
             "path": str(path),
-            "model": name,
+            "model": upstream.model,
             "port": port,
             "key": key,
             "slots": local.slots,

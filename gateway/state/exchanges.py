@@ -56,7 +56,18 @@ def described(line: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-SHOWN = ("tier", "upstream", "model", "because", "outcome", "verdict", "reason", "confidence", "finish")
+SHOWN = (
+    "tier",
+    "upstream",
+    "model",
+    "because",
+    "outcome",
+    "retried",
+    "verdict",
+    "reason",
+    "confidence",
+    "finish",
+)
 
 
 def _call(call: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 from gateway.catalogue import Catalogue, catalogue
 from gateway.telemetry.metrics import Metrics
-from gateway.upstreams.upstream import Upstream
+from gateway.upstreams.pool import Pool
 from policies.files import PolicyFiles
 from policies.schema import Policy
 from policies.yaml_files import ConfigError
@@ -30,14 +30,14 @@ class LivePolicies:
         self,
         files: PolicyFiles,
         more: Iterable[Policy],
-        upstreams: Mapping[Tier, Upstream],
+        pools: Mapping[Tier, Pool],
         metrics: Metrics,
         period: float | None,
     ) -> None:
         """`period` is the seconds between looks at the files; None: they are loaded anew only when asked for."""
         self._files = files
         self._more = tuple(more)
-        self._upstreams = upstreams
+        self._pools = pools
         self._metrics = metrics
         self._period = period
         self._asked = asyncio.Event()
@@ -100,4 +100,4 @@ class LivePolicies:
         log.info("policies loaded: %s", ", ".join(found.policies))
 
     def _catalogue(self, loaded: Mapping[str, Policy]) -> Catalogue:
-        return catalogue([*loaded.values(), *self._more], self._upstreams)
+        return catalogue([*loaded.values(), *self._more], self._pools)

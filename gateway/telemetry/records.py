@@ -173,6 +173,7 @@ def _call_line(call: Call) -> dict[str, Any]:
         "begun": call.begun,
         "flaw": call.flaw,
         "judged": call.judged and {"p": call.judged.p, "mass": call.judged.mass},
+        "retried": call.retried,
     }
 
 

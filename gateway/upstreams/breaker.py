@@ -37,6 +37,10 @@ class Breaker:
             self._trying = True
         return True
 
+    def try_now(self) -> None:
+        """Ends a rest early: the next call tries."""
+        self._until = 0.0
+
     def success(self) -> None:
         self._failures, self._rest, self._trying = 0, REST, False
 

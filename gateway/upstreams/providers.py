@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from .kind import Engine
+
 
 class Provider(NamedTuple):
     name: str
@@ -12,6 +14,8 @@ class Provider(NamedTuple):
     url: str
     model: str
     """Asked unless SMALLFIRST_LLM_MODEL names another."""
+    engine: Engine = "openai"
+    """The kind of server."""
 
 
 PROVIDERS = (
@@ -36,6 +40,7 @@ PROVIDERS = (
         "MISTRAL_BASE_URL",
         "https://api.mistral.ai/v1",
         "mistral-large-latest",
+        "mistral",
     ),
     Provider(
         "deepseek",
@@ -43,6 +48,7 @@ PROVIDERS = (
         "DEEPSEEK_BASE_URL",
         "https://api.deepseek.com/v1",
         "deepseek-chat",
+        "deepseek",
     ),
     Provider(
         "groq", "GROQ_API_KEY", "GROQ_BASE_URL", "https://api.groq.com/openai/v1", "llama-3.3-70b-versatile"

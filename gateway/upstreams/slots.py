@@ -13,6 +13,7 @@ class Slots:
     """A semaphore with a bound on who waits. A free slot is taken without a turn of the event loop."""
 
     def __init__(self, most: int, most_waiting: int) -> None:
+        self._most = most
         self._free = most
         self._most_waiting = most_waiting
         self._queue: deque[asyncio.Future[None]] = deque()
@@ -20,6 +21,11 @@ class Slots:
     @property
     def waiting(self) -> int:
         return len(self._queue)
+
+    @property
+    def load(self) -> int:
+        """Slots taken, and who waits for one."""
+        return self._most - self._free + len(self._queue)
 
     def take(self) -> bool:
         """Whether a slot was free and is now taken; else `wait` for one."""

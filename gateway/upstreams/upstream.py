@@ -1,32 +1,29 @@
-"""One OpenAI-compatible endpoint with one model: admission, transport, retries, breaker."""
+"""One OpenAI-compatible endpoint with one model: what it can do, admission, transport, retries, health."""
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
-from urllib.parse import urlencode
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 from yarl import URL
 
+from gateway.needs import Needs
 from gateway.settings import UpstreamSettings
 from gateway.wire import Body
 from routers.calibration import Source
 from routers.cost import FREE, Price
 
-from . import llamacpp, openai, vllm
+from .address import base_of, headers_of, probe_of, secrets_of, urls_of
 from .breaker import Breaker
+from .capabilities import Capabilities
 from .failures import SAFE_TO_REPEAT, Failure, failed
+from .kinds import KINDS
 from .prices import known_price
 from .slots import Full, Slots
 from .transport import Broken, HttpTransport, Response, Transport
-
-ADAPTED: dict[str, Callable[[Body, bool], Body]] = {
-    "openai": openai.adapted,
-    "llamacpp": llamacpp.adapted,
-    "vllm": vllm.adapted,
-}
 
 log = logging.getLogger(__name__)
 
@@ -36,34 +33,44 @@ LOOK_AGAIN = 0.1
 LONGEST_WAIT = 4.0
 """Seconds a retry may wait; a server that asks for more is left to the plan's fallback."""
 
+LONGEST_SPARED = 60.0
+"""Seconds for which others are preferred to a server that asks to be left alone for longer."""
+
 
 class Upstream:
     """`send` posts a body and gives a response that has begun well, or raises Failure.
 
-    `up` is false while a supervised engine is not running.
+    `up` is false while the breaker rests, after a failed probe, and while a supervised engine is not running.
     """
 
     def __init__(self, settings: UpstreamSettings, transport: Transport | None = None) -> None:
         self.name = settings.name
         self.tier = settings.tier
         self.model = settings.model
-        self.engine = settings.engine
-        self.logprobs = settings.logprobs
-        self.embeddings = settings.embeddings
-        self.cloud = settings.tier == "llm"
+        self.priority = settings.priority
+        self.weight = settings.weight
+        self.cloud = settings.is_cloud
+        self.context = settings.context
+        self.capabilities = capabilities_of(settings)
+        self.can = self.capabilities.names()
         self.source = Source(model=settings.model, engine=settings.engine)
         price = settings.price or known_price(settings.model, str(settings.url))
         self.price: Price = price or FREE
         self.priced = price is not None
-        self._urls = _urls(settings)
+        self.kind = KINDS[settings.engine]
+        self._urls = urls_of(settings)
         self.breaker = Breaker()
+        self.probe = probe_of(settings)
         self._limits = settings.limits
-        self._secrets = _secrets(settings)
+        self._secrets = secrets_of(settings)
         self._transport = transport or _transport(settings)
         self._slots = Slots(settings.limits.in_flight, settings.limits.queued)
         self._supervised = False
         self._running = asyncio.Event()
         self._running.set()
+        self._missing = False
+        self._spared_until = 0.0
+        self._heard = -math.inf
 
     @property
     def waiting(self) -> int:
@@ -71,8 +78,53 @@ class Upstream:
         return self._slots.waiting
 
     @property
+    def load(self) -> int:
+        """Calls in flight, and those that wait for a slot."""
+        return self._slots.load
+
+    @property
     def up(self) -> bool:
-        return self._running.is_set() and not self.breaker.is_open
+        return self._running.is_set() and not self._missing and not self.breaker.is_open
+
+    @property
+    def most_top(self) -> int:
+        """Alternatives a token that it gives at most."""
+        return self.capabilities.top_logprobs or 0
+
+    @property
+    def restarting(self) -> bool:
+        """Whether it is a supervised engine that is not running; a call may have the patience to wait for it."""
+        return not self._running.is_set()
+
+    @property
+    def spared(self) -> bool:
+        """Whether it asked to be left alone for a while; it is asked where nobody else can be."""
+        return time.monotonic() < self._spared_until
+
+    def lacking(self, needs: Needs) -> Failure | None:
+        """Why it can't serve a request: `incapable`, or `context` where the prompt is too long for certain."""
+        if needs.model is not None and needs.model != self.model:
+            return self._failure("incapable", f"serves {self.model}, not {needs.model}")
+        if not needs.capabilities <= self.can:
+            missing = ", ".join(sorted(needs.capabilities - self.can))
+            return self._failure("incapable", f"does not offer {missing}")
+        if needs.top_logprobs > (most := self.most_top):
+            return self._failure("incapable", f"gives {most} alternatives a token, not {needs.top_logprobs}")
+        if self.context is not None and needs.tokens > self.context:
+            what = f"the prompt has at least {needs.tokens} tokens, and the context is {self.context}"
+            return self._failure("context", what)
+        return None
+
+    def quiet(self, seconds: float) -> bool:
+        """Whether nothing was heard of it for that long."""
+        return time.monotonic() - self._heard >= seconds
+
+    def probed(self, there: bool) -> None:
+        """A probe's result. One that was missed marks it as down until it, or a call, is answered; one that is
+        answered ends a breaker's rest, for the next call to try."""
+        self._missing = not there
+        if there:
+            self.breaker.try_now()
 
     def set_running(self, running: bool) -> None:
         """Told by the supervisor of a local engine."""
@@ -89,11 +141,11 @@ class Upstream:
 
     def adapted(self, body: Body, *, continues: bool) -> Body:
         """The body as this kind of server wants it; `continues` where it ends in a begun answer."""
-        return ADAPTED[self.engine](body, continues)
+        return self.kind.adapted(body, continues)
 
     def worked(self) -> None:
         """A response came to its end, or to where we stopped it."""
-        self.breaker.success()
+        self._answered()
 
     def broke(self) -> None:
         """A response that had begun well broke off."""
@@ -106,21 +158,24 @@ class Upstream:
         *,
         stream: bool,
         patience: float = 0.0,
+        last: bool = True,
         leaving: Callable[[], None] = lambda: None,
     ) -> "Call":
         """Posts `body`; the call it gives must be closed. `patience` seconds are spent on an engine that
-        restarts, or that has died without its supervisor knowing yet. `leaving` is called as the body leaves."""
-        until = time.monotonic() + (patience if self._supervised else 0.0)
+        restarts, or that has died without its supervisor knowing yet. Where it is not the `last` that can be
+        asked, it is neither waited for nor asked again. `leaving` is called as the body leaves."""
+        until = time.monotonic() + (patience if self._supervised and last else 0.0)
+        retries = self._limits.retries if last else 0
         while True:
             try:
-                return await self._send(url, body, stream, until, leaving)
+                return await self._send(url, body, stream, until, retries, leaving)
             except Failure as failure:
                 if failure.why not in ("down", "lost") or time.monotonic() >= until:
                     raise
             await asyncio.sleep(LOOK_AGAIN)
 
     async def _send(
-        self, url: URL, body: bytes, stream: bool, until: float, leaving: Callable[[], None]
+        self, url: URL, body: bytes, stream: bool, until: float, retries: int, leaving: Callable[[], None]
     ) -> "Call":
         if not self._running.is_set():
             await self._running_by(until)
@@ -129,7 +184,7 @@ class Upstream:
         wait = self._limits.first_token if stream else self._limits.whole
         try:
             leaving()
-            return Call(await self._attempts(url, body, wait), self._slots)
+            return Call(await self._attempts(url, body, wait, retries), self._slots)
         except BaseException:
             self._slots.release()
             raise
@@ -151,15 +206,15 @@ class Upstream:
             what = f"{self._limits.in_flight} calls in flight and the queue is full"
             raise self._failure("busy", what) from None
 
-    async def _attempts(self, url: URL, body: bytes, wait: float) -> Response:
+    async def _attempts(self, url: URL, body: bytes, wait: float, retries: int) -> Response:
         try:
             return await self._attempt(url, body, wait)
         except Failure as failure:
-            if not self._limits.retries or not _repeatable(failure):
+            if not retries or not _repeatable(failure):
                 raise
             await asyncio.sleep(_wait_after(failure, 1))
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(self._limits.retries),
+            stop=stop_after_attempt(retries),
             wait=_wait,
             retry=retry_if_exception(_repeatable),
             reraise=True,
@@ -181,12 +236,18 @@ class Upstream:
         if failure.why in ("error", "overloaded", "timeout"):
             self.breaker.failure()
         else:
-            self.breaker.success()
+            self._answered()
+        if failure.why in ("overloaded", "rate_limited") and failure.retry_after is not None:
+            self._spared_until = time.monotonic() + min(LONGEST_SPARED, failure.retry_after)
         if failure.why == "refused":
             log.warning(
                 "%s refuses us with status %d: check its key, url and model", self.name, response.status
             )
         raise failure
+
+    def _answered(self) -> None:
+        self.breaker.success()
+        self._missing, self._heard = False, time.monotonic()
 
     async def _post(self, url: URL, body: bytes, wait: float) -> Response:
         try:
@@ -222,38 +283,21 @@ class Call:
             self._slots.release()
 
 
-def _urls(settings: UpstreamSettings) -> dict[str, URL]:
-    base = str(settings.url).rstrip("/")
-    query = urlencode({name: value.get_secret_value() for name, value in settings.query.items()})
-    tail = f"?{query}" if query else ""
-    paths = {
-        "chat": settings.chat_path,
-        "completions": settings.completions_path,
-        "embeddings": settings.embeddings_path,
-    }
-    return {endpoint: URL(base + path + tail, encoded=True) for endpoint, path in paths.items()}
-
-
-def _headers(settings: UpstreamSettings) -> dict[str, str]:
-    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-    if settings.key is not None:
-        headers["Authorization"] = f"Bearer {settings.key.get_secret_value()}"
-    return headers | {name: value.get_secret_value() for name, value in settings.headers.items()}
-
-
-def _secrets(settings: UpstreamSettings) -> list[bytes]:
-    """Those long enough that no word of an error message is one by chance."""
-    given = [settings.key, *settings.headers.values(), *settings.query.values()]
-    return [value.get_secret_value().encode() for value in given if value is not None and len(value) >= 8]
+def capabilities_of(settings: UpstreamSettings) -> Capabilities:
+    """What is known of its kind, and what the settings say. Token ids belong to a tokenizer: those of a request
+    that any model may answer are taken to be the large one's."""
+    known = KINDS[settings.engine].capabilities(settings.model, base_of(settings))
+    if settings.tier == "slm":
+        known = known.model_copy(update={"logit_bias": False})
+    return settings.capabilities.over(known)
 
 
 def _transport(settings: UpstreamSettings) -> HttpTransport:
     return HttpTransport(
-        _headers(settings),
+        headers_of(settings),
         connect=settings.limits.connect,
         gap=settings.limits.gap,
-        # llama.cpp's server closes after a stream, whatever its keep-alive header says.
-        keep_alive=settings.engine != "llamacpp",
+        keep_alive=KINDS[settings.engine].keep_alive,
     )
 
 

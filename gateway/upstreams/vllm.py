@@ -2,9 +2,35 @@
 
 from gateway.wire import Body
 
+from .capabilities import Capabilities
+from .kind import Kind, root_health
+
+
+def capabilities(model: str, url: str) -> Capabilities:
+    """Of a generative text model: one that embeds serves nothing else. What it reads beside text depends on the
+    model, so that is left to the server to refuse; `prediction` it ignores."""
+    return Capabilities(
+        logprobs=True,
+        top_logprobs=20,
+        scoring=True,
+        prediction=False,
+        prefill=True,
+        tools=True,
+        json_schema=True,
+        vision=True,
+        audio=True,
+        logit_bias=True,
+        choices=True,
+        completions=True,
+        embeddings=False,
+    )
+
 
 def adapted(body: Body, continues: bool) -> Body:
     """It continues a last assistant message only when told to."""
     if continues and "messages" in body:
         return {**body, "continue_final_message": True, "add_generation_prompt": False}
     return body
+
+
+KIND = Kind(capabilities, adapted, health=root_health)

@@ -68,7 +68,8 @@ class CallLine(Line):
     (when an unwatched answer began to flow) and `ended` (when the response had) are seconds since the exchange
     began. `resumed`: it went on from text that was already delivered; `begun`: the client had part of its answer when
     it failed. `tokens` are those of a call that a watch followed, up to where it stopped; `flaw` is what its
-    structure lacked; `judged` is the outcome of a judgement."""
+    structure lacked; `judged` is the outcome of a judgement; `retried`: it failed, and the next call to its tier was
+    another upstream's in its stead."""
 
     ask: Literal["generate", "judge"] = "generate"
     tier: Tier
@@ -92,6 +93,7 @@ class CallLine(Line):
     kept: int
     begun: bool = False
     flaw: Reason | None = None
+    retried: bool = False
     tokens: TokensLine | None = None
     judged: JudgedLine | None = None
 

@@ -24,6 +24,7 @@ from routers.plan import (
     Raced,
     Reason,
     Router,
+    Tier,
     Token,
     TokenLike,
     Unavailable,
@@ -207,18 +208,27 @@ class _Performer:
         """The next recorded call that answers the ask."""
         kind = "judge" if isinstance(ask, Judge) else "generate"
         resumed = isinstance(ask, Generate) and bool(ask.prefix)
-        wanted = (kind, ask.tier, resumed)
-        line = next((line for line in self._unused if (line.ask, line.tier, line.resumed) == wanted), None)
+        line = self._take((kind, ask.tier, resumed))
         if line is None:
             if self._exchange.cancelled and not self._exchange.calls:
                 raise ClientGone
             if ask.tier not in self._exchange.request.tiers:
                 raise Unavailable("not_configured", ask.tier)
             raise Missing(ask)
-        self._unused.remove(line)
         call = ReplayedCall(line)
         self._calls.append(call)
         return call
+
+    def _take(self, wanted: tuple[str, Tier, bool]) -> CallLine | None:
+        """The call that an ask ended in. The plan never heard of those that another upstream made good, but their
+        cost counts."""
+        for line in [line for line in self._unused if (line.ask, line.tier, line.resumed) == wanted]:
+            self._unused.remove(line)
+            if not line.retried:
+                return line
+            stopped_at = len(line.tokens.ids) if line.tokens else None
+            self._calls.append(ReplayedCall(line, stopped_at=stopped_at, cost_usd=line.cost_usd))
+        return None
 
     def _judged(self, call: ReplayedCall) -> Judged:
         if call.line.judged is None:

@@ -152,6 +152,14 @@ def test_pulling_an_unknown_model_names_the_known(tmp_path: Path):
     assert DEFAULT.name in result.stderr
 
 
+def test_collecting_from_two_small_models_at_once_is_refused(tmp_path: Path):
+    two = [f'{{name: {name}, tier: slm, url: "http://127.0.0.1:9/v1", model: {name}}}' for name in ("a", "b")]
+    (tmp_path / "smallfirst.yaml").write_text(f"upstreams: [{', '.join(two)}]\n")
+    result = run("collect", tmp_path / "drafts")
+    assert result.exit_code == 2
+    assert "drafts can't be collected: it follows one model's drafts" in result.stderr
+
+
 @pytest.fixture
 async def records(slm: Scripted, llm: Scripted, tmp_path: Path) -> Path:
     """Three exchanges: a sure draft, an unsure one, a stream."""

@@ -52,7 +52,7 @@ async def test_an_easy_question_stays_local_and_a_hard_one_escalates(real: Gatew
 
 async def test_the_engines_key_is_needed_and_stands_in_no_argument(alone: Gateway):
     pid = engine_pid()
-    local = alone.app.upstreams["slm"]
+    local = alone.upstream("slm")
     async with alone.http.post(local.url("chat"), json=ask(EASY)) as response:
         assert response.status == 401
     shown = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
@@ -209,7 +209,7 @@ def alive(pid: int) -> bool:
 
 
 def _busy(gateway: Gateway) -> bool:
-    return gateway.app.upstreams["slm"].waiting > 0
+    return gateway.upstream("slm").waiting > 0
 
 
 async def until_local(gateway: Gateway) -> tuple[int, dict[str, str], bytes]:

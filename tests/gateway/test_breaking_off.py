@@ -105,7 +105,7 @@ async def test_a_call_that_never_left_costs_nothing(start: StartGateway, slm: Sc
     first = asyncio.create_task(gateway.post("/chat/completions", plain))
     await llm.arrived.wait()
     second = asyncio.create_task(gateway.post("/chat/completions", plain))
-    large = gateway.app.upstreams["llm"]
+    large = gateway.upstream("llm")
     async with asyncio.timeout(5):
         while not large.waiting:
             await asyncio.sleep(0.01)

@@ -133,7 +133,8 @@ async def test_embeddings_that_nobody_offers_are_a_clear_error(
 ):
     only_llm = Policy(name="big", description="x", router=Direct(tier="llm"))
     gateway = await start(
-        settings_of(upstream(slm, "slm"), upstream(llm, "llm", embeddings=False)), [simple_policy(), only_llm]
+        settings_of(upstream(slm, "slm"), upstream(llm, "llm", capabilities={"embeddings": False})),
+        [simple_policy(), only_llm],
     )
     for name in ("large", "big"):
         with pytest.raises(openai.BadRequestError, match=f"no upstream of {name} offers") as caught:
@@ -155,8 +156,8 @@ async def test_health(gateway: Gateway):
             },
         },
     )
-    for served in gateway.app.upstreams.values():
-        served.set_running(False)
+    for tier in ("slm", "llm"):
+        gateway.upstream(tier).set_running(False)
     status, ready = await gateway.get("/health/ready")
     assert (status, ready["status"]) == (503, "unavailable")
     assert await gateway.get("/health/live") == (200, {"status": "ok"})

@@ -83,8 +83,15 @@ def test_a_file_is_read_with_its_variables_filled_in(write: Write):
         (TWO.replace("    model: large\n", ""), 7, "upstreams.1.model: this key is required"),
         (TWO.replace("https://far.example/v1", "far"), 9, "upstreams.1.url: Input should be a valid URL"),
         (TWO.replace("name: far", "name: near"), 7, "upstreams.1.name: another upstream is named 'near'"),
-        (TWO.replace("tier: slm", "tier: llm"), 8, "upstreams.1.tier: a second upstream of tier llm"),
-        (TWO.replace("local: null\n", ""), 3, "upstreams.0.tier: a second upstream of tier slm"),
+        (
+            TWO.replace("local: null", "local: {}").replace("near", "local"),
+            3,
+            "upstreams.0.name: another upstream is named",
+        ),
+        (TWO + "    weight: .inf\n", 13, "upstreams.1.weight: Input should be a finite number"),
+        (TWO + "    weight: 0\n", 13, "upstreams.1.weight: Input should be greater than 0"),
+        (TWO + "    probe: -1\n", 13, "upstreams.1.probe: Input should be greater than or equal to 0"),
+        (TWO + "    capabilities: {logprob: true}\n", 13, "upstreams.1.capabilities.logprob: unknown key"),
         (TWO.replace("FAR_KEY", "MISSING"), 11, "upstreams.1.key: the environment variable MISSING is not"),
         (TWO.replace("FAR_TEAM", "MISSING"), 12, "upstreams.1.headers.X-Team: the environment variable MISS"),
         ("local: null\n", 1, "upstreams: neither a local engine nor an upstream"),
@@ -105,8 +112,25 @@ def test_a_mistake_is_told_by_file_line_and_path(write: Write, text: str, line: 
 
 
 @pytest.mark.usefixtures("keys")
-def test_a_second_slm_beside_the_built_in_engine_is_told_the_way_out(write: Write):
-    assert "set `local: null`" in refused(write(TWO.replace("local: null\n", "")))
+@pytest.mark.parametrize(
+    ("local", "there"), [("local: null\n", False), ("", False), ("local: {slots: 2}\n", True)]
+)
+def test_the_built_in_engine_stands_beside_another_small_model_only_when_asked_for(
+    write: Write, local: str, there: bool
+):
+    settings = load_settings(write(TWO.replace("local: null\n", local)))
+    assert (settings.local is not None) is there
+    assert [upstream.tier for upstream in settings.upstreams] == ["slm", "llm"]
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_tier_may_have_several_upstreams(write: Write):
+    more = (
+        "  - {name: spare, tier: llm, url: https://spare.example/v1, model: large, priority: 1, weight: 2}\n"
+    )
+    far, spare = load_settings(write(TWO + more)).upstreams[1:]
+    assert (far.priority, far.weight) == (0, 1.0)
+    assert (spare.priority, spare.weight) == (1, 2.0)
 
 
 def test_several_mistakes_are_told_at_once(write: Write):
@@ -194,7 +218,7 @@ def test_another_provider_is_found_by_its_key(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MISTRAL_API_KEY", "key")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     (found,) = load_settings().upstreams
-    assert (found.name, found.url.host) == ("mistral", "api.mistral.ai")
+    assert (found.name, found.engine, found.url.host) == ("mistral", "mistral", "api.mistral.ai")
     assert Upstream(found).priced
 
 

@@ -201,7 +201,7 @@ async def test_calls_beyond_the_limits_are_told_to_come_back(start: StartGateway
     gate.set()
     assert [task.result()[0] for task in (await asyncio.wait(waiting))[0]] == [200, 200]
     assert len(llm.requests) == 2
-    assert gateway.app.upstreams["llm"].up
+    assert gateway.upstream("llm").up
 
 
 async def test_a_client_that_leaves_the_queue_frees_its_place(start: StartGateway, llm: Scripted):
@@ -210,7 +210,7 @@ async def test_a_client_that_leaves_the_queue_frees_its_place(start: StartGatewa
     llm.says(Reply("Cold.", gate=gate))
     first = asyncio.create_task(gateway.post("/chat/completions", LARGE))
     await llm.arrived.wait()
-    upstream_waiting = gateway.app.upstreams["llm"]
+    upstream_waiting = gateway.upstream("llm")
     second = asyncio.create_task(gateway.post("/chat/completions", LARGE))
     await until(lambda: upstream_waiting.waiting == 1)
     second.cancel()
@@ -307,7 +307,7 @@ def test_a_try_whose_client_left_is_followed_by_another(clock: Clock, open_break
 async def test_a_dead_llm_is_left_alone_and_taken_back(start: StartGateway, slm: Scripted, llm: Scripted):
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [simple_policy()])
     clock = Clock()
-    gateway.app.upstreams["llm"].breaker._clock = clock
+    gateway.upstream("llm").breaker._clock = clock
     gauge = 'smallfirst_upstream_up{tier="llm",upstream="large-server"}'
     slm.says(Reply("Maybe blue?", logprobs=-1.5))
     llm.says(Reply(status=500))

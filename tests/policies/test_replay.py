@@ -111,6 +111,23 @@ CASES: dict[str, Record] = {
         answered("slm", Reason.COMMITTED, confidence(SURE[:6], None)),
         stream=True,
     ),
+    "the first llm failed, the second answered": record(
+        [judged(POOR), failed("llm", "error", retried=True), call("llm")],
+        answered("llm", Reason.LOW_CONFIDENCE, confidence(POOR)),
+    ),
+    "a draft lost while held, drafted anew by another": record(
+        [failed("slm", "lost", GOOD, cost_usd=0.001, retried=True), judged(GOOD)],
+        answered("slm", Reason.CONFIDENT, confidence(GOOD)),
+    ),
+    "all of a tier failed": record(
+        [judged(POOR), failed("llm", "error", retried=True), failed("llm", "timeout", cost_usd=0.002)],
+        answered("slm", Reason.NO_LLM, confidence(POOR)),
+    ),
+    "cancelled while another tried": record(
+        [failed("slm", "down", [], retried=True), failed("slm", "cancelled", GOOD, cost_usd=0.001)],
+        None,
+        cancelled=True,
+    ),
     "not judged": record([call("llm")], answered("llm", Reason.NOT_JUDGED), judgeable=False),
     "not judged, the llm down": record(
         [failed("llm"), call("slm")], answered("slm", Reason.NO_LLM), judgeable=False
@@ -342,6 +359,24 @@ def test_a_call_that_should_not_be_there_is_found() -> None:
     true = CASES["accepted plain"].exchange
     found = differences(replay(record([*true.calls, call("llm", cost_usd=0.0)], true.answer)))
     assert found == ["calls: recorded 2, replayed 1"]
+
+
+def test_a_failure_said_to_be_made_good_that_was_not_is_found() -> None:
+    true = CASES["all of a tier failed"].exchange
+    alone = [line.model_copy(update={"retried": False}) for line in true.calls]
+    assert differences(replay(record(alone, true.answer))) == [
+        "calls: recorded 3, replayed 2",
+        "cost: recorded " + f"{true.cost_usd!r}, replayed {true.calls[0].cost_usd!r}",
+    ]
+
+
+def test_failures_made_good_cost_what_they_cost_only_where_their_ask_is_made() -> None:
+    both = CASES["the first llm failed, the second answered"].exchange
+    lost = failed("llm", "lost", cost_usd=0.5, retried=True)
+    true = record([both.calls[0], lost, both.calls[2]], both.answer)
+    assert replay(true).cost_usd == both.calls[0].cost_usd + 0.5 + both.calls[2].cost_usd
+    lenient = replay(true, policy(accept=0.0, commit=None, give_up=None).router)
+    assert (lenient.escalates, lenient.cost_usd) == (False, both.calls[0].cost_usd)
 
 
 def test_a_call_that_is_not_there_is_found() -> None:

@@ -1,0 +1,102 @@
+"""What a request needs of whoever is to answer it."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from gateway.wire import Body, Endpoint
+from routers.plan import Capability
+
+
+class Needs(NamedTuple):
+    """`top_logprobs` is how many alternatives a token it asks for, `tokens` how many its prompt has at the very
+    least (0 where nobody counted); `model` is the only model that may answer, where the request names one."""
+
+    capabilities: frozenset[Capability] = frozenset()
+    top_logprobs: int = 0
+    tokens: int = 0
+    model: str | None = None
+
+
+NO_NEEDS = Needs()
+
+TELLING = frozenset(
+    {
+        "tools",
+        "functions",
+        "response_format",
+        "n",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "audio",
+        "modalities",
+    }
+)
+"""Fields that may ask for more than text. `prediction` is none: a server that ignores it loses only speed."""
+
+PARTS: dict[str, Capability] = {"image_url": "vision", "input_audio": "audio"}
+"""What parts of a message need, by their type."""
+
+OF_ENDPOINT: dict[Endpoint, frozenset[Capability]] = {
+    "chat": frozenset(),
+    "completions": frozenset({"completions"}),
+    "embeddings": frozenset({"embeddings"}),
+}
+
+
+def capabilities_of(body: Body, endpoint: Endpoint) -> frozenset[Capability]:
+    """What a checked body asks for beside text."""
+    found = OF_ENDPOINT[endpoint]
+    if not TELLING.isdisjoint(body):
+        found |= frozenset(_asked(body))
+    if endpoint == "chat" and (parts := _parts(body)):
+        kinds = [_type_of(part) for part in parts]
+        found |= frozenset(capability for kind, capability in PARTS.items() if kind in kinds)
+    return found
+
+
+def _asked(body: Body) -> Iterator[Capability]:
+    if body.get("tools") or body.get("functions"):
+        yield "tools"
+    if _type_of(body.get("response_format")) == "json_schema":
+        yield "json_schema"
+    if (body.get("n") or 1) != 1:
+        yield "choices"
+    if body.get("logit_bias"):
+        yield "logit_bias"
+    if body.get("logprobs") is not None and body["logprobs"] is not False:
+        yield "logprobs"
+    modalities = body.get("modalities")
+    if body.get("audio") or (isinstance(modalities, list) and "audio" in modalities):
+        yield "audio"
+
+
+def _parts(body: Body) -> list[Any]:
+    """What the messages are made of, where they come in parts."""
+    contents = [message.get("content") for message in body["messages"]]
+    return [part for content in contents if isinstance(content, list) for part in content]
+
+
+def _type_of(value: Any) -> Any:
+    return value.get("type") if isinstance(value, dict) else None
+
+
+def top_logprobs_of(body: Body) -> int:
+    """Alternatives a token that the client asks for: chat has a field for it, completions the number itself."""
+    asked = body.get("logprobs")
+    if not asked:
+        return 0
+    return int(body.get("top_logprobs") or 0) if asked is True else int(asked)
+
+
+def least_tokens(body: Body, endpoint: Endpoint) -> int:
+    """A prompt has no fewer tokens than this, whichever the tokenizer: none in use joins words. Token ids,
+    images and what templates add are not counted."""
+    if endpoint == "completions":
+        texts = [body["prompt"]]
+    elif endpoint == "chat":
+        texts = [message.get("content") for message in body["messages"]]
+        texts += [part["text"] for part in _parts(body) if _type_of(part) == "text" and "text" in part]
+    else:
+        texts = []
+    return sum(len(text.split()) for text in texts if isinstance(text, str))

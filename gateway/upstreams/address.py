@@ -1,0 +1,59 @@
+"""Where an upstream is and what every request to it carries."""
+
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from yarl import URL
+
+from gateway.settings import UpstreamSettings
+
+from .kinds import KINDS
+
+PROBE = 10.0
+"""Seconds between probes of a server of our own, where the settings say nothing."""
+
+
+class Probe(NamedTuple):
+    """How to see, at no cost, whether a server is there: every so many seconds, 0 for never."""
+
+    url: URL
+    headers: dict[str, str]
+    every: float
+
+
+def urls_of(settings: UpstreamSettings) -> dict[str, URL]:
+    """Of our endpoints `chat`, `completions` and `embeddings`."""
+    paths = {
+        "chat": settings.chat_path,
+        "completions": settings.completions_path,
+        "embeddings": settings.embeddings_path,
+    }
+    return {endpoint: _url(base_of(settings) + path, settings) for endpoint, path in paths.items()}
+
+
+def probe_of(settings: UpstreamSettings) -> Probe:
+    url = _url(KINDS[settings.engine].health(base_of(settings)), settings)
+    by_default = 0.0 if settings.is_cloud else PROBE
+    return Probe(url, headers_of(settings), by_default if settings.probe is None else settings.probe)
+
+
+def base_of(settings: UpstreamSettings) -> str:
+    return str(settings.url).rstrip("/")
+
+
+def _url(url: str, settings: UpstreamSettings) -> URL:
+    query = urlencode({name: value.get_secret_value() for name, value in settings.query.items()})
+    return URL(f"{url}?{query}" if query else url, encoded=True)
+
+
+def headers_of(settings: UpstreamSettings) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+    if settings.key is not None:
+        headers["Authorization"] = f"Bearer {settings.key.get_secret_value()}"
+    return headers | {name: value.get_secret_value() for name, value in settings.headers.items()}
+
+
+def secrets_of(settings: UpstreamSettings) -> list[bytes]:
+    """Those long enough that no word of an error message is one by chance."""
+    given = [settings.key, *settings.headers.values(), *settings.query.values()]
+    return [value.get_secret_value().encode() for value in given if value is not None and len(value) >= 8]

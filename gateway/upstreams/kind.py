@@ -1,0 +1,44 @@
+"""What is peculiar to a kind of server; each kind's file says it once."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from gateway.wire import Body
+
+from .capabilities import Capabilities
+
+Engine = Literal["openai", "llamacpp", "vllm", "mistral", "deepseek"]
+
+
+def unchanged(body: Body, continues: bool) -> Body:
+    return body
+
+
+class Kind(NamedTuple):
+    """`capabilities` are those of a model at a base URL. A capability that only requests ask for is taken to be
+    there unless the kind is known to lack it, for the server refuses best; one that the gateway would use by
+    itself is taken to be there only where it is known.
+    """
+
+    capabilities: Callable[[str, str], Capabilities]
+    adapted: Callable[[Body, bool], Body] = unchanged
+    """An OpenAI body as this kind wants it; the flag says that it ends in a begun answer."""
+    verbatim: bool = True
+    """Whether a request that begins no answer needs no adapting."""
+    keep_alive: bool = True
+    """Whether connections it says it keeps are kept."""
+    health: Callable[[str], str] = lambda url: f"{url}/models"
+    """A page below the base URL that costs nothing, and is answered with a status under 500 while it works."""
+
+
+def root_health(url: str) -> str:
+    """Of servers whose health page stands beside `/v1`."""
+    return f"{url.removesuffix('/v1')}/health"
+
+
+def continuing(body: Body) -> Body:
+    """With `prefix: true` on a begun answer, as Mistral and DeepSeek want it."""
+    if "messages" not in body:
+        return body
+    *before, begun = body["messages"]
+    return {**body, "messages": [*before, {**begun, "prefix": True}]}
