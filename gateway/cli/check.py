@@ -1,10 +1,17 @@
 """smallfirst check: says what is wrong with a configuration before the server does."""
 
+import asyncio
+import logging
+from typing import Annotated
+
+import typer
+
 from gateway.catalogue import catalogue
 from gateway.local.catalog import find
 from gateway.local.run import as_upstream
-from gateway.settings import Settings, default_path, load_settings
+from gateway.settings import LOCAL, Settings, default_path, load_settings
 from gateway.upstreams.pool import pools
+from gateway.upstreams.trial import Untried, tried
 from gateway.upstreams.upstream import Upstream
 from policies.loader import load_policies
 from policies.yaml_files import ConfigError
@@ -12,8 +19,13 @@ from policies.yaml_files import ConfigError
 from .console import ConfigOption, fail, out
 
 
-def check(config: ConfigOption = None) -> None:
-    """Validate the configuration and the policies; contacts nothing."""
+def check(
+    config: ConfigOption = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Ask the upstreams what they can do; costs a few tokens each.")
+    ] = False,
+) -> None:
+    """Validate the configuration and the policies; contacts nothing unless asked to."""
     path = config or default_path()
     try:
         settings = load_settings(path)
@@ -23,11 +35,41 @@ def check(config: ConfigOption = None) -> None:
     except ConfigError as error:
         fail(error)
     found = catalogue(policies.values(), pools(described(settings)))
+    if probe:
+        asyncio.run(_probe([Upstream(upstream) for upstream in settings.upstreams]))
+        if settings.local is not None:
+            out.print(f"{LOCAL}: not tried: it is not running", markup=False)
     for name in found.policies:
         out.print(f"policy {name}: ok", markup=False)
     for name, why in found.unavailable.items():
         out.print(f"policy {name}: not served: {why}", markup=False)
     out.print(f"{path or 'defaults and environment'}: ok", markup=False)
+
+
+async def _probe(upstreams: list[Upstream]) -> None:
+    logging.getLogger("gateway").setLevel(logging.ERROR)  # that some questions are refused is what is asked
+    for upstream in upstreams:
+        try:
+            found = await tried(upstream)
+        except Untried as why:
+            out.print(f"{upstream.name}: not tried: {why}", markup=False)
+        else:
+            _report(upstream, found)
+        finally:
+            await upstream.close()
+
+
+def _report(upstream: Upstream, found: dict[str, int]) -> None:
+    said = {name: getattr(upstream.capabilities, name) for name in found}
+    out.print(f"{upstream.name}, {upstream.model}:", markup=False)
+    out.print(f"  {'':14}{'said':>6}{'found':>7}", markup=False)
+    for name, value in found.items():
+        note = "" if value == said[name] else "   differs"
+        out.print(f"  {name:14}{_shown(said[name]):>6}{_shown(value):>7}{note}", markup=False)
+
+
+def _shown(value: int) -> str:
+    return str(value) if not isinstance(value, bool) else "yes" if value else "no"
 
 
 def described(settings: Settings) -> list[Upstream]:
