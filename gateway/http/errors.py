@@ -37,6 +37,11 @@ def invalid(message: str, param: str | None = None, code: str = "invalid_value")
     return ApiError(400, code, message, param=param)
 
 
+def unsupported(param: str, why: str) -> ApiError:
+    """For what OpenAI offers and this gateway does not."""
+    return invalid(f"{param} is not supported: {why}", param, "not_supported")
+
+
 STATUS = {
     "not_configured": (503, "no_upstream"),
     "down": (503, "upstream_unavailable"),

@@ -67,7 +67,7 @@ FIELDS: dict[str, tuple[type, str]] = {
 def check_common(body: Body) -> None:
     for key, value in body.items():
         if key in FIELDS and value is not None:
-            _expect(key, value, *FIELDS[key])
+            expect(key, value, *FIELDS[key])
     if not body.get("model"):
         raise invalid("model is required", "model", "missing_required_parameter")
 
@@ -75,7 +75,7 @@ def check_common(body: Body) -> None:
 def check_chat(body: Body) -> None:
     check_common(body)
     if body.get("logprobs") is not None:
-        _expect("logprobs", body["logprobs"], bool, "true or false")
+        expect("logprobs", body["logprobs"], bool, "true or false")
     messages = body.get("messages")
     if messages is None:
         raise invalid("messages is required", "messages", "missing_required_parameter")
@@ -90,7 +90,7 @@ def check_chat(body: Body) -> None:
 def check_completions(body: Body) -> None:
     check_common(body)
     if body.get("logprobs") is not None:
-        _expect("logprobs", body["logprobs"], int, "an integer")
+        expect("logprobs", body["logprobs"], int, "an integer")
     if not isinstance(body.get("prompt"), str | list):
         raise invalid("prompt is required: a string or a list", "prompt", "missing_required_parameter")
 
@@ -112,7 +112,8 @@ def judgeable(body: Body) -> bool:
     return True
 
 
-def _expect(key: str, value: Any, kind: type, expected: str) -> None:
+def expect(key: str, value: Any, kind: type, expected: str) -> None:
+    """Raises ApiError for a value of another kind than JSON's `kind`; `key` is its path in the body."""
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise invalid(f"{key} must be {expected}, not {_name(value)}", key)
 
