@@ -18,7 +18,7 @@ WORDS = {
     "model_not_found": "`model` names no policy and no upstream's model; the message lists what exists.",
     "policy_unavailable": "The configured upstreams cannot serve this policy; the message says why.",
     "override_not_allowed": "The policy does not let a request override this field; the message says which it does.",
-    "not_supported": "What the request needs no upstream offers, or `param` names stored state or a hosted tool; the message says which.",
+    "not_supported": "What is needed no upstream offers, or it is stored state or a hosted tool; the message names it.",
     "method_not_allowed": "These endpoints take POST.",
     "not_found": "No such path (404).",
     "http_error": "Another HTTP error, such as a wrong method; the status says which.",

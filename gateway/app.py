@@ -1,6 +1,6 @@
 """The composition root: Settings in, ASGI app out. Nothing else builds objects."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -11,9 +11,10 @@ from gateway import __version__
 from gateway.engine import Engine
 from gateway.http.errors import ApiError
 from gateway.http.generation import Generation, Scope
-from gateway.http.intake import Receive, check_chat, check_completions, check_embeddings
+from gateway.http.intake import Receive
 from gateway.http.own import own_routes
 from gateway.http.reply import Send, respond_error
+from gateway.http.surface import SURFACES
 from gateway.local.run import local_engine
 from gateway.opening import Opening
 from gateway.settings import Settings
@@ -26,17 +27,9 @@ from gateway.telemetry.records import Recorder
 from gateway.upstreams.pool import Pool, pools
 from gateway.upstreams.probes import probing
 from gateway.upstreams.upstream import Upstream
-from gateway.wire import Body, Endpoint
 from policies.files import PolicyFiles
 from policies.schema import Policy
 from routers.plan import Tier
-
-# Each row: path, the endpoint's name, the check of its body.
-HOT: tuple[tuple[str, Endpoint, Callable[[Body], None]], ...] = (
-    ("/v1/chat/completions", "chat", check_chat),
-    ("/v1/completions", "completions", check_completions),
-    ("/v1/embeddings", "embeddings", check_embeddings),
-)
 
 
 class App(FastAPI):
@@ -108,15 +101,14 @@ def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
     app.add_exception_handler(HTTPException, _http_error)
     app.hot = {
         path: Generation(
-            endpoint,
-            check,
+            surface,
             opening=opening,
             engine=engine,
             shadows=shadows,
             metrics=metrics,
             listen=settings.listen,
         )
-        for path, endpoint, check in HOT
+        for path, surface in SURFACES.items()
     }
     return app
 

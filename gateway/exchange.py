@@ -101,6 +101,8 @@ BEGUN = frozenset({"ok", "stopped", "cancelled", "outrun", "ceiling", "lost", "g
 class Exchange:
     """`started` is on the monotonic clock, `at` on the wall's (seconds since 1970)."""
 
+    surface: str
+    """The endpoint that was asked, as metrics and records name it; `endpoint` is the upstream's that answers."""
     endpoint: Endpoint
     policy: Policy
     body: Body
@@ -157,6 +159,7 @@ class Exchange:
         """A second exchange on the same request under another policy, which nobody waits for."""
         body = {key: value for key, value in self.body.items() if key not in ("stream", "stream_options")}
         return Exchange(
+            surface=self.surface,
             endpoint=self.endpoint,
             policy=policy,
             body=body,

@@ -9,6 +9,7 @@ from gateway.catalogue import Catalogue
 from gateway.exchange import Exchange
 from gateway.http.errors import ApiError, invalid
 from gateway.http.intake import judgeable
+from gateway.http.surface import Surface
 from gateway.needs import Needs, capabilities_of, least_tokens, top_logprobs_of
 from gateway.prompt import measured
 from gateway.state.conversations import Conversations
@@ -44,8 +45,9 @@ class Opening:
         self._pools = pools
         self._conversations = Conversations()
 
-    def exchange(self, endpoint: Endpoint, body: Body, raw: bytes) -> Exchange:
-        """Of a checked body. Raises ApiError."""
+    def exchange(self, surface: Surface, body: Body, raw: bytes) -> Exchange:
+        """Of a body that the surface has read. Raises ApiError."""
+        endpoint = surface.endpoint
         own = own_field(body)
         catalogue = self._policies.catalogue
         policy = policy_of(body, own, catalogue)
@@ -56,6 +58,7 @@ class Opening:
         expected = Expected.of(body)
         request = request_of(body, endpoint, policy, expected, needs, self._pools)
         return Exchange(
+            surface=surface.name,
             endpoint=endpoint,
             policy=policy,
             body=body,

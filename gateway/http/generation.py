@@ -1,7 +1,7 @@
-"""POST /v1/chat/completions, /v1/completions and /v1/embeddings: raw ASGI endpoints, the hot path."""
+"""POST to the endpoints of `surface.SURFACES`: raw ASGI endpoints, the hot path."""
 
 import asyncio
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 from gateway.deadlines import Deadlines
@@ -11,22 +11,21 @@ from gateway.opening import Opening
 from gateway.settings import Listen
 from gateway.shadow import Shadows
 from gateway.telemetry.metrics import Metrics
-from gateway.wire import Body, Endpoint
 
 from .errors import ApiError
 from .intake import ClientGone, Receive, parse, read_body
-from .reply import PlainReply, Reply, Send, StreamReply, respond_error
+from .reply import Reply, Send, respond_error
+from .surface import Surface
 
 Scope = MutableMapping[str, Any]
 
 
 class Generation:
-    """One endpoint. `check` raises ApiError for a body that we can't act on."""
+    """One endpoint."""
 
     def __init__(
         self,
-        endpoint: Endpoint,
-        check: Callable[[Body], None],
+        surface: Surface,
         *,
         opening: Opening,
         engine: Engine,
@@ -34,8 +33,7 @@ class Generation:
         metrics: Metrics,
         listen: Listen,
     ) -> None:
-        self._endpoint = endpoint
-        self._check = check
+        self._surface = surface
         self._opening = opening
         self._engine = engine
         self._shadows = shadows
@@ -45,20 +43,19 @@ class Generation:
         self._deadlines = Deadlines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        surface = self._surface
         try:
             raw = await read_body(receive, self._body_limit)
-            body = parse(raw)
-            self._check(body)
-            exchange = self._opening.exchange(self._endpoint, body, raw)
+            asked = parse(raw)
+            body, raw = surface.read(asked, raw)
+            exchange = self._opening.exchange(surface, body, raw)
         except ClientGone:
             return
         except ApiError as error:
-            self._metrics.rejected(endpoint=self._endpoint, code=error.code, status=error.status)
+            self._metrics.rejected(endpoint=surface.name, code=error.code, status=error.status)
             await respond_error(send, error)
             return
-        reply: Reply = PlainReply(send, exchange)
-        if exchange.request.stream:
-            reply = StreamReply(send, exchange, self._heartbeat, self._deadlines)
+        reply = surface.reply(send, exchange, asked, self._heartbeat, self._deadlines)
         self._metrics.in_flight += 1
         try:
             await self._run(exchange, reply, receive)

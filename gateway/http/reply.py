@@ -79,15 +79,16 @@ class PlainReply:
         self._body = body
 
     async def finish(self, usage: Body | None) -> None:
-        body = self._body
-        if body is None:
-            whole = assembled(self._events, self._exchange.endpoint)
-            body = orjson.dumps(
-                whole | (usage or {}) | {"choices": whole["choices"], "object": whole["object"]}
-            )
+        body = self._content(usage)
         self._exchange.first_byte()
         self.finished = True
         await respond(self._send, 200, figure_headers(self._exchange), body)
+
+    def _content(self, usage: Body | None) -> bytes:
+        if self._body is not None:
+            return self._body
+        whole = assembled(self._events, self._exchange.endpoint)
+        return orjson.dumps(whole | (usage or {}) | {"choices": whole["choices"], "object": whole["object"]})
 
     async def fail(self, error: ApiError) -> None:
         await respond_error(self._send, error, figure_headers(self._exchange))
@@ -126,6 +127,9 @@ class StreamReply:
     the stream alive. A comment is no answer byte: `begun` stays false, and fallbacks possible.
     """
 
+    _passes_raw = True
+    """Whether what nobody parsed may flow as it came."""
+
     def __init__(self, send: Send, exchange: Exchange, heartbeat: float, deadlines: Deadlines) -> None:
         self._send = send
         self._exchange = exchange
@@ -144,10 +148,13 @@ class StreamReply:
 
     async def events(self, events: list[Body]) -> None:
         """Committed chunks. All of them leave in one write."""
+        await self._write(self._encoded(self._seam.trimmed(events)))
+
+    def _encoded(self, events: list[Body]) -> bytes:
         completion_id = self._exchange.id
         self._own_id = {"id": completion_id}
         parts = []
-        for event in self._seam.trimmed(events):
+        for event in events:
             event["id"] = completion_id
             delta = event["choices"][0].get("delta")
             if delta and "role" in delta:
@@ -155,11 +162,11 @@ class StreamReply:
                     del delta["role"]
                 self._role_sent = True
             parts.append(b"data: %b\n\n" % orjson.dumps(event))
-        await self._write(b"".join(parts))
+        return b"".join(parts)
 
     async def raw(self, data: bytes) -> None:
         """Committed events as they came; those that go on from another writer's become one stream with them."""
-        if not self._own_id:
+        if self._passes_raw and not self._own_id:
             await self._write(data)
             return
         payloads = [payload for block in data.split(b"\n\n") if (payload := sse.payload_of(block))]
@@ -169,21 +176,29 @@ class StreamReply:
         raise RuntimeError("a stream is not sent whole")
 
     async def finish(self, usage: Body | None) -> None:
-        exchange = self._exchange
-        if usage is not None and exchange.wants_usage:
-            last = sse.event({**usage, **self._own_id, "smallfirst": exchange.figures()})
-        else:
-            last = sse.comment("smallfirst", exchange.figures())
         self._begin()
+        last = self._last(usage)
         await self._head()
         self.finished = True
-        await self._send({"type": "http.response.body", "body": last + sse.DONE_EVENT, "more_body": False})
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+
+    def _last(self, usage: Body | None) -> bytes:
+        exchange = self._exchange
+        if usage is not None and exchange.wants_usage:
+            figures = sse.event({**usage, **self._own_id, "smallfirst": exchange.figures()})
+        else:
+            figures = sse.comment("smallfirst", exchange.figures())
+        return figures + sse.DONE_EVENT
 
     async def fail(self, error: ApiError) -> None:
         if not self._headers_sent:
             await respond_error(self._send, error, figure_headers(self._exchange))
             return
-        await self._send({"type": "http.response.body", "body": sse.event(error.body()), "more_body": False})
+        self.finished = True
+        await self._send({"type": "http.response.body", "body": self._error(error), "more_body": False})
+
+    def _error(self, error: ApiError) -> bytes:
+        return sse.event(error.body())
 
     def close(self) -> None:
         """Nothing of it goes on in the background."""

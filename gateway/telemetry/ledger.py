@@ -58,7 +58,7 @@ class Ledger:
         answer = exchange.answer
         self._metrics.exchange(
             policy=exchange.policy.name,
-            endpoint=exchange.endpoint,
+            endpoint=exchange.surface,
             route=exchange.route,
             reason=answer.reason if answer else exchange.error or "cancelled",
             status=exchange.status,

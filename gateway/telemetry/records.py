@@ -120,7 +120,7 @@ def exchange_line(exchange: Exchange) -> dict[str, Any]:
         "type": "exchange",
         "id": exchange.id,
         "at": exchange.at,
-        "endpoint": exchange.endpoint,
+        "endpoint": exchange.surface,
         "policy": exchange.policy.name,
         "digest": exchange.policy.digest,
         "request": {
