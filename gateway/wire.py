@@ -75,20 +75,11 @@ class ChunkToken:
         self._top = entry.get("top_logprobs") or ()
 
     @property
-    def ends_sentence(self) -> bool:
-        return ends_sentence(self.text)
-
-    @property
     def top(self) -> Sequence[float]:
         """Sorted here: some servers list the sampled token first, whatever its rank."""
         found = [alternative["logprob"] for alternative in self._top]
         found.sort(reverse=True)
         return found
-
-
-def ends_sentence(text: str) -> bool:
-    """Whether a sentence or a line may end with a token of this text."""
-    return "\n" in text or text.rstrip(" \"')]»”’").endswith((".", "!", "?", "。", "！", "？", "…"))
 
 
 def tokens_of(choice: Body, text: str, *, thinking: bool = False) -> Sequence[TokenLike]:
@@ -106,7 +97,7 @@ def tokens_of(choice: Body, text: str, *, thinking: bool = False) -> Sequence[To
         if logprobs.get("tokens"):
             return _legacy_tokens(logprobs)
     text = text or reasoning_of(choice)
-    return [Token(text, None, (), reasoning, ends_sentence(text))] if text else []
+    return [Token(text, None, (), reasoning)] if text else []
 
 
 def reasoning_of(choice: Body) -> str:
@@ -122,7 +113,7 @@ def _legacy_tokens(logprobs: Body) -> list[Token]:
     """The completions endpoint's older form: parallel lists, alternatives as a mapping."""
     tops = logprobs.get("top_logprobs") or [{}] * len(logprobs["tokens"])
     return [
-        Token(token, logprob, sorted((top or {}).values(), reverse=True), False, ends_sentence(token))
+        Token(token, logprob, sorted((top or {}).values(), reverse=True))
         for token, logprob, top in zip(logprobs["tokens"], logprobs["token_logprobs"], tops, strict=True)
     ]
 

@@ -127,11 +127,6 @@ class TokenLike(Protocol):
         """Whether it belongs to the model's reasoning, not to its answer."""
         ...
 
-    @property
-    def ends_sentence(self) -> bool:
-        """Whether a sentence or a line ends with it."""
-        ...
-
 
 class Token(NamedTuple):
     """A token whose values are at hand."""
@@ -140,7 +135,6 @@ class Token(NamedTuple):
     logprob: float | None
     top: Sequence[float]
     reasoning: bool = False
-    ends_sentence: bool = False
 
 
 class ToolCall(NamedTuple):

@@ -10,6 +10,7 @@ from math import exp, log, log1p
 from typing import Literal, get_args
 
 from .plan import TokenLike
+from .words import AnswerWord
 
 SignalName = Literal[
     "mean",
@@ -27,6 +28,13 @@ SignalName = Literal[
     "log_length",
     "repetition",
     "truncated",
+    "answer",
+    "answer_margin",
+    "answer_entropy",
+    "stop",
+    "sentence_margin",
+    "opening",
+    "distinct",
     "reasoning_mean",
     "reasoning_min",
     "reasoning_log_length",
@@ -62,6 +70,7 @@ class Signals:
         self._texts: list[str] = []
         self._reasoning: list[float] = []
         self._grams: set[tuple[str, ...]] = set()
+        self._word = AnswerWord()
         self._window = 0.0
         self._lowest_window = 0.0
 
@@ -88,6 +97,7 @@ class Signals:
             self._entropies.append(_entropy(top))
             self._add_to_window()
             self._texts.append(token.text)
+            self._word.add(token.text)
             if len(self._texts) >= GRAM:
                 self._grams.add(tuple(self._texts[-GRAM:]))
         self._fresh.clear()
@@ -108,6 +118,10 @@ class Signals:
         `window_min`: the lowest mean over 5 tokens in a row. `entropy_*`: over the top k and the rest as one
         more outcome, in nats. `margin_*`: best minus second best, in nats. `log_length`: ln(1 + tokens).
         `repetition`: the share of 4-grams seen before, in [0, 1]. `truncated`: 1 where `finish` is "length".
+        `answer`: log-probability of the answer word (see `words`), of its first token `answer_margin` and
+        `answer_entropy`; `stop`: log-probability of the token that ended its sentence, 0 while none has.
+        `sentence_margin`: the lowest margin before it. `opening`: mean log-probability of the first two tokens.
+        `distinct`: different tokens per token, in (0, 1].
         All of these read the answer's tokens; `reasoning_*` read those of the reasoning before it, and are 0
         where there is none.
 
@@ -120,6 +134,7 @@ class Signals:
             raise MissingLogprobs("a draft without tokens has no signals")
         ordered = sorted(self._chosen)
         grams = n - GRAM + 1
+        word = self._word
         return {
             "mean": sum(ordered) / n,
             "q10": _quantile(ordered, 0.10),
@@ -136,6 +151,13 @@ class Signals:
             "log_length": log1p(n),
             "repetition": 1.0 - len(self._grams) / grams if grams > 0 else 0.0,
             "truncated": float(finish == "length"),
+            "answer": max(FLOOR, sum(self._chosen[word.begin : word.end])),
+            "answer_margin": self._margins[word.begin],
+            "answer_entropy": self._entropies[word.begin],
+            "stop": 0.0 if word.stop is None else self._chosen[word.stop],
+            "sentence_margin": min(self._margins[: word.stop]),
+            "opening": sum(self._chosen[:2]) / min(n, 2),
+            "distinct": len(set(self._texts)) / n,
             "reasoning_mean": sum(self._reasoning) / max(1, len(self._reasoning)),
             "reasoning_min": min(self._reasoning, default=0.0),
             "reasoning_log_length": log1p(len(self._reasoning)),

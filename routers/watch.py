@@ -8,6 +8,7 @@ from .calibration import Calibrator
 from .plan import Reason, TokenLike, Verdict
 from .signals import MissingLogprobs, Signals, signals
 from .structure import looping
+from .words import END, shape
 
 FIRST_LOOK = 6
 """Tokens before the first look: fewer say little."""
@@ -63,7 +64,7 @@ class ConfidenceWatch:
         due = self._count >= self._next_look
         if due:
             self._next_look += self._next_look // 2
-        at_end = self.release == "splice" and token.ends_sentence and self._count >= FIRST_LOOK
+        at_end = self.release == "splice" and shape(token.text) == END and self._count >= FIRST_LOOK
         return (
             self._look(may_commit=at_end or self.release == "commit") if due or at_end else Verdict.CONTINUE
         )

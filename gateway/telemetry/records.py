@@ -16,6 +16,7 @@ from gateway.settings import Records
 from policies.schema import Policy
 from policies.tuning.records import PolicyLine
 from routers.plan import Generate
+from routers.words import shape
 
 log = logging.getLogger(__name__)
 
@@ -181,10 +182,10 @@ def _tokens_line(call: Call, with_text: bool) -> dict[str, Any]:
     numbers: dict[str, int] = {}
     return {
         "ids": [numbers.setdefault(token.text, len(numbers)) for token in call.tokens],
+        "shapes": "".join([shape(token.text) for token in call.tokens]),
         "logprobs": [token.logprob for token in call.tokens],
         "top": [list(token.top) for token in call.tokens],
         "at": [round(at, 6) for at in call.at],
         "texts": [token.text for token in call.tokens] if with_text else None,
         "reasoning": [place for place, token in enumerate(call.tokens) if token.reasoning],
-        "ends": [place for place, token in enumerate(call.tokens) if token.ends_sentence],
     }

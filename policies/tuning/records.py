@@ -3,7 +3,7 @@
 A record set is one or more .jsonl files. A `policy` line holds a policy whole, calibrator included, and stands
 before the first exchange that ran under it; `exchange` lines name it by digest. Records hold no prompt and no
 answer unless the operator turned content on: a token's text is then replaced by a number that equal tokens of
-the draft share, which is all that signals need.
+the draft share and by its shape (where words begin, where sentences end), which is all that signals need.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from policies.schema import Policy
 from routers.cost import Price
 from routers.plan import Reason, Request, Tier, Token, Verdict
+from routers.words import SHAPES, stand_in
 
 
 class Line(BaseModel):
@@ -29,30 +30,33 @@ class UsageLine(Line):
 
 
 class TokensLine(Line):
-    """Parallel lists, one entry a token: `ids` number the texts by first occurrence, `at` is seconds since
-    the exchange began. `reasoning` and `ends` list the tokens that belong to the model's reasoning, and those with
-    which a sentence ends, by their places."""
+    """Parallel lists, one entry a token: `ids` number the texts by first occurrence, `shapes` has a letter of
+    `routers.words` for each, `at` is seconds since the exchange began. `reasoning` lists the places of the tokens that
+    belong to the model's reasoning."""
 
     ids: list[int]
+    shapes: Annotated[str, Field(pattern=f"^[{SHAPES}]*$")]
     logprobs: list[float | None]
     top: list[list[float]]
     at: list[float]
     texts: list[str] | None = None
     reasoning: list[int] = []
-    ends: list[int] = []
 
     @model_validator(mode="after")
     def _parallel(self) -> Self:
-        lists = (self.ids, self.logprobs, self.top, self.at, self.ids if self.texts is None else self.texts)
+        texts = self.shapes if self.texts is None else self.texts
+        lists = (self.ids, self.shapes, self.logprobs, self.top, self.at, texts)
         if len({len(values) for values in lists}) > 1:
             raise ValueError("the lists of tokens are of different lengths")
         return self
 
     def tokens(self) -> list[Token]:
-        texts = [f"#{number}" for number in self.ids] if self.texts is None else self.texts
-        reasoning, ends = set(self.reasoning), set(self.ends)
+        texts = self.texts
+        if texts is None:
+            texts = [stand_in(*token) for token in zip(self.shapes, self.ids, strict=True)]
+        reasoning = set(self.reasoning)
         return [
-            Token(text, logprob, top, place in reasoning, place in ends)
+            Token(text, logprob, top, place in reasoning)
             for place, (text, logprob, top) in enumerate(zip(texts, self.logprobs, self.top, strict=True))
         ]
 

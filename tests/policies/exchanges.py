@@ -21,6 +21,7 @@ from routers.cost import Price, cost
 from routers.hedge import Hedge
 from routers.plan import NO_FEATURES, Reason, Tier, Token, Usage, Verdict
 from routers.signals import signals
+from routers.words import shape
 
 PRICE: dict[Tier, Price] = {"slm": Price(per_hour=3.6), "llm": Price(input=2.0, output=8.0)}
 PROMPT = 100
@@ -43,6 +44,7 @@ def confidence(tokens: Sequence[Token], finish: str | None = "stop") -> float:
 def tokens_line(tokens: Sequence[Token]) -> TokensLine:
     return TokensLine(
         ids=list(range(len(tokens))),
+        shapes="".join(shape(token.text) for token in tokens),
         logprobs=[token.logprob for token in tokens],
         top=[list(token.top) for token in tokens],
         at=[0.1 * number for number in range(1, len(tokens) + 1)],

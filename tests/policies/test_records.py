@@ -110,14 +110,19 @@ def test_records_before_a_bad_line_are_read(tmp_path: Path) -> None:
 # --- tokens
 
 
-def test_tokens_without_content_keep_which_are_equal() -> None:
+def test_tokens_without_content_keep_which_are_equal_and_where_words_begin() -> None:
     line = TokensLine(
-        ids=[0, 1, 0], logprobs=[-0.1, None, -0.3], top=[[-0.1, -2.0], [], [-0.3]], at=[0, 1, 2]
+        ids=[0, 1, 0, 2],
+        shapes="w w.",
+        logprobs=[-0.1, None, -0.3, -0.2],
+        top=[[-0.1, -2.0], [], [-0.3], []],
+        at=[0, 1, 2, 3],
     )
     assert line.tokens() == [
-        token(-0.1, "#0", [-0.1, -2.0]),
-        token(None, "#1", []),
-        token(-0.3, "#0", [-0.3]),
+        token(-0.1, "0", [-0.1, -2.0]),
+        token(None, " 1", []),
+        token(-0.3, "0", [-0.3]),
+        token(-0.2, ".2", []),
     ]
 
 
@@ -256,7 +261,16 @@ def test_what_the_gateway_writes_is_read_back(tmp_path: Path, content: bool) -> 
 
 
 @pytest.mark.parametrize(
-    "changes", [{"ids": [0]}, {"logprobs": []}, {"top": [[]]}, {"at": [0.0]}, {"texts": ["a"]}, {"texts": []}]
+    "changes",
+    [
+        {"ids": [0]},
+        {"shapes": "w"},
+        {"logprobs": []},
+        {"top": [[]]},
+        {"at": [0.0]},
+        {"texts": ["a"]},
+        {"texts": []},
+    ],
 )
 def test_lists_of_different_lengths_are_no_tokens(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="different lengths"):

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routers.plan import Token
+from routers.words import shape, stand_in
 from routers.signals import FLOOR, SIGNALS, MissingLogprobs, SignalName, Signals, signals
 
 LOGPROBS = [-0.1, -2.0, -0.3, -5.0, -0.2, -0.4, -1.1, -0.6]
@@ -18,7 +19,7 @@ DRAFT = tokens(*LOGPROBS)
 ANY_LOGPROB = st.floats(-1e38, 0.0) | st.just(-inf)
 ANY_TOKEN = st.builds(
     lambda text, logprob, top: Token(text, logprob, sorted(top, reverse=True)),
-    st.sampled_from("abc"),
+    st.sampled_from(["a", " b", "c", ",", ".", "\n"]),
     ANY_LOGPROB,
     st.lists(ANY_LOGPROB, min_size=2, max_size=5),
 )
@@ -35,6 +36,7 @@ ORDERLESS: tuple[SignalName, ...] = (
     "margin_mean",
     "margin_min",
     "log_length",
+    "distinct",
 )
 
 
@@ -63,6 +65,8 @@ def test_every_signal_has_a_value_and_no_other() -> None:
         ("window_min", np.mean([-2.0, -0.3, -5.0, -0.2, -0.4])),
         ("repetition", 0.0),
         ("truncated", 0.0),
+        ("stop", 0.0),
+        ("distinct", 1.0),
     ],
 )
 def test_signals_of_the_chosen_tokens(name: SignalName, value: float) -> None:
@@ -101,6 +105,30 @@ def test_repetition_is_the_share_of_four_grams_seen_before(texts: str, share: fl
     assert signals([token(text=text) for text in texts])["repetition"] == pytest.approx(share)
 
 
+def test_the_answer_is_the_last_word_of_the_first_sentence() -> None:
+    texts = ["It", " is", " To", "kyo", ".", " Not", " Rome", "."]
+    top = [[logprob, logprob - number] for number, logprob in enumerate(LOGPROBS)]
+    draft = [token(logprob, *each) for logprob, *each in zip(LOGPROBS, texts, top, strict=True)]
+    found = signals(draft)
+    assert found["answer"] == pytest.approx(-0.3 - 5.0)
+    assert found["answer_margin"] == pytest.approx(2.0)
+    p = [exp(logprob) for logprob in top[2]]
+    assert found["answer_entropy"] == pytest.approx(entropy(*p, 1.0 - sum(p)))
+    assert found["stop"] == -0.2
+
+
+def test_while_the_first_sentence_runs_its_last_word_so_far_is_the_answer() -> None:
+    draft = [token(-0.3, "It"), token(-0.2, " is"), token(-0.7, " To"), token(-0.1, "kyo")]
+    assert signals(draft)["answer"] == pytest.approx(-0.8)
+    assert signals(draft[:2])["answer"] == -0.2
+    assert signals(draft)["stop"] == 0.0
+
+
+@pytest.mark.parametrize(("texts", "share"), [("abcd", 1.0), ("abab", 0.5), ("aaaa", 0.25)])
+def test_distinct_counts_different_tokens(texts: str, share: float) -> None:
+    assert signals([token(text=text) for text in texts])["distinct"] == share
+
+
 @pytest.mark.parametrize(("finish", "value"), [("length", 1.0), ("stop", 0.0), (None, 0.0)])
 def test_truncated_is_a_draft_cut_at_its_length(finish: str | None, value: float) -> None:
     assert signals(DRAFT, finish)["truncated"] == value
@@ -132,12 +160,14 @@ def test_a_draft_without_what_signals_need_is_an_error(draft: list[Token], messa
 def test_every_signal_is_finite_and_in_its_range(draft: list[Token], finish: str | None) -> None:
     found = signals(draft, finish)
     assert all(isfinite(value) for value in found.values())
-    for name in ("mean", "q10", "q25", "median", "min", "first", "window_min"):
+    for name in ("mean", "q10", "q25", "median", "min", "first", "window_min", "answer", "stop"):
         assert FLOOR - 1e-9 <= found[name] <= 1e-9, name
-    for name in ("margin_mean", "margin_min", "first_margin"):
+    for name in ("margin_mean", "margin_min", "first_margin", "answer_margin"):
         assert 0.0 <= found[name] <= -FLOOR, name
     assert 0.0 <= found["repetition"] < 1.0
+    assert 0.0 < found["distinct"] <= 1.0
     assert -1e-12 <= found["entropy_mean"] <= found["entropy_max"] + 1e-9
+    assert found["answer_entropy"] <= found["entropy_max"]
 
 
 @given(DRAFTS)
@@ -169,9 +199,11 @@ def test_one_more_token_moves_the_cheap_signals_one_way(draft: list[Token], more
 
 
 @given(DRAFTS)
-def test_only_the_equality_of_texts_matters(draft: list[Token]) -> None:
-    """Records without content replace texts by numbers."""
-    numbered = [Token(f"#{ord(each.text)}", each.logprob, each.top) for each in draft]
+def test_only_the_equality_and_the_shape_of_texts_matter(draft: list[Token]) -> None:
+    """Records without content keep no more of them."""
+    numbered = [
+        Token(stand_in(shape(each.text), sum(map(ord, each.text))), each.logprob, each.top) for each in draft
+    ]
     assert signals(numbered) == signals(draft)
 
 
