@@ -1,4 +1,4 @@
-"""The starter set: 720 short graded questions that stand in for traffic until there is some.
+"""The starter set: 1200 short graded questions that stand in for traffic until there is some.
 
 A small model is measured and its calibrators are trained on these items before the first request of a
 user has been seen. Items of one template are never in both splits, so what the ``held_out`` split shows

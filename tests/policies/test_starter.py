@@ -50,16 +50,16 @@ def of_kind(kind: str) -> list[Item]:
 # --- the shape of the set
 
 
-def test_the_set_has_120_items_of_each_of_six_kinds() -> None:
-    assert Counter(item.kind for item in ITEMS) == dict.fromkeys(KINDS, 120)
+def test_the_set_has_200_items_of_each_of_six_kinds() -> None:
+    assert Counter(item.kind for item in ITEMS) == dict.fromkeys(KINDS, 200)
 
 
 def test_ids_and_prompts_occur_once() -> None:
-    assert len({item.id for item in ITEMS}) == len({item.prompt for item in ITEMS}) == 720
+    assert len({item.id for item in ITEMS}) == len({item.prompt for item in ITEMS}) == 1200
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_third_of_every_kind_is_held_out_by_template(kind: str) -> None:
+def test_a_fifth_of_every_kind_is_held_out_by_template(kind: str) -> None:
     splits = {(item.template, item.split) for item in of_kind(kind)}
     held_out = [template for template, split in splits if split == "held_out"]
     assert len(splits) == len({template for template, _ in splits}) >= 10
@@ -70,7 +70,7 @@ def test_a_third_of_every_kind_is_held_out_by_template(kind: str) -> None:
 def test_every_template_holds_all_levels_in_no_order() -> None:
     counts = Counter((item.template, item.level) for item in ITEMS)
     assert counts == {(item.template, level): n for item in ITEMS for level, n in LEVELS.items()}
-    assert len({tuple(item.level for item in ITEMS[at : at + 10]) for at in range(0, 720, 10)}) > 50
+    assert len({tuple(item.level for item in ITEMS[at : at + 10]) for at in range(0, 1200, 10)}) > 50
 
 
 @pytest.mark.parametrize("split", ["train", "held_out"])
@@ -92,7 +92,7 @@ def as_number(word: str) -> int | None:
 def test_no_sum_of_the_train_split_is_held_out() -> None:
     sums = {split: {operands(i) + i.answers for i in of_kind("sums") if i.split == split} for split in SPLITS}
     assert all(len(found) in (3, 4) for split in SPLITS for found in sums[split])
-    assert len(sums["train"]) == 80
+    assert len(sums["train"]) == 160
     assert len(sums["held_out"]) == 40
     assert not sums["train"] & sums["held_out"]
 
@@ -178,7 +178,7 @@ def test_sums_are_computed_correctly() -> None:
         if found := written.search(item.prompt):
             assert item.answers == (str(computed(*found[0].split())),), item
             checked += 1
-    assert checked == 80
+    assert checked == 140
 
 
 # --- grading numbers

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routers.plan import Token
-from routers.words import shape, stand_in
 from routers.signals import FLOOR, SIGNALS, MissingLogprobs, SignalName, Signals, signals
+from routers.words import shape, stand_in
 
 LOGPROBS = [-0.1, -2.0, -0.3, -5.0, -0.2, -0.4, -1.1, -0.6]
 DRAFT = tokens(*LOGPROBS)
