@@ -5,7 +5,7 @@ labelled by whether the whole draft was right; the beginnings of one draft share
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import GroupKFold
 
 from routers.calibration import Calibrator, Logistic, Source, Training
-from routers.signals import SIGNALS, signals
+from routers.signals import SIGNALS, SignalName, signals
 from routers.watch import FIRST_LOOK, looks
 
 from .graded import GradedDraft
@@ -23,6 +23,12 @@ Array = NDArray[np.float64]
 STRENGTHS = 10.0 ** np.arange(-3, 2)
 FOLDS = 5
 DIGITS = 6
+CHOICES: tuple[tuple[SignalName, ...], ...] = (
+    SIGNALS,
+    ("answer", "answer_margin", "answer_entropy", "stop", "sentence_margin", "opening", "distinct"),
+)
+"""Sets of signals to learn from: all, and those that look at the answer rather than at the whole draft, which for
+short answers say more with less to fit."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +38,18 @@ class _Rows:
     groups: NDArray[np.str_]
     weights: Array
 
+    def of(self, names: Sequence[SignalName]) -> "_Rows":
+        """These rows with the columns of `names` only."""
+        return replace(self, x=self.x[:, _columns(names)])
+
+
+def _columns(names: Sequence[SignalName]) -> list[int]:
+    return [SIGNALS.index(name) for name in names]
+
 
 def fit(drafts: Sequence[GradedDraft], made_for: Source, trained_on: Training) -> Calibrator:
-    """Trains on all of `drafts`; the strength of regularisation is chosen by cross-validation over templates.
+    """Trains on all of `drafts`; the set of signals, by finished drafts, and the strength of regularisation are
+    those of the least log loss in cross-validation over templates.
 
     Raises ValueError where the drafts, or those long enough to be looked at while they run, are all right or
     all wrong, or stem from under five templates.
@@ -44,14 +59,17 @@ def fit(drafts: Sequence[GradedDraft], made_for: Source, trained_on: Training) -
     center = finished.x.mean(axis=0).round(DIGITS)
     spread = finished.x.std(axis=0).round(DIGITS)
     scale = np.where(spread > 0.0, spread, 1.0)
+    finished, begun = (replace(rows, x=(rows.x - center) / scale) for rows in (finished, begun))
+    names = max(CHOICES, key=lambda names: _agreement(_model(finished.of(names))))
+    at = _columns(names)
     return Calibrator(
         made_for=made_for,
         trained_on=trained_on,
-        signals=SIGNALS,
-        center=_rounded(center),
-        scale=_rounded(scale),
-        final=_logistic(finished, center, scale),
-        running=_logistic(begun, center, scale),
+        signals=names,
+        center=_rounded(center[at]),
+        scale=_rounded(scale[at]),
+        final=_logistic(finished.of(names)),
+        running=_logistic(begun.of(names)),
     )
 
 
@@ -90,7 +108,17 @@ def _teaching(rows: _Rows, what: str) -> _Rows:
     return rows
 
 
-def _logistic(rows: _Rows, center: Array, scale: Array) -> Logistic:
+def _logistic(rows: _Rows) -> Logistic:
+    model = _model(rows)
+    return Logistic(intercept=round(float(model.intercept_[0]), DIGITS), weights=_rounded(model.coef_[0]))
+
+
+def _agreement(model: LogisticRegressionCV) -> float:
+    """Mean log-likelihood of the folds left out, at the best strength."""
+    return float(model.scores_.mean(axis=0).max())
+
+
+def _model(rows: _Rows) -> LogisticRegressionCV:
     folds = list(GroupKFold(FOLDS).split(rows.x, rows.y, rows.groups))
     model = LogisticRegressionCV(
         Cs=STRENGTHS,
@@ -100,8 +128,7 @@ def _logistic(rows: _Rows, center: Array, scale: Array) -> Logistic:
         l1_ratios=(0.0,),
         use_legacy_attributes=False,
     )
-    model.fit((rows.x - center) / scale, rows.y, sample_weight=rows.weights)
-    return Logistic(intercept=round(float(model.intercept_[0]), DIGITS), weights=_rounded(model.coef_[0]))
+    return model.fit(rows.x, rows.y, sample_weight=rows.weights)
 
 
 def _rounded(values: Array) -> tuple[float, ...]:

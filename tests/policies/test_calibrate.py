@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import MADE_FOR, TRAINED_ON, tokens, worth
+from builders import MADE_FOR, TRAINED_ON, token, tokens, worth
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 import policies.tuning.report
-from policies.tuning.calibrate import fit
+from policies.tuning.calibrate import CHOICES, fit
 from policies.tuning.graded import Grade, GradedDraft
 from policies.tuning.report import as_table, auroc, calibration_error, confidences, interval, measured, scores
 from routers.calibration import Calibrator
@@ -62,6 +62,23 @@ def test_it_tells_so_of_beginnings_too(fitted: Calibrator) -> None:
     right = np.array([float(draft.grade.right) for draft in drafts])
     found = [fitted.confidence(signals(draft.tokens[:6]), finished=False) for draft in drafts]
     assert auroc(right, np.array(found)) > 0.8
+
+
+def worded(count: int, decisive: int) -> list[GradedDraft]:
+    """Drafts of one sentence, right where the word at `decisive` is sure; how sure of the others is noise."""
+    rng = np.random.default_rng(4)
+    drafts = []
+    for number in range(count):
+        sure = rng.uniform(-3.0, -0.05, 12)
+        texts = [f" w{at}" for at in range(11)] + ["."]
+        draft = [token(each, text) for each, text in zip(sure, texts, strict=True)]
+        drafts.append(graded(draft, bool(sure[decisive] > -1.5), template=f"train/{number % 12}"))
+    return drafts
+
+
+@pytest.mark.parametrize(("decisive", "choice"), [(10, 1), (0, 0)], ids=["the answer", "the first"])
+def test_the_set_of_signals_that_predicts_better_is_learned_from(decisive: int, choice: int) -> None:
+    assert fit(worded(240, decisive), MADE_FOR, TRAINED_ON).signals == CHOICES[choice]
 
 
 def test_training_is_deterministic(fitted: Calibrator) -> None:
