@@ -24,10 +24,10 @@ def test_the_cascade_is_better_than_random_escalation(found: dict, share: str):
     assert found[share]["gain"][0] > 0, found
 
 
-@pytest.mark.xfail(
-    strict=False, reason="the gain of this small model is within its interval on 100 items: see docs"
-)
-@pytest.mark.parametrize("share", ["share_30", "share_50"])
+BARELY = pytest.mark.xfail(strict=False, reason="on 100 items the interval begins just under zero: see docs")
+
+
+@pytest.mark.parametrize("share", [pytest.param("share_30", marks=BARELY), "share_50"])
 def test_it_is_better_by_more_than_its_interval(found: dict, share: str):
     assert found[share]["gain"][1] > 0, found
 
