@@ -6,6 +6,7 @@
 import re
 from collections.abc import Callable
 
+from . import policy_example
 from .errors import errors_table
 from .fields import policy_tables, reasons_table, settings_tables
 from .interfaces import auto_policy, commands, kinds_table, metrics_table, providers_table
@@ -22,6 +23,9 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "policies": policy_tables,
     "metrics": metrics_table,
     "auto": auto_policy,
+    "extending": policy_example.extending,
+    "asked": policy_example.asked,
+    "explained": policy_example.explained,
     "confidence": confidence_table,
     "formats": formats_table,
     "pair": pair_table,

@@ -61,7 +61,7 @@ class Policy(BaseModel):
     name: Annotated[str, Field(pattern=r"^[!-~]+$")]
     """What a request's `model` names it by: the file's name without `.yaml`, never a key of the file."""
     description: Annotated[str, Field(min_length=1)]
-    """For people."""
+    """For people: what it does, and who should use it. Never inherited."""
     router: AnyRouter
     """The strategy and its fields."""
     length_ratio: Annotated[float, Field(gt=0)] = 1.0

@@ -43,8 +43,7 @@ def read_yaml(path: Path, read: Read = Path.read_bytes) -> tuple[dict[str, Any],
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text") from error
     try:
-        node, data = _parsed(text, path)
-        lines = dict(_lines(node, (), path, set())) if node else {}
+        data, lines = _parsed(text, path)
     except RecursionError as error:
         raise ConfigError(f"{path}:1: is nested too deeply") from error
     if data is None:
@@ -54,15 +53,22 @@ def read_yaml(path: Path, read: Read = Path.read_bytes) -> tuple[dict[str, Any],
     return data, lines
 
 
-def _parsed(text: str, path: Path) -> tuple[yaml.Node | None, Any]:
+def _parsed(text: str, path: Path) -> tuple[Any, Lines]:
     try:
-        return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None, {}
+        lines = dict(_lines(node, (), path, set()))  # before merge keys are resolved, which changes the nodes
+        return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: is not YAML: {error.problem}") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(f"{path}:{line}: is not YAML: {error.reason}") from error
+    except ConfigError:
+        raise
     except ValueError as error:  # what looks like a date or a number and is none
         raise ConfigError(f"{path}:1: is not YAML: {error}") from error
 
@@ -77,14 +83,21 @@ def _lines(node: yaml.Node, at: At, path: Path, met: set[int]) -> Iterator[tuple
         for index, item in enumerate(node.value):
             yield from _lines(item, (*at, index), path, met)
     if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.value in seen:
-                raise ConfigError(f"{path}:{line}: {dotted((*at, key.value))}: this key stands twice")
-            seen.add(key.value)
-            yield from _lines(value, (*at, key.value), path, met)
-            yield (*at, key.value), line
+        yield from _lines_of_keys(node, at, path, met)
+
+
+def _lines_of_keys(node: yaml.MappingNode, at: At, path: Path, met: set[int]) -> Iterator[tuple[At, int]]:
+    seen = set()
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue  # refused when it is constructed
+        line = key.start_mark.line + 1
+        here = (*at, key.value)
+        if key.value in seen:
+            raise ConfigError(f"{path}:{line}: {dotted(here)}: this key stands twice")
+        seen.add(key.value)
+        yield from _lines(value, here, path, met)
+        yield here, line
 
 
 def dotted(at: At) -> str:

@@ -122,7 +122,7 @@ def test_a_yaml_error_without_a_place_is_told_at_the_first_line(
     def fails(*_: Any, **__: Any) -> None:
         raise yaml.MarkedYAMLError(problem="odd")
 
-    monkeypatch.setattr(yaml, "compose", fails)
+    monkeypatch.setattr(yaml.SafeLoader, "get_single_node", fails)
     assert refusal(written(tmp_path, DIRECT)) == ["mine.yaml:1: is not YAML: odd"]
 
 
