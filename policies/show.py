@@ -79,5 +79,12 @@ def _short(value: Any) -> str:
 
 def _flow(value: Any) -> str:
     """A value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
-    return text.removesuffix("...\n").strip()
+    text = _dumped(value, allow_unicode=True)
+    return (
+        text if len(text.splitlines()) < 2 else _dumped(value, default_style='"')
+    )  # which escapes line breaks
+
+
+def _dumped(value: Any, **style: Any) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), **style)
+    return text.removesuffix("\n").removesuffix("\n...")

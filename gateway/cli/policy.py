@@ -42,8 +42,8 @@ def list_policies(config: ConfigOption = None) -> None:
     names = max(map(len, policies))
     kinds = max(len(policy.router.kind) for policy in policies.values())
     for name, policy in policies.items():
-        kind = policy.router.kind
-        out.print(f"{name:{names}}  {kind:{kinds}}  {policy.description}", markup=False)
+        description = " ".join(policy.description.split())
+        out.print(f"{name:{names}}  {policy.router.kind:{kinds}}  {description}", markup=False)
         if name in unavailable:
             out.print(f"{'':{names}}  not served: {unavailable[name]}", markup=False)
 
