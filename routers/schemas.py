@@ -38,8 +38,8 @@ def meets(schema: Mapping[str, Any], value: Any) -> bool:
 
     True where that can't be said: the schema is invalid or too large, checking it costs too much, or it comes
     to a `$ref` that leads nowhere (nothing is fetched). `format`, the keywords that are passed over and a
-    `pattern` that might backtrack for long demand nothing. Under `not` that demands more than the schema does:
-    rare, and the price is an escalation.
+    `pattern` that Python can't read or that might backtrack for long demand nothing. Under `not` that demands
+    more than the schema does: rare, and the price is an escalation.
     """
     try:
         if not _readable(schema):
@@ -121,6 +121,8 @@ def _size(value: Any) -> int:
 
 
 def _extra(name: str, value: Any, instance: Any) -> int:
+    if name in ("additionalItems", "additionalProperties", "contains", "items", "propertyNames"):
+        return _size(instance)  # a look at each, even where the subschema has no keyword that is paid for
     if name in ("const", "enum"):  # compared in depth
         return len(repr(value)) // 50
     if name == "uniqueItems":  # each with each, where they can't be sorted
@@ -151,7 +153,11 @@ def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterat
     if 2 * steps > budget.left:
         return
     budget.spend(1 + int(steps))
-    if not re.search(pattern, instance):
+    try:
+        matched = re.search(pattern, instance)
+    except re.error:  # ECMAScript's own, such as \p{L}
+        return
+    if not matched:
         yield ValidationError(f"does not match {pattern}")
 
 
