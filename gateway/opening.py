@@ -56,7 +56,9 @@ class Opening:
             policy, needs = self._embedding(policy, needs)
         llm = self._pools["llm"].first(needs) if "llm" in self._pools else None
         expected = Expected.of(body)
-        request = request_of(body, endpoint, policy, expected, needs, self._pools)
+        private = own.private or policy.private
+        pools = at_home(self._pools) if private else self._pools
+        request = request_of(body, endpoint, policy, expected, needs, pools)
         return Exchange(
             surface=surface.name,
             endpoint=endpoint,
@@ -68,7 +70,7 @@ class Opening:
             needs=needs,
             alone_price=llm.price if llm is not None and llm.priced else None,
             tags=own.tags,
-            private=own.private or policy.private,
+            private=private,
         )
 
     def over(self, exchange: Exchange) -> None:
@@ -134,6 +136,11 @@ def request_of(
         able=_TIERS["slm" in able, "llm" in able],
         features=measured(body, endpoint) if policy.router.reads_features else NO_FEATURES,
     )
+
+
+def at_home(pools: Mapping[Tier, Pool]) -> Mapping[Tier, Pool]:
+    """Those with an upstream that is no cloud: the door lets what is private out to no other."""
+    return {tier: pool for tier, pool in pools.items() if not all(one.cloud for one in pool.upstreams)}
 
 
 def _up(pool: Pool, needs: Needs, able: bool) -> bool:
