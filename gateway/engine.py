@@ -178,7 +178,7 @@ class _Run:
                 allowed = self._door.allowance(ask.tier, upstream.price, prompt_tokens, share)
                 call = self._called(ask, upstream, prompt_tokens, allowed)
                 try:
-                    if lack := upstream.lacking(needs):
+                    if not upstream.fits(needs) and (lack := upstream.lacking(needs)):
                         raise self._failed(call, lack)
                     return await attempt(call, upstream, not left)
                 except Unavailable as lost:
@@ -359,7 +359,9 @@ class _Run:
 
     async def _judged(self, ask: Judge, call: Call, upstream: Upstream, last: bool) -> Judged:
         exchange = self._exchange
-        body = question_body(ask, exchange.body, exchange.endpoint, upstream.model, upstream.most_top)
+        body = question_body(
+            ask, exchange.body, exchange.endpoint, upstream.model, upstream.most_alternatives
+        )
         usage: Usage | None = None
         try:
             content = orjson.dumps(upstream.adapted(body, continues=False))

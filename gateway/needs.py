@@ -49,10 +49,16 @@ def capabilities_of(body: Body, endpoint: Endpoint) -> frozenset[Capability]:
     found = OF_ENDPOINT[endpoint]
     if not TELLING.isdisjoint(body):
         found |= frozenset(_asked(body))
-    if endpoint == "chat" and (parts := _parts(body)):
-        kinds = [_type_of(part) for part in parts]
-        found |= frozenset(capability for kind, capability in PARTS.items() if kind in kinds)
+    if endpoint == "chat":
+        for message in body["messages"]:
+            if isinstance(message.get("content"), list):
+                return found | _of_parts(body)
     return found
+
+
+def _of_parts(body: Body) -> frozenset[Capability]:
+    kinds = [_type_of(part) for part in _parts(body)]
+    return frozenset(capability for kind, capability in PARTS.items() if kind in kinds)
 
 
 def _asked(body: Body) -> Iterator[Capability]:

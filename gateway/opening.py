@@ -108,7 +108,7 @@ SHORTEST_WORD = 2
 def needs_of(body: Body, endpoint: Endpoint, raw: bytes, policy: Policy, catalogue: Catalogue) -> Needs:
     """What a checked body needs of whoever is to answer it under the policy."""
     capabilities = capabilities_of(body, endpoint)
-    if isinstance(policy.router, Direct) and not policy.router.fallback:
+    if "logit_bias" in capabilities and isinstance(policy.router, Direct) and not policy.router.fallback:
         capabilities -= {"logit_bias"}  # one model may answer: whoever asks knows its token ids
     return Needs(
         capabilities,

@@ -32,12 +32,15 @@ class Pool:
 
     def ready(self, needs: Needs) -> bool:
         """Whether any that can serve such a request is up."""
-        return any(upstream.up for upstream in self._able(needs))
+        return self.first(needs, up=True) is not None
 
-    def first(self, needs: Needs) -> Upstream | None:
-        """Who is asked such a request while all are idle and well; of equals, who was configured first."""
-        able = self._able(needs)
-        return able[0] if able else None
+    def first(self, needs: Needs, *, up: bool = False) -> Upstream | None:
+        """Who is asked such a request while all are idle and well; of equals, who was configured first. With `up`
+        those that are down are passed over."""
+        for upstream in self.upstreams:
+            if upstream.fits(needs) and (upstream.up or not up):
+                return upstream
+        return None
 
     def fit(self, needs: Needs) -> list[Upstream]:
         """Whom a request may be put to: those that are up, else all that could serve it. Where none could, the
@@ -58,7 +61,7 @@ class Pool:
         return chosen
 
     def _able(self, needs: Needs) -> list[Upstream]:
-        return [upstream for upstream in self.upstreams if upstream.lacking(needs) is None]
+        return [upstream for upstream in self.upstreams if upstream.fits(needs)]
 
     def _nearest(self, needs: Needs) -> Upstream:
         lacking = {upstream: upstream.lacking(needs) for upstream in self.upstreams}

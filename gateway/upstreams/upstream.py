@@ -53,6 +53,7 @@ class Upstream:
         self.context = settings.context
         self.capabilities = capabilities_of(settings)
         self.can = self.capabilities.names()
+        self.most_alternatives = self.capabilities.top_logprobs or 0
         self.source = Source(model=settings.model, engine=settings.engine)
         price = settings.price or known_price(settings.model, str(settings.url))
         self.price: Price = price or FREE
@@ -87,11 +88,6 @@ class Upstream:
         return self._running.is_set() and not self._missing and not self.breaker.is_open
 
     @property
-    def most_top(self) -> int:
-        """Alternatives a token that it gives at most."""
-        return self.capabilities.top_logprobs or 0
-
-    @property
     def restarting(self) -> bool:
         """Whether it is a supervised engine that is not running; a call may have the patience to wait for it."""
         return not self._running.is_set()
@@ -101,15 +97,25 @@ class Upstream:
         """Whether it asked to be left alone for a while; it is asked where nobody else can be."""
         return time.monotonic() < self._spared_until
 
+    def fits(self, needs: Needs) -> bool:
+        """Whether it can serve a request."""
+        return (
+            (needs.model is None or needs.model == self.model)
+            and needs.capabilities <= self.can
+            and needs.top_logprobs <= self.most_alternatives
+            and (self.context is None or needs.tokens <= self.context)
+        )
+
     def lacking(self, needs: Needs) -> Failure | None:
-        """Why it can't serve a request: `incapable`, or `context` where the prompt is too long for certain."""
+        """Why it can't: `incapable`, or `context` where the prompt is too long for certain."""
         if needs.model is not None and needs.model != self.model:
             return self._failure("incapable", f"serves {self.model}, not {needs.model}")
         if not needs.capabilities <= self.can:
             missing = ", ".join(sorted(needs.capabilities - self.can))
             return self._failure("incapable", f"does not offer {missing}")
-        if needs.top_logprobs > (most := self.most_top):
-            return self._failure("incapable", f"gives {most} alternatives a token, not {needs.top_logprobs}")
+        if needs.top_logprobs > self.most_alternatives:
+            what = f"gives {self.most_alternatives} alternatives a token, not {needs.top_logprobs}"
+            return self._failure("incapable", what)
         if self.context is not None and needs.tokens > self.context:
             what = f"the prompt has at least {needs.tokens} tokens, and the context is {self.context}"
             return self._failure("context", what)
@@ -136,7 +142,7 @@ class Upstream:
             self._running.clear()
 
     def url(self, endpoint: str) -> URL:
-        """Of our endpoint `chat`, `completions` or `embeddings`."""
+        """Of our endpoint `chat`, `completions` or `embeddings`, or of its `models`."""
         return self._urls[endpoint]
 
     def adapted(self, body: Body, *, continues: bool) -> Body:

@@ -200,7 +200,9 @@ def test_a_models_name_narrows_the_choice():
     ],
 )
 def test_what_an_upstream_lacks_is_named(changes: dict[str, Any], needs: Needs, why: str, said: str):
-    lack = one(**changes).lacking(needs)
+    upstream = one(**changes)
+    lack = upstream.lacking(needs)
+    assert not upstream.fits(needs)
     assert lack is not None
     assert lack.why == why
     assert said in str(lack)
@@ -218,7 +220,9 @@ def test_what_an_upstream_lacks_is_named(changes: dict[str, Any], needs: Needs, 
     ],
 )
 def test_what_it_has_is_not_lacking(changes: dict[str, Any], needs: Needs):
-    assert one(**changes).lacking(needs) is None
+    upstream = one(**changes)
+    assert upstream.fits(needs)
+    assert upstream.lacking(needs) is None
 
 
 def test_where_none_can_a_prompt_too_long_is_the_reason_told():
