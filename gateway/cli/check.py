@@ -11,7 +11,7 @@ from gateway.local.catalog import find
 from gateway.local.run import as_upstream
 from gateway.settings import LOCAL, Settings, default_path, load_settings
 from gateway.upstreams.pool import pools
-from gateway.upstreams.trial import Untried, tried
+from gateway.upstreams.trial import Untried, context_told, tried
 from gateway.upstreams.upstream import Upstream
 from policies.loader import load_policies
 from policies.yaml_files import ConfigError
@@ -54,22 +54,24 @@ async def _probe(upstreams: list[Upstream]) -> None:
         except Untried as why:
             out.print(f"{upstream.name}: not tried: {why}", markup=False)
         else:
-            _report(upstream, found)
+            _report(upstream, {"context": await context_told(upstream), **found})
         finally:
             await upstream.close()
 
 
-def _report(upstream: Upstream, found: dict[str, int]) -> None:
-    said = {name: getattr(upstream.capabilities, name) for name in found}
+def _report(upstream: Upstream, found: dict[str, int | None]) -> None:
+    said = {"context": upstream.context, **upstream.capabilities.model_dump()}
     out.print(f"{upstream.name}, {upstream.model}:", markup=False)
-    out.print(f"  {'':14}{'said':>6}{'found':>7}", markup=False)
+    out.print(f"  {'':14}{'said':>9}{'found':>9}", markup=False)
     for name, value in found.items():
-        note = "" if value == said[name] else "   differs"
-        out.print(f"  {name:14}{_shown(said[name]):>6}{_shown(value):>7}{note}", markup=False)
+        note = "" if value is None or value == said[name] else "   differs"
+        out.print(f"  {name:14}{_shown(said[name]):>9}{_shown(value):>9}{note}", markup=False)
 
 
-def _shown(value: int) -> str:
-    return str(value) if not isinstance(value, bool) else "yes" if value else "no"
+def _shown(value: int | None) -> str:
+    return (
+        {None: "unknown", True: "yes", False: "no"}[value] if isinstance(value, bool | None) else str(value)
+    )
 
 
 def described(settings: Settings) -> list[Upstream]:

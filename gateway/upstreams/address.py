@@ -22,11 +22,12 @@ class Probe(NamedTuple):
 
 
 def urls_of(settings: UpstreamSettings) -> dict[str, URL]:
-    """Of our endpoints `chat`, `completions` and `embeddings`."""
+    """Of our endpoints `chat`, `completions` and `embeddings`, and of its `models`."""
     paths = {
         "chat": settings.chat_path,
         "completions": settings.completions_path,
         "embeddings": settings.embeddings_path,
+        "models": "/models",
     }
     return {endpoint: _url(base_of(settings) + path, settings) for endpoint, path in paths.items()}
 

@@ -29,6 +29,8 @@ class Kind(NamedTuple):
     """Whether connections it says it keeps are kept."""
     health: Callable[[str], str] = lambda url: f"{url}/models"
     """A page below the base URL that costs nothing, and is answered with a status under 500 while it works."""
+    context: tuple[str, ...] = ("context_length",)
+    """Where a model's entry in its `/models` tells the context, if it does: keys, outermost first."""
 
 
 def root_health(url: str) -> str:

@@ -25,4 +25,4 @@ def capabilities(model: str, url: str) -> Capabilities:
 
 
 # It goes on from a last assistant message by itself. After a stream it closes, whatever its keep-alive header says.
-KIND = Kind(capabilities, keep_alive=False, health=root_health)
+KIND = Kind(capabilities, keep_alive=False, health=root_health, context=("meta", "n_ctx"))

@@ -32,4 +32,4 @@ def adapted(body: Body, continues: bool) -> Body:
     return continuing(own) if continues else own
 
 
-KIND = Kind(capabilities, adapted, verbatim=False)
+KIND = Kind(capabilities, adapted, verbatim=False, context=("max_context_length",))

@@ -3,11 +3,13 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import aiohttp
 import orjson
 
 from gateway.wire import Body, Endpoint
 
 from .failures import Failure
+from .probes import PATIENCE
 from .transport import Broken
 from .upstream import Upstream
 
@@ -112,7 +114,8 @@ async def _prefill(ask: Asker) -> bool:
         {"role": "user", "content": "What is the capital of France?"},
         {"role": "assistant", "content": begun},
     ]
-    return _text(await ask.chat(2, messages=asked, continues=True)).removeprefix(begun).startswith("is")
+    answer = await ask.chat(2, messages=asked, temperature=0, continues=True)
+    return _text(answer).removeprefix(begun).startswith("is")
 
 
 async def _tools(ask: Asker) -> bool:
@@ -136,7 +139,9 @@ async def _vision(ask: Asker) -> bool:
 
 async def _logit_bias(ask: Asker) -> bool:
     """Two tokens that are forced by turns make two answers, unless nobody listens."""
-    first, second = [_text(await ask.chat(logit_bias={token: 100})) for token in ("1000", "2000")]
+    first, second = [
+        _text(await ask.chat(logit_bias={token: 100}, temperature=0)) for token in ("1000", "2000")
+    ]
     return first != second
 
 
@@ -169,6 +174,23 @@ TRIALS: dict[str, Trial] = {
     "embeddings": _embeddings,
 }
 """By the fields of Capabilities. Sound is not tried: a question in it costs more than a token."""
+
+
+async def context_told(upstream: Upstream) -> int | None:
+    """Tokens of its context, where its list of models tells them; asking costs nothing."""
+    limit = aiohttp.ClientTimeout(total=PATIENCE)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=limit) as session,
+            session.get(upstream.url("models"), headers=upstream.probe.headers) as response,
+        ):
+            listed = orjson.loads(await response.read())["data"]
+        found = next(model for model in listed if model["id"] == upstream.model)
+        for key in upstream.kind.context:
+            found = found[key]
+    except (aiohttp.ClientError, OSError, TimeoutError, StopIteration, *MISSHAPEN):
+        return None
+    return found if isinstance(found, int) else None
 
 
 async def tried(upstream: Upstream) -> dict[str, int]:

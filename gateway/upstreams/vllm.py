@@ -33,4 +33,4 @@ def adapted(body: Body, continues: bool) -> Body:
     return body
 
 
-KIND = Kind(capabilities, adapted, health=root_health)
+KIND = Kind(capabilities, adapted, health=root_health, context=("max_model_len",))

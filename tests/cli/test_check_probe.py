@@ -21,6 +21,10 @@ class Server:
     def __init__(self, *can: str) -> None:
         self.can = set(can)
         self.asked: list[dict[str, Any]] = []
+        self.listed: dict[str, Any] = {"id": "large"}
+
+    async def models(self, request: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "other", "context_length": 1}, self.listed]})
 
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -77,6 +81,7 @@ class Server:
     async def running(self) -> AsyncIterator[str]:
         application = web.Application()
         application.router.add_post("/{path:.*}", self.answer)
+        application.router.add_get("/v1/models", self.models)
         runner = web.AppRunner(application, shutdown_timeout=0.02)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -119,12 +124,32 @@ async def test_each_capability_is_found_where_it_is_and_only_there(tmp_path: Pat
 async def test_said_and_found_stand_beside_each_other(tmp_path: Path):
     async with Server("logprobs", "prefill", "echoes").running() as url:
         shown = found(await check(tmp_path, url, capabilities="{vision: false}"))
-    assert list(shown) == list(TRIALS)
+    assert list(shown) == ["context", *TRIALS]
     assert shown["logprobs"] == ["yes", "yes"]
     assert shown["top_logprobs"] == ["20", "5", "differs"]
     assert shown["vision"] == ["no", "no"]
     assert shown["tools"] == ["yes", "no", "differs"]
     assert shown["prefill"] == ["no", "yes", "differs"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "entry"),
+    [
+        ("openai", {"context_length": 4096}),
+        ("llamacpp", {"meta": {"n_ctx": 4096, "n_ctx_train": 8192}}),
+        ("vllm", {"max_model_len": 4096}),
+        ("mistral", {"max_context_length": 4096}),
+    ],
+)
+async def test_the_context_is_read_where_the_kind_tells_it(
+    tmp_path: Path, engine: str, entry: dict[str, Any]
+):
+    server = Server()
+    async with server.running() as url:
+        assert found(await check(tmp_path, url, engine=engine))["context"] == ["unknown", "unknown"]
+        server.listed |= entry
+        assert found(await check(tmp_path, url, engine=engine))["context"] == ["unknown", "4096", "differs"]
+        assert found(await check(tmp_path, url, engine=engine, context=4096))["context"] == ["4096", "4096"]
 
 
 async def test_a_model_that_refuses_max_tokens_is_limited_otherwise(tmp_path: Path):

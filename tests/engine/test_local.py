@@ -13,6 +13,8 @@ from doubles import Scripted
 from gateways import Gateway, StartGateway, upstream
 
 from gateway.settings import LocalEngine, Settings
+from gateway.upstreams.kinds import KINDS
+from gateway.upstreams.trial import context_told, tried
 
 pytestmark = pytest.mark.engine
 
@@ -62,6 +64,14 @@ async def test_the_engines_key_is_needed_and_stands_in_no_argument(alone: Gatewa
     (key,) = local._secrets
     assert len(key) > 20
     assert key not in shown
+
+
+async def test_what_is_known_of_llama_cpp_is_what_it_does(alone: Gateway):
+    local = alone.upstream("slm")
+    found = await tried(local)
+    known = KINDS["llamacpp"].capabilities(local.model, "").model_dump()
+    assert found == {name: known[name] for name in found}
+    assert await context_told(local) == local.context == 2048
 
 
 async def test_a_prompt_over_the_context_escalates_or_says_the_limit(real: Gateway, llm: Scripted):
