@@ -152,13 +152,13 @@ def replay(record: Record, router: Router | None = None) -> Replayed:
     exchange = record.exchange
     replayed = Replayed(record)
     request = exchange.request.request()
-    router = router or record.policy.router
-    if router.reads_features and not request.features:
+    if (router or record.policy.router).reads_features and not request.features:
         raise RecordError(
             f"exchange {exchange.id}: its record has no features of the prompt, which this router reads"
         )
     try:
-        replayed.answer = _drive(router.plan(request), _Performer(exchange, replayed.calls))
+        plan = (router or record.policy).plan(request)
+        replayed.answer = _drive(plan, _Performer(exchange, replayed.calls))
     except Missing as missing:
         replayed.missing = missing.ask
     except ClientGone:
