@@ -28,7 +28,7 @@ from gateway.upstreams.pool import Pool, pools
 from gateway.upstreams.probes import probing
 from gateway.upstreams.upstream import Upstream
 from policies.files import PolicyFiles
-from policies.schema import Policy
+from policies.split import AnyPolicy
 from routers.plan import Tier
 
 
@@ -55,7 +55,7 @@ class App(FastAPI):
             await respond_error(send, ApiError(405, "method_not_allowed", message), [(b"allow", b"POST")])
 
 
-def create_app(settings: Settings, more: Iterable[Policy] = ()) -> App:
+def create_app(settings: Settings, more: Iterable[AnyPolicy] = ()) -> App:
     """`more` policies are served beside those of the settings. Raises ConfigError for a policy or for weights
     that can't be used."""
     metrics, exchanges = Metrics(), Exchanges()

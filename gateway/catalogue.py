@@ -7,6 +7,7 @@ from math import inf
 from gateway.http.errors import ApiError
 from gateway.upstreams.pool import Pool
 from policies.schema import Policy
+from policies.split import AnyPolicy, Split
 from routers.cascade import Judging
 from routers.direct import Direct
 from routers.plan import Tier
@@ -14,17 +15,19 @@ from routers.plan import Tier
 
 @dataclass(frozen=True)
 class Catalogue:
-    """`unavailable` holds the policies that this set of upstreams can't serve, and why."""
+    """`unavailable` holds the policies that this set of upstreams can't serve, and why; `splits` those that stand for
+    several of `policies`."""
 
     policies: Mapping[str, Policy]
     models: Mapping[str, Policy]
+    splits: Mapping[str, Split] = field(default_factory=dict)
     unavailable: Mapping[str, str] = field(default_factory=dict)
     shortest_context: float = inf
     """Tokens of the shortest context that is known of an upstream."""
 
-    def resolve(self, name: str, param: str = "model") -> Policy:
+    def resolve(self, name: str, param: str = "model") -> AnyPolicy:
         """Raises ApiError, naming what exists; `param` is the field that named it."""
-        policy = self.policies.get(name) or self.models.get(name)
+        policy = self.policies.get(name) or self.models.get(name) or self.splits.get(name)
         if policy is not None:
             return policy
         if name in self.unavailable:
@@ -40,21 +43,32 @@ class Catalogue:
         )
 
     def names(self) -> list[str]:
-        return [*self.policies, *self.models]
+        return [*self.policies, *self.splits, *self.models]
 
 
-def catalogue(policies: Iterable[Policy], pools: Mapping[Tier, Pool]) -> Catalogue:
+def catalogue(policies: Iterable[AnyPolicy], pools: Mapping[Tier, Pool]) -> Catalogue:
     """A model that several upstreams serve is one name; in both tiers, it is the first one's."""
     served: dict[str, Policy] = {}
     unavailable: dict[str, str] = {}
-    for policy in policies:
+    found = {policy.name: policy for policy in policies}
+    for policy in found.values():
+        if isinstance(policy, Split):
+            continue
         if problem := lacking(policy, pools):
             unavailable[policy.name] = problem
         else:
             served[policy.name] = policy
+    splits = {}
+    for split in [policy for policy in found.values() if isinstance(policy, Split)]:
+        if lacks := [name for name in split.split.between if name not in served]:
+            unavailable[split.name] = (
+                f"it divides requests among policies that are not served: {', '.join(lacks)}"
+            )
+        else:
+            splits[split.name] = split
     models: dict[str, Policy] = {}
     for upstream in [upstream for pool in pools.values() for upstream in pool.upstreams]:
-        if upstream.model not in served:
+        if upstream.model not in served and upstream.model not in splits:
             alone = Policy(
                 name=upstream.model,
                 description=f"{upstream.name}, asked by name",
@@ -62,7 +76,7 @@ def catalogue(policies: Iterable[Policy], pools: Mapping[Tier, Pool]) -> Catalog
             )
             models.setdefault(upstream.model, alone)
     contexts = [one.context for pool in pools.values() for one in pool.upstreams if one.context]
-    return Catalogue(served, models, unavailable, min(contexts, default=inf))
+    return Catalogue(served, models, splits, unavailable, min(contexts, default=inf))
 
 
 def lacking(policy: Policy, pools: Mapping[Tier, Pool]) -> str | None:

@@ -7,12 +7,12 @@ It checks whether the tier is there at all, then, in this order: privacy (may a 
 from collections.abc import Mapping
 from math import inf
 
-from gateway.exchange import Exchange
+from gateway.exchange import Call, Exchange
 from gateway.needs import Needs
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.upstream import Upstream
-from routers.cost import Price, cost
-from routers.plan import Tier, Unavailable, Usage
+from routers.cost import FREE, Price, cost
+from routers.plan import Generate, Judge, Tier, Unavailable, Usage
 
 
 class Door:
@@ -26,34 +26,36 @@ class Door:
         self.expired = False
         """Whether the exchange's time is over."""
 
-    def candidates(self, tier: Tier, needs: Needs) -> tuple[Pool, list[Upstream]]:
+    def candidates(self, ask: Generate | Judge, needs: Needs) -> tuple[Pool, list[Upstream]]:
         """The tier's upstreams that the exchange may be shown to. Raises Unavailable; and Closed for a plan that
         does not take no for an answer."""
-        pool = self._pools.get(tier)
+        pool = self._pools.get(ask.tier)
         if pool is None:
-            raise self._refused("not_configured", tier, f"no {tier} is configured")
+            raise self._refused("not_configured", ask, f"no {ask.tier} is configured")
         found = pool.fit(needs)
         if not self._exchange.private:
             return pool, found
         if at_home := [upstream for upstream in found if not upstream.cloud]:
             return pool, at_home
         names = ", ".join(upstream.name for upstream in found)
-        raise self._refused("private", tier, f"this request is private, and no cloud may see it ({names})")
+        raise self._refused("private", ask, f"this request is private, and no cloud may see it ({names})")
 
-    def allowance(self, tier: Tier, price: Price, prompt_tokens: int, share: float = 1.0) -> int | None:
+    def allowance(
+        self, ask: Generate | Judge, price: Price, prompt_tokens: int, share: float = 1.0
+    ) -> int | None:
         """Leave for one call, to write at most so many tokens; None: as many as the request says. `share` of what
         the ceilings leave is for this call, the rest for one beside it. Raises as `candidates`."""
         ceilings = self._exchange.policy.ceilings
         if self._passed >= ceilings.calls:
-            raise self._refused("ceiling", tier, f"more than {ceilings.calls} upstream calls")
+            raise self._refused("ceiling", ask, f"more than {ceilings.calls} upstream calls")
         if self.expired:
-            raise self._refused("ceiling", tier, f"the {ceilings.seconds:g} s of this exchange are over")
+            raise self._refused("ceiling", ask, f"the {ceilings.seconds:g} s of this exchange are over")
         self._passed += 1
         if ceilings.tokens is None and ceilings.usd is None:
             return None
         left = share * min(self._tokens_left(), self._tokens_for_money(price, prompt_tokens))
         if left < 1:
-            raise self._refused("ceiling", tier, "the tokens or dollars of this exchange are spent")
+            raise self._refused("ceiling", ask, "the tokens or dollars of this exchange are spent")
         return int(left) if left < inf else None
 
     def _tokens_left(self) -> float:
@@ -74,11 +76,18 @@ class Door:
         rate = cost(Usage(prompt_tokens, 1_000_000), price) - cost(Usage(prompt_tokens), price)
         return left / rate * 1e6 if rate else inf
 
-    def _refused(self, why: str, tier: Tier, message: str) -> Unavailable:
+    def _refused(self, why: str, ask: Generate | Judge, message: str) -> Unavailable:
+        """On the exchange's account where replay, which has no door, could not tell it."""
+        exchange = self._exchange
+        if why != "not_configured":
+            call = Call(ask, ask.tier, "", "", FREE, started=exchange.elapsed(), prompt_tokens=0)
+            call.outcome, call.message = why, message
+            call.settle(exchange.elapsed(), None)
+            exchange.calls.append(call)
         self._refusals += 1
-        if self._refusals > self._exchange.policy.ceilings.calls:
-            raise Closed("ceiling", tier, message)
-        return Unavailable(why, tier, message)
+        if self._refusals > exchange.policy.ceilings.calls:
+            raise Closed(why, ask.tier, message)
+        return Unavailable(why, ask.tier, message)
 
 
 class Closed(Unavailable):

@@ -24,7 +24,6 @@ from gateway.upstreams.pool import Pool, might_cure
 from gateway.upstreams.transport import Broken, Response
 from gateway.upstreams.upstream import Call as Sent
 from gateway.upstreams.upstream import Upstream
-from routers.cost import FREE
 from routers.plan import (
     Answer,
     Ask,
@@ -48,7 +47,6 @@ CLIENT_GONE = 499
 _deadlines = Deadlines()
 T = TypeVar("T")
 JUDGING = Needs(frozenset({"logprobs"}))
-RECORDED_REFUSALS = frozenset({"ceiling", "private"})
 
 
 class Engine:
@@ -171,25 +169,18 @@ class _Run:
     ) -> T:
         """Asks the tier's upstreams in turn, until one answers or has failed as the others would."""
         prompt_tokens = wire.estimated_prompt_tokens(self._exchange.raw)
-        try:
-            pool, left = self._door.candidates(ask.tier, needs)
-            while True:
-                upstream = pool.choose(left)
-                allowed = self._door.allowance(ask.tier, upstream.price, prompt_tokens, share)
-                call = self._called(ask, upstream, prompt_tokens, allowed)
-                try:
-                    if not upstream.fits(needs) and (lack := upstream.lacking(needs)):
-                        raise self._failed(call, lack)
-                    return await attempt(call, upstream, not left)
-                except Unavailable as lost:
-                    left = might_cure(lost, upstream, left)
-                    if not left:
-                        raise
-                    call.retried = True
-        except Unavailable as refused:
-            if refused.why in RECORDED_REFUSALS and not self._known(refused):
-                self._exchange.calls.append(self._refused(ask, refused))
-            raise
+        pool, left = self._door.candidates(ask, needs)
+        while True:
+            upstream = pool.choose(left)
+            allowed = self._door.allowance(ask, upstream.price, prompt_tokens, share)
+            call = self._called(ask, upstream, prompt_tokens, allowed)
+            try:
+                return await attempt(call, upstream, not left)
+            except Unavailable as lost:
+                left = might_cure(lost, upstream, left)
+                if not left:
+                    raise
+                call.retried = True
 
     def _called(
         self, ask: Generate | Judge, upstream: Upstream, prompt_tokens: int, allowed: int | None
@@ -223,6 +214,7 @@ class _Run:
         request = _Request(url, body, followed is not None or exchange.request.stream, ask.patience, last)
         usage: Usage | None = None
         try:
+            self._check_fit(upstream, self._needs(ask))
             draft = await self._read(ask, call, upstream, request, followed, sink)
             usage = draft.usage
             call.outcome = "ok" if draft.finish else "stopped"
@@ -243,34 +235,13 @@ class _Run:
         finally:
             call.settle(exchange.elapsed(), usage)
 
+    def _check_fit(self, upstream: Upstream, needs: Needs) -> None:
+        if not upstream.fits(needs) and (lack := upstream.lacking(needs)):
+            raise lack
+
     def _failed(self, call: Call, lost: Unavailable) -> Unavailable:
         call.outcome, call.message, call.begun = lost.why, str(lost), lost.partial is not None
         return lost
-
-    def _known(self, refused: Unavailable) -> bool:
-        """Whether a call of the account says already that it came to this end."""
-        last = self._exchange.calls[-1] if self._exchange.calls else None
-        return (
-            last is not None
-            and last.outcome == refused.why
-            and last.message == str(refused)
-            and last.upstream != ""
-        )
-
-    def _refused(self, ask: Generate | Judge, refused: Unavailable) -> Call:
-        """What the door did not let out, for the account: replay can't ask the door."""
-        call = Call(
-            ask,
-            ask.tier,
-            upstream="",
-            model="",
-            price=FREE,
-            started=self._exchange.elapsed(),
-            prompt_tokens=0,
-        )
-        call.outcome, call.message = refused.why, str(refused)
-        call.settle(self._exchange.elapsed(), None)
-        return call
 
     def _request(self, ask: Generate, upstream: Upstream, allowed: int | None) -> tuple[URL, bytes]:
         exchange = self._exchange
@@ -364,6 +335,7 @@ class _Run:
         )
         usage: Usage | None = None
         try:
+            self._check_fit(upstream, JUDGING)
             content = orjson.dumps(upstream.adapted(body, continues=False))
             sent = await self._send(call, upstream, _Request(upstream.url("chat"), content, False, 0.0, last))
             try:

@@ -1,8 +1,10 @@
 """A request's body -> the exchange that answers it: which policy, and what a router may know of the request."""
 
+import random
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.catalogue import Catalogue
@@ -18,6 +20,7 @@ from gateway.upstreams.pool import Pool
 from gateway.wire import Body, Endpoint
 from policies.overrides import OverrideError, OverrideNotAllowed, overridden
 from policies.schema import Policy
+from policies.split import Split
 from routers.direct import Direct
 from routers.plan import ESCALATIONS, NO_FEATURES, Reason, Request, Tier
 from routers.structure import Expected
@@ -35,6 +38,10 @@ class OwnField(BaseModel):
     private: bool = False
     key: Annotated[str, Field(max_length=256)] | None = None
     tags: Annotated[dict[Tag, Tag], Field(max_length=16)] = {}
+
+
+NAMING = ("safety_identifier", "user", "prompt_cache_key")
+"""OpenAI's fields that tell one user or conversation from another."""
 
 
 class Opening:
@@ -169,8 +176,11 @@ def own_field(body: Body) -> OwnField:
 
 
 def policy_of(body: Body, own: OwnField, catalogue: Catalogue) -> Policy:
-    """The policy that a request names, with what it overrides. Raises ApiError."""
+    """The policy that a request names, with what it overrides; of a split, the one that its key is sent to. Raises
+    ApiError."""
     policy = catalogue.resolve(own.policy or body["model"], "smallfirst.policy" if own.policy else "model")
+    if isinstance(policy, Split):
+        policy = catalogue.policies[policy.choose(_key(policy, body, own))]
     try:
         return overridden(policy, own.override or {})
     except OverrideNotAllowed as error:
@@ -178,3 +188,26 @@ def policy_of(body: Body, own: OwnField, catalogue: Catalogue) -> Policy:
         raise ApiError(403, "override_not_allowed", f"smallfirst.{error}", param=where) from error
     except OverrideError as error:
         raise invalid(f"smallfirst.{error}", f"smallfirst.{error.at}") from error
+
+
+def _key(split: Split, body: Body, own: OwnField) -> str:
+    """What a split divides by; of a request that has nothing of the kind, a number drawn for it."""
+    if split.split.by == "key":
+        given = [own.key, *(body.get(name) for name in NAMING)]
+        if named := next((name for name in given if isinstance(name, str) and name), None):
+            return named
+    if split.split.by == "conversation":
+        return conversation_key(body)
+    return str(random.random())  # noqa: S311  no secret
+
+
+def conversation_key(body: Body) -> str:
+    """The same for all turns of a conversation: all up to its first message that is not the system's."""
+    messages = body.get("messages")
+    if not messages:
+        return str(body.get("prompt"))
+    first = next((at for at, message in enumerate(messages) if message["role"] not in SYSTEM), 0)
+    return orjson.dumps(messages[: first + 1], option=orjson.OPT_SORT_KEYS).decode()
+
+
+SYSTEM = frozenset({"system", "developer"})

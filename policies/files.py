@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .layers import policy_files
 from .loader import load_policies
-from .schema import Policy
+from .split import AnyPolicy
 from .yaml_files import ConfigError
 
 Stamp = tuple[int, int, int, int]
@@ -23,7 +23,7 @@ class PolicyFiles:
         self._folder = folder
         self.read: Stamps = {}
 
-    def load(self) -> dict[str, Policy]:
+    def load(self) -> dict[str, AnyPolicy]:
         """Reads each file once, however many policies extend it. Raises ConfigError."""
         self.read = {}
         contents: dict[Path, bytes] = {}

@@ -9,6 +9,7 @@ from routers.calibration import Calibrator
 
 from .layers import BUILT_IN, Layer, layered, policy_files
 from .schema import Policy
+from .split import AnyPolicy, Split
 from .yaml_files import ConfigError, Lines, Read, explain, nearest, placed, read_yaml, validated
 
 STOCK_CALIBRATOR = BUILT_IN / "calibrators" / "smollm2-135m-instruct.llamacpp.json"
@@ -17,16 +18,16 @@ STOCK_CALIBRATOR = BUILT_IN / "calibrators" / "smollm2-135m-instruct.llamacpp.js
 class Loaded(NamedTuple):
     """A policy, and what its files say as they say it."""
 
-    policy: Policy
+    policy: AnyPolicy
     layer: Layer
 
 
-def load_policy(path: Path) -> Policy:
+def load_policy(path: Path) -> AnyPolicy:
     """The policy in a file; its name is the file's. Raises ConfigError."""
     return load(path).policy
 
 
-def load_policies(folder: Path | None = None, read: Read = Path.read_bytes) -> dict[str, Policy]:
+def load_policies(folder: Path | None = None, read: Read = Path.read_bytes) -> dict[str, AnyPolicy]:
     """Built-in policies and those of `folder`, which win over built-in ones of the same name. Raises ConfigError,
     which tells what is wrong with any of them."""
     return {name: loaded.policy for name, loaded in load_all(folder, read).items()}
@@ -66,6 +67,8 @@ def load(path: Path, read: Read = Path.read_bytes) -> Loaded:
         )  # its path is meant from the file that wrote it
         calibrator = load_calibrator(router["calibrator"], place.path.parent, str(place), read)
         data["router"] = {**router, "calibrator": calibrator}
+    if "split" in data:
+        return Loaded(validated(Split, data, layer.places), layer)
     return Loaded(validated(Policy, data, layer.places), layer)
 
 

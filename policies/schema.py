@@ -88,6 +88,11 @@ class Policy(BaseModel):
                 raise ValueError(f"expected fields of the router ({', '.join(known)}), found {name!r}")
         return names
 
+    @property
+    def kind(self) -> str:
+        """Its strategy."""
+        return self.router.kind
+
     def changed(self, **fields: Any) -> "Policy":
         """This policy with other values, and so with another digest, which `model_copy` would keep."""
         return Policy(**{name: getattr(self, name) for name in type(self).model_fields} | fields)

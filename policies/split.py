@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .schema import Policy
+
 Share = Annotated[float, Field(gt=0)]
 
 
@@ -32,6 +34,11 @@ class Split(BaseModel):
     split: Division
     """How requests are divided, and between which policies."""
 
+    @property
+    def kind(self) -> str:
+        """What it is, beside the strategies of policies."""
+        return "split"
+
     def choose(self, key: str) -> str:
         """The name of the policy that `key` is sent to: always the same, and over many keys in proportion to the
         shares. Growing one policy's share moves no key away from it where it stands first."""
@@ -42,3 +49,7 @@ class Split(BaseModel):
             if left < 0:
                 return name
         return name
+
+
+AnyPolicy = Policy | Split
+"""What a policy file holds."""

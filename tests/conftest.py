@@ -10,7 +10,7 @@ from doubles import Scripted, scripted
 from gateways import Gateway, StartGateway, gateway_of, settings_of, simple_policy, upstream
 
 from gateway.settings import Settings, load_settings
-from policies.schema import Policy
+from policies.split import AnyPolicy
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ async def start(tmp_path: Path) -> AsyncIterator[StartGateway]:
     async with AsyncExitStack() as stack:
         count = 0
 
-        async def one(settings: Settings, policies: Iterable[Policy] = ()) -> Gateway:
+        async def one(settings: Settings, policies: Iterable[AnyPolicy] = ()) -> Gateway:
             nonlocal count
             count += 1
             served = await stack.enter_async_context(

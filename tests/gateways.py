@@ -13,6 +13,7 @@ from gateway.cli.serving import Served, serving
 from gateway.settings import Settings, load_settings
 from gateway.upstreams.upstream import Upstream
 from policies.schema import Policy
+from policies.split import AnyPolicy
 from policies.tuning.records import read_records
 from policies.tuning.replay import differences, replay
 from routers.calibration import Calibrator, Logistic, Source, Training
@@ -65,7 +66,7 @@ def settings_of(*upstreams: dict[str, Any], **more: Any) -> Settings:
 
 @asynccontextmanager
 async def gateway_of(
-    settings: Settings, records: Path, policies: Iterable[Policy] = ()
+    settings: Settings, records: Path, policies: Iterable[AnyPolicy] = ()
 ) -> AsyncIterator[Served]:
     """A gateway that proves, when it ends, that every exchange left a record which replays exactly."""
     settings = settings.model_copy(update={"records": settings.records.model_copy(update={"path": records})})

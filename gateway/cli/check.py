@@ -39,7 +39,7 @@ def check(
         asyncio.run(_probe([Upstream(upstream) for upstream in settings.upstreams]))
         if settings.local is not None:
             out.print(f"{LOCAL}: not tried: it is not running", markup=False)
-    for name in found.policies:
+    for name in (*found.policies, *found.splits):
         out.print(f"policy {name}: ok", markup=False)
     for name, why in found.unavailable.items():
         out.print(f"policy {name}: not served: {why}", markup=False)

@@ -15,8 +15,8 @@ from gateway.settings import Settings, default_path, load_settings
 from gateway.upstreams.pool import pools
 from policies.explain import explained, lines
 from policies.loader import Loaded, load, load_policies, policy_paths
-from policies.schema import Policy
 from policies.show import differences, shown
+from policies.split import AnyPolicy
 from policies.yaml_files import ConfigError
 from routers.plan import Request, Tier
 from routers.structure import Expected
@@ -40,10 +40,10 @@ def list_policies(config: ConfigOption = None) -> None:
     policies = _policies(settings)
     unavailable = catalogue(policies.values(), pools(described(settings))).unavailable
     names = max(map(len, policies))
-    kinds = max(len(policy.router.kind) for policy in policies.values())
+    kinds = max(len(policy.kind) for policy in policies.values())
     for name, policy in policies.items():
         description = " ".join(policy.description.split())
-        out.print(f"{name:{names}}  {policy.router.kind:{kinds}}  {description}", markup=False)
+        out.print(f"{name:{names}}  {policy.kind:{kinds}}  {description}", markup=False)
         if name in unavailable:
             out.print(f"{'':{names}}  not served: {unavailable[name]}", markup=False)
 
@@ -90,7 +90,7 @@ def explain(
     needs = needs_of(body, "chat", raw, found, policies)
     asked = request_of(body, "chat", found, Expected.of(body), needs, upstreams)
     overrides = "".join(f", {name} overridden: {value}" for name, value in (own.override or {}).items())
-    out.print(f"policy   {found.name} ({found.router.kind}{overrides})", markup=False)
+    out.print(f"policy   {found.name} ({found.kind}{overrides})", markup=False)
     out.print(f"request  {_properties(asked)}", markup=False)
     for tier in get_args(Tier):
         pool = upstreams.get(tier)
@@ -129,7 +129,7 @@ def _settings(config: Path | None) -> Settings:
         fail(error)
 
 
-def _policies(settings: Settings) -> dict[str, Policy]:
+def _policies(settings: Settings) -> dict[str, AnyPolicy]:
     try:
         return load_policies(settings.policies.folder)
     except ConfigError as error:

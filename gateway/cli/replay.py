@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from policies.loader import load_policy
+from policies.split import Split
 from policies.tuning.records import Record, RecordError, read_records
 from policies.tuning.replay import Replayed, differences
 from policies.tuning.replay import replay as replay_one
@@ -37,7 +38,7 @@ def replay(
     if not records.exists():
         fail(f"{records}: no such file or folder")
     try:
-        other = load_policy(policy).router if policy else None
+        other = _router_of(policy) if policy else None
         found = list(read_records(records))
         changes = _changes(change or [], [other] if other else [record.policy.router for record in found])
         replayed = [replay_one(record, _router(record, other, changes)) for record in found]
@@ -49,6 +50,13 @@ def replay(
         _report_reproduction(replayed)
     else:
         _report_change(replayed, verbose)
+
+
+def _router_of(path: Path) -> Router:
+    found = load_policy(path)
+    if isinstance(found, Split):
+        raise ConfigError(f"{path}: it divides requests among policies; replay under one of those")
+    return found.router
 
 
 def _router(record: Record, other: Router | None, changes: dict[str, str | None]) -> Router:

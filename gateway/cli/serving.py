@@ -11,7 +11,7 @@ import uvicorn
 from gateway.app import App, create_app
 from gateway.http.protocol import JoiningProtocol
 from gateway.settings import Settings
-from policies.schema import Policy
+from policies.split import AnyPolicy
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, policies: Iterable[Policy] = ()) -> AsyncIterator[Served]:
+async def serving(settings: Settings, policies: Iterable[AnyPolicy] = ()) -> AsyncIterator[Served]:
     """Serves while entered."""
     app = create_app(settings, policies)
     # The protocol is named because asyncio sets TCP_NODELAY by it.

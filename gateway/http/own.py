@@ -24,7 +24,11 @@ def own_routes(
     owners = {upstream.model: upstream.name for upstream in reversed(upstreams)}
 
     def described(name: str) -> dict[str, Any]:
-        owner = "smallfirst" if name in policies.catalogue.policies else owners[name]
+        owner = (
+            "smallfirst"
+            if name in {**policies.catalogue.policies, **policies.catalogue.splits}
+            else owners[name]
+        )
         return {"id": name, "object": "model", "created": created, "owned_by": owner}
 
     @router.get("/v1/models", summary="The policies and models that a request may name")

@@ -9,7 +9,7 @@ from gateway.catalogue import Catalogue, catalogue
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.pool import Pool
 from policies.files import PolicyFiles
-from policies.schema import Policy
+from policies.split import AnyPolicy
 from policies.yaml_files import ConfigError
 from routers.plan import Tier
 
@@ -29,7 +29,7 @@ class LivePolicies:
     def __init__(
         self,
         files: PolicyFiles,
-        more: Iterable[Policy],
+        more: Iterable[AnyPolicy],
         pools: Mapping[Tier, Pool],
         metrics: Metrics,
         period: float | None,
@@ -99,5 +99,5 @@ class LivePolicies:
         self.catalogue = found
         log.info("policies loaded: %s", ", ".join(found.policies))
 
-    def _catalogue(self, loaded: Mapping[str, Policy]) -> Catalogue:
+    def _catalogue(self, loaded: Mapping[str, AnyPolicy]) -> Catalogue:
         return catalogue([*loaded.values(), *self._more], self._pools)
