@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from gateway.door import Closed
 from gateway.http.reply import Reply
 from gateway.wire import Body
 from routers.plan import Draft, Raced, Unavailable
@@ -69,22 +70,31 @@ async def race(
     floor = Floor(reply)
     tasks = []
     for leg, lane in zip((a, b), floor.lanes, strict=True):
-        task = asyncio.ensure_future(_ended(leg(lane)))
+        task = asyncio.ensure_future(_ended(leg, lane))
         lane.cancel = task.cancel
         tasks.append(task)
     try:
         return Raced(*await asyncio.gather(*tasks))
     except asyncio.CancelledError:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await _stopped(tasks)
         if out_of_time():
             return Raced(*[task.result() for task in tasks])
         raise
+    except Closed:
+        await _stopped(tasks)
+        raise
 
 
-async def _ended(leg: Coroutine[Any, Any, Draft]) -> Draft | Unavailable:
+async def _stopped(tasks: list[asyncio.Task[Draft | Unavailable]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def _ended(leg: Callable[[Lane], Coroutine[Any, Any, Draft]], lane: Lane) -> Draft | Unavailable:
     try:
-        return await leg
+        return await leg(lane)
+    except Closed:
+        raise
     except Unavailable as lost:
         return lost

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -189,10 +189,13 @@ def logprobs_of(word: str, logprob: float) -> dict[str, Any]:
     return {"content": [{**tops[0], "top_logprobs": tops}]}
 
 
+S = TypeVar("S", bound=Scripted)
+
+
 @asynccontextmanager
-async def scripted(name: str) -> AsyncIterator[Scripted]:
+async def scripted(name: str, kind: type[S] = Scripted) -> AsyncIterator[S]:  # type: ignore[assignment]
     """Runs a scripted server while entered."""
-    server = Scripted(name)
+    server = kind(name)
     app = web.Application()
     app.router.add_post("/{path:.*}", server.answer)
     app.router.add_get("/{path:.*}", server.look)
