@@ -112,6 +112,8 @@ def test_a_direct_policy_is_told() -> None:
 class Endless(Router):
     """Asks again whatever comes of it."""
 
+    kind: str = "endless"
+
     def plan(self, request: Request) -> Plan:
         while True:
             with suppress(Unavailable):
