@@ -1,15 +1,17 @@
 """How one upstream response becomes a draft: followed token by token, relayed as it comes, or taken whole."""
 
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import orjson
 
+from gateway.chunks import PlainChunk, plain_chunk
 from gateway.exchange import Call, Exchange
 from gateway.http.sse import EventReader, payload_of
 from gateway.upstreams.transport import Broken, Response
-from gateway.wire import THINK, THINK_END, Body, text_of, tokens_of, trim_logprobs, usage_of
-from routers.plan import Draft, Reason, ToolCall, Usage, Verdict, Watch
+from gateway.wire import THINK, THINK_END, Body, Event, text_of, tokens_of, trim_logprobs, usage_of
+from routers.plan import Draft, Reason, TokenLike, ToolCall, Usage, Verdict, Watch
 from routers.structure import flaw
 
 DONE = b"[DONE]"
@@ -28,7 +30,7 @@ class Sink(Protocol):
         """Whether any of the answer has left."""
         ...
 
-    async def events(self, events: list[Body]) -> None: ...
+    async def events(self, events: Sequence[Event]) -> None: ...
 
     async def raw(self, data: bytes) -> None: ...
 
@@ -88,8 +90,9 @@ class Followed:
         self._done = False
         self._thinking = False
         self._wanted_logprobs = exchange.wanted_logprobs
+        self._reads_plainly = self._wanted_logprobs is None and exchange.endpoint == "chat"
         self._hides_usage = exchange.request.stream and not exchange.wants_usage
-        self._held: list[Body] = []
+        self._held: list[Event] = []
         self._ready = 0
         self._texts: list[str] = []
         self._kept_texts = 0
@@ -177,12 +180,21 @@ class Followed:
             for payload in payloads:
                 if payload == DONE:
                     self._done = True
+                elif (plain := plain_chunk(payload) if self._reads_plainly else None) is not None:
+                    self._take_plain(plain, now)
                 else:
                     self._take(parsed(payload), now)
                 if self.gave_up:
                     return
         except MISSHAPEN as error:
             raise Garbage("an event is not shaped as a chunk") from error
+
+    def _take_plain(self, chunk: PlainChunk, now: float) -> None:
+        text = chunk.text
+        if self._thinking or THINK in text:
+            self._take(parsed(chunk.payload), now)  # rare, and told token by token
+            return
+        self._hold(chunk.payload, text, self._watched(chunk.tokens, now))
 
     def _take(self, event: Body, now: float) -> None:
         usage = usage_of(event) if event.get("usage") is not None else None
@@ -199,10 +211,13 @@ class Followed:
         committed = self._watch_tokens(choice, text, now)
         if choice.get("finish_reason") is not None and not self.gave_up:
             self.call.finish = choice["finish_reason"]
-        self._texts.append(text)
         if not text:
             self._take_other(choice.get("delta") or {})
-        self._held.append(trim_logprobs(event, self._wanted_logprobs))
+        self._hold(trim_logprobs(event, self._wanted_logprobs), text, committed)
+
+    def _hold(self, event: Event, text: str, committed: bool) -> None:
+        self._texts.append(text)
+        self._held.append(event)
         if committed:
             self._ready = len(self._held)
             self.call.kept = len(self.call.tokens)
@@ -220,11 +235,17 @@ class Followed:
 
     def _watch_tokens(self, choice: Body, text: str, now: float) -> bool:
         """Whether the event's last token ended in a COMMIT."""
-        verdict = Verdict.CONTINUE
-        call = self.call
         if THINK in text:
             self._thinking = True
-        for token in tokens_of(choice, text, thinking=self._thinking):
+        committed = self._watched(tokens_of(choice, text, thinking=self._thinking), now)
+        if self._thinking and THINK_END in text:
+            self._thinking = False
+        return committed
+
+    def _watched(self, tokens: Sequence[TokenLike], now: float) -> bool:
+        verdict = Verdict.CONTINUE
+        call = self.call
+        for token in tokens:
             call.tokens.append(token)
             call.at.append(now)
             verdict = self.watch.token(token)
@@ -232,8 +253,6 @@ class Followed:
                 self.gave_up = True
                 self._conclude(verdict)
                 return False
-        if self._thinking and THINK_END in text:
-            self._thinking = False
         return verdict is Verdict.COMMIT
 
     def _conclude(self, verdict: Verdict) -> None:

@@ -1,12 +1,12 @@
 """Two legs of one exchange, run together: the first to commit has the floor, and the other is cancelled."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from gateway.door import Closed
 from gateway.http.reply import Reply
-from gateway.wire import Body
+from gateway.wire import Event
 from routers.plan import Draft, Raced, Unavailable
 
 
@@ -26,7 +26,7 @@ class Lane:
     def begun(self) -> bool:
         return self._floor.reply.begun
 
-    async def events(self, events: list[Body]) -> None:
+    async def events(self, events: Sequence[Event]) -> None:
         self._floor.take(self)
         await self._floor.reply.events(events)
 
