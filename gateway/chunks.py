@@ -1,7 +1,7 @@
 """The chunk that most of a followed stream is made of, read no further than is needed.
 
 Such a chunk adds text with its log-probabilities and says nothing else. Its text and numbers are decoded; all other
-fields, known or not, are left as the bytes they are, of which the log-probabilities are cut out where the client did not
+fields, known or not, are left as the bytes they are, of which the log-probabilities are cut out: the client did not
 ask for them. Parsing it whole and writing it anew would cost several times as much.
 """
 
