@@ -65,8 +65,8 @@ async def race(
     b: Callable[[Lane], Coroutine[Any, Any, Draft]],
     out_of_time: Callable[[], bool],
 ) -> Raced:
-    """Runs both legs to their ends. Cancelling it cancels both, and waits until their calls are closed; legs that
-    only ran out of time have outcomes all the same."""
+    """Runs both legs to their ends. Cancelling it cancels both, as does a leg that fails unforeseen, and waits until
+    their calls are closed; legs that only ran out of time have outcomes all the same."""
     floor = Floor(reply)
     tasks = []
     for leg, lane in zip((a, b), floor.lanes, strict=True):
@@ -75,20 +75,13 @@ async def race(
         tasks.append(task)
     try:
         return Raced(*await asyncio.gather(*tasks))
-    except asyncio.CancelledError:
-        await _stopped(tasks)
-        if out_of_time():
+    except BaseException as over:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        if isinstance(over, asyncio.CancelledError) and out_of_time():
             return Raced(*[task.result() for task in tasks])
         raise
-    except Closed:
-        await _stopped(tasks)
-        raise
-
-
-async def _stopped(tasks: list[asyncio.Task[Draft | Unavailable]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
 
 
 async def _ended(leg: Callable[[Lane], Coroutine[Any, Any, Draft]], lane: Lane) -> Draft | Unavailable:

@@ -58,8 +58,9 @@ def test_missing_names_who_should_have_judged() -> None:
 
 
 def test_a_router_needs_nothing_and_measures_nothing_unless_it_says_so() -> None:
-    assert Router().needs == {}
-    assert not Router().reads_features
+    plain = Router(kind="plain")
+    assert plain.needs == {}
+    assert not plain.reads_features
     assert Request().features == {}
 
 
@@ -76,7 +77,7 @@ def test_a_request_has_both_tiers_unless_told_otherwise() -> None:
 
 def test_a_router_without_a_strategy_has_no_plan() -> None:
     with pytest.raises(NotImplementedError):
-        Router().plan(Request())
+        Router(kind="plain").plan(Request())
 
 
 def test_a_router_takes_no_unknown_field_and_does_not_change() -> None:
