@@ -270,8 +270,9 @@ class Followed:
 
 
 class Relayed:
-    """A stream that flows as it comes. Only events that speak of usage, of the finish or of an error are
-    parsed; the last of them wait for the reply's end."""
+    """A stream that flows as it comes, from the first event that says something: those before it, which only name
+    a role, decide no race and rule out no fallback. After it only events that speak of usage, of the finish or of an
+    error are parsed; the last of them wait for the reply's end."""
 
     def __init__(self, exchange: Exchange, call: Call) -> None:
         self.exchange = exchange
@@ -279,21 +280,30 @@ class Relayed:
         self.usage: Usage | None = None
         self.usage_event: Body | None = None
         self._done = False
+        self._speaks = False
+        self._silent = b""
 
     async def read(self, response: Response, reply: Sink) -> Draft:
         """Relays to the end. Raises Broken."""
         reader = EventReader()
         while data := await _next(response, self.exchange, self.call, self._done):
-            if out := self._pass(reader.blocks(data)):
-                await self._send(out, reply)
-        if out := self._pass([block for block in (reader.rest(),) if block]):
-            await self._send(out, reply)
+            await self._send(self._pass(reader.blocks(data)), reply)
+        await self._send(self._pass([block for block in (reader.rest(),) if block]), reply)
         if not self._done and self.call.finish is None:
             raise Broken("lost", "the stream ended before the answer did", fresh=False)
+        self._speaks = True  # an answer without a word is one too
+        await self._send(b"", reply)
         usage = self.usage or Usage(self.call.prompt_tokens, self.call.chunks, estimated=True)
         return Draft(self.call.tier, finish=self.call.finish or "stop", usage=usage)
 
     async def _send(self, out: bytes, reply: Sink) -> None:
+        if not self._speaks:
+            self._silent += out
+            return
+        if self._silent:
+            out, self._silent = self._silent + out, b""
+        if not out:
+            return
         if self.call.first is None:
             self.call.first = self.exchange.elapsed()
             if not reply.begun:
@@ -307,7 +317,7 @@ class Relayed:
             raise Garbage("an event is not shaped as a chunk") from error
 
     def _kept(self, block: bytes) -> bytes:
-        if b'"finish_reason":null' in block and b'"usage":{' not in block:
+        if self._speaks and b'"finish_reason":null' in block and b'"usage":{' not in block:
             self.call.chunks += 1
             return block  # the common case, decided without parsing
         payload = payload_of(block)
@@ -326,10 +336,18 @@ class Relayed:
             return b"" if usage is not None else block
         self.call.chunks += 1
         self.call.finish = choices[0].get("finish_reason") or self.call.finish
+        self._speaks = self._speaks or _says_something(choices[0])
         if usage is not None and not self.exchange.wants_usage:
             del event["usage"]
             return b"data: " + orjson.dumps(event)
         return block
+
+
+def _says_something(choice: Body) -> bool:
+    """Whether a chunk's choice has more than a role."""
+    delta = choice.get("delta") or {}
+    said = any(value for name, value in delta.items() if name != "role")
+    return said or bool(choice.get("text")) or choice.get("finish_reason") is not None
 
 
 async def whole(response: Response, exchange: Exchange, call: Call) -> tuple[bytes, Draft]:
