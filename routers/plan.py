@@ -313,7 +313,8 @@ class Request(NamedTuple):
     tiers: frozenset[Tier] = BOTH_TIERS
     """Tiers that are configured and not known to be down as the exchange begins."""
     able: frozenset[Tier] = BOTH_TIERS
-    """Tiers that can do what the request needs."""
+    """Tiers of which nothing is known that keeps them from doing what the request needs; whether its prompt fits their
+    context is not asked here."""
     stays: int = 0
     """For how many turns, this one included, the conversation stays with the large model: see a policy's
     `affinity`."""

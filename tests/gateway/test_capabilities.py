@@ -226,14 +226,22 @@ async def test_a_request_with_token_ids_goes_to_the_model_they_are_of(
     assert (headers["x-smallfirst-route"], slm.requests) == ("llm", [])
     assert llm.requests[0]["logit_bias"] == {"50256": -100}
     exchange = await gateway.exchange(headers["x-smallfirst-id"])
-    assert [(call["tier"], call["outcome"]) for call in exchange["calls"]] == [
-        ("slm", "incapable"),
-        ("llm", "ok"),
-    ]
-    assert exchange["calls"][0]["cost_usd"] == 0.0
+    assert [(call["tier"], call["outcome"]) for call in exchange["calls"]] == [("llm", "ok")]
+    assert exchange["reason"] == "not_capable"
     for model in ("small", "offline"):  # these have one writer, so the client knows whose ids they are
         _, headers, _ = await gateway.post("/chat/completions", biased | {"model": model})
         assert headers["x-smallfirst-route"] == "slm"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_a_tier_that_is_not_there_is_not_one_that_is_unable(
+    start: StartGateway, slm: Scripted, llm: Scripted, stream: bool
+):
+    for only, tier, reason in ((llm, "llm", "no_slm"), (slm, "slm", "no_llm")):
+        gateway = await start(settings_of(upstream(only, tier)), [simple_policy()])
+        _, headers, _ = await gateway.post("/chat/completions", ASK | {"stream": stream})
+        found = await gateway.exchange(headers["x-smallfirst-id"])
+        assert (found["route"], found["reason"]) == (tier, reason)
 
 
 LONG = [{"role": "user", "content": "hot " * 3000}]
