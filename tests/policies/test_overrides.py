@@ -16,8 +16,8 @@ from routers.cascade import Cascade
 from routers.direct import Direct
 
 ROUTER = Cascade(accept=0.5, commit=0.9, give_up=0.1, calibrator=calibrator())
-
 FIELDS = "accept, release, commit, give_up, gate, judge"
+"""Those of a cascade that a policy may let requests override."""
 
 
 def policy(*overrides: str, router: Cascade | Direct = ROUTER) -> Policy:
