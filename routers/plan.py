@@ -334,8 +334,8 @@ class Router(BaseModel):
         raise NotImplementedError
 
     @property
-    def needs(self) -> Mapping[Tier, frozenset[Capability]]:
-        """The tiers that it can't do without, and what it asks of each."""
+    def needs(self) -> Mapping[Tier, Mapping[Capability, str]]:
+        """What it asks of a tier, where that is there, beside what requests do: which field of its asks for it."""
         return {}
 
     @property

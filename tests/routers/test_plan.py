@@ -64,11 +64,9 @@ def test_a_router_needs_nothing_and_measures_nothing_unless_it_says_so() -> None
     assert Request().features == {}
 
 
-@pytest.mark.parametrize(
-    ("fallback", "needs"), [(True, {}), (False, {"llm": frozenset()})], ids=["fallback", "alone"]
-)
-def test_a_direct_router_without_a_fallback_needs_its_tier(fallback: bool, needs: object) -> None:
-    assert Direct(tier="llm", fallback=fallback).needs == needs
+@pytest.mark.parametrize(("follow", "needs"), [(True, {"llm": {"logprobs": "follow"}}), (False, {})])
+def test_a_direct_router_needs_log_probabilities_to_follow_drafts(follow: bool, needs: object) -> None:
+    assert Direct(tier="llm", follow=follow).needs == needs
 
 
 def test_a_request_has_both_tiers_unless_told_otherwise() -> None:
