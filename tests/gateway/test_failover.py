@@ -59,6 +59,9 @@ async def test_a_failure_is_made_good_by_another_upstream(
         ("large-server", outcome, True),
         ("spare-server", "ok", False),
     ]
+    async with gateway.http.get(f"{gateway.root}/metrics") as metrics:
+        counted = [line for line in (await metrics.text()).splitlines() if "retried_calls_total{" in line]
+    assert counted == ['smallfirst_retried_calls_total{tier="llm",upstream="large-server"} 1.0']
 
 
 @pytest.mark.parametrize(("stream", "outcome"), [(False, "garbage"), (True, "lost")], ids=["plain", "stream"])
