@@ -12,7 +12,7 @@ def built_in_table() -> str:
     rows = []
     for path in policy_files(BUILT_IN):
         policy = load_policy(path)
-        rows.append([code(policy.name), code(policy.router.kind), comment(path)])
+        rows.append([code(policy.name), code(policy.kind), comment(path)])
     return table(["policy", "strategy", "who should use it, and what it does"], rows)
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from gateway.needs import capabilities_of
 from gateway.wire import Body, Endpoint
-from policies.loader import load_policies
+from policies.layers import BUILT_IN
+from policies.loader import load_calibrator
 from policies.strategies import STRATEGIES
 from routers.plan import Capability, Router, Tier
 
@@ -59,8 +60,7 @@ def needs_table() -> str:
 
 def variants() -> Iterator[tuple[str, str, Router]]:
     """Every strategy in each of its variants: its kind, what the variant is told by, and a router."""
-    auto = load_policies()["auto"].router.model_dump()
-    judging = {"accept": 0.6, "calibrator": auto["calibrator"]}
+    judging = {"accept": 0.6, "calibrator": load_calibrator("stock", BUILT_IN, "the stock calibrator")}
     for kind, strategy in STRATEGIES.items():
         common = judging if "calibrator" in strategy.model_fields else {}
         for variant, fields in VARIANTS[kind].items():
@@ -68,7 +68,7 @@ def variants() -> Iterator[tuple[str, str, Router]]:
 
 
 def _asked(router: Router, tier: Tier) -> str:
-    return _named(router.needs.get(tier, frozenset()))
+    return _named(frozenset(router.needs.get(tier, {})))
 
 
 def requests_table() -> str:
