@@ -112,3 +112,10 @@ def test_the_http_page_names_every_key_of_the_smallfirst_field() -> None:
 @pytest.mark.parametrize("path", policy_files(BUILT_IN), ids=lambda path: path.stem)
 def test_every_built_in_policy_says_who_should_use_it(path: Path) -> None:
     assert comment(path).startswith("For ")
+
+
+def test_the_readme_lists_the_policies_that_the_gateway_starts_with() -> None:
+    (listed,) = re.findall(
+        r"^ +policies +(.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert listed.split(", ") == list(load_policies())
