@@ -43,19 +43,21 @@ class Door:
     def allowance(
         self, ask: Generate | Judge, price: Price, prompt_tokens: int, share: float = 1.0
     ) -> int | None:
-        """Leave for one call, to write at most so many tokens; None: as many as the request says. `share` of what
-        the ceilings leave is for this call, the rest for one beside it. Raises as `candidates`."""
+        """Leave for one call, to write at most so many tokens in each of its choices; None: as many as the request
+        says. `share` of what the ceilings leave is for this call, the rest for one beside it. Raises as
+        `candidates`."""
         ceilings = self._exchange.policy.ceilings
         if self._passed >= ceilings.calls:
             raise self._refused("ceiling", ask, f"more than {ceilings.calls} upstream calls")
         if self.expired:
             raise self._refused("ceiling", ask, f"the {ceilings.seconds:g} s of this exchange are over")
-        self._passed += 1
-        if ceilings.tokens is None and ceilings.usd is None:
-            return None
-        left = share * min(self._tokens_left(), self._tokens_for_money(price, prompt_tokens))
+        left = inf
+        if ceilings.tokens is not None or ceilings.usd is not None:
+            left = share * min(self._tokens_left(), self._tokens_for_money(price, prompt_tokens))
+            left /= self._exchange.choices(ask)
         if left < 1:
             raise self._refused("ceiling", ask, "the tokens or dollars of this exchange are spent")
+        self._passed += 1
         return int(left) if left < inf else None
 
     def _tokens_left(self) -> float:

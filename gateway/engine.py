@@ -192,7 +192,7 @@ class _Run:
             price=upstream.price,
             started=self._exchange.elapsed(),
             prompt_tokens=prompt_tokens,
-            allowed=allowed,
+            allowed=None if allowed is None else allowed * self._exchange.choices(ask),
         )
         self._exchange.calls.append(call)
         return call
@@ -206,7 +206,7 @@ class _Run:
 
     async def _written(self, ask: Generate, call: Call, upstream: Upstream, sink: Sink, last: bool) -> Draft:
         exchange = self._exchange
-        url, body = self._request(ask, upstream, call.allowed)
+        url, body = self._request(ask, upstream, _least(ask.max_tokens, call.allowed, exchange.choices(ask)))
         followed = Followed(ask.watch(), exchange, call) if ask.watch is not None else None
         if followed is not None:
             self._followed.append(followed)
@@ -242,12 +242,11 @@ class _Run:
         call.outcome, call.message, call.begun = lost.why, str(lost), lost.partial is not None
         return lost
 
-    def _request(self, ask: Generate, upstream: Upstream, allowed: int | None) -> tuple[str, bytes]:
+    def _request(self, ask: Generate, upstream: Upstream, most: int | None) -> tuple[str, bytes]:
         exchange = self._exchange
         endpoint = exchange.endpoint
         watched = ask.watch is not None
         stream = watched or exchange.request.stream
-        most = min((most for most in (ask.max_tokens, allowed) if most is not None), default=None)
         plain = not stream and most is None and ask.n is None and not ask.prediction
         as_is = exchange.body["model"] == upstream.model and "smallfirst" not in exchange.body
         if plain and as_is and upstream.kind.verbatim:
@@ -256,7 +255,7 @@ class _Run:
         if ask.prefix:
             delivered = sum(call.kept for call in exchange.calls)
             body = wire.continued(body, endpoint, ask.prefix, delivered)
-        if most is not None:
+        if most is not None and endpoint != "embeddings":
             body = wire.limited(body, endpoint, most)
         if ask.n is not None:
             body["n"] = ask.n
@@ -356,6 +355,13 @@ class _Run:
             raise self._failed(call, lost)  # noqa: B904  it is the same
         finally:
             call.settle(exchange.elapsed(), usage)
+
+
+def _least(wanted: int | None, allowed: int | None, choices: int) -> int | None:
+    """Tokens that each choice may have, where anything limits them."""
+    if allowed is None:
+        return wanted
+    return allowed // choices if wanted is None else min(wanted, allowed // choices)
 
 
 class _Request(NamedTuple):

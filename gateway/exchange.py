@@ -147,6 +147,10 @@ class Exchange:
     def wants_usage(self) -> bool:
         return bool((self.body.get("stream_options") or {}).get("include_usage"))
 
+    def choices(self, ask: Generate | Judge) -> int:
+        """How many answers an ask has written at once."""
+        return 1 if isinstance(ask, Judge) else ask.n or self.body.get("n") or 1
+
     @property
     def saved_usd(self) -> float | None:
         return None if self.alone_usd is None else self.alone_usd - self.cost_usd

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import orjson
 from doubles import Reply, Scripted, scripted
 from gateways import PRICE, settings_of, upstream
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
@@ -19,7 +19,7 @@ from gateway.upstreams.pool import pools
 from gateway.upstreams.upstream import Upstream
 from policies.schema import Ceilings, Policy
 from routers.cost import Price
-from routers.plan import Ask, Both, Generate, Judge, Plan, Request, Router, Unavailable
+from routers.plan import Ask, Both, Generate, Judge, Plan, Reason, Request, Router, Unavailable
 from routers.watch import ObservingWatch
 
 BODY: dict[str, Any] = {"model": "hostile", "messages": [{"role": "user", "content": "Spend it all." * 20}]}
@@ -30,7 +30,11 @@ WRITES = st.builds(
     tier=TIERS,
     watch=st.sampled_from([None, ObservingWatch]),
     prefix=st.sampled_from(["", "It is"]),
+    patience=st.just(0.0),
+    because=st.just(Reason.POLICY),
     max_tokens=st.sampled_from([None, 5, 10_000]),
+    n=st.sampled_from([None, None, 3]),
+    prediction=st.sampled_from(["", "It is"]),
 )
 ASKS = st.one_of(
     WRITES,
@@ -57,9 +61,11 @@ class Hostile(Router):
 
 
 def honest(server: Scripted, body: dict[str, Any]) -> Reply:
-    """Writes as many tokens as it may, as a server that obeys `max_tokens` does."""
-    most = body.get("max_tokens") or body.get("max_completion_tokens") or 30
-    return Reply(" ".join(LONG.split()[: min(most, 30)]))
+    """Writes as many tokens as it may, as a server that obeys `max_tokens` does, in each choice."""
+    most = min(30, body.get("max_tokens") or body.get("max_completion_tokens") or 30)
+    written = most * (body.get("n") or 1)
+    usage = {"prompt_tokens": 10, "completion_tokens": written, "total_tokens": 10 + written}
+    return Reply(" ".join(LONG.split()[:most]), extra={} if body.get("stream") else {"usage": usage})
 
 
 class Obedient(Scripted):
@@ -98,7 +104,11 @@ async def spent(asks: list[Ask], ceilings: Ceilings) -> tuple[Exchange, list[Obe
         return exchange, [slm, llm]
 
 
-@examples(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PHASES = (Phase.explicit, Phase.generate)
+"""Without shrinking: an example starts two servers."""
+
+
+@examples(max_examples=40, deadline=None, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
 @given(
     asks=st.lists(ASKS, min_size=1, max_size=4),
     calls=st.integers(1, 6),
@@ -116,7 +126,7 @@ def test_no_plan_gets_past_the_ceilings(
     if usd is not None:
         # A prompt is estimated before it is sent: the double counts ten tokens, the estimate is longer.
         assert exchange.cost_usd <= usd
-    assert exchange.cost_usd <= calls * (Price(**PRICE).output * 30 + Price(**PRICE).input * 10) / 1e6
+    assert exchange.cost_usd <= calls * (Price(**PRICE).output * 90 + Price(**PRICE).input * 10) / 1e6
 
 
 def test_the_time_of_an_exchange_ends_a_plan_that_would_go_on() -> None:

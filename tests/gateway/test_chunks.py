@@ -49,7 +49,12 @@ def chunks(draw: st.DrawFn) -> dict[str, Any]:
     }
     keys = draw(st.permutations(list(choice)))
     usage = {} if plain else draw(st.sampled_from([{}, {"usage": None}, {"usage": {"prompt_tokens": 1}}]))
-    return {"id": draw(st.text(max_size=9)), **draw(OTHER), **usage, "choices": [{k: choice[k] for k in keys}]}
+    return {
+        "id": draw(st.text(max_size=9)),
+        **draw(OTHER),
+        **usage,
+        "choices": [{k: choice[k] for k in keys}],
+    }
 
 
 DELTAS: list[dict[str, Any]] = [

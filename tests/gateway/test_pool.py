@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from yarl import URL
 
 from gateway.needs import NO_NEEDS, Needs
 from gateway.settings import UpstreamSettings
@@ -40,10 +39,11 @@ class Network:
     def __init__(self, *answers: tuple[int, dict[str, str]]) -> None:
         self.answers = list(answers)
 
-    async def post(self, url: URL, body: bytes, wait: float) -> Begun:
+    async def post(self, url: str, body: bytes, wait: float) -> Begun:
         response = Begun()
         if self.answers:
-            response.status, response.headers = self.answers.pop(0)
+            response.status, headers = self.answers.pop(0)
+            response.headers = {name.lower(): value for name, value in headers.items()}
         return response
 
     async def close(self) -> None:
