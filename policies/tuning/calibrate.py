@@ -1,7 +1,8 @@
 """Graded drafts -> a calibrator: logistic regression on standardised signals, with scikit-learn.
 
-`final` learns from finished drafts. `running` learns from their beginnings, cut where the watch looks, each
-labelled by whether the whole draft was right; the beginnings of one draft share the weight of one.
+`final` learns from finished drafts. `running` learns from their beginnings, cut where the watch looks (it counts
+the answer's tokens, not those of reasoning before it), each labelled by whether the whole draft was right; the
+beginnings of one draft share the weight of one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -80,7 +81,8 @@ def _finished(drafts: Sequence[GradedDraft]) -> _Rows:
 def _begun(drafts: Sequence[GradedDraft]) -> _Rows:
     def cuts() -> Iterator[tuple[GradedDraft, int, str | None, float]]:
         for draft in drafts:
-            at = list(looks(len(draft.tokens)))
+            answer = [place for place, token in enumerate(draft.tokens, 1) if not token.reasoning]
+            at = [answer[count - 1] for count in looks(len(answer))]
             yield from ((draft, count, None, 1.0 / len(at)) for count in at)
 
     return _rows(cuts())

@@ -36,7 +36,8 @@ GRADES = "grades.json"
 
 
 def read_graded(folder: Path) -> list[GradedDraft]:
-    """The finished small-model drafts of a folder of records that have a grade. Raises RecordError."""
+    """The finished small-model drafts of a folder of records that have a grade, and an answer to learn from. Raises
+    RecordError."""
     grades = {grade.id: grade for grade in _grades(folder / GRADES)}
     return list(_joined(folder, grades))
 
@@ -56,5 +57,7 @@ def _joined(folder: Path, grades: dict[str, Grade]) -> Iterator[GradedDraft]:
         if grade is None:
             continue
         for call in record.exchange.calls:
-            if call.tier == "slm" and call.outcome == "ok" and call.tokens and call.tokens.ids:
-                yield GradedDraft(grade, call.tokens.tokens(), call.finish, call.seconds)
+            tokens = call.tokens.tokens() if call.tokens else []
+            answered = any(not token.reasoning for token in tokens)
+            if call.tier == "slm" and call.outcome == "ok" and answered:
+                yield GradedDraft(grade, tokens, call.finish, call.seconds)

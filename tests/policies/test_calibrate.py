@@ -1,6 +1,7 @@
 """A calibrator learns what there is to learn, and its measurements are right."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,14 @@ def test_it_tells_so_of_beginnings_too(fitted: Calibrator) -> None:
     right = np.array([float(draft.grade.right) for draft in drafts])
     found = [fitted.confidence(signals(draft.tokens[:6]), finished=False) for draft in drafts]
     assert auroc(right, np.array(found)) > 0.8
+
+
+def test_beginnings_are_cut_where_the_watch_looks_whatever_was_thought_before(fitted: Calibrator) -> None:
+    """Reasoning alone says nothing of an answer; what all drafts have of it says nothing of any."""
+    thought = [token(-0.5, "hm")._replace(reasoning=True)] * 40
+    drafts = [replace(draft, tokens=[*thought, *draft.tokens]) for draft in related(180, seed=1)]
+    found = fit(drafts, MADE_FOR, TRAINED_ON)
+    assert (found.running, found.final) == (fitted.running, fitted.final)
 
 
 def worded(count: int, decisive: int) -> list[GradedDraft]:

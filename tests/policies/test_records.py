@@ -305,10 +305,11 @@ def test_a_finished_small_draft_with_a_grade_is_learned_from(tmp_path: Path) -> 
         BARE,
         record([call("slm")], None),
         record([call("slm", [])], None),
+        record([call("slm", [each._replace(reasoning=True) for each in worth(0.7)])], None),
         record([call("slm", worth(0.1), outcome="stopped", finish=None)], None),
         record([call("llm", worth(0.7))], None),
     ],
-    ids=["no grade", "not judged", "not followed", "empty", "given up", "the large model's"],
+    ids=["no grade", "not judged", "not followed", "empty", "only thought", "given up", "the large model's"],
 )
 def test_nothing_is_learned_from_other_calls(tmp_path: Path, ignored: Record) -> None:
     assert read_graded(graded_folder(tmp_path, f"[{GRADE}]", ignored)) == []
