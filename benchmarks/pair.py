@@ -21,7 +21,7 @@ from benchmarks import results
 from benchmarks.large import path as large_weights
 from gateway.cli.collect import gather
 from gateway.settings import LocalEngine, Settings
-from policies.loader import load_calibrator
+from policies.trained import STOCK_CALIBRATOR
 from policies.tuning.graded import read_graded
 from policies.tuning.report import auroc, confidences
 from policies.tuning.starter import Item, load_items
@@ -117,7 +117,7 @@ def run(count: int) -> dict[str, Any]:
 
 
 def asked(items: Sequence[Item]) -> Answers:
-    calibrator = load_calibrator("stock", Path(), "benchmarks.pair")
+    calibrator = Calibrator.model_validate_json(STOCK_CALIBRATOR.read_bytes())
     return asyncio.run(ask_both(items, large_weights(), calibrator))
 
 

@@ -32,7 +32,7 @@ NAMES: dict[Any, str] = {
     HttpUrl: "URL",
     SecretStr: "secret",
     Calibrator: "`stock` or path",
-    Scorer: "mapping",
+    Scorer: "path",
 }
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from gateway.needs import capabilities_of
 from gateway.wire import Body, Endpoint
-from policies.layers import BUILT_IN
-from policies.loader import load_calibrator
 from policies.strategies import STRATEGIES
+from policies.trained import STOCK_CALIBRATOR
+from routers.calibration import Calibrator
 from routers.plan import Capability, Router, Tier
 
 from .fields import fields_tables
@@ -60,7 +60,7 @@ def needs_table() -> str:
 
 def variants() -> Iterator[tuple[str, str, Router]]:
     """Every strategy in each of its variants: its kind, what the variant is told by, and a router."""
-    judging = {"accept": 0.6, "calibrator": load_calibrator("stock", BUILT_IN, "the stock calibrator")}
+    judging = {"accept": 0.6, "calibrator": Calibrator.model_validate_json(STOCK_CALIBRATOR.read_bytes())}
     for kind, strategy in STRATEGIES.items():
         common = judging if "calibrator" in strategy.model_fields else {}
         for variant, fields in VARIANTS[kind].items():

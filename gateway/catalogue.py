@@ -8,7 +8,9 @@ from gateway.http.errors import ApiError
 from gateway.upstreams.pool import Pool
 from policies.schema import Policy
 from policies.split import AnyPolicy, Split
-from routers.cascade import Judging
+from routers.calibration import Source
+from routers.cascade import Cascade, Judging
+from routers.difficulty import Difficulty, Gate
 from routers.direct import Direct
 from routers.plan import Router, Tier
 
@@ -89,6 +91,8 @@ def lacking(policy: Policy, pools: Mapping[Tier, Pool]) -> str | None:
         problem = _lacking_to_follow(pools.get(router.tier)) if router.follow else None
     elif isinstance(router, Judging):
         problem = _lacking_to_judge(router, pools.get("slm"))
+    if isinstance(router, Cascade | Difficulty):
+        problem = problem or _lacking_to_score(router.gate, pools.get("slm"))
     return problem or next(_lacking_to_serve(router, pools), None)
 
 
@@ -119,14 +123,26 @@ def _lacking_to_follow(pool: Pool | None) -> str | None:
 def _lacking_to_judge(router: Judging, slm: Pool | None) -> str | None:
     if slm is None:
         return None  # its plan goes to the large model and says so
-    made_for = router.calibrator.made_for
+    if other := _made_for_another("calibrator", router.calibrator.made_for, slm):
+        return other
+    return _without_logprobs(slm, "it judges by log-probabilities")
+
+
+def _lacking_to_score(gate: Gate | None, slm: Pool | None) -> str | None:
+    """What is easy for one model is not for another."""
+    if gate is None or gate.scorer is None or slm is None:
+        return None
+    return _made_for_another("gate.scorer", gate.scorer.made_for, slm)
+
+
+def _made_for_another(trained: str, made_for: Source, slm: Pool) -> str | None:
     for upstream in slm.upstreams:
         if not made_for.matches(upstream.source):
             return (
-                f"its calibrator is made for {made_for}, and the small model {upstream.name} is {upstream.source}: "
-                "make one with `smallfirst collect` and `smallfirst tune`, and name it under router.calibrator"
+                f"its {trained} is made for {made_for}, and the small model {upstream.name} is {upstream.source}: "
+                f"make one with `smallfirst collect` and `smallfirst tune`, and name it under router.{trained}"
             )
-    return _without_logprobs(slm, "it judges by log-probabilities")
+    return None
 
 
 def _without_logprobs(pool: Pool, reason: str) -> str | None:

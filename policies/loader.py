@@ -3,16 +3,11 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
-from routers.calibration import Calibrator
-
 from .layers import BUILT_IN, Layer, layered, policy_files
 from .schema import Policy
 from .split import AnyPolicy, Split
-from .yaml_files import ConfigError, Lines, Read, explain, nearest, placed, read_yaml, validated
-
-STOCK_CALIBRATOR = BUILT_IN / "calibrators" / "smollm2-135m-instruct.llamacpp.json"
+from .trained import filled
+from .yaml_files import ConfigError, Read, validated
 
 
 class Loaded(NamedTuple):
@@ -59,35 +54,7 @@ def policy_paths(folder: Path | None = None) -> dict[str, Path]:
 def load(path: Path, read: Read = Path.read_bytes) -> Loaded:
     """As `load_policy`, with what the files say; `read` is how they are read."""
     layer = layered(path, read)
-    data = {**layer.data, "name": path.stem}
-    router = data.get("router")
-    if isinstance(router, dict) and isinstance(router.get("calibrator"), str):
-        place = nearest(
-            layer.places, ("router", "calibrator")
-        )  # its path is meant from the file that wrote it
-        calibrator = load_calibrator(router["calibrator"], place.path.parent, str(place), read)
-        data["router"] = {**router, "calibrator": calibrator}
+    data = filled({**layer.data, "name": path.stem}, layer.places, read)
     if "split" in data:
         return Loaded(validated(Split, data, layer.places), layer)
     return Loaded(validated(Policy, data, layer.places), layer)
-
-
-def load_calibrator(name: str, folder: Path, asked_by: str, read: Read = Path.read_bytes) -> Calibrator:
-    """`stock`, or a path to a calibrator's JSON, meant from `folder`. Raises ConfigError."""
-    path = STOCK_CALIBRATOR if name == "stock" else folder / name
-    try:
-        return Calibrator.model_validate_json(read(path))
-    except OSError as error:
-        raise ConfigError(
-            f"{asked_by}: router.calibrator: {path}: {error.strerror}; expected `stock` or a file"
-        ) from error
-    except ValidationError as error:
-        raise explain(error, placed(path, _lines_of_json(path, read))) from error
-
-
-def _lines_of_json(path: Path, read: Read) -> Lines:
-    """JSON is YAML, but for what is not even JSON."""
-    try:
-        return read_yaml(path, read)[1]
-    except ConfigError:
-        return {}

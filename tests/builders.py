@@ -5,6 +5,7 @@ from math import log
 from typing import Any
 
 from routers.calibration import Calibrator, Logistic, Source, Training
+from routers.difficulty import Scorer
 from routers.plan import Answer, Generate, Plan, Token, Unavailable
 
 MADE_FOR = Source(model="small", engine="openai")
@@ -27,6 +28,13 @@ def calibrator(**changes: Any) -> Calibrator:
     rule = Logistic(intercept=4.0, weights=(4.0,))
     fields = {"signals": ("mean",), "center": (0.0,), "scale": (1.0,), "final": rule, "running": rule}
     return Calibrator(**{"made_for": MADE_FOR, "trained_on": TRAINED_ON, **fields, **changes})
+
+
+def scorer(**changes: Any) -> Scorer:
+    """score = sigmoid(2 - (turns - 1) / 2)."""
+    fields = {"features": ("turns",), "center": (1.0,), "scale": (2.0,)}
+    rule = Logistic(intercept=2.0, weights=(-1.0,))
+    return Scorer(**{"made_for": MADE_FOR, "trained_on": TRAINED_ON, "rule": rule, **fields, **changes})
 
 
 def worth(confidence: float, count: int = 3) -> list[Token]:

@@ -6,8 +6,9 @@ from typing import Any, get_args
 
 import openai
 import pytest
+from builders import scorer
 from doubles import Scripted
-from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,9 @@ from gateway.upstreams.kinds import KINDS
 from gateway.upstreams.pool import pools
 from gateway.upstreams.upstream import Upstream
 from policies.schema import Policy
+from routers.calibration import Source
+from routers.cascade import Cascade
+from routers.difficulty import Difficulty, Gate
 from routers.direct import Direct
 from routers.judge import Verify
 from routers.plan import Capability, Router, Tier
@@ -392,6 +396,21 @@ def test_any_router_is_asked_what_it_needs(engine: str, served: bool):
     found = lacking(policy, pools([described(engine)]))
     said = "router.blocks needs scoring of tier llm, which is not offered by u (capabilities.scoring)"
     assert found == (None if served else said)
+
+
+@pytest.mark.parametrize("model", ["m", "other"])
+def test_a_scorer_is_for_the_model_that_it_was_made_for(model: str):
+    made_for = Source(model="m", engine="openai")
+    gate = Gate(scorer=scorer(made_for=made_for))
+    said = "its gate.scorer is made for m on openai (free decoding), and the small model u is other on openai"
+    for router in (
+        Difficulty(gate=gate),
+        Cascade(accept=0.5, calibrator=simple_calibrator(model=model), gate=gate),
+    ):
+        policy = Policy(name="scored", description="x", router=router)
+        found = lacking(policy, pools([described(tier="slm", model=model)]))
+        assert found is None if model == "m" else found and found.startswith(said)
+        assert lacking(policy, pools([described()])) is None
 
 
 async def test_a_policy_that_follows_drafts_wants_them_of_one_model(

@@ -9,7 +9,8 @@ from builders import calibrator
 from pydantic import BaseModel, ConfigDict
 
 from policies.layers import BUILT_IN
-from policies.loader import STOCK_CALIBRATOR, load_policies, load_policy
+from policies.loader import load_policies, load_policy
+from policies.trained import STOCK_CALIBRATOR
 from policies.yaml_files import ConfigError, placed, read_yaml, validated
 from routers.calibration import Calibrator
 from routers.cascade import Cascade

@@ -4,13 +4,13 @@ from math import exp, log1p
 from typing import Any
 
 import pytest
-from builders import MADE_FOR, TRAINED_ON, settled
+from builders import scorer, settled
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from routers.calibration import Logistic
-from routers.difficulty import FEATURES, MOST_READ, Difficulty, Gate, Scorer, features
+from routers.difficulty import FEATURES, MOST_READ, Difficulty, Gate, features
 from routers.plan import NO_FEATURES, Answer, Draft, Generate, Reason, Request, Tier, Unavailable
 from routers.rescue import RESTART_PATIENCE
 
@@ -19,13 +19,6 @@ EASY, HARD = {"turns": 3.0}, {"turns": 4.0}
 SMALL, LARGE = Draft("slm", "small", finish="stop"), Draft("llm", "large", finish="stop")
 SLM_ONLY = frozenset[Tier](["slm"])
 LLM_ONLY = frozenset[Tier](["llm"])
-
-
-def scorer(**changes: Any) -> Scorer:
-    """score = sigmoid(2 - (turns - 1) / 2)."""
-    fields = {"features": ("turns",), "center": (1.0,), "scale": (2.0,)}
-    rule = Logistic(intercept=2.0, weights=(-1.0,))
-    return Scorer(**{"made_for": MADE_FOR, "trained_on": TRAINED_ON, "rule": rule, **fields, **changes})
 
 
 def lost(why: str = "down", tier: Tier = "slm", partial: Draft | None = None) -> Unavailable:
