@@ -22,6 +22,7 @@ from benchmarks.large import path as large_weights
 from gateway.cli.collect import gather
 from gateway.settings import LocalEngine, Settings
 from policies.trained import STOCK_CALIBRATOR
+from policies.tuning.calibrate import confidence_of
 from policies.tuning.graded import read_graded
 from policies.tuning.report import auroc, confidences
 from policies.tuning.starter import Item, load_items
@@ -65,7 +66,7 @@ async def ask_both(items: Sequence[Item], large: Path, calibrator: Calibrator) -
         await gather(Settings(local=LocalEngine()), drafts, items, MAX_TOKENS)
         grades = await gather(Settings(local=LocalEngine(model=str(large))), answers, items, MAX_TOKENS)
         by_item = {draft.grade.item: draft for draft in read_graded(drafts)}
-    right, confidence = confidences(calibrator, [by_item[item.id] for item in items])
+    right, confidence = confidences(confidence_of(calibrator), [by_item[item.id] for item in items])
     return Answers(confidence, right, np.array([float(grade.right) for grade in grades]))
 
 

@@ -20,7 +20,11 @@ from benchmarks import pair, results
 from gateway.cli.collect import gather
 from gateway.cli.serving import serving
 from gateway.local.catalog import DEFAULT, find
-from gateway.settings import LocalEngine, Settings, load_settings
+from gateway.prompt import measured_again
+from gateway.settings import LocalEngine, Records, Settings, load_settings
+from policies.tuning import calibrate, difficulty
+from policies.tuning.calibrate import confidence_of
+from policies.tuning.difficulty import score_of
 from policies.tuning.graded import read_graded
 from policies.tuning.report import measured
 from policies.tuning.starter import load_items
@@ -54,7 +58,8 @@ def requantised(source: Path, target: Path) -> None:
 
 
 def settings(weights: Path) -> Settings:
-    return Settings(local=LocalEngine(model=str(weights), threads=1))
+    engine = LocalEngine(model=str(weights), threads=1)
+    return Settings(local=engine, records=Records(content=True))  # the prompts are measured
 
 
 async def speed(weights: Path) -> dict[str, float]:
@@ -85,11 +90,12 @@ def format_measured(name: str, weights: Path, folder: Path) -> dict[str, Any]:
     if not folder.exists():
         folder.mkdir(parents=True)
         asyncio.run(gather(settings(weights), folder, items, pair.MAX_TOKENS))
-    drafts = read_graded(folder)
+    drafts = read_graded(folder, measured_again)
     trained_on = Training(
         records=f"starter-{name}", sha256="", drafts=len(drafts), date=time.strftime("%Y-%m-%d")
     )
-    report = measured(drafts, MODEL, trained_on)
+    report = measured(drafts, lambda some: confidence_of(calibrate.fit(some, MODEL, trained_on)))
+    by_prompt = measured(drafts, lambda some: score_of(difficulty.fit(some, MODEL, trained_on)))
     right = statistics.mean(draft.grade.right for draft in drafts)
     levels = {item.id: item.level for item in items}
     by_level = {
@@ -102,6 +108,7 @@ def format_measured(name: str, weights: Path, folder: Path) -> dict[str, Any]:
         "right": round(right, 4),
         "right_by_level": by_level,
         **report,
+        "difficulty": by_prompt,
         **asyncio.run(speed(weights)),
     }
 

@@ -37,3 +37,8 @@ def measured(body: Body, endpoint: Endpoint) -> Mapping[str, float]:
     turns = [(message["role"], spoken(message.get("content"))) for message in body["messages"]]
     asked = [text for role, text in turns if role == "user"]
     return features(asked[-1] if asked else turns[-1][1], sum(len(text) for _, text in turns), len(asked))
+
+
+def measured_again(body: Body) -> Mapping[str, float]:
+    """The features of a recorded request's prompt, by its body alone."""
+    return measured(body, "chat" if "messages" in body else "completions")

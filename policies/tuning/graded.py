@@ -1,9 +1,9 @@
 """Records joined with grades: what a calibrator learns from."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -25,21 +25,31 @@ class Grade(Line):
 
 @dataclass(frozen=True, slots=True)
 class GradedDraft:
+    """`features` are what was measured of the prompt; none where that is not known."""
+
     grade: Grade
     tokens: Sequence[Token]
     finish: str | None
     seconds: float
+    features: Mapping[str, float] = field(default_factory=dict)
+
+
+Judge = Callable[[GradedDraft], float]
+"""A draft -> how probably it is right, in [0, 1]."""
+
+Measure = Callable[[dict[str, Any]], Mapping[str, float]]
+"""A request's body -> the measures of its prompt."""
 
 
 GRADES = "grades.json"
 """A JSON list beside the records, so that a folder of both is one graded set."""
 
 
-def read_graded(folder: Path) -> list[GradedDraft]:
-    """The finished small-model drafts of a folder of records that have a grade, and an answer to learn from. Raises
-    RecordError."""
+def read_graded(folder: Path, measure: Measure | None = None) -> list[GradedDraft]:
+    """The finished small-model drafts of a folder of records that have a grade, and an answer to learn from; prompts
+    that are in the records, and not measured yet, are measured. Raises RecordError."""
     grades = {grade.id: grade for grade in _grades(folder / GRADES)}
-    return list(_joined(folder, grades))
+    return list(_joined(folder, grades, measure))
 
 
 def _grades(path: Path) -> list[Grade]:
@@ -51,13 +61,17 @@ def _grades(path: Path) -> list[Grade]:
         raise RecordError(f"{path}: {error}") from error
 
 
-def _joined(folder: Path, grades: dict[str, Grade]) -> Iterator[GradedDraft]:
+def _joined(folder: Path, grades: dict[str, Grade], measure: Measure | None) -> Iterator[GradedDraft]:
     for record in read_records(folder):
-        grade = grades.get(record.exchange.id)
+        exchange = record.exchange
+        grade = grades.get(exchange.id)
         if grade is None:
             continue
-        for call in record.exchange.calls:
+        features: Mapping[str, float] = exchange.request.features
+        if not features and exchange.content and measure is not None:
+            features = measure(exchange.content)
+        for call in exchange.calls:
             tokens = call.tokens.tokens() if call.tokens else []
             answered = any(not token.reasoning for token in tokens)
             if call.tier == "slm" and call.outcome == "ok" and answered:
-                yield GradedDraft(grade, tokens, call.finish, call.seconds)
+                yield GradedDraft(grade, tokens, call.finish, call.seconds, features)

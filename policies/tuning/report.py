@@ -1,4 +1,5 @@
-"""What a calibrator is worth on drafts it has not seen: discrimination and calibration, with intervals."""
+"""What a calibrator or a scorer is worth on drafts it has not seen: discrimination and calibration, with
+intervals."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,11 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from routers.calibration import Calibrator, Source, Training
-from routers.signals import signals
-
-from .calibrate import fit
-from .graded import GradedDraft
+from .graded import GradedDraft, Judge
 
 Array = NDArray[np.float64]
 RESAMPLES = 1000
@@ -44,15 +41,14 @@ def interval(statistic: Callable[[Array, Array], float], right: Array, confidenc
     return [round(float(v), 4) for v in (value, low, high)]
 
 
-def confidences(calibrator: Calibrator, drafts: Sequence[GradedDraft]) -> tuple[Array, Array]:
+def confidences(judge: Judge, drafts: Sequence[GradedDraft]) -> tuple[Array, Array]:
     """Of each finished draft: whether it was right (0 or 1), and its confidence."""
     right = np.array([float(draft.grade.right) for draft in drafts])
-    found = [calibrator.confidence(signals(d.tokens, d.finish), finished=True) for d in drafts]
-    return right, np.array(found)
+    return right, np.array([judge(draft) for draft in drafts])
 
 
-def scores(calibrator: Calibrator, drafts: Sequence[GradedDraft]) -> dict[str, Any]:
-    right, confidence = confidences(calibrator, drafts)
+def scores(judge: Judge, drafts: Sequence[GradedDraft]) -> dict[str, Any]:
+    right, confidence = confidences(judge, drafts)
     return {
         "drafts": len(drafts),
         "right": round(float(right.mean()), 4),
@@ -62,17 +58,20 @@ def scores(calibrator: Calibrator, drafts: Sequence[GradedDraft]) -> dict[str, A
     }
 
 
-def measured(drafts: Sequence[GradedDraft], made_for: Source, trained_on: Training) -> dict[str, Any]:
-    """On held-out templates: overall, per kind, and per kind with a calibrator that never saw that kind."""
+def measured(
+    drafts: Sequence[GradedDraft], learned: Callable[[Sequence[GradedDraft]], Judge]
+) -> dict[str, Any]:
+    """On held-out templates what is learned from the others: overall, per kind, and per kind where that kind was not
+    learned from."""
     train = [draft for draft in drafts if draft.grade.split == "train"]
     held_out = [draft for draft in drafts if draft.grade.split == "held_out"]
-    calibrator = fit(train, made_for, trained_on)
+    judge = learned(train)
     kinds = sorted({draft.grade.kind for draft in drafts})
-    report: dict[str, Any] = {"all": scores(calibrator, held_out), "kinds": {}, "leaving_kind_out": {}}
+    report: dict[str, Any] = {"all": scores(judge, held_out), "kinds": {}, "leaving_kind_out": {}}
     for kind in kinds:
         of_kind = [draft for draft in held_out if draft.grade.kind == kind]
-        others = fit([draft for draft in train if draft.grade.kind != kind], made_for, trained_on)
-        report["kinds"][kind] = scores(calibrator, of_kind)
+        others = learned([draft for draft in train if draft.grade.kind != kind])
+        report["kinds"][kind] = scores(judge, of_kind)
         report["leaving_kind_out"][kind] = scores(others, of_kind)
     return report
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 import policies.tuning.report
-from policies.tuning.calibrate import CHOICES, fit
+from policies.tuning.calibrate import CHOICES, confidence_of, fit
 from policies.tuning.graded import Grade, GradedDraft
 from policies.tuning.report import as_table, auroc, calibration_error, confidences, interval, measured, scores
 from routers.calibration import Calibrator
@@ -53,7 +53,7 @@ def fitted(fast: None) -> Calibrator:
 
 
 def test_a_fitted_calibrator_tells_right_from_wrong_on_fresh_drafts(fitted: Calibrator) -> None:
-    right, confidence = confidences(fitted, related(300, seed=2))
+    right, confidence = confidences(confidence_of(fitted), related(300, seed=2))
     assert auroc(right, confidence) > 0.85
     assert calibration_error(right, confidence) < 0.15
 
@@ -199,8 +199,8 @@ def test_an_interval_of_what_cannot_be_told_is_not_a_number() -> None:
 
 def test_scores_count_and_grade(fitted: Calibrator) -> None:
     drafts = related(40, seed=5)
-    right, confidence = confidences(fitted, drafts)
-    found = scores(fitted, drafts)
+    right, confidence = confidences(confidence_of(fitted), drafts)
+    found = scores(confidence_of(fitted), drafts)
     assert found["drafts"] == 40
     assert found["right"] == round(float(right.mean()), 4)
     assert found["brier"] == round(float(((confidence - right) ** 2).mean()), 4)
@@ -211,7 +211,7 @@ def test_scores_count_and_grade(fitted: Calibrator) -> None:
 @pytest.fixture(scope="module")
 def report(fast: None) -> dict[str, Any]:
     drafts = [*related(120, seed=6), *related(40, seed=7, split="held_out")]
-    return measured(drafts, MADE_FOR, TRAINED_ON)
+    return measured(drafts, lambda train: confidence_of(fit(train, MADE_FOR, TRAINED_ON)))
 
 
 def test_a_report_measures_held_out_drafts_over_all_and_by_kind(report: dict[str, Any]) -> None:
