@@ -15,7 +15,7 @@ from .errors import errors_table
 from .fields import policy_tables, reasons_table, settings_tables, split_table
 from .interfaces import auto_policy, commands, kinds_table, metrics_table, providers_table
 from .markdown import ROOT
-from .measured import confidence_table, formats_table, overhead_table, pair_table
+from .measured import confidence_table, formats_table, overhead_table, pair_table, scorer_table
 from .strategy_tables import fields_of, needs_table, requests_table
 
 SECTIONS: dict[str, Callable[[], str]] = {
@@ -37,6 +37,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "asked": policy_example.asked,
     "explained": policy_example.explained,
     "confidence": confidence_table,
+    "scorer": scorer_table,
     "formats": formats_table,
     "pair": pair_table,
     "overhead": overhead_table,

@@ -33,11 +33,19 @@ def _range(values: dict[str, float], pointer: str) -> str:
 
 def confidence_table() -> str:
     """The stock calibrator on held-out templates: all kinds, each kind, and each kind left out of training."""
-    report = _found("small-model")["Q4_1"]
-    sets = [("all", report["all"], "/Q4_1/all")]
-    sets += [(kind, found, f"/Q4_1/kinds/{kind}") for kind, found in report["kinds"].items()]
+    return _held_out(_found("small-model")["Q4_1"], "/Q4_1")
+
+
+def scorer_table() -> str:
+    """A scorer of prompts, likewise."""
+    return _held_out(_found("small-model")["Q4_1"]["difficulty"], "/Q4_1/difficulty")
+
+
+def _held_out(report: dict[str, Any], pointer: str) -> str:
+    sets = [("all", report["all"], f"{pointer}/all")]
+    sets += [(kind, found, f"{pointer}/kinds/{kind}") for kind, found in report["kinds"].items()]
     sets += [
-        (f"{kind}, trained without it", found, f"/Q4_1/leaving_kind_out/{kind}")
+        (f"{kind}, trained without it", found, f"{pointer}/leaving_kind_out/{kind}")
         for kind, found in report["leaving_kind_out"].items()
     ]
     rows = [
