@@ -8,7 +8,17 @@ import orjson
 from gateway.exchange import Call, Exchange
 from gateway.http.sse import EventReader, payload_of
 from gateway.upstreams.transport import Broken, Response
-from gateway.wire import THINK, THINK_END, Body, text_of, tokens_of, trim_logprobs, usage_of
+from gateway.wire import (
+    THINK,
+    THINK_END,
+    Body,
+    finish_apart,
+    text_of,
+    tokens_of,
+    trim_logprobs,
+    usage_of,
+    without_beginning,
+)
 from routers.plan import Draft, Reason, ToolCall, Usage, Verdict, Watch
 from routers.structure import flaw
 
@@ -207,6 +217,8 @@ class Followed:
             self._ready = len(self._held)
             self.call.kept = len(self.call.tokens)
             self._kept_texts = len(self._texts)
+            if choice.get("finish_reason") is not None:
+                self._held.append(finish_apart(event))
 
     def _take_other(self, delta: Body) -> None:
         """What a chunk brings beside text: parts of tool calls, or of a refusal."""
@@ -313,8 +325,9 @@ class Relayed:
         return block
 
 
-async def whole(response: Response, exchange: Exchange, call: Call) -> tuple[bytes, Draft]:
-    """A plain response, its body unchanged. Raises Broken."""
+async def whole(response: Response, exchange: Exchange, call: Call, echoed: str = "") -> tuple[bytes, Draft]:
+    """A plain response, its body unchanged but for the begun answer that its server repeats, `echoed`. Raises
+    Broken."""
     began = time.perf_counter()
     try:
         body = await response.read()
@@ -326,6 +339,8 @@ async def whole(response: Response, exchange: Exchange, call: Call) -> tuple[byt
         first = data["data" if exchange.endpoint == "embeddings" else "choices"][0]
         call.finish = first.get("finish_reason") or "stop"
         usage = usage_of(data) or _estimated(call, first)
+        if echoed:
+            body = orjson.dumps(without_beginning(data, echoed))
     except MISSHAPEN as error:
         raise Garbage(f"the response is not what {exchange.endpoint} gives: {body[:80]!r}") from error
     return body, Draft(call.tier, finish=call.finish, usage=usage)
