@@ -263,8 +263,8 @@ class Followed:
 
 
 class Relayed:
-    """A stream that flows as it comes. Only events that speak of usage, of the finish or of an error are
-    parsed; the last of them wait for the reply's end."""
+    """A stream that flows as it comes, from its first chunk that says something. Of what follows, only events that
+    speak of usage, of the finish or of an error are parsed; the last of them wait for the reply's end."""
 
     def __init__(self, exchange: Exchange, call: Call) -> None:
         self.exchange = exchange
@@ -272,6 +272,7 @@ class Relayed:
         self.usage: Usage | None = None
         self.usage_event: Body | None = None
         self._done = False
+        self._opening = b""
 
     async def read(self, response: Response, reply: Sink) -> Draft:
         """Relays to the end. Raises Broken."""
@@ -291,6 +292,7 @@ class Relayed:
             self.call.first = self.exchange.elapsed()
             if not reply.begun:
                 self.exchange.decide(self.call)
+            out = self._opening + out
         await reply.raw(out)
 
     def _pass(self, blocks: list[bytes]) -> bytes:
@@ -300,7 +302,7 @@ class Relayed:
             raise Garbage("an event is not shaped as a chunk") from error
 
     def _kept(self, block: bytes) -> bytes:
-        if b'"finish_reason":null' in block and b'"usage":{' not in block:
+        if self.call.chunks and b'"finish_reason":null' in block and b'"usage":{' not in block:
             self.call.chunks += 1
             return block  # the common case, decided without parsing
         payload = payload_of(block)
@@ -317,12 +319,24 @@ class Relayed:
         if not choices:
             self.usage_event = event if usage is not None else self.usage_event
             return b"" if usage is not None else block
+        if not self.call.chunks and all(map(only_opens, choices)):
+            self._opening += block + b"\n\n"
+            return b""
         self.call.chunks += 1
         self.call.finish = choices[0].get("finish_reason") or self.call.finish
         if usage is not None and not self.exchange.wants_usage:
             del event["usage"]
             return b"data: " + orjson.dumps(event)
         return block
+
+
+def only_opens(choice: Body) -> bool:
+    """Whether a chunk's choice says who speaks, and nothing yet. That is no part of an answer: servers send it
+    before their model has written anything."""
+    delta = choice.get("delta")
+    if delta is None or choice.get("finish_reason") is not None:
+        return False
+    return not any(value for key, value in delta.items() if key != "role")
 
 
 async def whole(response: Response, exchange: Exchange, call: Call, echoed: str = "") -> tuple[bytes, Draft]:
