@@ -5,11 +5,11 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Any
 
 from doubles import Reply, Scripted
 from gateways import Gateway
+from leaving import freed
 from pydantic import BaseModel
 
 from policies.loader import STOCK_CALIBRATOR, load_calibrator, load_policies
@@ -101,7 +101,6 @@ class Case:
     def say_long(self, gate: asyncio.Event) -> None:
         """The answer waits for the gate, midway."""
         for server in (self.slm, self.llm):
-            server.forget()
             server.says(Reply(LONG, **self._draft))
         (reply,) = self.answering.script
         reply.gate, reply.gate_at = gate, 9
@@ -138,26 +137,8 @@ async def booked(gateway: Gateway) -> set[str]:
 
 
 LONG = "one two three four five six seven eight nine ten"
-MOST = 0.1
-"""Seconds from a client's leaving to where its upstream sees it gone."""
 
 
-async def freed(case: Case, ask: Callable[[], Awaitable[object]], tries: int = 5) -> float:
-    """Seconds, the median of several tries, from where who asks is cancelled in the midst of the answer to where the
-    server that writes it sees its client gone.
-
-    Any one try may be held up by whatever else the machine does: hence the median.
-    """
-    never = asyncio.Event()
-    took = []
-    for _ in range(tries):
-        case.say_long(never)
-        asking = asyncio.ensure_future(ask())
-        async with asyncio.timeout(5):
-            await case.answering.holding.wait()
-            left = asyncio.get_running_loop().time()
-            asking.cancel()
-            await case.answering.gone.wait()
-        took.append(case.answering.gone_at - left)
-        await asyncio.wait([asking])
-    return median(took)
+async def freed_by(case: Case, ask: Callable[[], Awaitable[object]]) -> float:
+    """Seconds from where a client is cancelled in the midst of its answer to where who writes it sees it gone."""
+    return await freed(ask, case.say_long, case.answering)

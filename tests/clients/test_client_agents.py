@@ -7,7 +7,8 @@ import agents
 import openai
 import pytest
 from agents import Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, RunConfig, Runner
-from scenarios import ERRORS, MOST, Case, Opposite, freed, look_up
+from leaving import MOST
+from scenarios import ERRORS, Case, Opposite, freed_by, look_up
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -99,4 +100,4 @@ async def test_leaving_frees_the_upstream(case: Case, agent: MakeAgent):
         finally:
             running.cancel()  # the run is a task of its own
 
-    assert await freed(case, ask) < MOST
+    assert await freed_by(case, ask) < MOST

@@ -10,7 +10,8 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from scenarios import ERRORS, MOST, Case, Opposite, freed, look_up
+from leaving import MOST
+from scenarios import ERRORS, Case, Opposite, freed_by, look_up
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -124,4 +125,4 @@ async def test_an_unknown_model(chat: Chat):
 
 async def test_leaving_frees_the_upstream(case: Case, chat: Chat):
     model, turns = chat(case.model), [HumanMessage(case.question)]
-    assert await freed(case, lambda: said(model, turns, stream=True)) < MOST
+    assert await freed_by(case, lambda: said(model, turns, stream=True)) < MOST

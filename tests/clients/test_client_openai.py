@@ -8,9 +8,10 @@ from typing import Any
 import openai
 import pytest
 from doubles import Reply
+from leaving import MOST
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from responses_types import typed_event, typed_response
-from scenarios import ERRORS, LOGPROBS, MOST, RETRY_AFTER, SAID, SMALL, Case, Opposite, freed, look_up
+from scenarios import ERRORS, LOGPROBS, RETRY_AFTER, SAID, SMALL, Case, Opposite, freed_by, look_up
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -285,7 +286,7 @@ async def test_leaving_frees_the_upstream(case: Case, endpoint: str):
         async with client.responses.stream(model=case.model, input=case.question) as stream:
             await stream.get_final_response()
 
-    assert await freed(case, chat if endpoint == "chat" else response) < MOST
+    assert await freed_by(case, chat if endpoint == "chat" else response) < MOST
 
 
 async def test_nobody_there(deserted: str, policy_name: str):

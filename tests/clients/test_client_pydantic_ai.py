@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from leaving import MOST
 from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from scenarios import ERRORS, MOST, Case, Opposite, freed, look_up
+from scenarios import ERRORS, Case, Opposite, freed_by, look_up
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -106,4 +107,4 @@ async def test_leaving_frees_the_upstream(case: Case, agent: MakeAgent):
         async with able.run_stream(case.question) as answer:
             await answer.get_output()
 
-    assert await freed(case, ask) < MOST
+    assert await freed_by(case, ask) < MOST
