@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test heavy proof lint weights bench dashboard docs clean
+.PHONY: run test heavy proof lint weights bench dashboard docs picture clean
 
 run: $(VENV)/.run
 	$(BIN)/smallfirst models pull
@@ -44,6 +44,10 @@ dashboard: $(VENV)/.dev
 # Tables in docs/ that are made from the code.
 docs: $(VENV)/.dev
 	$(BIN)/python -m docs.generate
+
+# One request's way through the gateway, traced and drawn anew.
+picture: $(VENV)/.dev
+	$(BIN)/python -m docs.trace
 
 clean:
 	rm -rf $(VENV) dist build

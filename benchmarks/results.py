@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "docs" / "results"
-PACKAGES = ("smallfirst", "xllamacpp", "aiohttp", "uvicorn", "scikit-learn")
+PACKAGES = ("smallfirst", "xllamacpp", "uvicorn", "httptools", "aiohttp", "scikit-learn")
 
 
 def made_by() -> dict[str, Any]:

@@ -15,10 +15,10 @@ from pydantic.fields import FieldInfo
 
 from gateway.settings import Settings
 from policies.schema import Policy
+from policies.split import Split
 from routers.calibration import Calibrator
-from routers.cascade import Cascade
-from routers.direct import Direct
-from routers.plan import Reason
+from routers.difficulty import Scorer
+from routers.plan import Reason, Router
 
 from .tables import code, table
 
@@ -32,6 +32,7 @@ NAMES: dict[Any, str] = {
     HttpUrl: "URL",
     SecretStr: "secret",
     Calibrator: "`stock` or path",
+    Scorer: "mapping",
 }
 
 
@@ -76,12 +77,18 @@ def settings_tables() -> str:
 
 
 def policy_tables() -> str:
-    parts: list[tuple[str, type[BaseModel], tuple[str, ...]]] = [
-        ("The file", Policy, ("name",)),
-        ("`router`, kind `cascade`", Cascade, ()),
-        ("`router`, kind `direct`", Direct, ()),
-    ]
-    return "\n\n".join(f"**{title}**\n\n{fields_table(model, but)}" for title, model, but in parts)
+    return fields_tables(Policy, ("name",))
+
+
+def split_table() -> str:
+    return fields_tables(Split, ("name",))
+
+
+def fields_tables(model: type[BaseModel], but: Iterable[str] = ()) -> str:
+    """The fields of a model and of the mappings in it, whose keys are paths; strategies and what is trained have
+    pages of their own."""
+    found = {inner: at[0] for inner, at in _mappings(model).items()}
+    return table(HEAD, [row for inner, at in found.items() for row in _rows(inner, at, but)])
 
 
 def reasons_table() -> str:
@@ -107,6 +114,8 @@ def _mappings(model: type[BaseModel], at: str = "") -> dict[type[BaseModel], lis
     found: dict[type[BaseModel], list[str]] = {model: [at]}
     for name, field in model.model_fields.items():
         for inner, mark in _inner(field.annotation):
+            if inner in NAMES or issubclass(inner, Router):
+                continue
             below = _mappings(inner, f"{at}.{name}{mark}".lstrip("."))
             for key, paths in below.items():
                 found.setdefault(key, []).extend(paths)
@@ -136,10 +145,15 @@ def _type_name(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         named = dict.fromkeys(_type_name(part) for part in parts if part is not types.NoneType)
         return " or ".join([*named, *(["null"] if types.NoneType in parts else [])])
     if origin is tuple:
-        return f"list of {_type_name(parts[0])}s"
+        return f"list of {_several(parts[0])}"
     if origin is dict:
-        return f"mapping of {_type_name(parts[1])}s"
+        return f"mapping of {_several(parts[1])}"
     return "mapping"
+
+
+def _several(annotation: Any) -> str:
+    name, *bounds = _type_name(annotation).split(" ", 1)
+    return " ".join([f"{name}s", *bounds])
 
 
 def _bounds(metadata: Iterable[Any]) -> Iterator[str]:

@@ -1,17 +1,22 @@
 """Writes what pages say of the code: tables between `<!-- generated:NAME -->` and `<!-- /generated -->`.
 
-`python -m docs.generate` brings docs/*.md up to date; a test fails where a committed page is not.
+`python -m docs.generate` brings the pages of docs/ up to date; a test fails where a committed page is not.
 """
 
 import re
 from collections.abc import Callable
+from functools import partial
+
+from policies.strategies import STRATEGIES
 
 from . import policy_example
+from .built_in import built_in_table
 from .errors import errors_table
-from .fields import policy_tables, reasons_table, settings_tables
+from .fields import policy_tables, reasons_table, settings_tables, split_table
 from .interfaces import auto_policy, commands, kinds_table, metrics_table, providers_table
 from .markdown import ROOT
 from .measured import confidence_table, formats_table, overhead_table, pair_table
+from .strategy_tables import fields_of, needs_table, requests_table
 
 SECTIONS: dict[str, Callable[[], str]] = {
     "settings": settings_tables,
@@ -21,6 +26,11 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "errors": errors_table,
     "reasons": reasons_table,
     "policies": policy_tables,
+    "split": split_table,
+    **{kind: partial(fields_of, kind) for kind in STRATEGIES},
+    "needs": needs_table,
+    "requests": requests_table,
+    "built-in": built_in_table,
     "metrics": metrics_table,
     "auto": auto_policy,
     "extending": policy_example.extending,
@@ -41,7 +51,7 @@ def current(text: str) -> str:
 
 
 def main() -> None:
-    for page in sorted((ROOT / "docs").glob("*.md")):
+    for page in sorted((ROOT / "docs").rglob("*.md")):
         text = page.read_text(encoding="utf-8")
         page.write_text(current(text), encoding="utf-8")
 

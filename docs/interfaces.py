@@ -93,6 +93,7 @@ def _used() -> Metrics:
     metrics.call(
         upstream="", tier="", model="", outcome="", prompt_tokens=0, completion_tokens=0, cost_usd=0.0
     )
+    metrics.call_retried("", "")
     metrics.upstream_up("", "", up=True)
     metrics.engine_restarted("")
     metrics.policies_loaded(ok=True)

@@ -58,3 +58,9 @@ def anchors(text: str) -> set[str]:
     return {
         re.sub(r"[^\w\- ]", "", title[1].strip().casefold()).replace(" ", "-") for title in found if title
     }
+
+
+def fenced(text: str, info: str) -> list[str]:
+    """The contents of the code blocks that are marked so: ```` ```yaml policy ```` has the info `yaml policy`."""
+    blocks = re.findall(r"^```([^`\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [content for marked, content in blocks if marked == info]

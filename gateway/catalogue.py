@@ -1,6 +1,6 @@
 """What a request's `model` may name: a policy, or the model of some upstreams."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
@@ -10,7 +10,7 @@ from policies.schema import Policy
 from policies.split import AnyPolicy, Split
 from routers.cascade import Judging
 from routers.direct import Direct
-from routers.plan import Tier
+from routers.plan import Router, Tier
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,26 @@ def catalogue(policies: Iterable[AnyPolicy], pools: Mapping[Tier, Pool]) -> Cata
 def lacking(policy: Policy, pools: Mapping[Tier, Pool]) -> str | None:
     """What the upstreams lack for a policy; None where they can serve it."""
     router = policy.router
+    problem: str | None = None
     if isinstance(router, Direct):
         if router.tier not in pools and not router.fallback:
             return f"it needs an upstream of tier {router.tier}, and none is configured"
-        return _lacking_to_follow(pools.get(router.tier)) if router.follow else None
-    return _lacking_to_judge(router, pools.get("slm")) if isinstance(router, Judging) else None
+        problem = _lacking_to_follow(pools.get(router.tier)) if router.follow else None
+    elif isinstance(router, Judging):
+        problem = _lacking_to_judge(router, pools.get("slm"))
+    return problem or next(_lacking_to_serve(router, pools), None)
+
+
+def _lacking_to_serve(router: Router, pools: Mapping[Tier, Pool]) -> Iterator[str]:
+    """One upstream of a tier is enough, since the pool puts to each what it can do. A tier that is not there lacks
+    nothing: plans do without it, and say so."""
+    for tier, asked in router.needs.items():
+        upstreams = pools[tier].upstreams if tier in pools else ()
+        for capability, asking in asked.items():
+            if upstreams and not any(capability in upstream.can for upstream in upstreams):
+                names = ", ".join(upstream.name for upstream in upstreams)
+                told = f"router.{asking} needs {capability} of tier {tier}, which is not offered by {names}"
+                yield f"{told} (capabilities.{capability})"
 
 
 def _lacking_to_follow(pool: Pool | None) -> str | None:

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 import orjson
-from yarl import URL
 
 from gateway import wire
 from gateway.deadlines import Deadlines, Limit
@@ -243,7 +242,7 @@ class _Run:
         call.outcome, call.message, call.begun = lost.why, str(lost), lost.partial is not None
         return lost
 
-    def _request(self, ask: Generate, upstream: Upstream, allowed: int | None) -> tuple[URL, bytes]:
+    def _request(self, ask: Generate, upstream: Upstream, allowed: int | None) -> tuple[str, bytes]:
         exchange = self._exchange
         endpoint = exchange.endpoint
         watched = ask.watch is not None
@@ -365,7 +364,7 @@ class _Run:
 class _Request(NamedTuple):
     """What is sent; `last`: no other upstream is left to be asked."""
 
-    url: URL
+    url: str
     body: bytes
     stream: bool
     patience: float

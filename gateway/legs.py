@@ -1,10 +1,12 @@
 """How one upstream response becomes a draft: followed token by token, relayed as it comes, or taken whole."""
 
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import orjson
 
+from gateway.chunks import PlainChunk, plain_chunk
 from gateway.exchange import Call, Exchange
 from gateway.http.sse import EventReader, payload_of
 from gateway.upstreams.transport import Broken, Response
@@ -12,6 +14,7 @@ from gateway.wire import (
     THINK,
     THINK_END,
     Body,
+    Event,
     finish_apart,
     text_of,
     tokens_of,
@@ -19,7 +22,7 @@ from gateway.wire import (
     usage_of,
     without_beginning,
 )
-from routers.plan import Draft, Reason, ToolCall, Usage, Verdict, Watch
+from routers.plan import Draft, Reason, TokenLike, ToolCall, Usage, Verdict, Watch
 from routers.structure import flaw
 
 DONE = b"[DONE]"
@@ -38,7 +41,7 @@ class Sink(Protocol):
         """Whether any of the answer has left."""
         ...
 
-    async def events(self, events: list[Body]) -> None: ...
+    async def events(self, events: Sequence[Event]) -> None: ...
 
     async def raw(self, data: bytes) -> None: ...
 
@@ -98,8 +101,9 @@ class Followed:
         self._done = False
         self._thinking = False
         self._wanted_logprobs = exchange.wanted_logprobs
+        self._reads_plainly = self._wanted_logprobs is None and exchange.endpoint == "chat"
         self._hides_usage = exchange.request.stream and not exchange.wants_usage
-        self._held: list[Body] = []
+        self._held: list[Event] = []
         self._ready = 0
         self._texts: list[str] = []
         self._kept_texts = 0
@@ -187,12 +191,21 @@ class Followed:
             for payload in payloads:
                 if payload == DONE:
                     self._done = True
+                elif (plain := plain_chunk(payload) if self._reads_plainly else None) is not None:
+                    self._take_plain(plain, now)
                 else:
                     self._take(parsed(payload), now)
                 if self.gave_up:
                     return
         except MISSHAPEN as error:
             raise Garbage("an event is not shaped as a chunk") from error
+
+    def _take_plain(self, chunk: PlainChunk, now: float) -> None:
+        text = chunk.text
+        if self._thinking or THINK in text:
+            self._take(parsed(chunk.payload), now)  # rare, and told token by token
+            return
+        self._hold(chunk.payload, text, self._watched(chunk.tokens, now))
 
     def _take(self, event: Body, now: float) -> None:
         usage = usage_of(event) if event.get("usage") is not None else None
@@ -209,16 +222,19 @@ class Followed:
         committed = self._watch_tokens(choice, text, now)
         if choice.get("finish_reason") is not None and not self.gave_up:
             self.call.finish = choice["finish_reason"]
-        self._texts.append(text)
         if not text:
             self._take_other(choice.get("delta") or {})
-        self._held.append(trim_logprobs(event, self._wanted_logprobs))
+        self._hold(trim_logprobs(event, self._wanted_logprobs), text, committed)
+        if committed and choice.get("finish_reason") is not None:
+            self._held.append(finish_apart(event))
+
+    def _hold(self, event: Event, text: str, committed: bool) -> None:
+        self._texts.append(text)
+        self._held.append(event)
         if committed:
             self._ready = len(self._held)
             self.call.kept = len(self.call.tokens)
             self._kept_texts = len(self._texts)
-            if choice.get("finish_reason") is not None:
-                self._held.append(finish_apart(event))
 
     def _take_other(self, delta: Body) -> None:
         """What a chunk brings beside text: parts of tool calls, or of a refusal."""
@@ -232,11 +248,17 @@ class Followed:
 
     def _watch_tokens(self, choice: Body, text: str, now: float) -> bool:
         """Whether the event's last token ended in a COMMIT."""
-        verdict = Verdict.CONTINUE
-        call = self.call
         if THINK in text:
             self._thinking = True
-        for token in tokens_of(choice, text, thinking=self._thinking):
+        committed = self._watched(tokens_of(choice, text, thinking=self._thinking), now)
+        if self._thinking and THINK_END in text:
+            self._thinking = False
+        return committed
+
+    def _watched(self, tokens: Sequence[TokenLike], now: float) -> bool:
+        verdict = Verdict.CONTINUE
+        call = self.call
+        for token in tokens:
             call.tokens.append(token)
             call.at.append(now)
             verdict = self.watch.token(token)
@@ -244,8 +266,6 @@ class Followed:
                 self.gave_up = True
                 self._conclude(verdict)
                 return False
-        if self._thinking and THINK_END in text:
-            self._thinking = False
         return verdict is Verdict.COMMIT
 
     def _conclude(self, verdict: Verdict) -> None:
@@ -263,8 +283,9 @@ class Followed:
 
 
 class Relayed:
-    """A stream that flows as it comes, from its first chunk that says something. Of what follows, only events that
-    speak of usage, of the finish or of an error are parsed; the last of them wait for the reply's end."""
+    """A stream that flows as it comes, from the first event that says something: those before it, which only name
+    a role, decide no race and rule out no fallback. After it only events that speak of usage, of the finish or of an
+    error are parsed; the last of them wait for the reply's end."""
 
     def __init__(self, exchange: Exchange, call: Call) -> None:
         self.exchange = exchange
@@ -272,27 +293,34 @@ class Relayed:
         self.usage: Usage | None = None
         self.usage_event: Body | None = None
         self._done = False
-        self._opening = b""
+        self._speaks = False
+        self._silent = b""
 
     async def read(self, response: Response, reply: Sink) -> Draft:
         """Relays to the end. Raises Broken."""
         reader = EventReader()
         while data := await _next(response, self.exchange, self.call, self._done):
-            if out := self._pass(reader.blocks(data)):
-                await self._send(out, reply)
-        if out := self._pass([block for block in (reader.rest(),) if block]):
-            await self._send(out, reply)
+            await self._send(self._pass(reader.blocks(data)), reply)
+        await self._send(self._pass([block for block in (reader.rest(),) if block]), reply)
         if not self._done and self.call.finish is None:
             raise Broken("lost", "the stream ended before the answer did", fresh=False)
+        self._speaks = True  # an answer without a word is one too
+        await self._send(b"", reply)
         usage = self.usage or Usage(self.call.prompt_tokens, self.call.chunks, estimated=True)
         return Draft(self.call.tier, finish=self.call.finish or "stop", usage=usage)
 
     async def _send(self, out: bytes, reply: Sink) -> None:
+        if not self._speaks:
+            self._silent += out
+            return
+        if self._silent:
+            out, self._silent = self._silent + out, b""
+        if not out:
+            return
         if self.call.first is None:
             self.call.first = self.exchange.elapsed()
             if not reply.begun:
                 self.exchange.decide(self.call)
-            out = self._opening + out
         await reply.raw(out)
 
     def _pass(self, blocks: list[bytes]) -> bytes:
@@ -302,7 +330,7 @@ class Relayed:
             raise Garbage("an event is not shaped as a chunk") from error
 
     def _kept(self, block: bytes) -> bytes:
-        if self.call.chunks and b'"finish_reason":null' in block and b'"usage":{' not in block:
+        if self._speaks and b'"finish_reason":null' in block and b'"usage":{' not in block:
             self.call.chunks += 1
             return block  # the common case, decided without parsing
         payload = payload_of(block)
@@ -319,24 +347,20 @@ class Relayed:
         if not choices:
             self.usage_event = event if usage is not None else self.usage_event
             return b"" if usage is not None else block
-        if not self.call.chunks and all(map(only_opens, choices)):
-            self._opening += block + b"\n\n"
-            return b""
         self.call.chunks += 1
         self.call.finish = choices[0].get("finish_reason") or self.call.finish
+        self._speaks = self._speaks or _says_something(choices[0])
         if usage is not None and not self.exchange.wants_usage:
             del event["usage"]
             return b"data: " + orjson.dumps(event)
         return block
 
 
-def only_opens(choice: Body) -> bool:
-    """Whether a chunk's choice says who speaks, and nothing yet. That is no part of an answer: servers send it
-    before their model has written anything."""
-    delta = choice.get("delta")
-    if delta is None or choice.get("finish_reason") is not None:
-        return False
-    return not any(value for key, value in delta.items() if key != "role")
+def _says_something(choice: Body) -> bool:
+    """Whether a chunk's choice has more than a role."""
+    delta = choice.get("delta") or {}
+    said = any(value for name, value in delta.items() if name != "role")
+    return said or bool(choice.get("text")) or choice.get("finish_reason") is not None
 
 
 async def whole(response: Response, exchange: Exchange, call: Call, echoed: str = "") -> tuple[bytes, Draft]:

@@ -134,13 +134,14 @@ def request_of(
     pools: Mapping[Tier, Pool],
 ) -> Request:
     """What the policy's plan may know of a checked body."""
-    able = [tier for tier, pool in pools.items() if pool.able(needs)]
+    needs = needs._replace(tokens=0) if needs.tokens else needs  # a prompt too long is the call's to refuse
+    unable = [tier for tier, pool in pools.items() if not pool.able(needs)]
     return Request(
         stream=bool(body.get("stream")),
         judgeable=judgeable(body),
         whole=expected.whole,
-        tiers=_TIERS["slm" in pools, "llm" in pools and _up(pools["llm"], needs, "llm" in able)],
-        able=_TIERS["slm" in able, "llm" in able],
+        tiers=_TIERS["slm" in pools, "llm" in pools and _up(pools["llm"], needs, "llm" not in unable)],
+        able=_TIERS["slm" not in unable, "llm" not in unable],
         features=measured(body, endpoint) if policy.router.reads_features else NO_FEATURES,
     )
 

@@ -1,11 +1,12 @@
 """Two legs of one exchange, run together: the first to commit has the floor, and the other is cancelled."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from gateway.door import Closed
 from gateway.http.reply import Reply
-from gateway.wire import Body
+from gateway.wire import Event
 from routers.plan import Draft, Raced, Unavailable
 
 
@@ -25,7 +26,7 @@ class Lane:
     def begun(self) -> bool:
         return self._floor.reply.begun
 
-    async def events(self, events: list[Body]) -> None:
+    async def events(self, events: Sequence[Event]) -> None:
         self._floor.take(self)
         await self._floor.reply.events(events)
 
@@ -64,27 +65,29 @@ async def race(
     b: Callable[[Lane], Coroutine[Any, Any, Draft]],
     out_of_time: Callable[[], bool],
 ) -> Raced:
-    """Runs both legs to their ends. Cancelling it cancels both, and waits until their calls are closed; legs that
-    only ran out of time have outcomes all the same."""
+    """Runs both legs to their ends. Cancelling it cancels both, as does a leg that fails unforeseen, and waits until
+    their calls are closed; legs that only ran out of time have outcomes all the same."""
     floor = Floor(reply)
     tasks = []
     for leg, lane in zip((a, b), floor.lanes, strict=True):
-        task = asyncio.ensure_future(_ended(leg(lane)))
+        task = asyncio.ensure_future(_ended(leg, lane))
         lane.cancel = task.cancel
         tasks.append(task)
     try:
         return Raced(*await asyncio.gather(*tasks))
-    except asyncio.CancelledError:
+    except BaseException as over:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        if out_of_time():
+        if isinstance(over, asyncio.CancelledError) and out_of_time():
             return Raced(*[task.result() for task in tasks])
         raise
 
 
-async def _ended(leg: Coroutine[Any, Any, Draft]) -> Draft | Unavailable:
+async def _ended(leg: Callable[[Lane], Coroutine[Any, Any, Draft]], lane: Lane) -> Draft | Unavailable:
     try:
-        return await leg
+        return await leg(lane)
+    except Closed:
+        raise
     except Unavailable as lost:
         return lost

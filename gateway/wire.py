@@ -6,10 +6,22 @@ Everything is kept as received: a field we do not know passes through, both ways
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+import orjson
+
 from routers.plan import Token, TokenLike, Usage
 
 Endpoint = Literal["chat", "completions", "embeddings"]
 Body = dict[str, Any]
+Event = Body | bytes
+"""A chunk on its way to the client: as it was read, or the payload of a plain one (see `chunks`)."""
+
+
+def read_event(event: Event) -> Body:
+    if isinstance(event, dict):
+        return event
+    body: Body = orjson.loads(event)
+    return body
+
 
 THINK, THINK_END = "<think>", "</think>"
 """Between them stands the reasoning of models whose server does not send it apart."""
@@ -88,9 +100,8 @@ def text_of(choice: Body) -> str:
     return text if isinstance(text, str) else ""
 
 
-class ChunkToken:
-    """A token of a chunk: its alternatives are read only if somebody asks, which after a commit nobody on the
-    request's path does."""
+class BodyToken:
+    """A token of a chunk that was read whole: its alternatives are sorted only if somebody asks."""
 
     __slots__ = ("_top", "logprob", "reasoning", "text")
 
@@ -119,7 +130,7 @@ def tokens_of(choice: Body, text: str, *, thinking: bool = False) -> Sequence[To
     if isinstance(logprobs, dict):
         content = logprobs.get("content")
         if content:
-            return [ChunkToken(entry, reasoning=reasoning) for entry in content]
+            return [BodyToken(entry, reasoning=reasoning) for entry in content]
         if logprobs.get("tokens"):
             return _legacy_tokens(logprobs)
     text = text or reasoning_of(choice)

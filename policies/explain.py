@@ -31,6 +31,9 @@ DEPTH = 5
 FAILURES = {"unavailable": "down", "prompt too long": "context", "request rejected": "rejected"}
 """What may befall a call before anything was written: as it is told, and by the code of one such failure."""
 
+TEXT = "..."
+"""A draft's, supposed."""
+
 
 class Step(NamedTuple):
     """An ask and what follows it by what may come of it, or an end."""
@@ -125,9 +128,9 @@ def _(ask: Generate) -> str:
 
 @hypotheses.register
 def _(ask: Generate, request: Request) -> list[Hypothesis]:
-    if ask.tier not in request.tiers:
-        return [Hypothesis(f"no {ask.tier} configured", Unavailable("not_configured", ask.tier))]
-    found = _written(ask.tier, request) if ask.watch is None else drafts(ask.watch(), ask.tier, request)
+    if impossible := _impossible(ask.tier, request):
+        return [impossible]
+    found = _written(ask.tier, request, "") if ask.watch is None else drafts(ask.watch(), ask.tier, request)
     return [*found, *(Hypothesis(when, Unavailable(why, ask.tier)) for when, why in FAILURES.items())]
 
 
@@ -138,6 +141,8 @@ def _(ask: Judge) -> str:
 
 @hypotheses.register
 def _(ask: Judge, request: Request) -> list[Hypothesis]:
+    if ask.tier not in request.tiers:
+        return [_not_configured(ask.tier)]
     said = [
         Hypothesis(label, Judged({other: float(other == label) for other in ask.labels}, 1.0))
         for label in ask.labels
@@ -152,29 +157,57 @@ def _(ask: Both) -> str:
 
 @hypotheses.register
 def _(ask: Both, request: Request) -> list[Hypothesis]:
-    """Every end of the first leg while the second one is slow or fails, and the second one's victory."""
-    slow = Draft(ask.b.tier, verdict=Verdict.CONTINUE)
-    gone = Unavailable("down", ask.b.tier)
-    found = [
-        Hypothesis(f"the {ask.b.tier} first", Raced(Draft(ask.a.tier, verdict=Verdict.CONTINUE), _won(ask.b)))
-    ]
-    for when, outcome in hypotheses(ask.a, request):
-        if not isinstance(outcome, Draft | Unavailable):
-            continue
-        commits = isinstance(outcome, Draft) and (outcome.verdict is Verdict.COMMIT or outcome.kept > 0)
-        begun = isinstance(outcome, Unavailable) and outcome.partial is not None
-        if commits or begun:
-            found.append(Hypothesis(f"the {ask.a.tier} {when} first", Raced(outcome, slow)))
-        else:
-            found.append(Hypothesis(f"the {ask.a.tier} {when}", Raced(outcome, _won(ask.b))))
-            found.append(
-                Hypothesis(f"the {ask.a.tier} {when}, the {ask.b.tier} unavailable", Raced(outcome, gone))
-            )
+    """The victories of either leg; where the first one has none, an answer of the second one or its failure."""
+    ends_a, ends_b = _legs(ask.a, request), _legs(ask.b, request)
+    slow_a, slow_b = (Draft(leg.tier, verdict=Verdict.CONTINUE) for leg in ask)
+    found = [_race(f"{leg.when} first", leg.outcome, slow_b) for leg in ends_a if leg.commits]
+    if _impossible(ask.a.tier, request) is None:
+        found += [_race(f"{leg.when} first", slow_a, leg.outcome) for leg in ends_b if leg.commits]
+    answers = [leg for leg in ends_b if leg.commits and isinstance(leg.outcome, Draft)]
+    failure = next(leg for leg in ends_b if not leg.commits and isinstance(leg.outcome, Unavailable))
+    for a in [leg for leg in ends_a if not leg.commits]:
+        found += [_race(f"{a.when} and {b.when}", a.outcome, b.outcome) for b in (*answers, failure)]
     return found
 
 
-def _won(ask: Generate) -> Draft:
-    return _draft(ask.tier, Verdict.COMMIT)
+class _Leg(NamedTuple):
+    """An end of one leg of a race; `commits` where it takes the floor."""
+
+    when: str
+    outcome: Draft | Unavailable
+    commits: bool
+
+
+def _legs(ask: Generate, request: Request) -> list[_Leg]:
+    found = []
+    for when, outcome in hypotheses(ask, request):
+        assert isinstance(outcome, Draft | Unavailable)  # noqa: S101  what a Generate ends in
+        told = when if _impossible(ask.tier, request) else f"the {ask.tier} {when}"
+        found.append(_Leg(told, outcome, _commits(outcome)))
+    return found
+
+
+def _commits(outcome: Draft | Unavailable) -> bool:
+    if isinstance(outcome, Unavailable):
+        return outcome.partial is not None
+    return outcome.verdict is Verdict.COMMIT or outcome.kept > 0
+
+
+def _race(when: str, a: Draft | Unavailable, b: Draft | Unavailable) -> Hypothesis:
+    return Hypothesis(when, Raced(a, b))
+
+
+def _impossible(tier: Tier, request: Request) -> Hypothesis | None:
+    """What comes of any ask of a tier that is not there, or can't do what the request needs."""
+    if tier not in request.tiers:
+        return _not_configured(tier)
+    if tier not in request.able:
+        return Hypothesis(f"no {tier} capable of it", Unavailable("incapable", tier))
+    return None
+
+
+def _not_configured(tier: Tier) -> Hypothesis:
+    return Hypothesis(f"no {tier} configured", Unavailable("not_configured", tier))
 
 
 # --- each kind of watch: how it is told, and the drafts that it may end in
@@ -196,10 +229,12 @@ def drafts(watch: Watch, tier: Tier, request: Request) -> list[Hypothesis]:
 
 @told.register
 def _(watch: ConfidenceWatch) -> str:
+    how = " sentences" if watch.release == "splice" else ""
     rules = [
-        watch.commit is not None and f"commit at confidence >= {watch.commit:g}",
+        watch.commit is not None and f"commit{how} at confidence >= {watch.commit:g}",
         watch.give_up is not None and f"give up under {watch.give_up:g}",
         f"accept at >= {watch.accept:g}",
+        watch.judged_below > watch.accept and f"have it judged under {watch.judged_below:g}",
     ]
     return f"watched: {', '.join(rule for rule in rules if rule)}"
 
@@ -209,15 +244,25 @@ def _(watch: ConfidenceWatch, tier: Tier, request: Request) -> list[Hypothesis]:
     found: list[Hypothesis] = []
     if watch.commit is not None:
         found = [Hypothesis("committed", _draft(tier, Verdict.COMMIT, Reason.COMMITTED)), _broken_off(tier)]
-    if watch.commit is not None and watch.release == "splice":
-        begun = _draft(tier, Verdict.GIVE_UP, Reason.GAVE_UP, finish=None)._replace(kept=1, kept_text="...")
-        found.append(Hypothesis("committed a sentence, then gave up", begun))
-    accepted = Verdict.COMMIT if watch.accept >= watch.judged_below else Verdict.CONTINUE
-    found.append(Hypothesis("confident", _draft(tier, accepted, Reason.CONFIDENT)))
-    found.append(Hypothesis("low_confidence", _draft(tier, Verdict.GIVE_UP, Reason.LOW_CONFIDENCE)))
+    poor = [Hypothesis("low_confidence", _draft(tier, Verdict.GIVE_UP, Reason.LOW_CONFIDENCE))]
     if watch.give_up is not None:
-        found.append(Hypothesis("gave_up", _draft(tier, Verdict.GIVE_UP, Reason.GAVE_UP, finish=None)))
-    return found
+        poor.append(Hypothesis("gave_up", _draft(tier, Verdict.GIVE_UP, Reason.GAVE_UP, finish=None)))
+    if watch.commit is not None and watch.release == "splice":
+        found += [_after_a_sentence(when, outcome) for when, outcome in poor if isinstance(outcome, Draft)]
+    return [*found, *_accepted(watch, tier), *poor]
+
+
+def _accepted(watch: ConfidenceWatch, tier: Tier) -> Iterator[Hypothesis]:
+    """A finished draft that is good enough, and one that is so but for its judgement."""
+    if watch.judged_below < 1.0:
+        yield Hypothesis("confident", _draft(tier, Verdict.COMMIT, Reason.CONFIDENT))
+    if watch.judged_below > watch.accept:
+        yield Hypothesis("to be judged", _draft(tier, Verdict.CONTINUE, Reason.CONFIDENT))
+
+
+def _after_a_sentence(when: str, poor: Draft) -> Hypothesis:
+    begun = poor._replace(kept=1, kept_text=TEXT)
+    return Hypothesis(f"committed in part, then {when}", begun)
 
 
 @told.register
@@ -227,19 +272,19 @@ def _(watch: ObservingWatch) -> str:
 
 @drafts.register
 def _(watch: ObservingWatch, tier: Tier, request: Request) -> list[Hypothesis]:
-    return _written(tier, request)
+    return _written(tier, request, TEXT)
 
 
-def _written(tier: Tier, request: Request) -> list[Hypothesis]:
-    """Of what flows as it is written."""
+def _written(tier: Tier, request: Request, known: str) -> list[Hypothesis]:
+    """Of what flows as it is written; `known` is what would be known of its text."""
     answered = Hypothesis("answered", _draft(tier, Verdict.COMMIT))
-    return [answered, _broken_off(tier)] if request.stream else [answered]
+    return [answered, _broken_off(tier, known)] if request.stream else [answered]
 
 
-def _broken_off(tier: Tier) -> Hypothesis:
-    begun = _draft(tier, Verdict.CONTINUE, finish=None)
+def _broken_off(tier: Tier, known: str = TEXT) -> Hypothesis:
+    begun = _draft(tier, Verdict.CONTINUE, finish=None)._replace(text=known)
     return Hypothesis("broken off midway", Unavailable("lost", tier, partial=begun))
 
 
 def _draft(tier: Tier, verdict: Verdict, reason: Reason | None = None, finish: str | None = "stop") -> Draft:
-    return Draft(tier, "...", verdict=verdict, reason=reason, finish=finish)
+    return Draft(tier, TEXT, verdict=verdict, reason=reason, finish=finish)

@@ -57,9 +57,9 @@ class Judging(Router):
         return self
 
     @property
-    def needs(self) -> Mapping[Tier, frozenset[Capability]]:
-        spliced: frozenset[Capability] = frozenset(("prefill",) if self.release == "splice" else ())
-        return {"slm": frozenset(("logprobs",)), "llm": spliced}
+    def needs(self) -> Mapping[Tier, Mapping[Capability, str]]:
+        spliced: dict[Capability, str] = {"prefill": "release: splice"} if self.release == "splice" else {}
+        return {"slm": {"logprobs": "calibrator"}, "llm": spliced}
 
     def _watch(self, request: Request) -> ConfidenceWatch:
         # A plain reply leaves whole: committing its beginning early would only forgo the better judgement.
@@ -133,10 +133,10 @@ class Cascade(Judging):
         return self.gate is not None
 
     @property
-    def needs(self) -> Mapping[Tier, frozenset[Capability]]:
+    def needs(self) -> Mapping[Tier, Mapping[Capability, str]]:
         found = dict(super().needs)
         if self.judge is not None:
-            found[self.judge.tier] = found[self.judge.tier] | {"logprobs"}
+            found[self.judge.tier] = {"logprobs": "judge", **found[self.judge.tier]}
         return found
 
     @model_validator(mode="after")

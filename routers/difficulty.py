@@ -95,7 +95,7 @@ class Gate(Strict):
     """Which prompts are easy: those whose score reaches `easy_from` and that are over no limit."""
 
     scorer: Scorer | None = None
-    """A learned score: `stock`, or a scorer's JSON file, its path relative to the policy's."""
+    """A learned score: the fields of a scorer; null: the limits alone decide."""
     easy_from: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """Lowest score of a prompt that the small model is asked."""
     limits: dict[FeatureName, float] = Field(default_factory=dict)

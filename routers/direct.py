@@ -21,8 +21,8 @@ class Direct(Router):
     """Reads the tokens' log-probabilities into the record, as a calibrator's training needs them."""
 
     @property
-    def needs(self) -> Mapping[Tier, frozenset[Capability]]:
-        return {} if self.fallback else {self.tier: frozenset()}
+    def needs(self) -> Mapping[Tier, Mapping[Capability, str]]:
+        return {self.tier: {"logprobs": "follow"}} if self.follow else {}
 
     def plan(self, request: Request) -> Plan:
         other: Tier = "llm" if self.tier == "slm" else "slm"

@@ -313,7 +313,8 @@ class Request(NamedTuple):
     tiers: frozenset[Tier] = BOTH_TIERS
     """Tiers that are configured and not known to be down as the exchange begins."""
     able: frozenset[Tier] = BOTH_TIERS
-    """Tiers that can do what the request needs."""
+    """Tiers of which nothing is known that keeps them from doing what the request needs; whether its prompt fits their
+    context is not asked here."""
     stays: int = 0
     """For how many turns, this one included, the conversation stays with the large model: see a policy's
     `affinity`."""
@@ -333,8 +334,8 @@ class Router(BaseModel):
         raise NotImplementedError
 
     @property
-    def needs(self) -> Mapping[Tier, frozenset[Capability]]:
-        """The tiers that it can't do without, and what it asks of each."""
+    def needs(self) -> Mapping[Tier, Mapping[Capability, str]]:
+        """What it asks of a tier, where that is there, beside what requests do: which field of its asks for it."""
         return {}
 
     @property

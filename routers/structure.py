@@ -77,7 +77,7 @@ def _value(body: Mapping[str, Any]) -> Schema | None:
 def _schema_in(text: str) -> Schema:
     try:
         schema = parsed(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         return ANYTHING
     return schema if isinstance(schema, dict) else ANYTHING
 
@@ -165,7 +165,7 @@ def _flaw_of_call(call: ToolCall, expected: Expected) -> Reason | None:
         return None
     try:
         arguments = parsed(call.arguments)
-    except (ValueError, RecursionError):
+    except ValueError:
         return Reason.TOOL_ARGUMENTS
     fits = isinstance(arguments, dict) and meets(schema, arguments)
     return None if fits else Reason.TOOL_ARGUMENTS
@@ -178,7 +178,7 @@ def _flaw_of_text(text: str, expected: Expected) -> Reason | None:
         return None
     try:
         value = parsed(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         return Reason.INVALID_JSON
     return None if meets(expected.value, value) else Reason.SCHEMA_MISMATCH
 
@@ -188,9 +188,12 @@ LONGEST_INTEGER = 640
 
 
 def parsed(text: str) -> Any:
-    """The value of a JSON text (RFC 8259). Raises ValueError where it is none (NaN and Infinity are none, and a
-    fence around it is not part of it), RecursionError where it is nested too deeply."""
-    return json.loads(text, parse_int=_integer, parse_constant=_no_number)
+    """The value of a JSON text (RFC 8259). Raises ValueError where it is none, or is nested too deeply: NaN and
+    Infinity are none, and neither is JSON in a fence."""
+    try:
+        return json.loads(text, parse_int=_integer, parse_constant=_no_number)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def _integer(digits: str) -> float:

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -115,12 +115,13 @@ class Scripted:
     `gone` when a client went away, at `gone_at` on the loop's clock. A GET is answered with the status `health`, and
     its path kept in `looks`.
 
-    `llamacpp` has it do what llama.cpp's server does otherwise than OpenAI's.
+    With `llamacpp` it does what llama.cpp's server does otherwise than OpenAI's.
     """
 
-    def __init__(self, name: str, *, llamacpp: bool = False) -> None:
+    llamacpp = False
+
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.llamacpp = llamacpp
         self.url = ""
         self.script: list[Reply] = [Reply()]
         self.requests: list[dict[str, Any]] = []
@@ -286,10 +287,13 @@ def logprobs_of(word: str, logprob: float, gap: float = 3.0) -> dict[str, Any]:
     return {"content": [{**tops[0], "top_logprobs": tops}]}
 
 
+S = TypeVar("S", bound=Scripted)
+
+
 @asynccontextmanager
-async def scripted(name: str, *, llamacpp: bool = False) -> AsyncIterator[Scripted]:
+async def scripted(name: str, kind: type[S] = Scripted) -> AsyncIterator[S]:  # type: ignore[assignment]
     """Runs a scripted server while entered."""
-    server = Scripted(name, llamacpp=llamacpp)
+    server = kind(name)
     app = web.Application()
     app.router.add_post("/{path:.*}", server.answer)
     app.router.add_get("/{path:.*}", server.look)

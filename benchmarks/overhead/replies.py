@@ -9,7 +9,23 @@ from typing import Any
 LAST_TOKEN = " finally."
 """The last token of every reply: a client that sees it has seen the whole text."""
 
-_WORDS = (" the", " model", " answers", " with", " a", " short", " and", " plain", " text", " of", " words,")
+_BEGINNINGS = ("re", "con", "in", "per", "ad", "sub", "trans")
+_ENDINGS = (
+    "late",
+    "form",
+    "vert",
+    "sist",
+    "port",
+    "mit",
+    "cede",
+    "fer",
+    "ply",
+    "duce",
+    "pose",
+    "vise",
+    "cur",
+    "gress",
+)
 _OTHERS = (" one", " some", " this", " it")
 _CREATED = 1_700_000_000
 _MODEL = "stub"
@@ -17,8 +33,10 @@ _PROMPT_TOKENS = 48
 
 
 def tokens(count: int) -> list[str]:
-    """`count` tokens, the last of which is `LAST_TOKEN`."""
-    return [_WORDS[i % len(_WORDS)] for i in range(count - 1)] + [LAST_TOKEN]
+    """`count` tokens, the last of which is `LAST_TOKEN`. No two in a row of 98 are alike: a text that repeats itself
+    would be told from a good one."""
+    words = [f" {begin}{end}" for end in _ENDINGS for begin in _BEGINNINGS]
+    return [words[i % len(words)] for i in range(count - 1)] + [LAST_TOKEN]
 
 
 def _entry(number: int, token: str, logprob: float) -> dict[str, Any]:

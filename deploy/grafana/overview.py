@@ -9,11 +9,12 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 _DATASOURCE = {"type": "prometheus", "uid": "${DS_PROMETHEUS}"}
 _POLICY = 'policy=~"$policy"'
-_WIDTH, _HEIGHT = 12, 8
+_COLUMNS, _HEIGHT = 24, 8
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Panel:
     targets: list[Target]
     kind: str = "timeseries"
     stacked: bool = False
+    width: int = 12
     bounds: dict[str, float] = field(default_factory=dict)
 
 
@@ -47,7 +49,12 @@ def _quantile(quantile: float, metric: str, *by: str) -> str:
 
 
 def _panels() -> list[Panel]:
-    return [_requests(), _share(), _confidence(), _money(), _latency(), _overhead(), _upstreams(), _tokens()]
+    return [
+        *(_requests(), _share()),
+        *(_confidence(), _money()),
+        *(_latency(), _overhead()),
+        *(_upstreams(), _tokens(), _policies()),
+    ]
 
 
 def _requests() -> Panel:
@@ -131,10 +138,11 @@ def _overhead() -> Panel:
 def _upstreams() -> Panel:
     return Panel(
         "Upstreams: calls per second by outcome, and up",
-        "Up on the right axis: 1 takes calls, 0 is down.",
+        "Retried: failed, and put to another upstream of the tier. Up on the right axis: 1 takes calls, 0 is down.",
         "reqps",
         [
             Target(_rate("upstream_calls_total", by=["upstream", "outcome"]), "{{upstream}} {{outcome}}"),
+            Target(_rate("retried_calls_total", by=["upstream"]), "{{upstream}} retried"),
             Target("min by (upstream, tier) (smallfirst_upstream_up)", "up {{upstream}}", unit="bool_on_off"),
         ],
     )
@@ -146,6 +154,22 @@ def _tokens() -> Panel:
         "Read (prompt) and written (completion).",
         "short",
         [Target(_rate("tokens_total", by=["tier", "kind"]), "{{tier}} {{kind}}")],
+        width=6,
+    )
+
+
+def _policies() -> Panel:
+    return Panel(
+        "Policies",
+        "Stale: the files have a mistake, and the policies before it are in force; the log names file and line. "
+        "Loads that failed are of the last hour.",
+        "none",
+        [
+            Target("max(smallfirst_policies_stale)", "stale"),
+            Target('sum(increase(smallfirst_policy_reloads_total{outcome="error"}[1h]))', "failed loads"),
+        ],
+        kind="stat",
+        width=6,
     )
 
 
@@ -168,7 +192,7 @@ def dashboard() -> dict[str, Any]:
         "timezone": "browser",
         "annotations": {"list": []},
         "templating": {"list": [_datasource_variable(), _policy_variable()]},
-        "panels": [_panel_json(number, panel) for number, panel in enumerate(_panels())],
+        "panels": _panels_json(_panels()),
     }
 
 
@@ -199,17 +223,26 @@ def _policy_variable() -> dict[str, Any]:
     }
 
 
-def _panel_json(number: int, panel: Panel) -> dict[str, Any]:
-    row, column = divmod(number, 24 // _WIDTH)
+def _panels_json(panels: list[Panel]) -> list[dict[str, Any]]:
+    """From the left to the right, a row after the other."""
+    ends = list(accumulate(panel.width for panel in panels))
+    places = [divmod(end - panel.width, _COLUMNS) for end, panel in zip(ends, panels, strict=True)]
+    return [
+        _panel_json(number, panel, *place)
+        for number, (panel, place) in enumerate(zip(panels, places, strict=True), 1)
+    ]
+
+
+def _panel_json(number: int, panel: Panel, row: int, column: int) -> dict[str, Any]:
     return {
-        "id": number + 1,
+        "id": number,
         "title": panel.title,
         "description": panel.description,
         "type": panel.kind,
         "datasource": _DATASOURCE,
-        "gridPos": {"x": column * _WIDTH, "y": row * _HEIGHT, "w": _WIDTH, "h": _HEIGHT},
+        "gridPos": {"x": column, "y": row * _HEIGHT, "w": panel.width, "h": _HEIGHT},
         "targets": [_target_json(panel, index) for index in range(len(panel.targets))],
-        **(_heatmap_json(panel) if panel.kind == "heatmap" else _timeseries_json(panel)),
+        **_LOOKS[panel.kind](panel),
     }
 
 
@@ -265,6 +298,30 @@ def _timeseries_json(panel: Panel) -> dict[str, Any]:
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
     }
+
+
+def _stat_json(panel: Panel) -> dict[str, Any]:
+    """Green at none, red from one on."""
+    steps = [{"color": "green", "value": None}, {"color": "red", "value": 0.5}]
+    return {
+        "fieldConfig": {
+            "defaults": {
+                "unit": panel.unit,
+                "decimals": 0,
+                "thresholds": {"mode": "absolute", "steps": steps},
+            },
+            "overrides": [],
+        },
+        "options": {
+            "reduceOptions": {"calcs": ["lastNotNull"]},
+            "colorMode": "background",
+            "graphMode": "none",
+            "textMode": "value_and_name",
+        },
+    }
+
+
+_LOOKS = {"heatmap": _heatmap_json, "timeseries": _timeseries_json, "stat": _stat_json}
 
 
 def _right_axis(ref_id: str, unit: str) -> dict[str, Any]:

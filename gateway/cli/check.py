@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -47,16 +49,27 @@ def check(
 
 
 async def _probe(upstreams: list[Upstream]) -> None:
-    logging.getLogger("gateway").setLevel(logging.ERROR)  # that some questions are refused is what is asked
     for upstream in upstreams:
         try:
-            found = await tried(upstream)
+            with _only_errors_logged():  # that some questions are refused is what is asked
+                found = await tried(upstream)
         except Untried as why:
             out.print(f"{upstream.name}: not tried: {why}", markup=False)
         else:
             _report(upstream, {"context": await context_told(upstream), **found})
         finally:
             await upstream.close()
+
+
+@contextmanager
+def _only_errors_logged() -> Iterator[None]:
+    logger = logging.getLogger("gateway")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _report(upstream: Upstream, found: dict[str, int | None]) -> None:

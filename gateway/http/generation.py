@@ -93,6 +93,9 @@ class _Leaving:
         self._begins.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
+            self._watcher = (
+                None  # its error's traceback holds us, and with us the exchange, until a collection
+            )
 
     def _begin(self) -> None:
         self._watcher = asyncio.ensure_future(self._watch())

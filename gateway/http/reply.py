@@ -1,14 +1,15 @@
 """What the client gets: one plain response, or one well-formed stream, whoever wrote it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 import orjson
 
+from gateway.chunks import with_id
 from gateway.deadlines import Deadlines
 from gateway.exchange import Exchange
-from gateway.wire import Body, assembled, text_of
+from gateway.wire import Body, Event, assembled, read_event, text_of
 
 from . import sse
 from .errors import ApiError
@@ -62,14 +63,14 @@ class PlainReply:
         self.finished = False
         self._send = send
         self._exchange = exchange
-        self._events: list[Body] = []
+        self._events: list[Event] = []
         self._body: bytes | None = None
         self._seam = Seam()
 
     def trim(self) -> None:
         self._seam.open = True
 
-    async def events(self, events: list[Body]) -> None:
+    async def events(self, events: Sequence[Event]) -> None:
         self._events += self._seam.trimmed(events)
 
     async def raw(self, data: bytes) -> None:
@@ -87,7 +88,7 @@ class PlainReply:
     def _content(self, usage: Body | None) -> bytes:
         if self._body is not None:
             return self._body
-        whole = assembled(self._events, self._exchange.endpoint)
+        whole = assembled(map(read_event, self._events), self._exchange.endpoint)
         return orjson.dumps(whole | (usage or {}) | {"choices": whole["choices"], "object": whole["object"]})
 
     async def fail(self, error: ApiError) -> None:
@@ -105,8 +106,11 @@ class Seam:
     def __init__(self) -> None:
         self.open = False
 
-    def trimmed(self, events: list[Body]) -> list[Body]:
-        for event in events if self.open else ():
+    def trimmed(self, events: Sequence[Event]) -> Sequence[Event]:
+        return self._trimmed([read_event(event) for event in events]) if self.open else events
+
+    def _trimmed(self, events: list[Body]) -> list[Body]:
+        for event in events:
             choice = event["choices"][0]
             if not (text := text_of(choice)):
                 continue
@@ -147,23 +151,27 @@ class StreamReply:
     def trim(self) -> None:
         self._seam.open = True
 
-    async def events(self, events: list[Body]) -> None:
+    async def events(self, events: Sequence[Event]) -> None:
         """Committed chunks. All of them leave in one write."""
         await self._write(self._encoded(self._seam.trimmed(events)))
 
-    def _encoded(self, events: list[Body]) -> bytes:
-        completion_id = self._exchange.id
-        self._own_id = {"id": completion_id}
+    def _encoded(self, events: Sequence[Event]) -> bytes:
+        name = self._exchange.id.encode()
+        self._own_id = {"id": self._exchange.id}
         parts = []
         for event in events:
-            event["id"] = completion_id
-            delta = event["choices"][0].get("delta")
-            if delta and "role" in delta:
-                if self._role_sent:
-                    del delta["role"]
-                self._role_sent = True
-            parts.append(b"data: %b\n\n" % orjson.dumps(event))
+            payload = with_id(event, name) if isinstance(event, bytes) else None
+            parts.append(b"data: %b\n\n" % (payload or self._written(read_event(event))))
         return b"".join(parts)
+
+    def _written(self, event: Body) -> bytes:
+        event["id"] = self._exchange.id
+        delta = event["choices"][0].get("delta")
+        if delta and "role" in delta:
+            if self._role_sent:
+                del delta["role"]
+            self._role_sent = True
+        return orjson.dumps(event)
 
     async def raw(self, data: bytes) -> None:
         """Committed events as they came; those that go on from another writer's become one stream with them."""

@@ -7,7 +7,8 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import aiohttp
+from gateway.upstreams.http11 import HttpTransport
+from gateway.upstreams.transport import Broken
 
 log = logging.getLogger(__name__)
 
@@ -16,6 +17,7 @@ LONGEST_REST = 30.0
 STEADY = 60.0
 """Seconds after which an engine counts as having run well: the next crash starts the back-off anew."""
 HEALTH_PERIOD = 0.1
+HEALTH_PATIENCE = 2.0
 STOP_PATIENCE = 5.0
 LONGEST_LINE = 65_536
 
@@ -131,23 +133,26 @@ class Supervisor:
             rest = rest[-LONGEST_LINE:]
 
     async def _announce_when_ready(self, process: asyncio.subprocess.Process) -> None:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
-            while process.returncode is None:
-                if await _healthy(session, self._health_url):
-                    log.info("%s is ready", self.name)
-                    self._on_running(True)
-                    if self._first is not None and not self._first.done():
-                        self._first.set_result(None)
-                    return
-                await asyncio.sleep(HEALTH_PERIOD)
+        client = HttpTransport(
+            self._health_url, {}, connect=HEALTH_PATIENCE, gap=HEALTH_PATIENCE, keep_alive=False
+        )
+        while process.returncode is None:
+            if await _healthy(client, self._health_url):
+                log.info("%s is ready", self.name)
+                self._on_running(True)
+                if self._first is not None and not self._first.done():
+                    self._first.set_result(None)
+                return
+            await asyncio.sleep(HEALTH_PERIOD)
 
 
-async def _healthy(session: aiohttp.ClientSession, url: str) -> bool:
+async def _healthy(client: HttpTransport, url: str) -> bool:
     try:
-        async with session.get(url) as response:
-            return response.status == 200
-    except (aiohttp.ClientError, OSError, TimeoutError):
+        response = await client.get(url, HEALTH_PATIENCE)
+    except Broken:
         return False
+    response.close()
+    return response.status == 200
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

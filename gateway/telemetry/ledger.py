@@ -79,3 +79,5 @@ class Ledger:
             completion_tokens=call.usage.completion_tokens,
             cost_usd=call.cost_usd,
         )
+        if call.retried:
+            self._metrics.call_retried(call.upstream, call.tier)

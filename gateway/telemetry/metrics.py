@@ -108,6 +108,12 @@ class Metrics(Collector):
         self._calls = _Counters(
             "upstream_calls", "Calls to upstreams that have ended.", "upstream", "tier", "outcome"
         )
+        self._retried = _Counters(
+            "retried_calls",
+            "Failed calls that another upstream of their tier was asked to make good.",
+            "upstream",
+            "tier",
+        )
         self._tokens = _Counters(
             "tokens", "Tokens read (prompt) and written (completion).", "tier", "model", "kind"
         )
@@ -190,6 +196,9 @@ class Metrics(Collector):
         self._tokens.add((tier, model, "prompt"), prompt_tokens)
         self._tokens.add((tier, model, "completion"), completion_tokens)
         self._cost.add((tier, model), cost_usd)
+
+    def call_retried(self, upstream: str, tier: str) -> None:
+        self._retried.add((upstream, tier))
 
     def upstream_up(self, upstream: str, tier: str, up: bool) -> None:
         self._up[upstream, tier] = float(up)

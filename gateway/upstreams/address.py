@@ -3,8 +3,6 @@
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from yarl import URL
-
 from gateway.settings import UpstreamSettings
 
 from .kinds import KINDS
@@ -16,12 +14,12 @@ PROBE = 10.0
 class Probe(NamedTuple):
     """How to see, at no cost, whether a server is there: every so many seconds, 0 for never."""
 
-    url: URL
+    url: str
     headers: dict[str, str]
     every: float
 
 
-def urls_of(settings: UpstreamSettings) -> dict[str, URL]:
+def urls_of(settings: UpstreamSettings) -> dict[str, str]:
     """Of our endpoints `chat`, `completions` and `embeddings`, and of its `models`."""
     paths = {
         "chat": settings.chat_path,
@@ -42,9 +40,9 @@ def base_of(settings: UpstreamSettings) -> str:
     return str(settings.url).rstrip("/")
 
 
-def _url(url: str, settings: UpstreamSettings) -> URL:
+def _url(url: str, settings: UpstreamSettings) -> str:
     query = urlencode({name: value.get_secret_value() for name, value in settings.query.items()})
-    return URL(f"{url}?{query}" if query else url, encoded=True)
+    return f"{url}?{query}" if query else url
 
 
 def headers_of(settings: UpstreamSettings) -> dict[str, str]:

@@ -69,7 +69,7 @@ def failed(upstream: str, tier: Tier, status: int, headers: Mapping[str, str], b
         upstream=upstream,
         status=status,
         body=body,
-        retry_after=_retry_after(headers.get("Retry-After")),
+        retry_after=_retry_after(headers.get("retry-after")),
     )
 
 

@@ -5,8 +5,8 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-import aiohttp
-
+from .http11 import HttpTransport
+from .transport import Broken
 from .upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -19,37 +19,36 @@ PATIENCE = 5.0
 async def probing(upstreams: Iterable[Upstream]) -> AsyncIterator[None]:
     """While entered, looks at each upstream: at once, and then while it is down or has answered no call for as
     long as its settings say."""
-    limit = aiohttp.ClientTimeout(total=PATIENCE)
-    async with aiohttp.ClientSession(timeout=limit, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        tasks = [
-            asyncio.create_task(_look(upstream, session), name=f"probes of {upstream.name}")
-            for upstream in upstreams
-            if upstream.probe.every
-        ]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    tasks = [
+        asyncio.create_task(_look(upstream), name=f"probes of {upstream.name}")
+        for upstream in upstreams
+        if upstream.probe.every
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _look(upstream: Upstream, session: aiohttp.ClientSession) -> None:
-    every = upstream.probe.every
+async def _look(upstream: Upstream) -> None:
+    url, headers, every = upstream.probe
+    client = HttpTransport(url, headers, connect=PATIENCE, gap=PATIENCE, keep_alive=False)
     while True:
         if not upstream.up or upstream.quiet(every):
             before = upstream.up
-            upstream.probed(await _is_there(upstream, session))
+            upstream.probed(await _is_there(client, url))
             if upstream.up != before:
                 log.warning("%s is %s, says a probe", upstream.name, "up" if upstream.up else "down")
         await asyncio.sleep(every)
 
 
-async def _is_there(upstream: Upstream, session: aiohttp.ClientSession) -> bool:
+async def _is_there(client: HttpTransport, url: str) -> bool:
     """Any answer but a failure of the server's own: a wrong key is for the calls to find."""
-    url, headers, _ = upstream.probe
     try:
-        async with session.get(url, headers=headers, allow_redirects=False) as response:
-            return response.status < 500
-    except (aiohttp.ClientError, OSError, TimeoutError):
+        response = await client.get(url, PATIENCE)
+    except Broken:
         return False
+    response.close()
+    return response.status < 500

@@ -3,12 +3,12 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import aiohttp
 import orjson
 
 from gateway.wire import Body, Endpoint
 
 from .failures import Failure
+from .http11 import HttpTransport
 from .probes import PATIENCE
 from .transport import Broken
 from .upstream import Upstream
@@ -178,17 +178,18 @@ TRIALS: dict[str, Trial] = {
 
 async def context_told(upstream: Upstream) -> int | None:
     """Tokens of its context, where its list of models tells them; asking costs nothing."""
-    limit = aiohttp.ClientTimeout(total=PATIENCE)
+    url = upstream.url("models")
+    client = HttpTransport(url, upstream.probe.headers, connect=PATIENCE, gap=PATIENCE, keep_alive=False)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=limit) as session,
-            session.get(upstream.url("models"), headers=upstream.probe.headers) as response,
-        ):
+        response = await client.get(url, PATIENCE)
+        try:
             listed = orjson.loads(await response.read())["data"]
+        finally:
+            response.close()
         found = next(model for model in listed if model["id"] == upstream.model)
         for key in upstream.kind.context:
             found = found[key]
-    except (aiohttp.ClientError, OSError, TimeoutError, StopIteration, *MISSHAPEN):
+    except (Broken, StopIteration, *MISSHAPEN):
         return None
     return found if isinstance(found, int) else None
 

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
-from yarl import URL
 
 from gateway.needs import Needs
 from gateway.settings import UpstreamSettings
 from gateway.wire import Body
+from policies.yaml_files import ConfigError
 from routers.calibration import Source
 from routers.cost import FREE, Price
 
@@ -20,10 +20,11 @@ from .address import base_of, headers_of, probe_of, secrets_of, urls_of
 from .breaker import Breaker
 from .capabilities import Capabilities
 from .failures import SAFE_TO_REPEAT, Failure, failed
+from .http11 import HttpTransport
 from .kinds import KINDS
 from .prices import known_price
 from .slots import Full, Slots
-from .transport import Broken, HttpTransport, Response, Transport
+from .transport import Broken, Response, Transport
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ class Upstream:
         else:
             self._running.clear()
 
-    def url(self, endpoint: str) -> URL:
+    def url(self, endpoint: str) -> str:
         """Of our endpoint `chat`, `completions` or `embeddings`, or of its `models`."""
         return self._urls[endpoint]
 
@@ -159,7 +160,7 @@ class Upstream:
 
     async def send(
         self,
-        url: URL,
+        url: str,
         body: bytes,
         *,
         stream: bool,
@@ -181,7 +182,7 @@ class Upstream:
             await asyncio.sleep(LOOK_AGAIN)
 
     async def _send(
-        self, url: URL, body: bytes, stream: bool, until: float, retries: int, leaving: Callable[[], None]
+        self, url: str, body: bytes, stream: bool, until: float, retries: int, leaving: Callable[[], None]
     ) -> "Call":
         if not self._running.is_set():
             await self._running_by(until)
@@ -212,7 +213,7 @@ class Upstream:
             what = f"{self._limits.in_flight} calls in flight and the queue is full"
             raise self._failure("busy", what) from None
 
-    async def _attempts(self, url: URL, body: bytes, wait: float, retries: int) -> Response:
+    async def _attempts(self, url: str, body: bytes, wait: float, retries: int) -> Response:
         try:
             return await self._attempt(url, body, wait)
         except Failure as failure:
@@ -227,7 +228,7 @@ class Upstream:
         )
         return await retrying(self._attempt, url, body, wait)
 
-    async def _attempt(self, url: URL, body: bytes, wait: float) -> Response:
+    async def _attempt(self, url: str, body: bytes, wait: float) -> Response:
         if not self.breaker.admit():
             raise self._failure("down", f"resting for {self.breaker.wait:.0f} s after repeated failures")
         try:
@@ -255,7 +256,7 @@ class Upstream:
         self.breaker.success()
         self._missing, self._heard = False, time.monotonic()
 
-    async def _post(self, url: URL, body: bytes, wait: float) -> Response:
+    async def _post(self, url: str, body: bytes, wait: float) -> Response:
         try:
             return await self._transport.post(url, body, wait)
         except Broken as broken:
@@ -299,12 +300,16 @@ def capabilities_of(settings: UpstreamSettings) -> Capabilities:
 
 
 def _transport(settings: UpstreamSettings) -> HttpTransport:
-    return HttpTransport(
-        headers_of(settings),
-        connect=settings.limits.connect,
-        gap=settings.limits.gap,
-        keep_alive=KINDS[settings.engine].keep_alive,
-    )
+    try:
+        return HttpTransport(
+            str(settings.url),
+            headers_of(settings),
+            connect=settings.limits.connect,
+            gap=settings.limits.gap,
+            keep_alive=KINDS[settings.engine].keep_alive,
+        )
+    except ValueError as error:
+        raise ConfigError(f"the upstream {settings.name}: {error}") from error
 
 
 async def _whole(response: Response) -> bytes:

@@ -147,18 +147,19 @@ class Replayed:
 
 
 def replay(record: Record, router: Router | None = None) -> Replayed:
-    """Replays one exchange under its own router or another. Raises RecordError where that one reads features of the
-    prompt which the record does not have."""
+    """Replays one exchange under its own policy, or that with another router; whether its conversation stays with the
+    large model is as it was. Raises RecordError where the router reads features of the prompt which the record does
+    not have."""
     exchange = record.exchange
     replayed = Replayed(record)
     request = exchange.request.request()
-    if (router or record.policy.router).reads_features and not request.features:
+    policy = record.policy if router is None else record.policy.model_copy(update={"router": router})
+    if policy.router.reads_features and not request.features:
         raise RecordError(
             f"exchange {exchange.id}: its record has no features of the prompt, which this router reads"
         )
     try:
-        plan = (router or record.policy).plan(request)
-        replayed.answer = _drive(plan, _Performer(exchange, replayed.calls))
+        replayed.answer = _drive(policy.plan(request), _Performer(exchange, replayed.calls))
     except Missing as missing:
         replayed.missing = missing.ask
     except ClientGone:
@@ -245,8 +246,8 @@ class _Performer:
                 legs.append(self._leg(ask))
             except Missing:
                 over = over or Missing(both)
-            except (ClientGone, Unavailable) as ended:
-                over = ended
+            except ClientGone as gone:
+                over = gone
         if over is not None:
             raise over
         first = min(legs, key=lambda leg: leg.committed)
@@ -257,7 +258,7 @@ class _Performer:
         return Raced(a, b)
 
     def _leg(self, ask: Generate) -> _Leg:
-        """Raises what ended the race as a whole: the client left, or the exchange's time was over."""
+        """Raises ClientGone, which ends the race as a whole."""
         try:
             call = self._recorded(ask)
         except Unavailable as lost:

@@ -25,7 +25,8 @@ class Tiers(NamedTuple):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def tiers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tiers]:
     async with AsyncExitStack() as stack:
-        slm = await stack.enter_async_context(scripted(SMALL.model, llamacpp=True))
+        slm = await stack.enter_async_context(scripted(SMALL.model))
+        slm.llamacpp = True
         llm = await stack.enter_async_context(scripted("large"))
         settings = settings_of(
             upstream(slm, "slm", engine=SMALL.engine, name="small-server"), upstream(llm, "llm", cloud=True)

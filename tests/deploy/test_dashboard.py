@@ -46,8 +46,10 @@ def registered() -> dict[str, set[str]]:
     metrics.call(
         upstream="u", tier="slm", model="m", outcome="ok", prompt_tokens=1, completion_tokens=1, cost_usd=1
     )
+    metrics.call_retried("u", "slm")
     metrics.upstream_up("u", "slm", True)
     metrics.engine_restarted("e")
+    metrics.policies_loaded(ok=False)
     return {name: labels for family in metrics.registry.collect() for name, labels in samples(family)}
 
 
@@ -92,11 +94,13 @@ def test_panels_do_not_overlap() -> None:
         return {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
 
     panels = dashboard()["panels"]
-    assert 6 <= len(panels) <= 8
+    assert 6 <= len(panels) <= 9
     assert len({panel["id"] for panel in panels}) == len(panels)
     for one, other in combinations(panels, 2):
         assert not covered(one) & covered(other)
     assert all(x < 24 for panel in panels for x, _ in covered(panel))
+    area = sum(panel["gridPos"]["w"] * panel["gridPos"]["h"] for panel in panels)
+    assert area == 24 * max(y + 1 for panel in panels for _, y in covered(panel)), "there is a gap"
 
 
 def test_the_provisioned_datasource_is_the_one_the_dashboard_starts_with() -> None:

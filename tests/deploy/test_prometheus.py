@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 import yaml
 from doubles import Reply, Scripted
-from gateways import Gateway
+from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 
 from deploy.grafana.overview import queries
 
@@ -119,9 +119,11 @@ def test_every_alert_has_a_summary() -> None:
 ASK = {"messages": [{"role": "user", "content": "Hi?"}]}
 
 
-async def traffic(gateway: Gateway, slm: Scripted) -> None:
-    """Without end: an answer of the small model, an escalated one, a stream, and one asked of the LLM."""
+async def traffic(gateway: Gateway, slm: Scripted, llm: Scripted) -> None:
+    """Without end: an answer of the small model, an escalated one that the first LLM fails, a stream, and one asked
+    of the LLM."""
     while True:
+        llm.says(Reply(status=500), Reply())
         slm.says(
             Reply("It is cold."), Reply("Maybe blue?", logprobs=-1.5), Reply("one two three four five six")
         )
@@ -132,6 +134,14 @@ async def traffic(gateway: Gateway, slm: Scripted) -> None:
             {"model": "large"},
         ):
             await gateway.post("/chat/completions", ASK | body)
+
+
+@pytest.fixture
+async def gateway(start: StartGateway, slm: Scripted, llm: Scripted, spare: Scripted) -> Gateway:
+    """With an LLM that makes the first one's failures good."""
+    llms = upstream(llm, "llm"), upstream(spare, "llm", model="large", priority=1)
+    served: Gateway = await start(settings_of(upstream(slm, "slm"), *llms), [simple_policy()])
+    return served
 
 
 @pytest.fixture
@@ -243,9 +253,11 @@ def answer_all(port: int) -> None:
 
 
 @pytest.mark.prometheus
-async def test_every_panel_query_returns_data(prometheus: int, gateway: Gateway, slm: Scripted) -> None:
+async def test_every_panel_query_returns_data(
+    prometheus: int, gateway: Gateway, slm: Scripted, llm: Scripted
+) -> None:
     """A real Prometheus, scraping a real gateway under traffic."""
-    asking = asyncio.create_task(traffic(gateway, slm))
+    asking = asyncio.create_task(traffic(gateway, slm, llm))
     try:
         await asyncio.to_thread(answer_all, prometheus)
     finally:

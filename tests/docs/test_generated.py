@@ -13,7 +13,7 @@ from policies.tuning.records import CallLine, ExchangeLine, TokensLine, UsageLin
 from routers.cascade import Cascade
 from routers.plan import Reason
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,6 +1,7 @@
 """What a request needs, what an upstream can do, and who is asked accordingly."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import openai
@@ -10,6 +11,7 @@ from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.catalogue import lacking
 from gateway.http.errors import ApiError
 from gateway.http.intake import check_chat, check_completions
 from gateway.needs import capabilities_of, least_tokens, top_logprobs_of
@@ -17,10 +19,12 @@ from gateway.settings import UpstreamSettings
 from gateway.upstreams.capabilities import Capabilities
 from gateway.upstreams.kind import Engine
 from gateway.upstreams.kinds import KINDS
+from gateway.upstreams.pool import pools
 from gateway.upstreams.upstream import Upstream
 from policies.schema import Policy
 from routers.direct import Direct
-from routers.plan import Capability
+from routers.judge import Verify
+from routers.plan import Capability, Router, Tier
 
 MESSAGES = [{"role": "user", "content": "What is the opposite of hot?"}]
 ASK = {"model": "test", "messages": MESSAGES}
@@ -226,11 +230,22 @@ async def test_a_request_with_token_ids_goes_to_the_model_they_are_of(
     assert (headers["x-smallfirst-route"], slm.requests) == ("llm", [])
     assert llm.requests[0]["logit_bias"] == {"50256": -100}
     exchange = await gateway.exchange(headers["x-smallfirst-id"])
-    assert exchange["reason"] == "not_capable"
     assert [(call["tier"], call["outcome"]) for call in exchange["calls"]] == [("llm", "ok")]
+    assert exchange["reason"] == "not_capable"
     for model in ("small", "offline"):  # these have one writer, so the client knows whose ids they are
         _, headers, _ = await gateway.post("/chat/completions", biased | {"model": model})
         assert headers["x-smallfirst-route"] == "slm"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_a_tier_that_is_not_there_is_not_one_that_is_unable(
+    start: StartGateway, slm: Scripted, llm: Scripted, stream: bool
+):
+    for only, tier, reason in ((llm, "llm", "no_slm"), (slm, "slm", "no_llm")):
+        gateway = await start(settings_of(upstream(only, tier)), [simple_policy()])
+        _, headers, _ = await gateway.post("/chat/completions", ASK | {"stream": stream})
+        found = await gateway.exchange(headers["x-smallfirst-id"])
+        assert (found["route"], found["reason"]) == (tier, reason)
 
 
 LONG = [{"role": "user", "content": "hot " * 3000}]
@@ -240,8 +255,11 @@ async def test_a_prompt_too_long_for_certain_is_not_sent(start: StartGateway, sl
     both = upstream(slm, "slm", context=2048), upstream(llm, "llm", context=4096)
     gateway = await start(settings_of(*both), [simple_policy()])
     _, headers, _ = await gateway.post("/chat/completions", ASK | {"messages": LONG})
-    assert (headers["x-smallfirst-route"], headers["x-smallfirst-reason"]) == ("llm", "not_capable")
+    assert (headers["x-smallfirst-route"], headers["x-smallfirst-reason"]) == ("llm", "context_too_long")
     assert slm.requests == []
+    exchange = await gateway.exchange(headers["x-smallfirst-id"])
+    unsent = exchange["calls"][0]
+    assert (unsent["outcome"], unsent["cost_usd"]) == ("context", 0.0)
     status, _, raw = await gateway.post("/chat/completions", ASK | {"messages": LONG * 2})
     assert (status, json.loads(raw)["error"]["code"]) == (400, "context_length_exceeded")
     assert len(llm.requests) == 1
@@ -313,6 +331,67 @@ async def test_a_cascade_names_the_upstream_whose_model_its_calibrator_is_not_fo
     said = await refusal(gateway, "test")
     assert "made for small on openai" in said
     assert "the small model spare-server is spare on openai" in said
+
+
+def judged(tier: Tier) -> Policy:
+    return simple_policy(release="hold", commit=None, judge=Verify(tier=tier))
+
+
+@pytest.mark.parametrize(
+    ("policy", "capability", "told"),
+    [
+        (simple_policy(release="splice"), "prefill", "router.release: splice needs prefill of tier llm"),
+        (judged("llm"), "logprobs", "router.judge needs logprobs of tier llm"),
+    ],
+    ids=["splice", "judge"],
+)
+async def test_a_policy_whose_router_needs_what_no_upstream_offers_is_told_which(
+    start: StartGateway,
+    slm: Scripted,
+    llm: Scripted,
+    spare: Scripted,
+    policy: Policy,
+    capability: str,
+    told: str,
+):
+    small = upstream(slm, "slm")
+    without = upstream(llm, "llm", capabilities={capability: False})
+    other = upstream(spare, "llm", capabilities={capability: False})
+    said = await refusal(await start(settings_of(small, without, other), [policy]), "test")
+    assert f"{told}, which is not offered by large-server, spare-server (capabilities.{capability})" in said
+    able = upstream(spare, "llm", capabilities={capability: True})
+    for served in ((small, without, able), (small,)):
+        gateway = await start(settings_of(*served), [policy])
+        assert (await gateway.post("/chat/completions", ASK))[0] == 200
+
+
+def test_a_followed_draft_needs_log_probabilities_of_its_tier_whoever_else_answers():
+    mute = described("openai", tier="slm", capabilities={"logprobs": False})
+    follow = Policy(name="follow", description="x", router=Direct(tier="slm", follow=True))
+    assert "it reads log-probabilities" in str(lacking(follow, pools([mute])))
+    assert lacking(follow, pools([described("openai")])) is None
+    alone = follow.changed(router=Direct(tier="slm", fallback=False))
+    assert lacking(alone, pools([described("openai")])) == (
+        "it needs an upstream of tier slm, and none is configured"
+    )
+
+
+class Scoring(Router):
+    """A strategy of somebody else's."""
+
+    kind: str = "scoring"
+
+    @property
+    def needs(self) -> Mapping[Tier, Mapping[Capability, str]]:
+        return {"llm": {"scoring": "blocks"}, "slm": {}}
+
+
+@pytest.mark.parametrize(("engine", "served"), [("openai", False), ("vllm", True)])
+def test_any_router_is_asked_what_it_needs(engine: str, served: bool):
+    policy = simple_policy().model_copy(update={"router": Scoring()})
+    found = lacking(policy, pools([described(engine)]))
+    said = "router.blocks needs scoring of tier llm, which is not offered by u (capabilities.scoring)"
+    assert found == (None if served else said)
 
 
 async def test_a_policy_that_follows_drafts_wants_them_of_one_model(

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, gateway_of, settings_of, simple_policy, upstream
+from raw_server import listening, request_of
 
 from policies.tuning.records import read_records
 
@@ -256,25 +257,16 @@ async def test_a_server_that_is_not_there_is_unavailable(start: StartGateway, ll
 @asynccontextmanager
 async def answering(answer: bytes, *, then_wait: bool = False) -> AsyncIterator[str]:
     """A server that sends these bytes whatever it is asked, then closes or stays silent."""
-    over = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        await reader.readexactly(int(length.split(b":")[1]))
+        await request_of(reader)
         writer.write(answer)
         await writer.drain()
         if then_wait:
-            await over.wait()
-        writer.close()
+            await asyncio.Event().wait()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    finally:
-        over.set()
-        server.close()
-        await server.wait_closed()
+    async with listening(serve) as port:
+        yield f"http://127.0.0.1:{port}/v1"
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"

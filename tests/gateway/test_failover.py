@@ -10,6 +10,7 @@ from doubles import Reply, Scripted
 from gateways import PRICE, Gateway, StartGateway, settings_of, simple_policy, upstream
 
 from gateway.upstreams.breaker import FAILURES
+from policies.schema import Ceilings
 
 ASK = {"model": "test", "messages": [{"role": "user", "content": "What is the opposite of hot?"}]}
 LARGE = ASK | {"model": "large"}
@@ -58,6 +59,9 @@ async def test_a_failure_is_made_good_by_another_upstream(
         ("large-server", outcome, True),
         ("spare-server", "ok", False),
     ]
+    async with gateway.http.get(f"{gateway.root}/metrics") as metrics:
+        counted = [line for line in (await metrics.text()).splitlines() if "retried_calls_total{" in line]
+    assert counted == ['smallfirst_retried_calls_total{tier="llm",upstream="large-server"} 1.0']
 
 
 @pytest.mark.parametrize(("stream", "outcome"), [(False, "garbage"), (True, "lost")], ids=["plain", "stream"])
@@ -95,11 +99,15 @@ async def test_a_time_limit_before_the_first_byte_is_made_good(
     ]
 
 
-async def test_a_stream_that_breaks_before_its_first_event_is_made_good(
-    start: StartGateway, llm: Scripted, spare: Scripted
+ROLE = b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}\n\n'
+
+
+@pytest.mark.parametrize("begun", [b": nothing yet\n\n", ROLE], ids=["a comment", "a role"])
+async def test_a_stream_that_breaks_before_it_says_anything_is_made_good(
+    start: StartGateway, llm: Scripted, spare: Scripted, begun: bytes
 ):
     gateway = await two_llms(start, llm, spare)
-    llm.says(Reply(raw=b": nothing yet\n\n", then="abort"))
+    llm.says(Reply(raw=begun, then="abort"))
     spare.says("Cold.")
     status, headers, raw = await gateway.post("/chat/completions", LARGE | {"stream": True})
     assert (status, raw.count(b"[DONE]")) == (200, 1)
@@ -211,19 +219,24 @@ async def test_where_all_fail_the_plan_hears_of_it_once_and_the_message_names_th
     assert (status, json.loads(raw)["error"]["message"]) == (502, said)
 
 
-async def test_more_upstreams_than_an_exchange_may_make_calls_are_all_tried(
-    start: StartGateway, slm: Scripted, llm: Scripted, spare: Scripted
+@pytest.mark.parametrize(("calls", "route"), [(8, "slm"), (12, "llm")])
+async def test_upstreams_are_tried_until_the_exchange_has_made_its_calls(
+    start: StartGateway, slm: Scripted, llm: Scripted, spare: Scripted, calls: int, route: str
 ):
+    """Those that another upstream made good count too."""
     many = [upstream(llm, "llm", name=f"large-{number}") for number in range(10)]
     last = upstream(spare, "llm", model="large", priority=1)
-    gateway = await start(settings_of(upstream(slm, "slm"), *many, last), [simple_policy()])
+    policy = simple_policy().changed(ceilings=Ceilings(calls=calls))
+    gateway = await start(settings_of(upstream(slm, "slm"), *many, last), [policy])
     slm.says(Reply("Maybe blue?", logprobs=-1.5))
     llm.says(Reply(status=500))
     _, headers, _ = await gateway.post("/chat/completions", ASK)
-    assert headers["x-smallfirst-route"] == "llm"
-    calls = await calls_of(gateway, headers)
-    assert len(calls) == 12
-    assert [retried for _, _, retried in calls] == [False, *[True] * 10, False]
+    assert headers["x-smallfirst-route"] == route
+    made = await calls_of(gateway, headers)
+    small, *failed, (name, outcome, _) = made
+    assert (small, len(failed)) == (("small-server", "ok", False), calls - 1 if route == "slm" else 10)
+    assert {(outcome, retried) for _, outcome, retried in failed} == {("error", True)}
+    assert (name, outcome) == (("", "ceiling") if route == "slm" else ("spare-server", "ok"))
 
 
 async def test_what_a_failed_call_cost_counts_at_its_own_upstreams_price(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -198,6 +199,7 @@ async def test_a_folder_that_is_gone_leaves_the_policies_and_is_read_when_it_is_
 async def test_a_policy_that_can_not_be_served_is_told_and_the_others_are(
     live: Gateway, folder: Path, caplog: pytest.LogCaptureFixture
 ):
+    caplog.set_level(logging.WARNING, logger="gateway")
     other = policy(0.5).replace("own.json", "stock")
     await loaded(live, lambda: (folder / "new.yaml").write_text(other))
     assert "policy new is not served: its calibrator is made for smollm2-135m-instruct" in caplog.text

@@ -417,6 +417,47 @@ async def test_the_ceiling_on_time_ends_a_call_and_the_exchange(
     assert llm.requests == []
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_the_ceiling_on_time_ends_both_legs_of_a_hedge_and_the_exchange(
+    start: StartGateway, slm: Scripted, llm: Scripted, stream: bool
+):
+    limited = hedge().changed(ceilings=Ceilings(seconds=0.05))
+    gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [limited])
+    slm.says(Reply(SENTENCE, gate=asyncio.Event(), gate_at=2))
+    llm.says(Reply("Never sent.", gate=asyncio.Event()))
+    status, headers, raw = await gateway.post("/chat/completions", ASK | {"stream": stream})
+    error = json.loads(raw)["error"]
+    assert (status, error["code"]) == (403, "ceiling_reached")
+    assert error["message"] == "out of time; then the 0.05 s of this exchange are over"
+    await asyncio.wait_for(asyncio.gather(slm.gone.wait(), llm.gone.wait()), 2)
+    assert (len(slm.requests), len(llm.requests)) == (1, 1)
+    found = await gateway.exchange(headers["x-smallfirst-id"])
+    assert [(call["tier"], call["upstream"], call["outcome"]) for call in found["calls"]] == [
+        ("slm", "small-server", "ceiling"),
+        ("llm", "large-server", "ceiling"),
+        ("slm", "", "ceiling"),  # the plan asked on, and the door let nothing out any more
+    ]
+    assert found["calls"][2]["cost_usd"] == 0.0
+
+
+async def test_a_hedged_answer_that_flows_when_the_time_is_over_ends_in_an_error(
+    start: StartGateway, slm: Scripted, llm: Scripted
+):
+    limited = hedge().changed(ceilings=Ceilings(seconds=0.2))
+    gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [limited])
+    slm.says(Reply(SENTENCE, logprobs=SURE, gate=asyncio.Event(), gate_at=6))
+    llm.says(Reply("Never sent.", gate=asyncio.Event()))
+    _, headers, raw = await gateway.post("/chat/completions", ASK | {"stream": True})
+    assert b"Ice" in raw
+    assert b'"code":"ceiling_reached"' in raw
+    found = await gateway.exchange(headers["x-smallfirst-id"])
+    assert [(call["upstream"], call["outcome"]) for call in found["calls"]] == [
+        ("small-server", "ceiling"),
+        ("large-server", "outrun"),
+        ("", "ceiling"),
+    ]
+
+
 async def test_the_ceiling_on_tokens_is_what_the_calls_are_allowed(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):

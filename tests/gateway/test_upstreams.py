@@ -12,11 +12,13 @@ import genai_prices
 import pytest
 from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from raw_server import listening, request_of
 
 from gateway.settings import UpstreamSettings
 from gateway.upstreams.breaker import FAILURES, LONGEST, REST, Breaker
 from gateway.upstreams.failures import failed
 from gateway.upstreams.upstream import Upstream
+from policies.loader import ConfigError
 from routers.cost import Price, cost
 from routers.plan import Usage
 
@@ -70,6 +72,24 @@ async def test_paths_can_be_set_and_a_clients_key_never_goes_on(start: StartGate
     assert "X-Own" not in llm.headers[0]
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"key": "sk-secret\n"}, "'Authorization'"),
+        ({"headers": {"X-Team": "secret\r\nX-Evil: 1"}}, "'X-Team'"),
+        ({"url": "http://me:secret@a.test/v1"}, "URL of a.test"),
+    ],
+)
+def test_what_no_request_can_be_made_of_is_said_at_the_start_without_its_value(
+    given: dict[str, Any], named: str
+):
+    fields = {"name": "far", "tier": "llm", "model": "large", "url": "http://a.test/v1"}
+    with pytest.raises(ConfigError, match=named) as refused:
+        Upstream(UpstreamSettings.model_validate(fields | given))
+    assert str(refused.value).startswith("the upstream far: ")
+    assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 async def test_a_call_that_was_turned_away_is_asked_again(start: StartGateway, llm: Scripted, stream: bool):
     gateway = await one_llm(start, llm, limits={"retries": 2})
@@ -118,7 +138,7 @@ async def test_nothing_is_asked_again_after_the_first_byte(start: StartGateway, 
 
 def test_retry_after_is_read_in_both_of_its_forms():
     def seconds(value: str) -> float | None:
-        return failed("u", "llm", 429, {"Retry-After": value}, b"").retry_after
+        return failed("u", "llm", 429, {"retry-after": value}, b"").retry_after
 
     assert seconds("2.5") == 2.5
     assert seconds("-1") == 0.0
@@ -144,14 +164,11 @@ class Closing:
     def __init__(self, answers: int) -> None:
         self.answers = answers
         self.connections = 0
-        self.closed = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         for _ in range(self.answers):
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = next(line for line in head.split(b"\r\n") if line.startswith(b"content-length:"))
-            await reader.readexactly(int(length.split(b":")[1]))
+            await request_of(reader)
             writer.write(KEPT)
         # The next request arrives on a connection that is being given up.
         await reader.read(1)
@@ -159,12 +176,8 @@ class Closing:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
-        server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
-        try:
-            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-        finally:
-            server.close()
-            await server.wait_closed()
+        async with listening(self.serve) as port:
+            yield f"http://127.0.0.1:{port}/v1"
 
 
 async def test_a_kept_connection_that_the_server_had_closed_is_replaced(start: StartGateway, llm: Scripted):

@@ -14,10 +14,11 @@ from exchanges import (
     outrun,
     policy,
     record,
+    refused,
     stopped,
 )
 
-from policies.schema import Policy
+from policies.schema import Affinity, Policy
 from policies.tuning.records import CallLine, Record
 from routers.difficulty import Gate
 from routers.direct import Direct
@@ -25,7 +26,7 @@ from routers.judge import Verify
 from routers.plan import Reason, Tier, Verdict
 
 GOOD, POOR, HOPELESS, SURE = worth(0.7), worth(0.3), worth(0.1, 6), worth(0.9, 10)
-SENTENCE = [*worth(0.9, 7), worth(0.9, 1)[0]._replace(ends_sentence=True), *worth(0.0001, 5)]
+SENTENCE = [*worth(0.9, 7), worth(0.9, 1)[0]._replace(text="t7."), *worth(0.0001, 5)]
 """A sure sentence, and a collapse."""
 THOUGHT = [token(-5.0, f"hm{place}")._replace(reasoning=True) for place in range(9)]
 GATE = Gate(limits={"turns": 3.0})
@@ -257,11 +258,45 @@ CASES: dict[str, Record] = {
         cancelled=True,
     ),
     "a race out of time": record(
-        [failed("slm", "ceiling", GOOD, cost_usd=0.001), failed("llm", "ceiling", because=Reason.OUTRAN)],
+        [
+            failed("slm", "ceiling", GOOD, cost_usd=0.001),
+            failed("llm", "ceiling", because=Reason.OUTRAN),
+            refused("slm", because=Reason.NO_LLM),
+        ],
         None,
         hedged(),
-        status=503,
+        status=403,
         error="x",
+    ),
+    "a race out of time after a commit": record(
+        [
+            failed("slm", "ceiling", SURE[:8], kept=8, begun=True, cost_usd=0.0005),
+            outrun("llm", 0.61, because=Reason.OUTRAN),
+            refused("slm", because=Reason.COMMITTED, resumed=True),
+        ],
+        None,
+        hedged(),
+        stream=True,
+        status=403,
+        error="x",
+    ),
+    "out of time": record(
+        [failed("slm", "ceiling", GOOD, cost_usd=0.001), refused("llm"), refused("slm")],
+        None,
+        status=403,
+        error="x",
+    ),
+    "no calls left to escalate": record(
+        [judged(POOR), refused("llm")], answered("slm", Reason.NO_LLM, confidence(POOR))
+    ),
+    "private": record(
+        [judged(POOR), refused("llm", "private")], answered("slm", Reason.NO_LLM, confidence(POOR))
+    ),
+    "stays with the llm": record(
+        [call("llm")],
+        answered("llm", Reason.AFFINITY),
+        policy().changed(affinity=Affinity(turns=2)),
+        stays=2,
     ),
 }  # fmt: skip
 """One of each way an exchange goes."""

@@ -17,7 +17,7 @@ from policies.tuning.records import (
     UsageLine,
 )
 from routers.cascade import Cascade
-from routers.cost import Price, cost
+from routers.cost import FREE, Price, cost
 from routers.hedge import Hedge
 from routers.plan import NO_FEATURES, Reason, Tier, Token, Usage, Verdict
 from routers.signals import signals
@@ -49,7 +49,6 @@ def tokens_line(tokens: Sequence[Token]) -> TokensLine:
         top=[list(token.top) for token in tokens],
         at=[0.1 * number for number in range(1, len(tokens) + 1)],
         reasoning=[place for place, token in enumerate(tokens) if token.reasoning],
-        ends=[place for place, token in enumerate(tokens) if token.ends_sentence],
     )
 
 
@@ -82,6 +81,12 @@ def call(tier: Tier, tokens: Sequence[Token] | None = None, **changes: Any) -> C
 def failed(tier: Tier, why: str = "down", tokens: Sequence[Token] | None = None, **changes: Any) -> CallLine:
     nothing = {"usage": UsageLine(prompt_tokens=0, completion_tokens=0, estimated=True), "cost_usd": 0.0}
     return call(tier, tokens, **{"outcome": why, "finish": None, **nothing, **changes})
+
+
+def refused(tier: Tier, why: str = "ceiling", **changes: Any) -> CallLine:
+    """What the door let not out."""
+    nobody = {"upstream": "", "model": "", "price": FREE}
+    return failed(tier, why, [] if tier == "slm" else None, **{**nobody, **changes})
 
 
 def stopped(tokens: Sequence[Token], **changes: Any) -> CallLine:
@@ -130,6 +135,7 @@ def record(
     features: Mapping[str, float] = NO_FEATURES,
     whole: bool = False,
     able: Sequence[Tier] = ("llm", "slm"),
+    stays: int = 0,
     **changes: Any,
 ) -> Record:
     ran = ran_under or policy()
@@ -145,6 +151,7 @@ def record(
             whole=whole,
             tiers=list(tiers),
             able=list(able),
+            stays=stays,
             features=dict(features),
         ),
         "calls": list(calls),

@@ -24,6 +24,10 @@ router:
   calibrator: own.json
 length_ratio: 2
 """
+BUILT_IN_NAMES = {path.stem for path in policy_files(BUILT_IN)}
+OTHERS = (
+    f"expected another policy beside this file or built in ({', '.join(sorted({*BUILT_IN_NAMES, 'base'}))})"
+)
 NO_CALIBRATOR = "router.calibrator: none.json: No such file or directory; expected `stock` or a file"
 
 
@@ -144,10 +148,10 @@ def test_a_mistake_of_the_base_that_is_replaced_is_none(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("base", "error"),
     [
-        ("none", "expected another policy beside this file or built in (auto, base, offline), found 'none'"),
-        ("mine", "expected another policy beside this file or built in (auto, base, offline), found 'mine'"),
-        ("../base", "expected another policy beside this file or built in (auto, base, offline), found '../base'"),
-        ("base.yaml", "expected another policy beside this file or built in (auto, base, offline), found 'base.yaml'"),
+        ("none", f"{OTHERS}, found 'none'"),
+        ("mine", f"{OTHERS}, found 'mine'"),
+        ("../base", f"{OTHERS}, found '../base'"),
+        ("base.yaml", f"{OTHERS}, found 'base.yaml'"),
         ("3", "expected the name of a policy, found 3"),
         ("", "expected the name of a policy, found None"),
         ("[base]", "expected the name of a policy, found ['base']"),
@@ -168,7 +172,7 @@ def test_files_that_editors_leave_are_no_policies(folder: Path) -> None:
     (folder / ".base.yaml").write_text("half of")
     (folder / ".#base.yaml").symlink_to("someone@somewhere:1")
     (folder / "base.yaml~").write_text("the one before")
-    assert set(load_policies(folder)) == {"auto", "offline", "base"}
+    assert set(load_policies(folder)) == {*BUILT_IN_NAMES, "base"}
 
 
 def test_every_files_mistakes_are_told_at_once(folder: Path) -> None:
@@ -256,7 +260,3 @@ def test_an_alias_of_itself_is_read(tmp_path: Path) -> None:
     data, lines = read_yaml(path)
     assert data["a"][0] is data["a"]
     assert lines == {(): 1, ("a",): 1, ("a", 0): 1}
-
-
-def test_the_built_in_files_are_found() -> None:
-    assert [path.stem for path in policy_files(BUILT_IN)] == ["auto", "offline"]

@@ -17,6 +17,8 @@ from routers.cascade import Cascade
 DIRECT = "description: x\nrouter:\n  kind: direct\n  tier: slm\n"
 CASCADE = "description: x\nrouter:\n  kind: cascade\n  accept: 0.5\n  calibrator: own.json\n"
 
+BUILT_IN_POLICIES = {"auto", "balanced", "careful", "frugal", "offline", "private"}
+
 
 def written(folder: Path, text: str, name: str = "mine.yaml") -> Path:
     path = folder / name
@@ -266,7 +268,7 @@ def test_a_built_in_policy_loads_is_short_and_says_what_it_is_for(path: Path) ->
 
 
 def test_the_built_in_policies_are_there() -> None:
-    assert set(load_policies()) == {"auto", "offline"}
+    assert set(load_policies()) == BUILT_IN_POLICIES
 
 
 def test_the_stock_calibrator_is_a_calibrator() -> None:
@@ -279,7 +281,7 @@ def test_a_folders_policies_join_and_win_over_the_built_in_ones(tmp_path: Path) 
     written(tmp_path, DIRECT.replace("x", "Mine.", 1), "auto.yaml")
     written(tmp_path, DIRECT, "quick.yaml")
     found = load_policies(tmp_path)
-    assert set(found) == {"auto", "offline", "quick"}
+    assert set(found) == {*BUILT_IN_POLICIES, "quick"}
     assert found["auto"].description == "Mine."
 
 

@@ -16,8 +16,8 @@ from routers.cascade import Cascade
 from routers.direct import Direct
 
 ROUTER = Cascade(accept=0.5, commit=0.9, give_up=0.1, calibrator=calibrator())
-
 FIELDS = "accept, release, commit, give_up, gate, judge"
+"""Those of a cascade that a policy may let requests override."""
 
 
 def policy(*overrides: str, router: Cascade | Direct = ROUTER) -> Policy:
@@ -106,10 +106,10 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
 )
-FIELDS = st.sampled_from(["accept", "commit", "give_up", "calibrator", "kind", "", "name"])
+NAMES = st.sampled_from(["accept", "commit", "give_up", "calibrator", "kind", "", "name"])
 
 
-@given(st.dictionaries(FIELDS, JSON | st.floats(0, 1), max_size=4))
+@given(st.dictionaries(NAMES, JSON | st.floats(0, 1), max_size=4))
 def test_whatever_a_request_says_is_a_valid_policy_or_refused(override: dict[str, Any]) -> None:
     found: Policy | str
     try:

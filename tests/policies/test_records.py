@@ -25,6 +25,7 @@ from policies.tuning.records import (
 )
 from routers.plan import Generate, Judge, Judged, Reason, Request, Tier, Token, Verdict
 from routers.watch import ObservingWatch
+from routers.words import END, GLUED, SHAPES, shape, stand_in
 
 ACCEPTED = record([judged(worth(0.7))], answered("slm", Reason.CONFIDENT, 0.7), tags={"team": "a"})
 BARE = record([call("llm")], answered("llm", Reason.NOT_JUDGED), judgeable=False, content={"model": "auto"})
@@ -133,23 +134,23 @@ def test_tokens_with_content_keep_their_texts() -> None:
 
 def test_tokens_keep_their_marks() -> None:
     plain, thought, last = tokens(-0.1, -0.2, -0.3)
-    draft = [thought._replace(reasoning=True), plain, last._replace(ends_sentence=True)]
+    draft = [thought._replace(reasoning=True), plain, last._replace(text="end.")]
     line = TokensLine.model_validate_json(tokens_line(draft).model_dump_json())
-    assert (line.reasoning, line.ends) == ([0], [2])
-    assert [(each.reasoning, each.ends_sentence) for each in line.tokens()] == [
-        (True, False),
-        (False, False),
-        (False, True),
+    assert (line.reasoning, line.shapes) == ([0], "ww.")
+    assert [(each.reasoning, shape(each.text)) for each in line.tokens()] == [
+        (True, GLUED),
+        (False, GLUED),
+        (False, END),
     ]
 
 
-@given(st.lists(st.tuples(st.floats(-20, 0) | st.none(), st.booleans(), st.booleans())))
+@given(st.lists(st.tuples(st.floats(-20, 0) | st.none(), st.booleans(), st.sampled_from(SHAPES))))
 def test_tokens_survive_their_line_but_for_their_texts(
-    written: list[tuple[float | None, bool, bool]],
+    written: list[tuple[float | None, bool, str]],
 ) -> None:
     draft = [
-        Token(f"#{place}", logprob, [] if logprob is None else [logprob, -21.0], reasoning, ends)
-        for place, (logprob, reasoning, ends) in enumerate(written)
+        Token(stand_in(kind, place), logprob, [] if logprob is None else [logprob, -21.0], reasoning)
+        for place, (logprob, reasoning, kind) in enumerate(written)
     ]
     assert TokensLine.model_validate_json(tokens_line(draft).model_dump_json()).tokens() == draft
 
@@ -161,7 +162,7 @@ def test_tokens_survive_their_line_but_for_their_texts(
     "request_",
     [
         Request(),
-        Request(stream=True, judgeable=False, whole=True),
+        Request(stream=True, judgeable=False, whole=True, stays=3),
         Request(tiers=frozenset(("slm",)), able=frozenset(("llm",))),
         Request(tiers=frozenset(), able=frozenset(), features={"turns": 3.0, "code": 0.0}),
     ],
@@ -173,6 +174,7 @@ def test_what_a_router_knew_of_the_request_survives_its_line(request_: Request) 
         whole=request_.whole,
         tiers=sorted(request_.tiers),
         able=sorted(request_.able),
+        stays=request_.stays,
         features=dict(request_.features),
     )
     assert RequestLine.model_validate_json(line.model_dump_json()).request() == request_
@@ -188,7 +190,7 @@ def test_a_line_of_before_there_was_more_to_know_says_the_least() -> None:
 DRAFT = [
     Token("<think>", -0.1, (-0.1, -3.0), reasoning=True),
     Token("Yes", -0.2, (-0.2, -2.0)),
-    Token(".", None, (), ends_sentence=True),
+    Token(".", None, ()),
 ]
 
 
@@ -226,7 +228,7 @@ def exchange() -> Exchange:
         stream=True, whole=True, tiers=frozenset(("slm",)), able=frozenset(("llm",)), features={"turns": 2.0}
     )
     body = {"model": "test"}
-    return Exchange("chat", policy(), body, b"", request, None, calls=calls, tags={"team": "a"})
+    return Exchange("chat", "chat", policy(), body, b"", request, None, calls=calls, tags={"team": "a"})
 
 
 def recorded(folder: Path, content: bool) -> Record:
@@ -253,7 +255,7 @@ def test_what_the_gateway_writes_is_read_back(tmp_path: Path, content: bool) -> 
     assert [line.tokens for line in (llm, judge, spliced)] == [None, None, None]
     assert slm.tokens is not None
     assert slm.tokens.at == [0.1, 0.2, 0.3]
-    texts = ["<think>", "Yes", "."] if content else ["#0", "#1", "#2"]
+    texts = ["<think>", "Yes", "."] if content else ["#0", "1", ".2"]
     assert slm.tokens.tokens() == [
         each._replace(text=text, top=list(each.top)) for text, each in zip(texts, DRAFT, strict=True)
     ]

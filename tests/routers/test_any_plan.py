@@ -110,13 +110,11 @@ class Driver:
             ways += [self.gives_up, self.flows_and_gives_up, self.is_held]
         return self.draw(st.sampled_from(ways))(ask)
 
-    def race(self, both: Both) -> Raced | Unavailable:
+    def race(self, both: Both) -> Raced:
         for leg in both:
             self.may_be_asked(leg)
         small, large = both
-        how = self.draw(st.sampled_from(["slm", "llm", "nobody", "over"]))
-        if how == "over":
-            return self.breaks(small) if self.draw(st.booleans()) else self.lost(small, "ceiling")
+        how = self.draw(st.sampled_from(["slm", "llm", "nobody"]))
         if how == "slm":
             wins = self.draw(st.sampled_from([self.ends, self.breaks, self.flows_and_gives_up]))
             outrun = self.draw(st.sampled_from([self.is_outrun, self.fails]))

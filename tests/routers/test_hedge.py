@@ -142,10 +142,10 @@ def test_a_large_models_unfinished_answer_is_asked_for_again() -> None:
     assert answer == Answer((LARGE,), Reason.LOW_CONFIDENCE, 0.3)
 
 
-def test_a_race_that_the_door_ends_ends_the_exchange() -> None:
+def test_a_race_out_of_time_is_over_once_the_door_has_said_so() -> None:
     over = lost("ceiling")
-    asks, error = run(over)
-    assert asked(asks) == []
+    asks, error = run(Raced(lost("ceiling"), gone("ceiling")), over)
+    assert asked(asks) == [("slm", Reason.NO_LLM)]
     assert error is over
 
 

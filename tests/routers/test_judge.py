@@ -170,14 +170,20 @@ def test_the_prompt_is_measured_only_for_a_gate() -> None:
 @pytest.mark.parametrize(
     ("changes", "slm", "llm"),
     [
-        ({"judge": None}, {"logprobs"}, set()),
-        ({"judge": Verify()}, {"logprobs"}, set()),
-        ({"judge": Verify(tier="llm")}, {"logprobs"}, {"logprobs"}),
-        ({"judge": None, "release": "splice", "commit": 0.8}, {"logprobs"}, {"prefill"}),
+        ({"judge": None}, {"logprobs": "calibrator"}, {}),
+        ({"judge": Verify()}, {"logprobs": "calibrator"}, {}),
+        ({"judge": Verify(tier="llm")}, {"logprobs": "calibrator"}, {"logprobs": "judge"}),
+        (
+            {"judge": None, "release": "splice", "commit": 0.8},
+            {"logprobs": "calibrator"},
+            {"prefill": "release: splice"},
+        ),
     ],
     ids=["plain", "judged by the small", "judged by the large", "splice"],
 )
-def test_what_it_asks_of_its_upstreams(changes: dict[str, Any], slm: set[str], llm: set[str]) -> None:
+def test_what_it_asks_of_its_upstreams(
+    changes: dict[str, Any], slm: dict[str, str], llm: dict[str, str]
+) -> None:
     assert cascade(**changes).needs == {"slm": slm, "llm": llm}
 
 

@@ -58,16 +58,15 @@ def test_missing_names_who_should_have_judged() -> None:
 
 
 def test_a_router_needs_nothing_and_measures_nothing_unless_it_says_so() -> None:
-    assert Router().needs == {}
-    assert not Router().reads_features
+    plain = Router(kind="plain")
+    assert plain.needs == {}
+    assert not plain.reads_features
     assert Request().features == {}
 
 
-@pytest.mark.parametrize(
-    ("fallback", "needs"), [(True, {}), (False, {"llm": frozenset()})], ids=["fallback", "alone"]
-)
-def test_a_direct_router_without_a_fallback_needs_its_tier(fallback: bool, needs: object) -> None:
-    assert Direct(tier="llm", fallback=fallback).needs == needs
+@pytest.mark.parametrize(("follow", "needs"), [(True, {"llm": {"logprobs": "follow"}}), (False, {})])
+def test_a_direct_router_needs_log_probabilities_to_follow_drafts(follow: bool, needs: object) -> None:
+    assert Direct(tier="llm", follow=follow).needs == needs
 
 
 def test_a_request_has_both_tiers_unless_told_otherwise() -> None:
@@ -76,7 +75,7 @@ def test_a_request_has_both_tiers_unless_told_otherwise() -> None:
 
 def test_a_router_without_a_strategy_has_no_plan() -> None:
     with pytest.raises(NotImplementedError):
-        Router().plan(Request())
+        Router(kind="plain").plan(Request())
 
 
 def test_a_router_takes_no_unknown_field_and_does_not_change() -> None:

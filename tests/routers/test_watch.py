@@ -13,6 +13,7 @@ from routers.calibration import Logistic
 from routers.plan import Reason, Token, Verdict
 from routers.signals import SignalName, signals
 from routers.watch import FIRST_LOOK, ConfidenceWatch, ObservingWatch, Release, looks
+from routers.words import END, shape
 
 CONTINUE, COMMIT, GIVE_UP = Verdict.CONTINUE, Verdict.COMMIT, Verdict.GIVE_UP
 
@@ -185,7 +186,7 @@ def splicing(**changes: float | None) -> ConfidenceWatch:
 
 def sentence(confidence: float, count: int) -> list[Token]:
     *before, last = worth(confidence, count)
-    return [*before, last._replace(ends_sentence=True)]
+    return [*before, last._replace(text=f"{last.text}.")]
 
 
 def test_a_sentence_flows_as_it_ends() -> None:
@@ -268,7 +269,7 @@ def test_a_flaw_comes_too_late_for_what_flowed() -> None:
 
 
 def thought(*logprobs: float | None) -> list[Token]:
-    return [each._replace(reasoning=True, ends_sentence=True) for each in tokens(*logprobs)]
+    return [each._replace(text=f"{each.text}.", reasoning=True) for each in tokens(*logprobs)]
 
 
 @pytest.mark.parametrize("release", ["hold", "commit", "splice"])
@@ -295,13 +296,13 @@ LOGPROB = st.floats(-3.0, 0.0) | st.sampled_from([-1e38, -inf, None])
 
 
 ANY_TOKEN = st.builds(
-    lambda logprob, alternatives, reasoning, ends: token(
-        logprob, "t", [] if logprob is None else [max(logprob, -1.0), -2.0][:alternatives]
-    )._replace(reasoning=reasoning, ends_sentence=ends),
+    lambda logprob, alternatives, reasoning, text: token(
+        logprob, text, [] if logprob is None else [max(logprob, -1.0), -2.0][:alternatives]
+    )._replace(reasoning=reasoning),
     LOGPROB,
     st.sampled_from([2, 2, 2, 1]),
     st.sampled_from([False, False, False, True]),
-    st.booleans(),
+    st.sampled_from(["t", "t."]),
 )
 STOPS = {Reason.GAVE_UP, Reason.NO_LOGPROBS, Reason.LOOP}
 
@@ -328,7 +329,7 @@ class AnyDraft(RuleBasedStateMachine):
     @rule(each=ANY_TOKEN, count=st.integers(1, 12))
     def write(self, each: Token, count: int) -> None:
         for number in range(count):
-            token = each._replace(text=f"t{self.answer}-{number}")
+            token = each._replace(text=f"{self.answer}-{number}{each.text}")
             self.answer += not token.reasoning
             verdict = self.watch.token(token)
             self.commits_as_its_release_says(verdict, token)
@@ -345,7 +346,7 @@ class AnyDraft(RuleBasedStateMachine):
         if verdict is COMMIT and release == "commit" and not begun:
             assert self.answer in looks(self.answer)
         if verdict is COMMIT and release == "splice":
-            assert token.ends_sentence
+            assert shape(token.text) == END
             assert self.answer >= FIRST_LOOK
         assert verdict is not COMMIT or release != "hold"
         assert verdict is not COMMIT or self.watch.commit is not None

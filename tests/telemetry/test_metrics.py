@@ -118,6 +118,12 @@ def test_a_call_adds_its_tokens_and_its_cost(metrics: Metrics) -> None:
     assert value(metrics, "cost_usd_total", tier="slm", model="smollm2") == 0
 
 
+def test_a_call_that_another_made_good_is_counted_beside_its_outcome(metrics: Metrics) -> None:
+    metrics.call_retried("openai", "llm")
+    assert value(metrics, "retried_calls_total", upstream="openai", tier="llm") == 1
+    assert value(metrics, "upstream_calls_total", upstream="openai", tier="llm", outcome="error") is None
+
+
 def test_an_upstream_goes_down_and_comes_up(metrics: Metrics) -> None:
     metrics.upstream_up("openai", "llm", False)
     assert value(metrics, "upstream_up", upstream="openai", tier="llm") == 0

@@ -1,12 +1,14 @@
 """What a client of the Responses API gets: one response object, or its events."""
 
+from collections.abc import Sequence
+
 import orjson
 
 from gateway.deadlines import Deadlines
 from gateway.exchange import Exchange
 from gateway.http.errors import ApiError
 from gateway.http.reply import PlainReply, Send, StreamReply
-from gateway.wire import Body
+from gateway.wire import Body, Event, read_event
 
 from .events import ResponseEvents, encoded
 from .whole import from_chat
@@ -41,8 +43,9 @@ class ResponseStream(StreamReply):
         self._events = ResponseEvents(asked, response_id(exchange), int(exchange.at))
         self._opened = False
 
-    def _encoded(self, events: list[Body]) -> bytes:
-        return self._opening() + _joined([said for event in events for said in self._events.chunk(event)])
+    def _encoded(self, events: Sequence[Event]) -> bytes:
+        chunks = map(read_event, events)
+        return self._opening() + _joined([said for chunk in chunks for said in self._events.chunk(chunk)])
 
     def _last(self, usage: Body | None) -> bytes:
         extra = {"smallfirst": self._exchange.figures()}

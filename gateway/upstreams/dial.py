@@ -1,0 +1,108 @@
+"""Connections to an origin: resolved, raced where it has several addresses, encrypted where it is https."""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from functools import cache, partial
+from itertools import chain, zip_longest
+
+from .connection import Connection
+from .origin import Origin
+from .transport import Broken
+
+HEAD_START = 0.25
+"""Seconds that a connection attempt has before the next address is tried beside it (RFC 8305, section 5)."""
+
+Attempt = Callable[[], Awaitable[Connection]]
+
+
+@cache
+def trusted() -> ssl.SSLContext:
+    """Verifies servers by the system's certificates, which take milliseconds to read: once a process."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+async def dial(
+    make: Callable[[], Connection], origin: Origin, tls: ssl.SSLContext | None, limit: float
+) -> Connection:
+    """A connection made by `make` that stands within `limit` seconds, its TLS included. Raises Broken."""
+    try:
+        async with asyncio.timeout(limit) as until:
+            return await _connected(make, origin, tls)
+    except OSError as error:  # TimeoutError is one, whether the limit's or the operating system's
+        if until.expired():
+            raise Broken("timeout", f"no connection within {limit:g} s", fresh=True) from error
+        raise Broken("down", f"cannot connect: {_reason(error)}", fresh=True) from error
+
+
+async def _connected(
+    make: Callable[[], Connection], origin: Origin, tls: ssl.SSLContext | None
+) -> Connection:
+    loop = asyncio.get_running_loop()
+
+    async def connect(address: str) -> Connection:
+        name = origin.host if tls is not None else None
+        _, made = await loop.create_connection(make, address, origin.port, ssl=tls, server_hostname=name)
+        return made
+
+    if _is_address(origin.host):
+        return await connect(origin.host)
+    found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    addresses = in_turn((family, str(where[0])) for family, _, _, _, where in found)
+    return await first([partial(connect, address) for address in addresses])
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def in_turn(found: Iterable[tuple[int, str]]) -> list[str]:
+    """Addresses by family and preference -> the families in turn (RFC 8305, section 4)."""
+    families: dict[int, list[str]] = {}
+    for family, address in found:
+        families.setdefault(family, []).append(address)
+    return [address for address in chain(*zip_longest(*families.values())) if address is not None]
+
+
+async def first(attempts: Iterable[Attempt]) -> Connection:
+    """The first connection to stand. Each attempt has a head start on the next, unless it fails before. Raises the
+    last one's error where all fail."""
+    waiting = list(attempts)
+    running: set[asyncio.Task[Connection]] = set()
+    error: BaseException | None = None
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(asyncio.ensure_future(waiting.pop(0)()))
+            head_start = HEAD_START if waiting else None
+            done, _ = await asyncio.wait(running, timeout=head_start, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                running.discard(task)
+                if (error := task.exception()) is None:
+                    return task.result()
+    finally:
+        for task in running:
+            task.cancel()
+            task.add_done_callback(_close)
+    raise error or OSError("the host has no address")
+
+
+def _close(late: asyncio.Task[Connection]) -> None:
+    if not late.cancelled() and late.exception() is None:
+        late.result().close()
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate cannot be trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {(error.reason or str(error)).replace('_', ' ').lower()}"
+    return error.strerror or str(error) or type(error).__name__

@@ -1,0 +1,84 @@
+"""Compressed responses: we ask for none, and some servers compress all the same (RFC 9110, section 8.4)."""
+
+import zlib
+from collections.abc import Mapping
+
+from .transport import Broken, Response
+
+MOST_AT_ONCE = 2**20
+"""Bytes that one piece is inflated to before its reader has taken them."""
+
+GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+BARE_DEFLATE = -zlib.MAX_WBITS
+
+
+def inflated(response: Response, coding: bytes) -> Response:
+    """The response without its content coding. Raises Broken for one that we do not know."""
+    coding = coding.strip().lower()
+    if coding in (b"identity", b""):
+        return response
+    if coding not in (b"gzip", b"x-gzip", b"deflate"):
+        response.close()
+        raise Broken("lost", f"the response is encoded as {coding.decode('latin-1')!r}", fresh=False)
+    return Inflated(response)
+
+
+class Inflated:
+    """A `Response` whose body is inflated as it comes: gzip, zlib, or deflate without zlib's header, which some
+    servers send as `deflate`."""
+
+    def __init__(self, response: Response) -> None:
+        self.status = response.status
+        self._response = response
+        self._zlib = zlib.decompressobj()
+        self._begun = False
+        self._rest = b""
+        self._more = False
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._response.headers
+
+    async def read(self) -> bytes:
+        parts = []
+        while data := await self.next():
+            parts.append(data)
+        return b"".join(parts)
+
+    async def next(self, gap: float | None = None) -> bytes:
+        data = b""
+        while not data:
+            if not self._more:
+                self._rest = await self._response.next(gap)
+                if not self._rest:
+                    return self._end()
+            data = self._inflate()
+        return data
+
+    def close(self) -> None:
+        self._response.close()
+
+    def _inflate(self) -> bytes:
+        """Of `_rest` as much as may be held at once."""
+        if not self._begun or self._zlib.eof:  # a gzip body may have several members
+            self._zlib = zlib.decompressobj(_window(self._rest[0]))
+            self._begun = True
+        try:
+            data = self._zlib.decompress(self._rest, MOST_AT_ONCE)
+        except zlib.error as error:
+            raise Broken(
+                "lost", f"the response is not compressed as it says: {error}", fresh=False
+            ) from error
+        self._rest = self._zlib.unconsumed_tail or self._zlib.unused_data
+        self._more = bool(self._rest) or (len(data) == MOST_AT_ONCE and not self._zlib.eof)
+        return data
+
+    def _end(self) -> bytes:
+        if self._begun and not self._zlib.eof:
+            raise Broken("lost", "the compressed response broke off", fresh=False)
+        return b""
+
+
+def _window(first: int) -> int:
+    """zlib's `wbits` for a body by its first byte: gzip begins with 0x1f, zlib with a method of 8."""
+    return GZIP_OR_ZLIB if first == 0x1F or first & 0x0F == 8 else BARE_DEFLATE

@@ -1,0 +1,169 @@
+"""A plain chunk read by its places is what it is when it is read whole."""
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from gateway.chunks import plain_chunk, with_id
+from gateway.wire import text_of, tokens_of, trim_logprobs
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**50), 2**50) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+OTHER = st.dictionaries(
+    st.text(max_size=8).filter(lambda key: key not in ("choices", "id", "usage", "error")), JSON, max_size=3
+)
+LOGPROB = st.floats(-30, 0)
+WORD = st.text(min_size=1, max_size=6)
+ENTRY = st.builds(
+    lambda token, logprob, top, other: {
+        "token": token,
+        "logprob": logprob,
+        "top_logprobs": [{"token": word, "logprob": value, "bytes": [1]} for word, value in top],
+        **{key: value for key, value in other.items() if key not in ("token", "logprob", "top_logprobs")},
+    },
+    WORD,
+    LOGPROB,
+    st.lists(st.tuples(WORD, LOGPROB), max_size=3),
+    OTHER,
+)
+
+
+@st.composite
+def chunks(draw: st.DrawFn) -> dict[str, Any]:
+    """Chunks of every kind, most of them plain."""
+    plain = draw(st.integers(0, 3)) > 0
+    logprobs = {"content": draw(st.lists(ENTRY, min_size=int(plain), max_size=2)), "refusal": None}
+    choice = {
+        "index": 0 if plain else draw(st.integers(0, 1)),
+        "delta": {"content": draw(WORD)} if plain else draw(st.sampled_from(DELTAS)),
+        "finish_reason": None if plain else draw(st.sampled_from([None, "stop"])),
+        "logprobs": logprobs if plain else draw(st.sampled_from([logprobs, None])),
+        **{k: v for k, v in draw(OTHER).items() if k not in ("index", "delta", "finish_reason", "logprobs")},
+    }
+    keys = draw(st.permutations(list(choice)))
+    usage = {} if plain else draw(st.sampled_from([{}, {"usage": None}, {"usage": {"prompt_tokens": 1}}]))
+    return {
+        "id": draw(st.text(max_size=9)),
+        **draw(OTHER),
+        **usage,
+        "choices": [{k: choice[k] for k in keys}],
+    }
+
+
+DELTAS: list[dict[str, Any]] = [
+    {},
+    {"role": "assistant", "content": "a"},
+    {"refusal": "no"},
+    {"tool_calls": [], "content": "a"},
+    {"content": None},
+    {"content": ""},
+]
+
+
+def read_whole(payload: bytes) -> tuple[str, list[tuple[str, float | None, list[float], bool]], Any]:
+    chunk = orjson.loads(payload)
+    choice = chunk["choices"][0]
+    text = text_of(choice)
+    tokens = [(one.text, one.logprob, list(one.top), one.reasoning) for one in tokens_of(choice, text)]
+    return text, tokens, trim_logprobs(chunk, None)
+
+
+@given(chunks(), st.booleans())
+def test_a_plain_chunk_is_what_reading_it_whole_finds(chunk: dict[str, Any], ascii_only: bool) -> None:
+    payload = json.dumps(chunk, ensure_ascii=ascii_only, separators=(",", ":")).encode(
+        "utf-8", "surrogatepass"
+    )
+    try:
+        found = plain_chunk(payload)
+    except UnicodeError:
+        pytest.fail("it never raises")
+    event(f"plain: {found is not None}")
+    if found is None:
+        return
+    text, tokens, rest = read_whole(payload)
+    assert found.text == text
+    assert [(one.text, one.logprob, one.top, one.reasoning) for one in found.tokens] == tokens
+    assert orjson.loads(found.payload) == rest
+    renamed = with_id(found.payload, b"sf-1")
+    if renamed is not None:
+        assert orjson.loads(renamed) == rest | {"id": "sf-1"}
+
+
+PLAIN = {
+    "id": "up-1",
+    "object": "chat.completion.chunk",
+    "choices": [
+        {
+            "index": 0,
+            "delta": {"content": ' say "logprobs":'},
+            "finish_reason": None,
+            "logprobs": {
+                "content": [{"token": " say", "logprob": -0.1, "top_logprobs": [], "bytes": [1, 2]}]
+            },
+            "new_field": {"kept": [1]},
+        }
+    ],
+    "system_fingerprint": "f",
+}
+
+
+def compact(chunk: Any) -> bytes:
+    return json.dumps(chunk, separators=(",", ":")).encode()
+
+
+def changed(**choice: Any) -> bytes:
+    return compact(PLAIN | {"choices": [PLAIN["choices"][0] | choice]})  # type: ignore[index]
+
+
+def test_all_but_the_logprobs_and_the_id_stays_byte_by_byte() -> None:
+    found = plain_chunk(compact(PLAIN))
+    assert found is not None
+    without = json.loads(compact(PLAIN))
+    del without["choices"][0]["logprobs"]
+    assert found.payload == compact(without)
+    assert with_id(found.payload, b"sf-9") == compact(without | {"id": "sf-9"})
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        compact({"object": "x", **PLAIN}),
+        json.dumps(PLAIN).encode(),
+        compact(PLAIN | {"usage": {"prompt_tokens": 1}}),
+        compact(PLAIN | {"error": {"message": "no"}}),
+        compact(PLAIN | {"choices": []}),
+        compact(PLAIN | {"choices": PLAIN["choices"] * 2}),  # type: ignore[operator]
+        changed(index=1),
+        changed(finish_reason="stop"),
+        changed(delta={"role": "assistant", "content": "a"}),
+        changed(delta={"content": "a", "reasoning_content": "b"}),
+        changed(delta={"tool_calls": []}),
+        changed(delta={"content": ""}),
+        changed(delta={"content": None}),
+        changed(delta={"content": [1]}),
+        changed(logprobs=None),
+        changed(logprobs={"content": []}),
+        changed(logprobs={"content": [{"token": 1, "logprob": -1}]}),
+        changed(logprobs=[]),
+        b"",
+        b'{"id":"',
+        b'{"id":"\xff"}',
+        b"[]",
+        b"null",
+    ],
+)
+def test_what_says_more_or_is_written_otherwise_is_no_plain_chunk(payload: bytes) -> None:
+    assert plain_chunk(payload) is None
+
+
+def test_an_id_with_escapes_is_left_to_whoever_reads_the_chunk_whole() -> None:
+    found = plain_chunk(compact(PLAIN | {"id": 'a"b'}))
+    assert found is not None
+    assert with_id(found.payload, b"sf-9") is None
