@@ -276,7 +276,7 @@ class _Run:
         if ask.prefix and ask.prefix != ask.prefix.rstrip():
             self._reply.trim()
         try:
-            draft = await self._receive(call, sent.response, followed, sink)
+            draft = await self._receive(call, upstream, sent.response, followed, sink)
             upstream.worked()
             return draft
         except Broken as broken:
@@ -314,7 +314,9 @@ class _Run:
         finally:
             self._exchange.waited += time.perf_counter() - began
 
-    async def _receive(self, call: Call, response: Response, followed: Followed | None, sink: Sink) -> Draft:
+    async def _receive(
+        self, call: Call, upstream: Upstream, response: Response, followed: Followed | None, sink: Sink
+    ) -> Draft:
         if followed is not None:
             return await followed.read(response, sink)
         if self._exchange.request.stream:
@@ -322,7 +324,8 @@ class _Run:
             draft = await relayed.read(response, sink)
             self._usage_event = relayed.usage_event
             return draft
-        answer, draft = await whole(response, self._exchange, call)
+        echoed = wire.begun_in(self._exchange.body.get("messages") or []) if upstream.kind.echoes else ""
+        answer, draft = await whole(response, self._exchange, call, echoed)
         await sink.whole(answer)
         return draft
 

@@ -10,7 +10,18 @@ from gateway.chunks import PlainChunk, plain_chunk
 from gateway.exchange import Call, Exchange
 from gateway.http.sse import EventReader, payload_of
 from gateway.upstreams.transport import Broken, Response
-from gateway.wire import THINK, THINK_END, Body, Event, text_of, tokens_of, trim_logprobs, usage_of
+from gateway.wire import (
+    THINK,
+    THINK_END,
+    Body,
+    Event,
+    finish_apart,
+    text_of,
+    tokens_of,
+    trim_logprobs,
+    usage_of,
+    without_beginning,
+)
 from routers.plan import Draft, Reason, TokenLike, ToolCall, Usage, Verdict, Watch
 from routers.structure import flaw
 
@@ -214,6 +225,8 @@ class Followed:
         if not text:
             self._take_other(choice.get("delta") or {})
         self._hold(trim_logprobs(event, self._wanted_logprobs), text, committed)
+        if committed and choice.get("finish_reason") is not None:
+            self._held.append(finish_apart(event))
 
     def _hold(self, event: Event, text: str, committed: bool) -> None:
         self._texts.append(text)
@@ -350,8 +363,9 @@ def _says_something(choice: Body) -> bool:
     return said or bool(choice.get("text")) or choice.get("finish_reason") is not None
 
 
-async def whole(response: Response, exchange: Exchange, call: Call) -> tuple[bytes, Draft]:
-    """A plain response, its body unchanged. Raises Broken."""
+async def whole(response: Response, exchange: Exchange, call: Call, echoed: str = "") -> tuple[bytes, Draft]:
+    """A plain response, its body unchanged but for the begun answer that its server repeats, `echoed`. Raises
+    Broken."""
     began = time.perf_counter()
     try:
         body = await response.read()
@@ -363,6 +377,8 @@ async def whole(response: Response, exchange: Exchange, call: Call) -> tuple[byt
         first = data["data" if exchange.endpoint == "embeddings" else "choices"][0]
         call.finish = first.get("finish_reason") or "stop"
         usage = usage_of(data) or _estimated(call, first)
+        if echoed:
+            body = orjson.dumps(without_beginning(data, echoed))
     except MISSHAPEN as error:
         raise Garbage(f"the response is not what {exchange.endpoint} gives: {body[:80]!r}") from error
     return body, Draft(call.tier, finish=call.finish, usage=usage)

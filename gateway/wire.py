@@ -51,13 +51,39 @@ def continued(body: Body, endpoint: Endpoint, prefix: str, delivered: int) -> Bo
     out = dict(body)
     prefix = prefix.rstrip()
     if endpoint == "chat":
-        out["messages"] = [*body["messages"], {"role": "assistant", "content": prefix}]
+        out["messages"] = _going_on(body["messages"], prefix)
     else:
         out["prompt"] = f"{body['prompt']}{prefix}"
     for key in ("max_tokens", "max_completion_tokens"):
         if isinstance(out.get(key), int):
             out[key] = max(1, out[key] - delivered)
     return out
+
+
+def _going_on(messages: list[Body], prefix: str) -> list[Body]:
+    """A client may have begun the answer itself: it stays one message, as templates take no two."""
+    *before, last = messages
+    if begun := begun_in(messages):
+        return [*before, {**last, "content": begun + prefix}]
+    return [*messages, {"role": "assistant", "content": prefix}]
+
+
+def begun_in(messages: list[Body]) -> str:
+    """The text of the answer that a request's messages begin; empty where they begin none."""
+    last = messages[-1] if messages else {"role": ""}
+    if last["role"] != "assistant" or last.get("tool_calls"):
+        return ""
+    content = last.get("content")
+    return content if isinstance(content, str) else ""
+
+
+def without_beginning(whole: Body, begun: str) -> Body:
+    """A chat completion without the begun answer that its server has repeated."""
+    for choice in whole["choices"]:
+        content = choice["message"].get("content")
+        if isinstance(content, str):
+            choice["message"]["content"] = content.removeprefix(begun)
+    return whole
 
 
 def limited(body: Body, endpoint: Endpoint, most: int) -> Body:
@@ -164,6 +190,16 @@ def trim_logprobs(event: Body, wanted: int | None) -> Body:
 
 def _likeliest(top: dict[str, float] | None, count: int) -> dict[str, float]:
     return dict(sorted((top or {}).items(), key=lambda item: -item[1])[:count])
+
+
+def finish_apart(event: Body) -> Body:
+    """Takes the finish out of a chunk that brings text as well, into a chunk of its own: whether the answer ends
+    there may be decided after its text has left."""
+    choice = event["choices"][0]
+    empty: Body = {"delta": {}} if "delta" in choice else {"text": ""}
+    apart = {key: value for key, value in choice.items() if key not in ("delta", "text", "logprobs")}
+    choice["finish_reason"] = None
+    return {**event, "choices": [{**apart, **empty}]}
 
 
 def assembled(events: Iterable[Body], endpoint: Endpoint) -> Body:

@@ -3,7 +3,8 @@ log-probabilities a test chooses."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -34,21 +35,90 @@ class Reply:
     extra: dict[str, Any] = field(default_factory=dict)
     separator: str = " "
     """Between tokens; any other than a space is no part of the text."""
+    calls: Sequence[tuple[str, str]] = ()
+    """Tools that are called, each with its arguments: instead of the text."""
+    reasoning: str = ""
+    """What a model thinks before its text, sent as `reasoning_content`."""
+    gap: float = 3.0
+    """Nats between a word and its first alternative."""
 
     @property
     def words(self) -> list[str]:
+        """The tokens: of the text, or of the calls' arguments."""
+        if self.calls:
+            return [piece for _, arguments in self.calls for piece in pieces(arguments)]
         if self.separator != " ":
             return self.text.split(self.separator)
         head, *rest = self.text.split(" ")
         return [head, *(f" {word}" for word in rest)] if self.text else []
 
+    @property
+    def ends(self) -> str:
+        return "tool_calls" if self.calls and self.finish == "stop" else self.finish
+
+    @property
+    def message(self) -> dict[str, Any]:
+        thought = {"reasoning_content": self.reasoning} if self.reasoning else {}
+        if not self.calls:
+            return {"role": "assistant", "content": self.text} | thought
+        return {"role": "assistant", "content": None, "tool_calls": [*self._whole_calls()]} | thought
+
+    def _whole_calls(self) -> Iterator[dict[str, Any]]:
+        for number, (name, arguments) in enumerate(self.calls):
+            function = {"name": name, "arguments": arguments}
+            yield {"id": f"call_{number}", "type": "function", "function": function}
+
+    def deltas(self) -> Iterator[tuple[dict[str, Any], str]]:
+        """What each chunk of a chat stream adds, and its token: an empty one where it brings none."""
+        yield {"role": "assistant", "content": None if self.calls else ""}, ""
+        for word in self.reasoning.split():
+            yield {"reasoning_content": f"{word} "}, f"{word} "
+        for number, (name, arguments) in enumerate(self.calls):
+            begun = {"name": name, "arguments": ""}
+            yield (
+                {
+                    "tool_calls": [
+                        {"index": number, "id": f"call_{number}", "type": "function", "function": begun}
+                    ]
+                },
+                "",
+            )
+            for piece in pieces(arguments):
+                yield {"tool_calls": [{"index": number, "function": {"arguments": piece}}]}, piece
+        for word in () if self.calls else self.words:
+            yield {"content": word}, word
+
     def logprob(self, index: int) -> float:
         return self.logprobs if isinstance(self.logprobs, int | float) else self.logprobs[index]
 
 
+def pieces(arguments: str) -> list[str]:
+    """JSON as a tokenizer might cut it."""
+    return re.findall(r"\w+|\W+", arguments)
+
+
+NO_LOGPROBS = Reply(
+    status=400,
+    body={
+        "error": {
+            "code": 400,
+            "message": "logprobs is not supported with tools + stream",
+            "type": "invalid_request_error",
+        }
+    },
+)
+"""What llama.cpp's server says."""
+
+
 class Scripted:
-    """Answers from `script`, in order; the last reply is repeated. `gone` is set when a client went away. A GET is
-    answered with the status `health`, and its path kept in `looks`."""
+    """Answers from `script`, in order; the last reply is repeated. `holding` is set when a reply waits for its gate,
+    `gone` when a client went away, at `gone_at` on the loop's clock. A GET is answered with the status `health`, and
+    its path kept in `looks`.
+
+    With `llamacpp` it does what llama.cpp's server does otherwise than OpenAI's.
+    """
+
+    llamacpp = False
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -60,11 +130,21 @@ class Scripted:
         self.queries: list[dict[str, str]] = []
         self.health = 200
         self.looks: list[str] = []
+        self.holding = asyncio.Event()
         self.gone = asyncio.Event()
+        self.gone_at = 0.0
         self.arrived = asyncio.Event()
 
     def says(self, *replies: Reply | str) -> None:
         self.script = [Reply(reply) if isinstance(reply, str) else reply for reply in replies]
+
+    def forget(self) -> None:
+        """Is as it began."""
+        self.script = [Reply()]
+        for kept in (self.requests, self.headers, self.paths, self.queries, self.looks):
+            kept.clear()
+        for event in (self.holding, self.gone, self.arrived):
+            event.clear()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -74,15 +154,17 @@ class Scripted:
         self.queries.append(dict(request.query))
         self.arrived.set()
         reply = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        if self.llamacpp and body.get("stream") and body.get("tools") and body.get("logprobs"):
+            reply = NO_LOGPROBS
         if reply.body is not None or reply.status != 200:
             return self._fixed(reply)
         try:
             if body.get("stream"):
                 return await self._stream(request, body, reply)
-            if reply.gate is not None:
-                await reply.gate.wait()
+            await self._hold(reply)
             return self._plain(request, body, reply)
         except (asyncio.CancelledError, ConnectionResetError):
+            self.gone_at = asyncio.get_running_loop().time()
             self.gone.set()
             raise
 
@@ -102,21 +184,28 @@ class Scripted:
             data = [{"object": "embedding", "index": 0, "embedding": [0.5, -0.5]}]
             usage = {"prompt_tokens": 3, "total_tokens": 3}
             return web.json_response({"object": "list", "data": data, "model": self.name, "usage": usage})
-        choice: dict[str, Any] = {"index": 0, "finish_reason": reply.finish}
-        if request.path.endswith("/chat/completions"):
-            choice["message"] = {"role": "assistant", "content": reply.text}
-        else:
-            choice["text"] = reply.text
         whole = {
             "id": "up-1",
             "object": "chat.completion",
             "created": 1,
             "model": self.name,
-            "choices": [choice],
+            "choices": [self._choice(request, body, reply, index) for index in range(body.get("n") or 1)],
         }
         if reply.usage:
             whole["usage"] = usage_of(reply)
         return web.json_response(whole | reply.extra, headers=reply.headers)
+
+    def _choice(self, request: web.Request, body: dict[str, Any], reply: Reply, index: int) -> dict[str, Any]:
+        choice: dict[str, Any] = {"index": index, "finish_reason": reply.ends}
+        if not request.path.endswith("/chat/completions"):
+            return choice | {"text": reply.text}
+        message = reply.message
+        if self.llamacpp and body["messages"][-1]["role"] == "assistant":
+            message["content"] = f"{body['messages'][-1]['content']}{reply.text}"
+        if body.get("logprobs"):
+            each = [logprobs_of(word, reply.logprob(at), reply.gap) for at, word in enumerate(reply.words)]
+            choice["logprobs"] = {"content": [entry for one in each for entry in one["content"]]}
+        return choice | {"message": message}
 
     async def _stream(self, request: web.Request, body: dict[str, Any], reply: Reply) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": reply.content_type, **reply.headers})
@@ -124,24 +213,33 @@ class Scripted:
         chat = request.path.endswith("/chat/completions")
         if reply.raw is not None:
             return await self._raw(request, response, reply)
-        if chat:
-            await self._send(response, reply, {"role": "assistant", "content": ""}, None, chat=True)
-        for index, word in enumerate(reply.words):
-            if reply.gate is not None and index == reply.gate_at:
-                await reply.gate.wait()
+        parts = reply.deltas() if chat else ((word, word) for word in reply.words)
+        asked = (body.get("logprobs") or body.get("n_probs")) and not reply.without_logprobs
+        index = 0
+        for part, token in parts:
+            if not token:
+                await self._send(response, reply, part, None, chat=chat)
+                continue
+            if index == reply.gate_at:
+                await self._hold(reply)
             if reply.cut_at == index:
                 assert request.transport is not None
                 request.transport.abort()
                 return response
-            asked = body.get("logprobs") and not reply.without_logprobs
-            logprobs = logprobs_of(word, reply.logprob(index)) if asked else None
-            await self._send(response, reply, {"content": word} if chat else word, logprobs, chat=chat)
-        await self._send(response, reply, {} if chat else "", None, chat=chat, finish=reply.finish)
+            logprobs = logprobs_of(token, reply.logprob(index), reply.gap) if asked else None
+            await self._send(response, reply, part, logprobs, chat=chat)
+            index += 1
+        await self._send(response, reply, {} if chat else "", None, chat=chat, finish=reply.ends)
         if reply.usage and (body.get("stream_options") or {}).get("include_usage"):
             chunk = self._chunk([], chat=chat) | {"usage": usage_of(reply)}
             await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
         await response.write(b"data: [DONE]\n\n")
         return response
+
+    async def _hold(self, reply: Reply) -> None:
+        if reply.gate is not None:
+            self.holding.set()
+            await reply.gate.wait()
 
     async def _raw(
         self, request: web.Request, response: web.StreamResponse, reply: Reply
@@ -182,10 +280,10 @@ def usage_of(reply: Reply) -> dict[str, int]:
     return {"prompt_tokens": 10, "completion_tokens": count, "total_tokens": 10 + count}
 
 
-def logprobs_of(word: str, logprob: float) -> dict[str, Any]:
+def logprobs_of(word: str, logprob: float, gap: float = 3.0) -> dict[str, Any]:
     """The chosen word and four alternatives, in OpenAI's shape."""
     tops = [{"token": word, "logprob": logprob, "bytes": list(word.encode())}]
-    tops += [{"token": f"alt{i}", "logprob": logprob - 3.0 - i, "bytes": []} for i in range(4)]
+    tops += [{"token": f"alt{i}", "logprob": logprob - gap - i, "bytes": []} for i in range(4)]
     return {"content": [{**tops[0], "top_logprobs": tops}]}
 
 

@@ -92,6 +92,7 @@ class PlainReply:
         return orjson.dumps(whole | (usage or {}) | {"choices": whole["choices"], "object": whole["object"]})
 
     async def fail(self, error: ApiError) -> None:
+        self.finished = True
         await respond_error(self._send, error, figure_headers(self._exchange))
 
     def close(self) -> None:
@@ -199,10 +200,10 @@ class StreamReply:
         return figures + sse.DONE_EVENT
 
     async def fail(self, error: ApiError) -> None:
+        self.finished = True
         if not self._headers_sent:
             await respond_error(self._send, error, figure_headers(self._exchange))
             return
-        self.finished = True
         await self._send({"type": "http.response.body", "body": self._error(error), "more_body": False})
 
     def _error(self, error: ApiError) -> bytes:

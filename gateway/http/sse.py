@@ -7,26 +7,35 @@ import orjson
 DONE = b"[DONE]"
 DONE_EVENT = b"data: [DONE]\n\n"
 HEARTBEAT = b": waiting\n\n"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class EventReader:
-    """Splits a stream into events. Line ends may be LF, CRLF or CR; comments and other fields are skipped."""
+    """Splits a stream into events. Line ends may be LF, CRLF or CR; comments, other fields and a byte order mark at
+    the beginning are skipped."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._after_cr = False
+        self._fresh = True
 
     def blocks(self, data: bytes) -> list[bytes]:
         """The events that `data` completes, raw, each without its blank line."""
         if self._after_cr or b"\r" in data:
             data = self._with_lf(data)
         buffer = self._rest + data if self._rest else data
+        if self._fresh:
+            if BYTE_ORDER_MARK.startswith(buffer):
+                self._rest = buffer  # perhaps all of the mark, perhaps its beginning
+                return []
+            buffer, self._fresh = buffer.removeprefix(BYTE_ORDER_MARK), False
         *complete, self._rest = buffer.split(b"\n\n")
         return complete
 
     def feed(self, data: bytes) -> list[bytes]:
         """The data of the events that `data` completes."""
         if not self._rest and not self._after_cr and _is_one_event(data):
+            self._fresh = False
             return [data[6:-2]]
         return [payload for block in self.blocks(data) if (payload := payload_of(block))]
 
@@ -45,14 +54,15 @@ class EventReader:
 
 def _is_one_event(data: bytes) -> bool:
     """The common case, as a model writes: one line of data and its blank line."""
-    return data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2 and data.endswith(b"}\n\n")
+    one_line = data.find(b"\n") == len(data) - 2 and b"\r" not in data
+    return one_line and data.startswith(b"data: ") and data.endswith(b"}\n\n")
 
 
 def payload_of(block: bytes) -> bytes:
     """An event's data; empty where it has none."""
     if block.startswith(b"data: ") and b"\n" not in block:
         return block[6:]
-    lines = (line for line in block.split(b"\n") if line.startswith(b"data:"))
+    lines = (line for line in block.split(b"\n") if line.startswith(b"data:") or line == b"data")
     return b"\n".join(line[5:].removeprefix(b" ") for line in lines)
 
 

@@ -25,6 +25,8 @@ class Kind(NamedTuple):
     """An OpenAI body as this kind wants it; the flag says that it ends in a begun answer."""
     verbatim: bool = True
     """Whether a request that begins no answer needs no adapting."""
+    echoes: bool = False
+    """Whether a plain chat answer to a request that begins one has that beginning in it; streams never do."""
     keep_alive: bool = True
     """Whether connections it says it keeps are kept."""
     health: Callable[[str], str] = lambda url: f"{url}/models"

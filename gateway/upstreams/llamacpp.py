@@ -1,5 +1,7 @@
 """llama.cpp's server: where it differs from OpenAI's."""
 
+from gateway.wire import Body
+
 from .capabilities import Capabilities
 from .kind import Kind, root_health
 
@@ -24,5 +26,20 @@ def capabilities(model: str, url: str) -> Capabilities:
     )
 
 
+def adapted(body: Body, continues: bool) -> Body:
+    """A stream with tools is refused `logprobs`, and has them all the same where its own `n_probs` asks for them."""
+    if not (body.get("stream") and body.get("tools") and body.get("logprobs")):
+        return body
+    asked = {key: value for key, value in body.items() if key not in ("logprobs", "top_logprobs")}
+    return asked | {"n_probs": max(1, body.get("top_logprobs") or 0)}
+
+
 # It goes on from a last assistant message by itself. After a stream it closes, whatever its keep-alive header says.
-KIND = Kind(capabilities, keep_alive=False, health=root_health, context=("meta", "n_ctx"))
+KIND = Kind(
+    capabilities,
+    adapted,
+    echoes=True,
+    keep_alive=False,
+    health=root_health,
+    context=("meta", "n_ctx"),
+)

@@ -74,6 +74,28 @@ async def test_what_is_known_of_llama_cpp_is_what_it_does(alone: Gateway):
     assert await context_told(local) == local.context == 2048
 
 
+async def test_a_draft_that_might_call_a_tool_is_judged(real: Gateway):
+    """Its server refuses a stream with tools its `logprobs`, and is asked in its own way."""
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+    _, headers, _ = await real.post("/chat/completions", ask(EASY, max_tokens=40, tools=[tool]))
+    exchange = await real.exchange(headers["x-smallfirst-id"])
+    assert exchange["calls"][0]["outcome"] in ("ok", "stopped")
+    assert exchange["confidence"] is not None
+
+
+@pytest.mark.parametrize("model", ["auto", "offline"])
+async def test_a_begun_answer_is_gone_on_with_and_not_repeated(alone: Gateway, model: str):
+    begun = {"role": "assistant", "content": "The opposite of hot"}
+    body = ask(EASY, max_tokens=8, model=model)
+    body["messages"].append(begun)
+    _, _, raw = await alone.post("/chat/completions", body)
+    plain = json.loads(raw)["choices"][0]["message"]["content"]
+    stream = await alone.client.chat.completions.create(**body, stream=True)
+    streamed = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+    assert plain == streamed
+    assert not plain.startswith(begun["content"])
+
+
 async def test_a_prompt_over_the_context_escalates_or_says_the_limit(real: Gateway, llm: Scripted):
     _, headers, _ = await real.post("/chat/completions", ask("word " * 3000))
     assert (headers["x-smallfirst-route"], headers["x-smallfirst-reason"]) == ("llm", "context_too_long")

@@ -131,6 +131,19 @@ async def test_a_broken_llm_leaves_no_trace_in_the_headers_of_the_slms_stream(
     assert (headers["x-smallfirst-route"], headers["x-smallfirst-reason"]) == ("slm", "no_llm")
 
 
+async def test_a_role_alone_is_no_answer_and_another_may_still_give_one(
+    gateway: Gateway, slm: Scripted, llm: Scripted
+):
+    """Servers say who speaks before their model has written anything."""
+    slm.says(Reply("a b c", logprobs=-1.5))
+    llm.says(Reply("never", cut_at=0))
+    _, headers, raw = await gateway.post("/chat/completions", STREAM)
+    assert text(raw) == "a b c"
+    assert raw.count(b'"role"') == 1
+    exchange = await gateway.exchange(headers["x-smallfirst-id"])
+    assert (exchange["route"], exchange["reason"]) == ("slm", "no_llm")
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 async def test_usage_in_a_chunk_with_text_is_the_clients_only_when_it_asked(
     gateway: Gateway, slm: Scripted, wanted: bool

@@ -1,10 +1,15 @@
-"""Server-sent events come out the same, however the network cuts the bytes."""
+"""Server-sent events come out the same, however the network cuts the bytes, and wherever it ends them; the official
+client's own decoder reads ours as we do."""
 
+from typing import Any
+
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai._streaming import SSEDecoder
 
-from gateway.http.sse import EventReader, comment, event, payload_of
+from gateway.http.sse import BYTE_ORDER_MARK, DONE_EVENT, HEARTBEAT, EventReader, comment, event, payload_of
 
 ENDS = ["\n", "\r\n", "\r"]
 TEXT = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=12)
@@ -48,20 +53,77 @@ def test_any_chunking_of_a_stream_gives_its_events(stream: tuple[bytes, list[byt
     assert read(data.draw(cuts(wire))) == expected
 
 
-@given(st.lists(st.sampled_from([b"data: a", b"data:", b"\r", b"\n", b": x", "data: \U0001f600é".encode()])))
-def test_bytes_one_by_one_read_as_all_at_once(pieces: list[bytes]):
-    wire = b"".join(pieces)
-    assert read([bytes([byte]) for byte in wire]) == read([wire])
+FIELDS = [
+    "data: ",
+    "data:",
+    "data",
+    "data: {}",
+    "data:  two",
+    "event: e",
+    "id: 7",
+    "retry: 3",
+    ": ping",
+    "x",
+    " ",
+]
+LINES = st.sampled_from(FIELDS) | TEXT
+PIECES = st.lists(st.tuples(LINES, st.sampled_from([*ENDS, *ENDS, "\n\n", "\r\r", ""])), max_size=12).map(
+    lambda found: "".join(line + end for line, end in found).encode()
+)
+"""Whatever is made of lines and line ends."""
 
 
-@given(streams(), st.integers(0, 200))
-def test_a_stream_closed_early_gives_its_first_events_and_perhaps_a_part(
-    stream: tuple[bytes, list[bytes]], at: int
+@given(PIECES, st.data())
+def test_any_bytes_in_any_chunks_read_as_the_official_client_reads_them(wire: bytes, data: st.DataObject):
+    reader = EventReader()
+    ours = [payload for part in data.draw(cuts(wire)) for payload in reader.feed(part)]
+    assert ours == decoded(data.draw(cuts(wire)))
+
+
+def decoded(parts: list[bytes]) -> list[bytes]:
+    """The data of events that have any, as the official client's decoder reads them."""
+    return [found.data.encode() for found in SSEDecoder().iter_bytes(iter(parts)) if found.data]
+
+
+@given(PIECES)
+def test_bytes_one_by_one_read_as_all_at_once(wire: bytes):
+    assert read([wire[at : at + 1] for at in range(len(wire))]) == read([wire])
+
+
+@given(streams(), st.data())
+def test_a_byte_order_mark_at_the_beginning_says_nothing(
+    stream: tuple[bytes, list[bytes]], data: st.DataObject
+):
+    wire, expected = stream
+    assert read(data.draw(cuts(BYTE_ORDER_MARK + wire))) == expected
+
+
+def test_a_byte_order_mark_elsewhere_is_text():
+    marked = b"data: {" + BYTE_ORDER_MARK + b"}\n\n"
+    assert read([marked]) == [marked[6:-2]]
+    assert read([b"data: {}\n\n", BYTE_ORDER_MARK + b"data: 2\n\n", b"data: 3\n\n"]) == [b"{}", b"3"]
+    assert read([b": ping\n\n", BYTE_ORDER_MARK, b"data: 2\n\n"]) == []
+
+
+@given(streams(), st.data())
+def test_a_stream_closed_at_any_byte_gives_its_first_events_and_a_beginning_of_the_next(
+    stream: tuple[bytes, list[bytes]], data: st.DataObject
 ):
     wire, expected = stream
     reader = EventReader()
-    found = reader.feed(wire[:at])
+    cut = wire[: data.draw(st.integers(0, len(wire)))]
+    found = [payload for part in data.draw(cuts(cut)) for payload in reader.feed(part)]
     assert found == expected[: len(found)]
+    begun = payload_of(reader.rest())
+    assert not begun or expected[len(found)].startswith(begun)
+
+
+def test_a_field_without_a_colon_has_an_empty_value():
+    assert read([b"data: 1\ndata\ndata: 2\n\n"]) == [b"1\n\n2"]
+
+
+def test_a_line_may_end_in_cr_whatever_the_event_ends_in():
+    assert read([b"data: {\rdata: }\n\n"]) == [b"{\n}"]
 
 
 @pytest.mark.parametrize("end", ENDS, ids=["LF", "CRLF", "CR"])
@@ -92,6 +154,26 @@ def test_blocks_keep_comments_and_other_fields():
     ]
 
 
-def test_what_we_write_is_what_we_read():
-    written = comment("smallfirst", {"route": "slm"}) + event({"a": "é\n\r"})
-    assert EventReader().feed(written) == ['{"a":"é\\n\\r"}'.encode()]
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+OBJECTS = st.dictionaries(
+    ANY_TEXT,
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**53), 2**53) | ANY_TEXT,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
+        max_leaves=5,
+    ),
+    max_size=3,
+)
+
+
+@given(st.lists(OBJECTS, max_size=4), st.data())
+def test_whatever_we_write_is_what_we_and_the_official_client_read(
+    objects: list[dict[str, Any]], data: st.DataObject
+):
+    noise = [comment("smallfirst", found) for found in objects] + [HEARTBEAT] * 2
+    written = [part for found in objects for part in (event(found), data.draw(st.sampled_from(noise)))]
+    wire = b"".join([*written, DONE_EVENT])
+    for payloads in (read(data.draw(cuts(wire))), decoded(data.draw(cuts(wire)))):
+        *found, done = payloads
+        assert [orjson.loads(payload) for payload in found] == objects
+        assert done == b"[DONE]"

@@ -1,0 +1,110 @@
+"""pydantic-ai's agents, over chat completions and over responses."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from leaving import MOST
+from pydantic_ai import Agent, NativeOutput
+from pydantic_ai.exceptions import ModelHTTPError
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.providers.openai import OpenAIProvider
+from scenarios import ERRORS, Case, Opposite, freed_by, look_up
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+MakeAgent = Callable[..., Agent[None, Any]]
+ALONE = pytest.mark.parametrize("sure", [True], ids=[""])
+"""For what does not depend on the draft."""
+
+
+@pytest.fixture(params=[OpenAIChatModel, OpenAIResponsesModel], ids=["chat", "responses"])
+def agent(request: pytest.FixtureRequest, tiers: Any) -> MakeAgent:
+    def made(model: str, **more: Any) -> Agent[None, Any]:
+        provider = OpenAIProvider(openai_client=tiers.gateway.client)
+        return Agent(request.param(model, provider=provider), retries=0, **more)
+
+    return made
+
+
+async def test_chat(case: Case, agent: MakeAgent):
+    case.talk()
+    answer = await agent(case.model).run(case.question)
+    assert answer.output == case.said
+    assert await case.routes() == [case.by]
+
+
+async def test_stream(case: Case, agent: MakeAgent):
+    case.talk()
+    async with agent(case.model).run_stream(case.question) as answer:
+        parts = [part async for part in answer.stream_text(delta=True, debounce_by=None)]
+    assert "".join(parts) == case.said
+    assert await case.routes() == [case.by]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_tools(case: Case, agent: MakeAgent, stream: bool):
+    case.call_a_tool()
+    able = agent(case.model, tools=[look_up])
+    if stream:
+        async with able.run_stream(case.question) as answer:
+            said = await answer.get_output()
+    else:
+        said = (await able.run(case.question)).output
+    assert said == case.said
+    assert case.results() == [look_up(case.word)]
+    assert await case.routes() == [case.by, case.by]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_structured_output(case: Case, agent: MakeAgent, stream: bool):
+    case.answer_in_json()
+    await is_structured(case, agent(case.model, output_type=NativeOutput(Opposite)), stream)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_structured_output_by_a_tool(case: Case, agent: MakeAgent, stream: bool):
+    case.call_a_tool("final_result")
+    await is_structured(case, agent(case.model, output_type=Opposite), stream)
+
+
+async def is_structured(case: Case, agent: Agent[None, Any], stream: bool) -> None:
+    if stream:
+        async with agent.run_stream(case.question) as answer:
+            found = await answer.get_output()
+    else:
+        found = (await agent.run(case.question)).output
+    assert found == Opposite(word=case.word)
+    assert await case.routes() == [case.by]
+
+
+@ALONE
+@pytest.mark.parametrize("error", ERRORS)
+async def test_errors(case: Case, agent: MakeAgent, error: str):
+    reply, status, code = ERRORS[error]
+    case.fail(reply)
+    with pytest.raises(ModelHTTPError) as plain:
+        await agent(case.model).run(case.question)
+    with pytest.raises(ModelHTTPError) as streamed:
+        async with agent(case.model).run_stream(case.question):
+            pass
+    for caught in (plain.value, streamed.value):
+        assert caught.status_code == status
+        assert isinstance(caught.body, dict)
+        assert caught.body["code"] == code
+
+
+async def test_an_unknown_model(agent: MakeAgent):
+    with pytest.raises(ModelHTTPError, match="there are: ") as caught:
+        await agent("gpt-9").run("Is ice cold?")
+    assert caught.value.status_code == 404
+
+
+async def test_leaving_frees_the_upstream(case: Case, agent: MakeAgent):
+    able = agent(case.model)
+
+    async def ask() -> None:
+        async with able.run_stream(case.question) as answer:
+            await answer.get_output()
+
+    assert await freed_by(case, ask) < MOST
