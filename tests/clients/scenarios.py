@@ -12,15 +12,17 @@ from gateways import Gateway
 from leaving import freed
 from pydantic import BaseModel
 
-from policies.loader import STOCK_CALIBRATOR, load_calibrator, load_policies
+from policies.loader import load_policies
 from policies.schema import Policy
+from policies.trained import STOCK_CALIBRATOR
+from routers.calibration import Calibrator
 from routers.direct import Direct
 from routers.plan import Tier
 
 POLICIES = {name: policy for name, policy in load_policies().items() if isinstance(policy, Policy)}
 """The built-in ones."""
 
-SMALL = load_calibrator("stock", STOCK_CALIBRATOR.parent, "tests").made_for
+SMALL = Calibrator.model_validate_json(STOCK_CALIBRATOR.read_bytes()).made_for
 """The model and the engine that their calibrator is made for."""
 
 LOGPROBS = {True: -0.05, False: -6.0}
