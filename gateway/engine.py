@@ -43,7 +43,6 @@ log = logging.getLogger(__name__)
 CLIENT_GONE = 499
 """The status of an exchange whose client left, as nginx has it; nobody receives it."""
 
-_deadlines = Deadlines()
 T = TypeVar("T")
 JUDGING = Needs(frozenset({"logprobs"}))
 
@@ -54,10 +53,11 @@ class Engine:
     def __init__(self, pools: Mapping[Tier, Pool], leave: Callable[[Exchange], None]) -> None:
         self.pools = pools
         self._leave = leave
+        self._deadlines = Deadlines()
 
     async def run(self, exchange: Exchange, reply: Reply) -> None:
         """Answers the exchange into the reply; an exchange without an answer gets an error."""
-        run = _Run(self.pools, exchange, reply)
+        run = _Run(self.pools, exchange, reply, self._deadlines)
         try:
             exchange.answer = await run.drive(exchange.policy.plan(exchange.request))
             await run.conclude(exchange.answer)
@@ -87,10 +87,13 @@ class Engine:
 class _Run:
     """One exchange under way: what is held until the plan has settled."""
 
-    def __init__(self, pools: Mapping[Tier, Pool], exchange: Exchange, reply: Reply) -> None:
+    def __init__(
+        self, pools: Mapping[Tier, Pool], exchange: Exchange, reply: Reply, deadlines: Deadlines
+    ) -> None:
         self._door = Door(pools, exchange)
         self._exchange = exchange
         self._reply = reply
+        self._deadlines = deadlines
         self._followed: list[Followed] = []
         self._usage_event: wire.Body | None = None
         self._limit: Limit | None = None
@@ -98,7 +101,7 @@ class _Run:
     async def drive(self, plan: Plan) -> Answer:
         """Sends outcomes into the plan until it returns its answer. Raises what the plan lets through."""
         seconds = self._exchange.policy.ceilings.seconds
-        self._limit = Limit(_deadlines, seconds) if seconds is not None else None
+        self._limit = Limit(self._deadlines, seconds) if seconds is not None else None
         try:
             ask = next(plan)
             while True:
