@@ -203,8 +203,9 @@ class Scripted:
         if self.llamacpp and body["messages"][-1]["role"] == "assistant":
             message["content"] = f"{body['messages'][-1]['content']}{reply.text}"
         if body.get("logprobs"):
+            most = body.get("top_logprobs") or 0
             each = [
-                logprobs_of(word, reply.logprob(at), reply.gap, body) for at, word in enumerate(reply.words)
+                logprobs_of(word, reply.logprob(at), reply.gap, most) for at, word in enumerate(reply.words)
             ]
             choice["logprobs"] = {"content": [entry for one in each for entry in one["content"]]}
         return choice | {"message": message}
@@ -217,6 +218,7 @@ class Scripted:
             return await self._raw(request, response, reply)
         parts = reply.deltas() if chat else ((word, word) for word in reply.words)
         asked = (body.get("logprobs") or body.get("n_probs")) and not reply.without_logprobs
+        most = body.get("n_probs") or body.get("top_logprobs") or (0 if chat else 5)
         index = 0
         for part, token in parts:
             if not token:
@@ -228,7 +230,7 @@ class Scripted:
                 assert request.transport is not None
                 request.transport.abort()
                 return response
-            logprobs = logprobs_of(token, reply.logprob(index), reply.gap, body) if asked else None
+            logprobs = logprobs_of(token, reply.logprob(index), reply.gap, most) if asked else None
             await self._send(response, reply, part, logprobs, chat=chat)
             index += 1
         await self._send(response, reply, {} if chat else "", None, chat=chat, finish=reply.ends)
@@ -282,11 +284,11 @@ def usage_of(reply: Reply) -> dict[str, int]:
     return {"prompt_tokens": 10, "completion_tokens": count, "total_tokens": 10 + count}
 
 
-def logprobs_of(word: str, logprob: float, gap: float, body: dict[str, Any]) -> dict[str, Any]:
-    """The chosen word and alternatives, five in all or as many as the request asks for, in OpenAI's shape."""
+def logprobs_of(word: str, logprob: float, gap: float = 3.0, most: int = 5) -> dict[str, Any]:
+    """The chosen word and four alternatives, or the `most` likeliest of these, in OpenAI's shape."""
     tops = [{"token": word, "logprob": logprob, "bytes": list(word.encode())}]
     tops += [{"token": f"alt{i}", "logprob": logprob - gap - i, "bytes": []} for i in range(4)]
-    return {"content": [{**tops[0], "top_logprobs": tops[: body.get("top_logprobs", 5)]}]}
+    return {"content": [{**tops[0], "top_logprobs": tops[:most]}]}
 
 
 S = TypeVar("S", bound=Scripted)
