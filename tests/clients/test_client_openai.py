@@ -359,14 +359,6 @@ async def test_other_errors_are_the_clients_own_exceptions(
 
 @AUTO
 @ALONE
-async def test_what_a_request_lacks_is_named(case: Case):
-    with pytest.raises(openai.BadRequestError) as wrong:
-        await case.gateway.client.chat.completions.create(model=case.model, messages=[])
-    assert wrong.value.param == "messages"
-
-
-@AUTO
-@ALONE
 async def test_a_stream_that_breaks_off_raises_in_the_client(case: Case):
     case.fail(Reply("one two three four", cut_at=2))
     seen: list[str] = []
