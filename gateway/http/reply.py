@@ -245,8 +245,10 @@ class StreamReply:
             self._beat = asyncio.ensure_future(self._comment())
 
     async def _comment(self) -> None:
-        await self._head()
-        await self._send({"type": "http.response.body", "body": sse.HEARTBEAT, "more_body": True})
+        if not self.finished:  # since it came due
+            await self._head()
+        if not self.finished:
+            await self._send({"type": "http.response.body", "body": sse.HEARTBEAT, "more_body": True})
 
 
 Reply = PlainReply | StreamReply

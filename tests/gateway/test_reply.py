@@ -6,6 +6,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from gateways import simple_policy
 from hypothesis import given
 from hypothesis import strategies as st
@@ -231,6 +232,23 @@ async def whole(play: Play) -> None:
     assert (choice["message"]["content"] if play.endpoint == "chat" else choice["text"]) == play.text
     assert choice["finish_reason"] == "stop"
     assert answer.get("usage") == (USAGE if play.usage else None)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_heartbeat_that_is_due_while_a_slow_client_takes_the_end_is_left_out(fails: bool):
+    class Slow(Play):
+        async def send(self, message: Message) -> None:
+            self.sent.append(message)
+            await asyncio.sleep(0)
+
+    play, time = Slow("chat", [], False, False, False, fails, False), ByHand()
+    reply = StreamReply(play.send, exchange_of(play), 5.0, time)
+    for deadline in list(time.pending):
+        deadline.come()
+    await (reply.fail(LOST) if fails else reply.finish(None))
+    await time.pass_by()
+    reply.close()
+    assert body_of(play.sent)[0]["status"] == (502 if fails else 200)
 
 
 async def test_a_heartbeat_that_comes_due_as_an_error_ends_the_reply_is_left_out():
