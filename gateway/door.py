@@ -32,13 +32,14 @@ class Door:
         pool = self._pools.get(ask.tier)
         if pool is None:
             raise self._refused("not_configured", ask, f"no {ask.tier} is configured")
-        found = pool.fit(needs)
-        if not self._exchange.private:
-            return pool, found
-        if at_home := [upstream for upstream in found if not upstream.cloud]:
-            return pool, at_home
-        names = ", ".join(upstream.name for upstream in found)
-        raise self._refused("private", ask, f"this request is private, and no cloud may see it ({names})")
+        if self._exchange.private:
+            if pool.at_home is None:
+                names = ", ".join(upstream.name for upstream in pool.upstreams)
+                raise self._refused(
+                    "private", ask, f"this request is private, and no cloud may see it ({names})"
+                )
+            pool = pool.at_home
+        return pool, pool.fit(needs)
 
     def allowance(
         self, ask: Generate | Judge, price: Price, prompt_tokens: int, share: float = 1.0

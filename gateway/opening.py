@@ -59,12 +59,12 @@ class Opening:
         catalogue = self._policies.catalogue
         policy = policy_of(body, own, catalogue)
         needs = needs_of(body, endpoint, raw, policy, catalogue)
-        if endpoint == "embeddings":
-            policy, needs = self._embedding(policy, needs)
-        llm = self._pools["llm"].first(needs) if "llm" in self._pools else None
-        expected = Expected.of(body)
         private = own.private or policy.private
         pools = at_home(self._pools) if private else self._pools
+        if endpoint == "embeddings":
+            policy, needs = self._embedding(policy, needs, pools)
+        llm = self._pools["llm"].first(needs) if "llm" in self._pools else None
+        expected = Expected.of(body)
         request = request_of(body, endpoint, policy, expected, needs, pools)
         return Exchange(
             surface=surface.name,
@@ -96,14 +96,17 @@ class Opening:
             return 0
         return self._conversations.turns_left(policy.name, body["messages"])
 
-    def _embedding(self, policy: Policy, needs: Needs) -> tuple[Policy, Needs]:
-        """Embeddings of two models can't stand in for one another: one model, no fallback."""
+    def _embedding(self, policy: Policy, needs: Needs, pools: Mapping[Tier, Pool]) -> tuple[Policy, Needs]:
+        """Embeddings of two models can't stand in for one another: one model, no fallback, and nothing to try beside
+        it. Where only clouds offer any, the door has its say."""
         router = policy.router
         tiers: tuple[Tier, ...] = (router.tier,) if isinstance(router, Direct) else ("slm", "llm")
-        for tier in tiers:
-            upstream = self._pools[tier].first(needs) if tier in self._pools else None
-            if upstream is not None:
-                alone = policy.changed(router=Direct(tier=tier, fallback=False), overrides=())
+        for tier, pool in [
+            (tier, some[tier]) for some in (pools, self._pools) for tier in tiers if tier in some
+        ]:
+            if (upstream := pool.first(needs)) is not None:
+                only = Direct(tier=tier, fallback=False)
+                alone = policy.changed(router=only, overrides=(), affinity=None, shadow=None)
                 return alone, needs._replace(model=upstream.model)
         raise invalid(f"no upstream of {policy.name} offers embeddings", "model", "not_supported")
 
@@ -147,8 +150,8 @@ def request_of(
 
 
 def at_home(pools: Mapping[Tier, Pool]) -> Mapping[Tier, Pool]:
-    """Those with an upstream that is no cloud: the door lets what is private out to no other."""
-    return {tier: pool for tier, pool in pools.items() if not all(one.cloud for one in pool.upstreams)}
+    """Without clouds: the door lets what is private out to none."""
+    return {tier: pool.at_home for tier, pool in pools.items() if pool.at_home is not None}
 
 
 def _up(pool: Pool, needs: Needs, able: bool) -> bool:

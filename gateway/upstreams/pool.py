@@ -1,6 +1,7 @@
 """The upstreams of one tier: who of them is asked, and who else where one fails."""
 
 from collections.abc import Iterable
+from functools import cached_property
 
 from gateway.needs import Needs
 from routers.plan import Tier, Unavailable
@@ -20,6 +21,14 @@ class Pool:
     def __init__(self, upstreams: Iterable[Upstream]) -> None:
         self.upstreams = tuple(sorted(upstreams, key=lambda upstream: upstream.priority))
         self._credit = dict.fromkeys(self.upstreams, 0.0)
+
+    @cached_property
+    def at_home(self) -> "Pool | None":
+        """Those of them that are no cloud, as a pool of their own; None where all are."""
+        found = [upstream for upstream in self.upstreams if not upstream.cloud]
+        if len(found) == len(self.upstreams):
+            return self
+        return Pool(found) if found else None
 
     @property
     def up(self) -> bool:

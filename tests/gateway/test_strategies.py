@@ -496,6 +496,40 @@ async def test_what_is_private_never_reaches_a_cloud(
     assert llm.requests == []
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_is_private_waits_for_no_cloud_of_the_same_tier(
+    start: StartGateway, slm: Scripted, llm: Scripted, spare: Scripted, stream: bool
+):
+    """One at home that is down is asked, where a cloud beside it is up and could do more."""
+    tier = (
+        upstream(llm, "llm", cloud=True),
+        upstream(spare, "llm", priority=1, cloud=False, capabilities={"vision": False}),
+    )
+    alone = policy(Direct(tier="llm", fallback=False)).changed(private=True)
+    gateway = await start(settings_of(upstream(slm, "slm"), *tier), [alone])
+    gateway.app.pools["llm"].upstreams[1].probed(False)
+    status, _, raw = await gateway.post("/chat/completions", ASK | {"stream": stream})
+    assert (status, len(spare.requests)) == (200, 1), raw
+    image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
+    status, _, raw = await gateway.post("/chat/completions", ASK | {"messages": image, "stream": stream})
+    assert (status, json.loads(raw)["error"]["code"]) == (400, "not_supported")
+    assert llm.requests == []
+
+
+@pytest.mark.parametrize("at_home", [True, False])
+async def test_private_embeddings_come_from_home_or_from_nobody(
+    start: StartGateway, slm: Scripted, llm: Scripted, spare: Scripted, at_home: bool
+):
+    tier = (
+        upstream(slm, "slm", capabilities={"embeddings": False}),
+        upstream(llm, "llm", cloud=True),
+        upstream(spare, "llm", priority=1, cloud=not at_home),
+    )
+    gateway = await start(settings_of(*tier), [simple_policy().changed(private=True)])
+    status, _, raw = await gateway.post("/embeddings", {"model": "test", "input": "ice"})
+    assert (status, len(llm.requests), len(spare.requests)) == ((200, 0, 1) if at_home else (403, 0, 0)), raw
+
+
 # --- affinity and shadows
 
 
@@ -553,6 +587,18 @@ async def test_a_shadow_is_recorded_beside_the_answer_and_nobody_gets_it(
     _, metrics = await metrics_of(gateway)
     assert 'smallfirst_requests_total{endpoint="chat",policy="large-only"' not in metrics
     assert 'smallfirst_upstream_calls_total{outcome="ok",tier="llm"' in metrics
+
+
+async def test_embeddings_have_no_shadow(start: StartGateway, slm: Scripted, llm: Scripted):
+    other = policy(Direct(tier="llm")).changed(name="large-only")
+    shadowed = simple_policy().changed(shadow=Shadow(policy="large-only", share=1.0))
+    gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [shadowed, other])
+    slm.says(Reply(SENTENCE, logprobs=SURE))
+    assert (await gateway.post("/embeddings", {"model": "test", "input": "ice"}))[0] == 200
+    _, headers, _ = await gateway.post("/chat/completions", ASK)
+    await until(gateway, lambda found: found["shadow_of"] == headers["x-smallfirst-id"])
+    assert len(gateway.app.exchanges.ids()) == 3
+    assert len(llm.requests) == 1
 
 
 async def test_a_shadow_that_is_down_or_private_disturbs_nobody(
