@@ -230,7 +230,7 @@ class _Run:
             if not self._out_of_time():
                 call.outcome = "cancelled"
                 raise
-            partial = self._partial(call, followed, sink)
+            partial = self._partial(call, followed)
             raise self._failed(call, Unavailable("ceiling", ask.tier, "out of time", partial)) from None
         except Unavailable as lost:
             raise self._failed(call, lost)  # noqa: B904  it is the same
@@ -286,18 +286,19 @@ class _Run:
             upstream.broke()
             if not self._reply.begun:
                 self._exchange.decided = None
-            partial = self._partial(call, followed, sink)
+            partial = self._partial(call, followed)
             raise Failure(
                 broken.why, call.tier, f"{upstream.name}: {broken}", upstream=upstream.name, partial=partial
             ) from broken
         finally:
             sent.close()
 
-    def _partial(self, call: Call, followed: Followed | None, sink: Sink) -> Draft | None:
+    def _partial(self, call: Call, followed: Followed | None) -> Draft | None:
         """What the client has of a call's text."""
         if followed is not None:
             return followed.partial()
-        return Draft(call.tier, usage=Usage(call.prompt_tokens, estimated=True)) if sink.begun else None
+        begun = call.first is not None
+        return Draft(call.tier, usage=Usage(call.prompt_tokens, estimated=True)) if begun else None
 
     async def _send(self, call: Call, upstream: Upstream, request: "_Request") -> Sent:
         began = time.perf_counter()
@@ -344,6 +345,10 @@ class _Run:
             sent = await self._send(call, upstream, _Request(upstream.url("chat"), content, False, 0.0, last))
             try:
                 answer, draft = await whole(sent.response, exchange, call)
+                upstream.worked()
+            except Broken:
+                upstream.broke()
+                raise
             finally:
                 sent.close()
             usage = draft.usage

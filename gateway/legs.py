@@ -15,6 +15,7 @@ from gateway.wire import (
     THINK_END,
     Body,
     Event,
+    call_index,
     finish_apart,
     text_of,
     tokens_of,
@@ -222,8 +223,7 @@ class Followed:
         committed = self._watch_tokens(choice, text, now)
         if choice.get("finish_reason") is not None and not self.gave_up:
             self.call.finish = choice["finish_reason"]
-        if not text:
-            self._take_other(choice.get("delta") or {})
+        self._take_other(choice.get("delta") or {})
         self._hold(trim_logprobs(event, self._wanted_logprobs), text, committed)
         if committed and choice.get("finish_reason") is not None:
             self._held.append(finish_apart(event))
@@ -238,8 +238,8 @@ class Followed:
 
     def _take_other(self, delta: Body) -> None:
         """What a chunk brings beside text: parts of tool calls, or of a refusal."""
-        for part in delta.get("tool_calls") or ():
-            called = self._tool_calls.setdefault(part.get("index", 0), ["", ""])
+        for place, part in enumerate(delta.get("tool_calls") or ()):
+            called = self._tool_calls.setdefault(call_index(part, place), ["", ""])
             function = part.get("function") or {}
             called[0] += function.get("name") or ""
             called[1] += function.get("arguments") or ""

@@ -138,11 +138,11 @@ def test_of_those_that_are_down_a_restarting_engine_is_left_for_last_as_it_can_b
 @pytest.mark.parametrize(
     ("status", "headers", "asked_next"),
     [
-        (429, {"Retry-After": "30"}, "second"),
-        (503, {"Retry-After": "30"}, "second"),
+        (429, {"retry-after": "30"}, "second"),
+        (503, {"retry-after": "30"}, "second"),
         (429, {}, "first"),
-        (429, {"Retry-After": "0"}, "first"),
-        (500, {"Retry-After": "30"}, "first"),
+        (429, {"retry-after": "0"}, "first"),
+        (500, {"retry-after": "30"}, "first"),
     ],
 )
 async def test_who_asks_to_be_left_alone_is_spared_while_others_are_there(
@@ -159,7 +159,7 @@ async def test_who_asks_to_be_left_alone_is_spared_while_others_are_there(
 
 
 async def test_a_call_is_repeated_only_where_nobody_else_can_be_asked():
-    soon = (503, {"Retry-After": "0"})
+    soon = (503, {"retry-after": "0"})
     upstream = one("a", Network(soon, soon), limits={"retries": 2})
     with pytest.raises(Failure, match="503"):
         await upstream.send(upstream.url("chat"), b"", stream=False, last=False)

@@ -9,6 +9,7 @@ import pytest
 from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
 
+from gateway.upstreams.breaker import FAILURES
 from policies.schema import Affinity, Ceilings, Policy, Shadow
 from routers.difficulty import Difficulty, Gate
 from routers.direct import Direct
@@ -211,6 +212,24 @@ async def test_a_judge_that_says_neither_label_leaves_the_confidence_to_decide(
     assert (headers["x-smallfirst-route"], headers["x-smallfirst-reason"]) == ("slm", "confident")
 
 
+async def test_a_judgement_is_a_sign_of_life_and_one_that_breaks_off_is_a_failure(
+    start: StartGateway, slm: Scripted, llm: Scripted
+):
+    """Of an upstream that nobody asks to write."""
+    judged = simple_policy(release="hold", commit=None, judge=Verify(tier="llm"))
+    gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [judged])
+    slm.says(Reply(SENTENCE, logprobs=SURE))
+    breaker = gateway.upstream("llm").breaker
+    for reply, opens in ((verdict(-0.1, -3.0), False), (Reply(body="<html>"), True)):
+        for _ in range(FAILURES - 1):
+            breaker.failure()
+        llm.says(reply)
+        await gateway.post("/chat/completions", ASK)
+        assert breaker.is_open is opens
+        if not opens:
+            breaker.success()
+
+
 # --- splice
 
 
@@ -237,6 +256,20 @@ async def test_a_stream_whose_confidence_collapses_goes_on_in_the_llms_hand(
     assert len(usage) == 1
     assert usage[0]["completion_tokens"] == sure + len(["", "It", "can", "hurt."])
     assert chunks[-1]["smallfirst"]["route"] == "slm+llm"
+
+
+async def test_an_llm_that_breaks_off_before_it_says_anything_leaves_the_rest_to_the_slm(
+    start: StartGateway, slm: Scripted, llm: Scripted
+):
+    gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm", engine="vllm")), [SPLICED])
+    sure = len(SENTENCE.split())
+    slm.says(Reply(TWO, logprobs=[SURE] * sure + [-9.0] * (len(TWO.split()) - sure)), Reply(" It can hurt."))
+    role = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}
+    llm.says(Reply(raw=b"data: " + json.dumps(role).encode() + b"\n\n", then="abort"))
+    text, chunks, raw = await streamed(gateway, ASK)
+    assert text == f"{SENTENCE} It can hurt."
+    assert_well_formed(chunks)
+    assert (figures_of(raw)["route"], figures_of(raw)["reason"]) == ("slm", "no_llm")
 
 
 async def test_whitespace_at_a_seam_is_delivered_once(start: StartGateway, slm: Scripted, llm: Scripted):
@@ -320,6 +353,36 @@ async def test_only_a_sound_tool_call_of_the_small_model_is_served(
     else:
         (call,) = json.loads(raw)["choices"][0]["message"]["tool_calls"]
         assert (call["function"]["name"], call["function"]["arguments"]) == (name, arguments)
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+async def test_calls_that_come_whole_in_one_chunk_beside_text_are_told_apart(
+    gateway: Gateway, slm: Scripted, llm: Scripted, indexed: bool
+):
+    """As some servers send them, with and without the index of each."""
+    calls = [
+        {
+            "id": f"c{at}",
+            "type": "function",
+            "function": {"name": "weather", "arguments": f'{{"city": "{city}"}}'},
+        }
+        for at, city in enumerate(("Rome", "Oslo"))
+    ]
+    if indexed:
+        calls = [{"index": at, **call} for at, call in enumerate(calls)]
+    delta = {"role": "assistant", "content": "Looking.", "tool_calls": calls}
+    choice = {
+        "index": 0,
+        "delta": delta,
+        "finish_reason": "tool_calls",
+        "logprobs": {"content": [scored("c")]},
+    }
+    event = {"id": "u", "object": "chat.completion.chunk", "created": 1, "choices": [choice]}
+    slm.says(Reply(raw=b"data: " + json.dumps(event).encode() + b"\n\ndata: [DONE]\n\n"))
+    _, headers, raw = await gateway.post("/chat/completions", ASK | {"tools": [TOOL]})
+    assert (headers["x-smallfirst-route"], headers["x-smallfirst-reason"]) == ("slm", "confident")
+    found = json.loads(raw)["choices"][0]["message"]["tool_calls"]
+    assert [call["function"]["arguments"] for call in found] == ['{"city": "Rome"}', '{"city": "Oslo"}']
 
 
 SCHEMA = {
