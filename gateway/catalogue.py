@@ -60,6 +60,10 @@ def catalogue(policies: Iterable[AnyPolicy], pools: Mapping[Tier, Pool]) -> Cata
             unavailable[policy.name] = problem
         else:
             served[policy.name] = policy
+    shadows = {policy.name: policy.shadow.policy for policy in served.values() if policy.shadow is not None}
+    for name in [name for name, target in shadows.items() if target not in served]:
+        unavailable[name] = f"its shadow.policy {shadows[name]} is not a policy that is served"
+        del served[name]
     splits = {}
     for split in [policy for policy in found.values() if isinstance(policy, Split)]:
         if lacks := [name for name in split.split.between if name not in served]:

@@ -178,9 +178,11 @@ class Exchange:
         )
 
     def decide(self, call: Call) -> None:
-        """That this call's tier writes: its first part is about to leave."""
+        """That this call's tier writes: its first part is about to leave. Why is what gave a draft up, where one was,
+        else what it was asked for."""
         confidence = next((done.confidence for done in self.calls if done.confidence is not None), None)
-        self.decided = (call.tier, call.ask.because, confidence)
+        given_up = (done.reason for done in self.calls if done.verdict is Verdict.GIVE_UP)
+        self.decided = (call.tier, next(given_up, None) or call.ask.because, confidence)
 
     def elapsed(self) -> float:
         return time.perf_counter() - self.started

@@ -192,8 +192,8 @@ class Followed:
             for payload in payloads:
                 if payload == DONE:
                     self._done = True
-                elif (plain := plain_chunk(payload) if self._reads_plainly else None) is not None:
-                    self._take_plain(plain, now)
+                elif (plain := self._plain(payload)) is not None:
+                    self._hold(plain.payload, plain.text, self._watched(plain.tokens, now))
                 else:
                     self._take(parsed(payload), now)
                 if self.gave_up:
@@ -201,12 +201,10 @@ class Followed:
         except MISSHAPEN as error:
             raise Garbage("an event is not shaped as a chunk") from error
 
-    def _take_plain(self, chunk: PlainChunk, now: float) -> None:
-        text = chunk.text
-        if self._thinking or THINK in text:
-            self._take(parsed(chunk.payload), now)  # rare, and told token by token
-            return
-        self._hold(chunk.payload, text, self._watched(chunk.tokens, now))
+    def _plain(self, payload: bytes) -> PlainChunk | None:
+        """None for a chunk that has to be read whole; one of reasoning has, to be told token by token."""
+        chunk = plain_chunk(payload) if self._reads_plainly and not self._thinking else None
+        return None if chunk is None or THINK in chunk.text else chunk
 
     def _take(self, event: Body, now: float) -> None:
         usage = usage_of(event) if event.get("usage") is not None else None

@@ -35,7 +35,7 @@ class Shadow(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     policy: str
-    """The other policy's name."""
+    """The other policy's name: one that is served."""
     share: Annotated[float, Field(gt=0, le=1)]
     """Of the exchanges that were answered."""
     ceilings: Ceilings = Ceilings()

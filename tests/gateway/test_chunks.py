@@ -1,7 +1,8 @@
 """A plain chunk read by its places is what it is when it is read whole."""
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import orjson
 import pytest
@@ -9,7 +10,14 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from gateway.chunks import plain_chunk, with_id
-from gateway.wire import text_of, tokens_of, trim_logprobs
+from gateway.exchange import Call, Exchange
+from gateway.legs import Followed
+from gateway.wire import Event, text_of, tokens_of, trim_logprobs
+from policies.schema import Policy
+from routers.cost import FREE
+from routers.direct import Direct
+from routers.plan import Generate, Request
+from routers.watch import ObservingWatch
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**50), 2**50) | st.text(max_size=8),
@@ -94,6 +102,64 @@ def test_a_plain_chunk_is_what_reading_it_whole_finds(chunk: dict[str, Any], asc
     renamed = with_id(found.payload, b"sf-1")
     if renamed is not None:
         assert orjson.loads(renamed) == rest | {"id": "sf-1"}
+
+
+class Arrived:
+    """A response whose events come one at a time."""
+
+    status = 200
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, *events: Any) -> None:
+        self._left = [b"data: %b\n\n" % compact(one) for one in events]
+
+    async def read(self) -> bytes:
+        return b"".join(self._left)
+
+    async def next(self, gap: float | None = None) -> bytes:
+        return self._left.pop(0) if self._left else b""
+
+    def close(self) -> None:
+        pass
+
+
+class Nowhere:
+    begun = True
+
+    async def events(self, events: Sequence[Event]) -> None:
+        pass
+
+    async def raw(self, data: bytes) -> None:
+        pass
+
+    async def whole(self, body: bytes) -> None:
+        pass
+
+
+async def test_reasoning_within_the_content_keeps_its_logprobs() -> None:
+    words = ["<think>", " hm", "</think>", " Yes"]
+    events = [
+        PLAIN
+        | {
+            "choices": [
+                {
+                    "index": 0,
+                    "delta": {"content": word},
+                    "finish_reason": None,
+                    "logprobs": {"content": [{"token": word, "logprob": -place / 8, "top_logprobs": []}]},
+                }
+            ]
+        }
+        for place, word in enumerate(words)
+    ]
+    events.append(PLAIN | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    policy = Policy(name="p", description="x", router=Direct(tier="slm"))
+    exchange = Exchange("chat", "chat", policy, body, b"", Request(stream=True), None)
+    call = Call(Generate("slm"), "slm", "u", "m", FREE, started=0.0, prompt_tokens=1)
+    draft = await Followed(ObservingWatch(), exchange, call).read(Arrived(*events), Nowhere())
+    told = [(token.text, token.logprob, token.reasoning) for token in draft.tokens]
+    assert told == [(word, -place / 8, place < 3) for place, word in enumerate(words)]
 
 
 PLAIN = {

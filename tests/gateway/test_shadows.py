@@ -1,6 +1,7 @@
 """What outlives an exchange: conversations that stay with the large model, and shadows."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -111,3 +112,14 @@ async def until(gateway: Gateway, wanted: Callable[[dict[str, Any]], bool]) -> d
                 if wanted(found := await gateway.exchange(name)):
                     return found
             await gateway.get("/health/live")
+
+
+async def test_a_shadow_of_a_policy_that_is_not_served_is_refused_and_named(
+    start: StartGateway, slm: Scripted, llm: Scripted
+):
+    shadowed = simple_policy().changed(shadow=Shadow(policy="nobody", share=0.5))
+    gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [shadowed])
+    status, _, raw = await gateway.post("/chat/completions", ASK)
+    error = json.loads(raw)["error"]
+    assert (status, error["code"]) == (400, "policy_unavailable")
+    assert "shadow.policy nobody" in error["message"]
