@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test heavy proof lint weights bench dashboard docs picture clean
+.PHONY: run test heavy proof lint weights vllm bench dashboard docs picture clean
 
 run: $(VENV)/.run
 	$(BIN)/smallfirst models pull
@@ -20,12 +20,12 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Real parts, samples: real Prometheus, the real pair of models.
-heavy: $(VENV)/.dev weights
+# Real parts, samples: real Prometheus, the real pair of models, real vLLM.
+heavy: $(VENV)/.dev weights vllm
 	$(BIN)/python -m pytest -m heavy --timeout 900
 
 # Everything, by hand: results with commit and versions go to docs/results/.
-proof: $(VENV)/.dev weights
+proof: $(VENV)/.dev weights vllm
 	$(BIN)/python -m pytest -m "heavy or proof" --timeout 3600
 	$(BIN)/python -m benchmarks.overhead.run --rounds 15 --json docs/results/overhead.json
 	$(BIN)/python -m benchmarks.proof
@@ -34,6 +34,11 @@ proof: $(VENV)/.dev weights
 weights: $(VENV)/.dev
 	$(BIN)/smallfirst models pull
 	$(BIN)/python -m benchmarks.large
+
+# Real vLLM for CPU, in the user's cache folder: 5 GB. Where it cannot be had, its tests skip and say why.
+vllm: $(VENV)/.dev
+	$(BIN)/smallfirst models pull
+	$(BIN)/python -m benchmarks.vllm.environment
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.overhead.run

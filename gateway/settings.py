@@ -27,7 +27,14 @@ Count = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 PREFIX = "SMALLFIRST_"
-OTHER_VARIABLES = ("SMALLFIRST_CONFIG", "SMALLFIRST_LLM_MODEL", "SMALLFIRST_DATA", "SMALLFIRST_WEIGHTS")
+OTHER_VARIABLES = (
+    "SMALLFIRST_CONFIG",
+    "SMALLFIRST_DATA",
+    "SMALLFIRST_LLM_MODEL",
+    "SMALLFIRST_VLLM",
+    "SMALLFIRST_VLLM_MODELS",
+    "SMALLFIRST_WEIGHTS",
+)
 """Ours too, though no key of the settings."""
 
 LOCAL = "local"
