@@ -23,6 +23,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "`judge: {tier: slm}`": {"release": "hold", "judge": {"tier": "slm"}},
         "`judge: {tier: llm}`": {"release": "hold", "judge": {"tier": "llm"}},
     },
+    "speculative": {"": {"otherwise": {"kind": "direct", "tier": "llm"}}},
     "hedge": {"": {}, "`release: splice`": {"release": "splice", "commit": 0.8}},
 }
 """What makes a difference to what a strategy needs, as its YAML says it."""

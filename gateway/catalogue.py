@@ -13,6 +13,7 @@ from routers.cascade import Cascade, Judging
 from routers.difficulty import Difficulty, Gate
 from routers.direct import Direct
 from routers.plan import Router, Tier
+from routers.speculative import Speculative
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,13 @@ def catalogue(policies: Iterable[AnyPolicy], pools: Mapping[Tier, Pool]) -> Cata
 
 def lacking(policy: Policy, pools: Mapping[Tier, Pool]) -> str | None:
     """What the upstreams lack for a policy; None where they can serve it."""
-    router = policy.router
+    return lacking_to_route(policy.router, pools)
+
+
+def lacking_to_route(router: Router, pools: Mapping[Tier, Pool]) -> str | None:
+    """Likewise, for a strategy."""
+    if isinstance(router, Speculative):
+        return lacking_to_route(router.otherwise, pools)
     problem: str | None = None
     if isinstance(router, Direct):
         if router.tier not in pools and not router.fallback:

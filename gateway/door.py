@@ -12,7 +12,7 @@ from gateway.needs import Needs
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.upstream import Upstream
 from routers.cost import FREE, Price, cost
-from routers.plan import Generate, Judge, Tier, Unavailable, Usage
+from routers.plan import Generate, Question, Say, Tier, Unavailable, Usage
 
 
 class Door:
@@ -26,38 +26,38 @@ class Door:
         self.expired = False
         """Whether the exchange's time is over."""
 
-    def candidates(self, ask: Generate | Judge, needs: Needs) -> tuple[Pool, list[Upstream]]:
+    def candidates(self, ask: Generate | Question, needs: Needs) -> tuple[Pool, list[Upstream]]:
         """The tier's upstreams that the exchange may be shown to. Raises Unavailable; and Closed for a plan that
         does not take no for an answer."""
         pool = self._pools.get(ask.tier)
         if pool is None:
-            raise self._refused("not_configured", ask, f"no {ask.tier} is configured")
+            raise self.refused("not_configured", ask, f"no {ask.tier} is configured")
         if self._exchange.private:
             if pool.at_home is None:
                 names = ", ".join(upstream.name for upstream in pool.upstreams)
-                raise self._refused(
+                raise self.refused(
                     "private", ask, f"this request is private, and no cloud may see it ({names})"
                 )
             pool = pool.at_home
         return pool, pool.fit(needs)
 
     def allowance(
-        self, ask: Generate | Judge, price: Price, prompt_tokens: int, share: float = 1.0
+        self, ask: Generate | Question, price: Price, prompt_tokens: int, share: float = 1.0
     ) -> int | None:
         """Leave for one call, to write at most so many tokens in each of its choices; None: as many as the request
         says. `share` of what the ceilings leave is for this call, the rest for one beside it. Raises as
         `candidates`."""
         ceilings = self._exchange.policy.ceilings
-        if self._passed >= ceilings.calls:
-            raise self._refused("ceiling", ask, f"more than {ceilings.calls} upstream calls")
+        if self._passed >= (most := self._exchange.policy.most_calls):
+            raise self.refused("ceiling", ask, f"more than {most} upstream calls")
         if self.expired:
-            raise self._refused("ceiling", ask, f"the {ceilings.seconds:g} s of this exchange are over")
+            raise self.refused("ceiling", ask, f"the {ceilings.seconds:g} s of this exchange are over")
         left = inf
         if ceilings.tokens is not None or ceilings.usd is not None:
             left = share * min(self._tokens_left(), self._tokens_for_money(price, prompt_tokens))
             left /= self._exchange.choices(ask)
         if left < 1:
-            raise self._refused("ceiling", ask, "the tokens or dollars of this exchange are spent")
+            raise self.refused("ceiling", ask, "the tokens or dollars of this exchange are spent")
         self._passed += 1
         return int(left) if left < inf else None
 
@@ -79,7 +79,7 @@ class Door:
         rate = cost(Usage(prompt_tokens, 1_000_000), price) - cost(Usage(prompt_tokens), price)
         return left / rate * 1e6 if rate else inf
 
-    def _refused(self, why: str, ask: Generate | Judge, message: str) -> Unavailable:
+    def refused(self, why: str, ask: Generate | Question | Say, message: str) -> Unavailable:
         """On the exchange's account where replay, which has no door, could not tell it."""
         exchange = self._exchange
         if why != "not_configured":
@@ -88,7 +88,7 @@ class Door:
             call.settle(exchange.elapsed(), None)
             exchange.calls.append(call)
         self._refusals += 1
-        if self._refusals > exchange.policy.ceilings.calls:
+        if self._refusals > exchange.policy.most_calls:
             raise Closed(why, ask.tier, message)
         return Unavailable(why, ask.tier, message)
 

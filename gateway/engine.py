@@ -2,36 +2,36 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple, TypeVar
 
 import orjson
 
-from gateway import wire
-from gateway.deadlines import Deadlines, Limit
-from gateway.door import Closed, Door
+from gateway import scoring, wire
+from gateway.calling import Calling, Request, check_fit, failed
+from gateway.deadlines import Deadlines
+from gateway.door import Closed
 from gateway.exchange import Call, Exchange
 from gateway.http.errors import ApiError, from_unavailable
 from gateway.http.reply import Reply
-from gateway.judging import judged, question_body
-from gateway.legs import MISSHAPEN, Followed, Relayed, Sink, whole
+from gateway.legs import Followed, Relayed, Sink, whole
 from gateway.needs import Needs
+from gateway.questions import Questions
 from gateway.race import Lane, Outrun, race
+from gateway.saying import Saying
 from gateway.upstreams.failures import Failure
-from gateway.upstreams.pool import Pool, might_cure
+from gateway.upstreams.pool import Pool
 from gateway.upstreams.transport import Broken, Response
-from gateway.upstreams.upstream import Call as Sent
 from gateway.upstreams.upstream import Upstream
 from routers.plan import (
     Answer,
     Ask,
+    Both,
     Draft,
     Generate,
     Judge,
-    Judged,
     Outcome,
     Plan,
+    Score,
     Tier,
     Unavailable,
     Usage,
@@ -42,9 +42,6 @@ log = logging.getLogger(__name__)
 
 CLIENT_GONE = 499
 """The status of an exchange whose client left, as nginx has it; nobody receives it."""
-
-T = TypeVar("T")
-JUDGING = Needs(frozenset({"logprobs"}))
 
 
 class Engine:
@@ -90,18 +87,17 @@ class _Run:
     def __init__(
         self, pools: Mapping[Tier, Pool], exchange: Exchange, reply: Reply, deadlines: Deadlines
     ) -> None:
-        self._door = Door(pools, exchange)
+        self._calling = Calling(pools, exchange, deadlines)
+        self._questions = Questions(exchange, self._calling)
+        self._saying = Saying(exchange, self._questions)
         self._exchange = exchange
         self._reply = reply
-        self._deadlines = deadlines
         self._followed: list[Followed] = []
         self._usage_event: wire.Body | None = None
-        self._limit: Limit | None = None
 
     async def drive(self, plan: Plan) -> Answer:
         """Sends outcomes into the plan until it returns its answer. Raises what the plan lets through."""
-        seconds = self._exchange.policy.ceilings.seconds
-        self._limit = Limit(self._deadlines, seconds) if seconds is not None else None
+        self._calling.begin()
         try:
             ask = next(plan)
             while True:
@@ -118,8 +114,7 @@ class _Run:
             return answer
         finally:
             plan.close()
-            if self._limit is not None:
-                self._limit.end()
+            self._calling.end()
 
     async def conclude(self, answer: Answer) -> None:
         """Commits what the answer holds back, then the figures."""
@@ -128,81 +123,41 @@ class _Run:
             if any(followed.draft is part for part in answer.parts):
                 await followed.release_all(self._reply)
                 self._usage_event = followed.usage_event
-        if self._usage_event is not None and len(answer.parts) > 1:
+        if self._saying.model:
+            self._usage_event = self._usage_event or self._saying.usage_event()
+        if self._usage_event is not None and (len(answer.parts) > 1 or self._saying.model):
             self._usage_event["usage"] = _summed(answer, self._usage_event["usage"])
         await self._reply.finish(self._usage_event)
 
     async def _perform(self, ask: Ask) -> Outcome:
         if isinstance(ask, Generate):
             return await self._write(ask, self._reply)
+        if isinstance(ask, Both):
+            return await race(
+                self._reply,
+                lambda lane: self._write(ask.a, lane, share=0.5),
+                lambda lane: self._write(ask.b, lane),
+                self._calling.out_of_time,
+            )
         if isinstance(ask, Judge):
-            return await self._judge(ask)
-        return await race(
-            self._reply,
-            lambda lane: self._write(ask.a, lane, share=0.5),
-            lambda lane: self._write(ask.b, lane),
-            self._out_of_time,
-        )
-
-    def _out_of_time(self) -> bool:
-        """Asked of a CancelledError: whether it is the ceiling on time that has cancelled."""
-        if self._limit is not None and self._limit.caught():
-            self._door.expired = True
-        return self._door.expired
+            return await self._questions.judged(ask)
+        if isinstance(ask, Score):
+            return await self._questions.scored(ask)
+        upstream = self._calling.whose_ids(ask)
+        self._reply.trim(False)
+        return await self._saying.say(ask, upstream, self._reply)
 
     async def _write(self, ask: Generate, sink: Sink, share: float = 1.0) -> Draft:
         def attempt(call: Call, upstream: Upstream, last: bool) -> Awaitable[Draft]:
             return self._written(ask, call, upstream, sink, last)
 
-        return await self._in_turn(ask, self._needs(ask), attempt, share)
-
-    async def _judge(self, ask: Judge) -> Judged:
-        def attempt(call: Call, upstream: Upstream, last: bool) -> Awaitable[Judged]:
-            return self._judged(ask, call, upstream, last)
-
-        return await self._in_turn(ask, JUDGING, attempt)
-
-    async def _in_turn(
-        self,
-        ask: Generate | Judge,
-        needs: Needs,
-        attempt: Callable[[Call, Upstream, bool], Awaitable[T]],
-        share: float = 1.0,
-    ) -> T:
-        """Asks the tier's upstreams in turn, until one answers or has failed as the others would."""
-        prompt_tokens = wire.estimated_prompt_tokens(self._exchange.raw)
-        pool, left = self._door.candidates(ask, needs)
-        while True:
-            upstream = pool.choose(left)
-            allowed = self._door.allowance(ask, upstream.price, prompt_tokens, share)
-            call = self._called(ask, upstream, prompt_tokens, allowed)
-            try:
-                return await attempt(call, upstream, not left)
-            except Unavailable as lost:
-                left = might_cure(lost, upstream, left)
-                if not left:
-                    raise
-                call.retried = True
-
-    def _called(
-        self, ask: Generate | Judge, upstream: Upstream, prompt_tokens: int, allowed: int | None
-    ) -> Call:
-        call = Call(
-            ask=ask,
-            tier=ask.tier,
-            upstream=upstream.name,
-            model=upstream.model,
-            price=upstream.price,
-            started=self._exchange.elapsed(),
-            prompt_tokens=prompt_tokens,
-            allowed=None if allowed is None else allowed * self._exchange.choices(ask),
-        )
-        self._exchange.calls.append(call)
-        return call
+        return await self._calling.in_turn(ask, self._needs(ask), attempt, share)
 
     def _needs(self, ask: Generate) -> Needs:
         """A begun chat answer must be continued, not answered anew; a begun text always is."""
         needs = self._exchange.needs
+        if ask.after:
+            return needs._replace(capabilities=needs.capabilities | {"scoring"})
         if ask.prefix and self._exchange.endpoint == "chat":
             return needs._replace(capabilities=needs.capabilities | {"prefill"})
         return needs
@@ -210,13 +165,14 @@ class _Run:
     async def _written(self, ask: Generate, call: Call, upstream: Upstream, sink: Sink, last: bool) -> Draft:
         exchange = self._exchange
         url, body = self._request(ask, upstream, _least(ask.max_tokens, call.allowed, exchange.choices(ask)))
-        followed = Followed(ask.watch(), exchange, call) if ask.watch is not None else None
+        as_chunk = scoring.chat_chunk if ask.after and exchange.endpoint == "chat" else None
+        followed = Followed(ask.watch(), exchange, call, as_chunk) if ask.watch is not None else None
         if followed is not None:
             self._followed.append(followed)
-        request = _Request(url, body, followed is not None or exchange.request.stream, ask.patience, last)
+        request = Request(url, body, followed is not None or exchange.request.stream, ask.patience, last)
         usage: Usage | None = None
         try:
-            self._check_fit(upstream, self._needs(ask))
+            check_fit(upstream, self._needs(ask))
             draft = await self._read(ask, call, upstream, request, followed, sink)
             usage = draft.usage
             call.outcome = "ok" if draft.finish else "stopped"
@@ -227,43 +183,38 @@ class _Run:
                 return (
                     followed.so_far() if followed is not None else Draft(ask.tier, verdict=Verdict.CONTINUE)
                 )
-            if not self._out_of_time():
-                call.outcome = "cancelled"
-                raise
-            partial = self._partial(call, followed)
-            raise self._failed(call, Unavailable("ceiling", ask.tier, "out of time", partial)) from None
+            cut_off = self._calling.cut_off(call)
+            cut_off.partial = self._partial(call, followed)
+            raise failed(call, cut_off) from None
         except Unavailable as lost:
-            raise self._failed(call, lost)  # noqa: B904  it is the same
+            raise failed(call, lost)  # noqa: B904  it is the same
         finally:
             call.settle(exchange.elapsed(), usage)
-
-    def _check_fit(self, upstream: Upstream, needs: Needs) -> None:
-        if not upstream.fits(needs) and (lack := upstream.lacking(needs)):
-            raise lack
-
-    def _failed(self, call: Call, lost: Unavailable) -> Unavailable:
-        call.outcome, call.message, call.begun = lost.why, str(lost), lost.partial is not None
-        return lost
 
     def _request(self, ask: Generate, upstream: Upstream, most: int | None) -> tuple[str, bytes]:
         exchange = self._exchange
         endpoint = exchange.endpoint
         watched = ask.watch is not None
         stream = watched or exchange.request.stream
+        if ask.after:
+            begun = scoring.going_on_body(
+                exchange.body, self._questions.asked, ask.after, upstream.model, most
+            )
+            return upstream.url("completions"), orjson.dumps(begun)
         plain = not stream and most is None and ask.n is None and not ask.prediction
         as_is = exchange.body["model"] == upstream.model and "smallfirst" not in exchange.body
         if plain and as_is and upstream.kind.verbatim:
             return upstream.url(endpoint), exchange.raw
         body = wire.outgoing(exchange.body, endpoint, upstream.model, stream=stream, watched=watched)
         if ask.prefix:
-            delivered = sum(call.kept for call in exchange.calls)
+            delivered = self._saying.tokens + sum(call.kept for call in exchange.calls)
             body = wire.continued(body, endpoint, ask.prefix, delivered)
         if most is not None and endpoint != "embeddings":
             body = wire.limited(body, endpoint, most)
         if ask.n is not None:
             body["n"] = ask.n
         if ask.prediction:
-            body["prediction"] = {"type": "content", "content": ask.prediction}
+            body = wire.predicting(body, ask.prediction)
         return upstream.url(endpoint), orjson.dumps(upstream.adapted(body, continues=bool(ask.prefix)))
 
     async def _read(
@@ -271,12 +222,12 @@ class _Run:
         ask: Generate,
         call: Call,
         upstream: Upstream,
-        request: "_Request",
+        request: Request,
         followed: Followed | None,
         sink: Sink,
     ) -> Draft:
-        sent = await self._send(call, upstream, request)
-        if ask.prefix and ask.prefix != ask.prefix.rstrip():
+        sent = await self._calling.send(call, upstream, request)
+        if ask.prefix != ask.prefix.rstrip() and not ask.after:
             self._reply.trim()
         try:
             draft = await self._receive(call, upstream, sent.response, followed, sink)
@@ -300,24 +251,6 @@ class _Run:
         begun = call.first is not None
         return Draft(call.tier, usage=Usage(call.prompt_tokens, estimated=True)) if begun else None
 
-    async def _send(self, call: Call, upstream: Upstream, request: "_Request") -> Sent:
-        began = time.perf_counter()
-
-        def leaving() -> None:
-            call.sent = self._exchange.elapsed()
-
-        try:
-            return await upstream.send(
-                request.url,
-                request.body,
-                stream=request.stream,
-                patience=request.patience,
-                last=request.last,
-                leaving=leaving,
-            )
-        finally:
-            self._exchange.waited += time.perf_counter() - began
-
     async def _receive(
         self, call: Call, upstream: Upstream, response: Response, followed: Followed | None, sink: Sink
     ) -> Draft:
@@ -333,56 +266,12 @@ class _Run:
         await sink.whole(answer)
         return draft
 
-    async def _judged(self, ask: Judge, call: Call, upstream: Upstream, last: bool) -> Judged:
-        exchange = self._exchange
-        body = question_body(
-            ask, exchange.body, exchange.endpoint, upstream.model, upstream.most_alternatives
-        )
-        usage: Usage | None = None
-        try:
-            self._check_fit(upstream, JUDGING)
-            content = orjson.dumps(upstream.adapted(body, continues=False))
-            sent = await self._send(call, upstream, _Request(upstream.url("chat"), content, False, 0.0, last))
-            try:
-                answer, draft = await whole(sent.response, exchange, call)
-                upstream.worked()
-            except Broken:
-                upstream.broke()
-                raise
-            finally:
-                sent.close()
-            usage = draft.usage
-            call.judged = judged(ask, answer, draft.usage)
-            return call.judged
-        except asyncio.CancelledError:
-            if not self._out_of_time():
-                call.outcome = "cancelled"
-                raise
-            raise self._failed(call, Unavailable("ceiling", ask.tier, "out of time")) from None
-        except (Broken, *MISSHAPEN) as error:
-            why = error.why if isinstance(error, Broken) else "garbage"
-            raise self._failed(call, Unavailable(why, ask.tier, f"{upstream.name}: {error}")) from error
-        except Unavailable as lost:
-            raise self._failed(call, lost)  # noqa: B904  it is the same
-        finally:
-            call.settle(exchange.elapsed(), usage)
-
 
 def _least(wanted: int | None, allowed: int | None, choices: int) -> int | None:
     """Tokens that each choice may have, where anything limits them."""
     if allowed is None:
         return wanted
     return allowed // choices if wanted is None else min(wanted, allowed // choices)
-
-
-class _Request(NamedTuple):
-    """What is sent; `last`: no other upstream is left to be asked."""
-
-    url: str
-    body: bytes
-    stream: bool
-    patience: float
-    last: bool
 
 
 def _summed(answer: Answer, last: wire.Body) -> wire.Body:

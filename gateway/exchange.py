@@ -15,10 +15,13 @@ from routers.plan import (
     NO_USAGE,
     Answer,
     Generate,
-    Judge,
     Judged,
+    Question,
     Reason,
     Request,
+    Say,
+    Scored,
+    Speculation,
     Tier,
     TokenLike,
     Usage,
@@ -35,10 +38,10 @@ class Call:
     a watch followed them, up to the token that stopped it; `sent` is when the request left, `first` when an
     unwatched leg's first part was passed on, `ended` when the response had come to its end; `chunks` counts
     those of a relayed stream; `prompt_tokens` estimates what no usage reports, and `allowed` is how many tokens
-    the ceilings left it. `judged` is what a Judge found; `retried`: another upstream of the tier was asked in its
-    stead."""
+    the ceilings left it. `judged` and `scored` are what a question found; `retried`: another upstream of the
+    tier was asked in its stead."""
 
-    ask: Generate | Judge
+    ask: Generate | Question | Say
     tier: Tier
     upstream: str
     model: str
@@ -65,8 +68,14 @@ class Call:
     begun: bool = False
     flaw: Reason | None = None
     judged: Judged | None = None
+    scored: Scored | None = None
     settled: bool = False
     retried: bool = False
+
+    @property
+    def lasted(self) -> float:
+        """Seconds between its request and its response's end, 0 where it came to none."""
+        return 0.0 if self.sent is None or self.ended is None else self.ended - self.sent
 
     @property
     def written(self) -> int:
@@ -127,7 +136,7 @@ class Exchange:
     ttft: float | None = None
     calls: list[Call] = field(default_factory=list)
     answer: Answer | None = None
-    decided: tuple[Tier, Reason, float | None] | None = None
+    decided: tuple[str, Reason, float | None] | None = None
     """Who writes, why, and the draft's confidence, once the first byte is decided on: for a stream's headers."""
     status: int = 200
     error: str | None = None
@@ -147,9 +156,9 @@ class Exchange:
     def wants_usage(self) -> bool:
         return bool((self.body.get("stream_options") or {}).get("include_usage"))
 
-    def choices(self, ask: Generate | Judge) -> int:
+    def choices(self, ask: Generate | Question) -> int:
         """How many answers an ask has written at once."""
-        return 1 if isinstance(ask, Judge) else ask.n or self.body.get("n") or 1
+        return ask.n or self.body.get("n") or 1 if isinstance(ask, Generate) else 1
 
     @property
     def saved_usd(self) -> float | None:
@@ -215,4 +224,20 @@ class Exchange:
             "cost_usd": self.cost_usd,
             "llm_alone_usd": self.alone_usd,
             "saved_usd": self.saved_usd,
+            **({"speculation": self.speculation()} if answer and answer.speculation else {}),
+        }
+
+    def speculation(self) -> dict[str, float]:
+        """How drafts fared that the large model verified, and what that took: the tokens that it wrote, each a decode
+        step; those that it alone would have written; and the seconds of both models' calls."""
+        assert self.answer is not None  # noqa: S101  asked of answered exchanges
+        found = self.answer.speculation or Speculation(0, 0, 0)
+        llm = [call for call in self.calls if call.tier == "llm"]
+        return {
+            **found._asdict(),
+            "llm_calls": len(llm),
+            "llm_tokens": sum(call.usage.completion_tokens for call in llm),
+            "llm_tokens_alone": sum(part.usage.completion_tokens for part in self.answer.parts),
+            "slm_seconds": round(sum(call.seconds for call in self.calls if call.tier == "slm"), 6),
+            "llm_seconds": round(sum(call.seconds for call in llm), 6),
         }

@@ -1,7 +1,7 @@
 """How one upstream response becomes a draft: followed token by token, relayed as it comes, or taken whole."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -89,9 +89,16 @@ def parsed(payload: bytes) -> Body:
 
 
 class Followed:
-    """A draft under a watch: its events are held until committed."""
+    """A draft under a watch: its events are held until committed. `as_chunk` makes the events of another endpoint
+    those of the exchange's."""
 
-    def __init__(self, watch: Watch, exchange: Exchange, call: Call) -> None:
+    def __init__(
+        self,
+        watch: Watch,
+        exchange: Exchange,
+        call: Call,
+        as_chunk: Callable[[Body], Body] | None = None,
+    ) -> None:
         self.watch = watch
         self.exchange = exchange
         self.call = call
@@ -99,6 +106,7 @@ class Followed:
         self.usage_event: Body | None = None
         self.gave_up = False
         self.draft: Draft | None = None
+        self._as_chunk = as_chunk
         self._done = False
         self._thinking = False
         self._wanted_logprobs = exchange.wanted_logprobs
@@ -163,6 +171,7 @@ class Followed:
             kept=call.kept,
             kept_text="".join(self._texts[: self._kept_texts]),
             calls=self._calls(),
+            seconds=call.lasted,
         )
 
     def partial(self) -> Draft | None:
@@ -195,7 +204,8 @@ class Followed:
                 elif (plain := self._plain(payload)) is not None:
                     self._hold(plain.payload, plain.text, self._watched(plain.tokens, now))
                 else:
-                    self._take(parsed(payload), now)
+                    event = parsed(payload)
+                    self._take(event if self._as_chunk is None else self._as_chunk(event), now)
                 if self.gave_up:
                     return
         except MISSHAPEN as error:

@@ -14,6 +14,7 @@ from gateway.http.intake import judgeable
 from gateway.http.surface import Surface
 from gateway.needs import Needs, capabilities_of, least_tokens, top_logprobs_of
 from gateway.prompt import measured
+from gateway.speculable import most_tokens, verifies
 from gateway.state.conversations import Conversations
 from gateway.state.policies import LivePolicies
 from gateway.upstreams.pool import Pool
@@ -22,7 +23,8 @@ from policies.overrides import OverrideError, OverrideNotAllowed, overridden
 from policies.schema import Policy
 from policies.split import Split
 from routers.direct import Direct
-from routers.plan import ESCALATIONS, NO_FEATURES, Reason, Request, Tier
+from routers.plan import NO_FEATURES, Reason, Request, Tier
+from routers.reasons import ESCALATIONS
 from routers.structure import Expected
 
 Tag = Annotated[str, Field(max_length=256)]
@@ -139,13 +141,20 @@ def request_of(
     """What the policy's plan may know of a checked body."""
     needs = needs._replace(tokens=0) if needs.tokens else needs  # a prompt too long is the call's to refuse
     unable = [tier for tier, pool in pools.items() if not pool.able(needs)]
-    return Request(
+    request = Request(
         stream=bool(body.get("stream")),
         judgeable=judgeable(body),
         whole=expected.whole,
         tiers=_TIERS["slm" in pools, "llm" in pools and _up(pools["llm"], needs, "llm" not in unable)],
         able=_TIERS["slm" not in unable, "llm" not in unable],
         features=measured(body, endpoint) if policy.router.reads_features else NO_FEATURES,
+    )
+    if not policy.router.speculates:
+        return request
+    return request._replace(
+        verifies=verifies(body, endpoint, needs, pools),
+        greedy=body.get("temperature") == 0,
+        most=most_tokens(body),
     )
 
 

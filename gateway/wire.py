@@ -93,6 +93,15 @@ def limited(body: Body, endpoint: Endpoint, most: int) -> Body:
     return {**body, **{name: min(body[name], most) for name in given}} if given else {**body, key: most}
 
 
+def predicting(body: Body, text: str) -> Body:
+    """The request with its answer's probable text. `max_completion_tokens` is refused beside it, its older name is
+    not (OpenAI's guide to Predicted Outputs)."""
+    out = {**body, "prediction": {"type": "content", "content": text}}
+    if "max_completion_tokens" in out:
+        out["max_tokens"] = out.pop("max_completion_tokens")
+    return out
+
+
 def text_of(choice: Body) -> str:
     """What a chunk's choice adds to the answer's text."""
     delta = choice.get("delta")

@@ -8,6 +8,7 @@ from routers.plan import (
     Answer,
     Ask,
     Both,
+    Choice,
     Draft,
     Generate,
     Judge,
@@ -17,12 +18,17 @@ from routers.plan import (
     Reason,
     Request,
     Router,
+    Said,
+    Say,
+    Score,
+    Scored,
+    ScoredToken,
     Tier,
     Unavailable,
     Verdict,
     Watch,
 )
-from routers.watch import ConfidenceWatch, ObservingWatch
+from routers.watch import ConfidenceWatch, HeldWatch, ObservingWatch
 
 DEPTH = 5
 """Asks one after the other that are walked: what comes after is left open."""
@@ -151,6 +157,36 @@ def _(ask: Judge, request: Request) -> list[Hypothesis]:
 
 
 @described.register
+def _(ask: Score) -> str:
+    return f"have the {ask.tier} verify what was drafted"
+
+
+@hypotheses.register
+def _(ask: Score, request: Request) -> list[Hypothesis]:
+    if impossible := _impossible(ask.tier, request):
+        return [impossible]
+    agreed, other = ScoredToken(0, 0.0, Choice(0, 0.0)), ScoredToken(0, 0.0, Choice(1, 0.0))
+    more, end = Choice(2, 0.0), Choice(2, 0.0, ends=True)
+    found = [
+        Hypothesis("all of it and its end verified", Scored([agreed] * 2, end)),
+        Hypothesis("all of it verified, but not its end", Scored([agreed] * 2, more)),
+        Hypothesis("its beginning verified", Scored([agreed, other], more)),
+        Hypothesis("nothing of it verified", Scored([other] * 2, more)),
+    ]
+    return [*found, *(Hypothesis(when, Unavailable(why, ask.tier)) for when, why in FAILURES.items())]
+
+
+@described.register
+def _(ask: Say) -> str:
+    return "send what was verified"
+
+
+@hypotheses.register
+def _(ask: Say, request: Request) -> list[Hypothesis]:
+    return [Hypothesis("sent", Said(TEXT)), Hypothesis("unavailable", Unavailable("down", ask.tier))]
+
+
+@described.register
 def _(ask: Both) -> str:
     return f"at once {described(ask.a)}; and {described(ask.b)}"
 
@@ -263,6 +299,17 @@ def _accepted(watch: ConfidenceWatch, tier: Tier) -> Iterator[Hypothesis]:
 def _after_a_sentence(when: str, poor: Draft) -> Hypothesis:
     begun = poor._replace(kept=1, kept_text=TEXT)
     return Hypothesis(f"committed in part, then {when}", begun)
+
+
+@told.register
+def _(watch: HeldWatch) -> str:
+    return "held to its end"
+
+
+@drafts.register
+def _(watch: HeldWatch, tier: Tier, request: Request) -> list[Hypothesis]:
+    loop = _draft(tier, Verdict.CONTINUE, Reason.LOOP)
+    return [Hypothesis("drafted", _draft(tier, Verdict.CONTINUE)), Hypothesis("it loops", loop)]
 
 
 @told.register

@@ -10,8 +10,8 @@ from policies.strategies import AnyRouter
 from routers.plan import Plan, Reason, Request
 from routers.rescue import large
 
-OWN = frozenset(("kind", "calibrator"))
-"""Fields of routers that no request may override: the strategy, and what is trained."""
+OWN = frozenset(("kind", "calibrator", "otherwise"))
+"""Fields of routers that no request may override: the strategy, what is trained, and strategies within."""
 
 
 class Ceilings(BaseModel):
@@ -19,8 +19,8 @@ class Ceilings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    calls: Annotated[int, Field(ge=1, le=64)] = 8
-    """Upstream calls."""
+    calls: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Upstream calls; null: as many as the strategy takes at most, 8 or, where it speculates, 1024."""
     tokens: Annotated[int, Field(gt=0)] | None = None
     """Tokens that all calls together write; null: as many as the request allows."""
     usd: Annotated[float, Field(gt=0)] | None = None
@@ -92,6 +92,11 @@ class Policy(BaseModel):
     def kind(self) -> str:
         """Its strategy."""
         return self.router.kind
+
+    @property
+    def most_calls(self) -> int:
+        """Upstream calls that one exchange may take."""
+        return self.router.calls if self.ceilings.calls is None else self.ceilings.calls
 
     def changed(self, **fields: Any) -> "Policy":
         """This policy with other values, and so with another digest, which `model_copy` would keep."""

@@ -38,6 +38,8 @@ class Trained(NamedTuple):
 TRAINED = (
     Trained(("router", "calibrator"), Calibrator, STOCK_CALIBRATOR),
     Trained(("router", "gate", "scorer"), Scorer, None),
+    Trained(("router", "otherwise", "calibrator"), Calibrator, STOCK_CALIBRATOR),
+    Trained(("router", "otherwise", "gate", "scorer"), Scorer, None),
 )
 
 

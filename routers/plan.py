@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from .reasons import Reason as Reason
+
 Tier = Literal["slm", "llm"]
 BOTH_TIERS = frozenset[Tier](("slm", "llm"))
 NO_FEATURES: Mapping[str, float] = MappingProxyType({})
@@ -39,69 +41,6 @@ class Verdict(StrEnum):
     CONTINUE = "continue"
     COMMIT = "commit"
     GIVE_UP = "give_up"
-
-
-class Reason(StrEnum):
-    """Why an exchange took its route, as `x-smallfirst-reason` reports it."""
-
-    POLICY = "policy"
-    """The policy always asks this tier first."""
-    CONFIDENT = "confident"
-    """The finished draft's confidence reached `accept`."""
-    COMMITTED = "committed"
-    """A stream's running confidence reached `commit` before the draft was finished."""
-    LOW_CONFIDENCE = "low_confidence"
-    """The finished draft's confidence stayed under `accept`."""
-    GAVE_UP = "gave_up"
-    """The running confidence fell under `give_up`: the draft was stopped early."""
-    EMPTY = "empty"
-    """The draft had no text."""
-    NO_LOGPROBS = "no_logprobs"
-    """The small model's server sent no log-probabilities to judge the draft by."""
-    NOT_JUDGED = "not_judged"
-    """The request (several choices, audio) is one whose draft no calibrator here judges."""
-    NOT_CAPABLE = "not_capable"
-    """The request needs what no upstream of the tier that would be asked first can do."""
-    TOO_HARD = "too_hard"
-    """The prompt's difficulty score says that the small model is not worth asking."""
-    EASY = "easy"
-    """The prompt's difficulty score says that the small model will do."""
-    JUDGED = "judged"
-    """A judgement of the draft, asked after it was finished, decided."""
-    OUTRAN = "outran"
-    """Both tiers were asked together, and this one committed first."""
-    AFFINITY = "affinity"
-    """The conversation was escalated before, and stays with the large model for a while."""
-    INVALID_JSON = "invalid_json"
-    """The request asked for JSON, and the draft does not parse."""
-    SCHEMA_MISMATCH = "schema_mismatch"
-    """The draft's JSON does not meet the request's schema."""
-    TOOL_NOT_OFFERED = "tool_not_offered"
-    """The draft calls a tool that the request did not offer, or calls none where one was required."""
-    TOOL_ARGUMENTS = "tool_arguments"
-    """A tool call's arguments are not JSON that meets the tool's schema."""
-    LOOP = "loop"
-    """The draft repeats itself."""
-    REFUSAL = "refusal"
-    """The draft declines to answer."""
-    TRUNCATED = "truncated"
-    """The draft reached its token limit before its end."""
-    CONTEXT_TOO_LONG = "context_too_long"
-    """The prompt does not fit the context of the tier that was asked first."""
-    NO_LLM = "no_llm"
-    """No large model could be had (none configured, down, busy, or it refused): the small model's answer stands."""
-    NO_SLM = "no_slm"
-    """No small model could be had (none configured, down, busy, or it refused): the large model answers."""
-
-
-ESCALATIONS = frozenset(
-    {
-        *(Reason.LOW_CONFIDENCE, Reason.GAVE_UP, Reason.EMPTY, Reason.NO_LOGPROBS, Reason.JUDGED),
-        *(Reason.INVALID_JSON, Reason.SCHEMA_MISMATCH, Reason.TOOL_NOT_OFFERED, Reason.TOOL_ARGUMENTS),
-        *(Reason.LOOP, Reason.REFUSAL, Reason.TRUNCATED, Reason.CONTEXT_TOO_LONG, Reason.TOO_HARD),
-    }
-)
-"""Why the large model answered, where that says something of the conversation and not of the servers."""
 
 
 class TokenLike(Protocol):
@@ -184,7 +123,8 @@ class Generate(NamedTuple):
     `watch` makes a fresh watch for each attempt; without one everything written is committed as it comes.
     `prefix` is text the answer already begins with, to be continued. `patience` is how many seconds a tier
     that is restarting may be waited for. `max_tokens` and `n` stand over the request's own. `prediction` is
-    text that the answer probably repeats (OpenAI's Predicted Outputs).
+    text that the answer probably repeats (OpenAI's Predicted Outputs). `after`: the tier's own token ids of
+    `prefix`, from a `Score`, where it is to go on from exactly these.
     """
 
     tier: Tier
@@ -195,6 +135,29 @@ class Generate(NamedTuple):
     max_tokens: int | None = None
     n: int | None = None
     prediction: str = ""
+    after: Sequence[int] = ()
+
+
+class Score(NamedTuple):
+    """Ask a tier how it would have written a text, all of it in one prefill. `prefix` is the answer's text so far, and
+    `after` the tier's own token ids of it: they are carried, never made anew from the text."""
+
+    tier: Tier
+    text: str
+    prefix: str = ""
+    after: Sequence[int] = ()
+    because: Reason = Reason.VERIFIED
+
+
+class Say(NamedTuple):
+    """Commit tokens that the plan itself has verified, in the `tier`'s own ids; those `after` which they come have been
+    said before. `finish` ends the answer."""
+
+    tier: Tier
+    ids: Sequence[int]
+    after: Sequence[int] = ()
+    finish: str | None = None
+    because: Reason = Reason.VERIFIED
 
 
 class Judge(NamedTuple):
@@ -216,12 +179,15 @@ class Both(NamedTuple):
     b: Generate
 
 
-Ask = Generate | Judge | Both
+Ask = Generate | Score | Judge | Both | Say
+Question = Score | Judge
+"""An ask for numbers: nothing of it flows to the client."""
 
 
 class Draft(NamedTuple):
     """What a tier wrote. `kept` counts the leading tokens that were committed while it was written, and
-    `kept_text` is their text; `calls` are the tools it wants called."""
+    `kept_text` is their text; `calls` are the tools it wants called. `seconds` passed between its request and its end,
+    where it came to one."""
 
     tier: Tier
     text: str = ""
@@ -234,6 +200,44 @@ class Draft(NamedTuple):
     kept: int = 0
     kept_text: str = ""
     calls: Sequence[ToolCall] = ()
+    seconds: float = 0.0
+
+
+class Choice(NamedTuple):
+    """The token that a tier itself would write at temperature 0: its id, its natural log-probability, and whether it
+    ends the answer."""
+
+    id: int
+    logprob: float
+    ends: bool = False
+
+
+class ScoredToken(NamedTuple):
+    """A token of a scored text, and what the scorer would have written in its place."""
+
+    id: int
+    logprob: float
+    own: Choice
+
+    @property
+    def agreed(self) -> bool:
+        return self.id == self.own.id
+
+
+class Scored(NamedTuple):
+    """The tokens of a text as its scorer reads it, each given the ones before it, and the `next` that it would write
+    after all of them. `seconds` as of a draft."""
+
+    tokens: Sequence[ScoredToken]
+    next: Choice
+    usage: Usage = NO_USAGE
+    seconds: float = 0.0
+
+
+class Said(NamedTuple):
+    """`text` is the answer's, as far as it has been said; an unfinished character at its end is left out."""
+
+    text: str
 
 
 class Judged(NamedTuple):
@@ -253,7 +257,7 @@ class Raced(NamedTuple):
     b: "Draft | Unavailable"
 
 
-Outcome = Draft | Judged | Raced
+Outcome = Draft | Scored | Judged | Raced | Said
 
 
 class Unavailable(Exception):
@@ -281,12 +285,22 @@ class Missing(Exception):
         self.ask = ask
 
 
+class Speculation(NamedTuple):
+    """How drafts fared that the large model verified, in its own tokens: `blocks` were scored, `drafted` tokens
+    stood in them, and `accepted` of these stand in the answer."""
+
+    blocks: int
+    drafted: int
+    accepted: int
+
+
 class Answer(NamedTuple):
     """What the plan settled on: the drafts that make up the reply, in order, and why."""
 
     parts: Sequence[Draft]
     reason: Reason
     confidence: float | None = None
+    speculation: Speculation | None = None
 
     @property
     def route(self) -> str:
@@ -320,6 +334,13 @@ class Request(NamedTuple):
     `affinity`."""
     features: Mapping[str, float] = NO_FEATURES
     """What is measured of the prompt, where the router reads it: see `difficulty`."""
+    verifies: frozenset[Capability] = frozenset()
+    """Which of `scoring` and `prediction` an upstream of the large model offers for such a request, where the router
+    speculates."""
+    greedy: bool = False
+    """Whether it asks for temperature 0, so that there is one answer to be found."""
+    most: int | None = None
+    """Tokens that the answer may have, where the request limits them."""
 
 
 class Router(BaseModel):
@@ -342,3 +363,13 @@ class Router(BaseModel):
     def reads_features(self) -> bool:
         """Whether its plan reads the request's `features`, which are measured only then."""
         return False
+
+    @property
+    def speculates(self) -> bool:
+        """Whether its plan reads what the request says of verification, which is found out only then."""
+        return False
+
+    @property
+    def calls(self) -> int:
+        """Upstream calls that one exchange takes at most, where the policy's ceilings don't say."""
+        return 8

@@ -133,3 +133,20 @@ class ObservingWatch:
         except MissingLogprobs:
             self.confidence = None
         return Verdict.COMMIT
+
+
+@dataclass(slots=True)
+class HeldWatch:
+    """Holds a draft to its end, for its plan to judge; what its structure lacks is the reason."""
+
+    reason: Reason | None = None
+    confidence: float | None = None
+    _texts: list[str] = field(default_factory=list)
+
+    def token(self, token: TokenLike) -> Verdict:
+        self._texts.append(token.text)
+        return Verdict.CONTINUE
+
+    def end(self, finish: str | None, flaw: Reason | None = None) -> Verdict:
+        self.reason = Reason.LOOP if looping(self._texts) else flaw
+        return Verdict.CONTINUE

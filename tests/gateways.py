@@ -14,8 +14,9 @@ from gateway.settings import Settings, load_settings
 from gateway.upstreams.upstream import Upstream
 from policies.schema import Policy
 from policies.split import AnyPolicy
+from policies.tuning.differences import differences
 from policies.tuning.records import read_records
-from policies.tuning.replay import differences, replay
+from policies.tuning.replay import replay
 from routers.calibration import Calibrator, Logistic, Source, Training
 from routers.cascade import Cascade
 from routers.plan import Tier

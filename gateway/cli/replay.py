@@ -9,8 +9,9 @@ from pydantic import ValidationError
 
 from policies.loader import load_policy
 from policies.split import Split
+from policies.tuning.differences import differences
 from policies.tuning.records import Record, RecordError, read_records
-from policies.tuning.replay import Replayed, differences
+from policies.tuning.replay import Replayed
 from policies.tuning.replay import replay as replay_one
 from policies.yaml_files import ConfigError
 from routers.plan import Router

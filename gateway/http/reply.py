@@ -30,6 +30,9 @@ def figure_headers(exchange: Exchange) -> Headers:
     headers.append((b"x-smallfirst-cost-usd", b"%.9f" % exchange.cost_usd))
     if (saved := exchange.saved_usd) is not None:
         headers.append((b"x-smallfirst-saved-usd", b"%.9f" % saved))
+    if answer.speculation is not None:
+        pairs = ", ".join([f"{name}={value}" for name, value in exchange.speculation().items()])
+        headers.append((b"x-smallfirst-speculation", pairs.encode()))
     return headers
 
 
@@ -67,8 +70,8 @@ class PlainReply:
         self._body: bytes | None = None
         self._seam = Seam()
 
-    def trim(self) -> None:
-        self._seam.open = True
+    def trim(self, seam: bool = True) -> None:
+        self._seam.open = seam
 
     async def events(self, events: Sequence[Event]) -> None:
         self._events += self._seam.trimmed(events)
@@ -148,8 +151,8 @@ class StreamReply:
         self._silence = deadlines.after(heartbeat, self._silent, repeated=True)
         self._beat: asyncio.Task[None] | None = None
 
-    def trim(self) -> None:
-        self._seam.open = True
+    def trim(self, seam: bool = True) -> None:
+        self._seam.open = seam
 
     async def events(self, events: Sequence[Event]) -> None:
         """Committed chunks. All of them leave in one write."""

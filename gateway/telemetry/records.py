@@ -15,7 +15,7 @@ from gateway.exchange import Call, Exchange
 from gateway.settings import Records
 from policies.schema import Policy
 from policies.tuning.records import PolicyLine
-from routers.plan import Generate
+from routers.plan import Generate, Scored
 from routers.words import shape
 
 log = logging.getLogger(__name__)
@@ -132,6 +132,9 @@ def exchange_line(exchange: Exchange) -> dict[str, Any]:
             "able": sorted(exchange.request.able),
             "stays": exchange.request.stays,
             "features": dict(exchange.request.features),
+            "verifies": sorted(exchange.request.verifies),
+            "greedy": exchange.request.greedy,
+            "most": exchange.request.most,
         },
         "calls": [_call_line(call) for call in exchange.calls],
         "answer": answer
@@ -144,6 +147,7 @@ def exchange_line(exchange: Exchange) -> dict[str, Any]:
         "alone_price": exchange.alone_price and exchange.alone_price.fields,
         "seconds": exchange.seconds,
         "ttft": exchange.ttft,
+        "speculation": exchange.speculation() if answer and answer.speculation else None,
         "tags": exchange.tags,
         "shadow_of": exchange.shadow_of,
     }
@@ -151,7 +155,7 @@ def exchange_line(exchange: Exchange) -> dict[str, Any]:
 
 def _call_line(call: Call) -> dict[str, Any]:
     return {
-        "ask": "generate" if isinstance(call.ask, Generate) else "judge",
+        "ask": type(call.ask).__name__.lower(),
         "tier": call.tier,
         "upstream": call.upstream,
         "model": call.model,
@@ -174,7 +178,22 @@ def _call_line(call: Call) -> dict[str, Any]:
         "begun": call.begun,
         "flaw": call.flaw,
         "judged": call.judged and {"p": call.judged.p, "mass": call.judged.mass},
+        "scored": call.scored and _scored_line(call.scored),
+        "max_tokens": call.ask.max_tokens if isinstance(call.ask, Generate) else None,
         "retried": call.retried,
+    }
+
+
+def _scored_line(scored: Scored) -> dict[str, Any]:
+    """Token ids tell the text as well as words do: they are numbered, as in drafts."""
+    numbers: dict[int, int] = {}
+    own = [*(token.own for token in scored.tokens), scored.next]
+    return {
+        "ids": [numbers.setdefault(token.id, len(numbers)) for token in scored.tokens],
+        "logprobs": [token.logprob for token in scored.tokens],
+        "own": [numbers.setdefault(choice.id, len(numbers)) for choice in own],
+        "own_logprobs": [choice.logprob for choice in own],
+        "ends": [place for place, choice in enumerate(own) if choice.ends],
     }
 
 

@@ -20,14 +20,17 @@ class Probe(NamedTuple):
 
 
 def urls_of(settings: UpstreamSettings) -> dict[str, str]:
-    """Of our endpoints `chat`, `completions` and `embeddings`, and of its `models`."""
+    """Of our endpoints `chat`, `completions` and `embeddings`, of its `models`, and of the pages that some kinds have
+    beside `/v1`."""
+    root = base_of(settings).removesuffix("/v1")
+    beside = {page: _url(f"{root}/{page}", settings) for page in ("tokenize", "detokenize")}
     paths = {
         "chat": settings.chat_path,
         "completions": settings.completions_path,
         "embeddings": settings.embeddings_path,
         "models": "/models",
     }
-    return {endpoint: _url(base_of(settings) + path, settings) for endpoint, path in paths.items()}
+    return beside | {endpoint: _url(base_of(settings) + path, settings) for endpoint, path in paths.items()}
 
 
 def probe_of(settings: UpstreamSettings) -> Probe:

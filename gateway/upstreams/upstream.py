@@ -64,6 +64,8 @@ class Upstream:
         self.breaker = Breaker()
         self.probe = probe_of(settings)
         self._limits = settings.limits
+        self.ending: dict[int, bool] = {}
+        """Of special tokens that were met, by their ids: whether they end an answer."""
         self._secrets = secrets_of(settings)
         self._transport = transport or _transport(settings)
         self._slots = Slots(settings.limits.in_flight, settings.limits.queued)

@@ -14,7 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from policies.schema import Policy
 from routers.cost import Price
-from routers.plan import Reason, Request, Tier, Token, Verdict
+from routers.plan import (
+    Capability,
+    Choice,
+    Reason,
+    Request,
+    Scored,
+    ScoredToken,
+    Tier,
+    Token,
+    Usage,
+    Verdict,
+)
 from routers.words import SHAPES, stand_in
 
 
@@ -66,16 +77,35 @@ class JudgedLine(Line):
     mass: float
 
 
-class CallLine(Line):
-    """One upstream call. `outcome` is ok, stopped (its watch gave it up), outrun (the other leg of a race
-    committed first), cancelled (the client left), or why it failed. `started`, `sent` (when its request left), `first`
-    (when an unwatched answer began to flow) and `ended` (when the response had) are seconds since the exchange
-    began. `resumed`: it went on from text that was already delivered; `begun`: the client had part of its answer when
-    it failed. `tokens` are those of a call that a watch followed, up to where it stopped; `flaw` is what its
-    structure lacked; `judged` is the outcome of a judgement; `retried`: it failed, and the next call to its tier was
-    another upstream's in its stead."""
+class ScoredLine(Line):
+    """Parallel lists, one entry a token of the scored text: `ids` and `own`, the scorer's choices, are numbered by
+    first occurrence; `own` has one more, after the text; `ends` are the places of choices that end the answer."""
 
-    ask: Literal["generate", "judge"] = "generate"
+    ids: list[int]
+    logprobs: list[float]
+    own: list[int]
+    own_logprobs: list[float]
+    ends: list[int]
+
+    def scored(self, usage: Usage, seconds: float) -> Scored:
+        choices = [
+            Choice(id_, logprob, place in self.ends)
+            for place, (id_, logprob) in enumerate(zip(self.own, self.own_logprobs, strict=True))
+        ]
+        tokens = [ScoredToken(*token) for token in zip(self.ids, self.logprobs, choices, strict=False)]
+        return Scored(tokens, choices[-1], usage, seconds)
+
+
+class CallLine(Line):
+    """One upstream call. `outcome` is ok, stopped (its watch gave it up), outrun (the other leg of a race committed
+    first), cancelled (the client left), or why it failed. `started`, `sent` (when its request left), `first` (when
+    an unwatched answer began to flow) and `ended` (when the response had) are seconds since the exchange began.
+    `resumed`: it went on from text that was already delivered; `begun`: the client had part of its answer when it
+    failed. `tokens` are those of a call that a watch followed, up to where it stopped; `flaw` is what its structure
+    lacked; `judged` and `scored` are outcomes of questions; `max_tokens` is what its plan allowed it; `retried`: it
+    failed, and the next call to its tier was another upstream's in its stead."""
+
+    ask: Literal["generate", "score", "judge", "say"] = "generate"
     tier: Tier
     upstream: str
     model: str
@@ -100,6 +130,13 @@ class CallLine(Line):
     retried: bool = False
     tokens: TokensLine | None = None
     judged: JudgedLine | None = None
+    scored: ScoredLine | None = None
+    max_tokens: int | None = None
+
+    @property
+    def lasted(self) -> float:
+        """Seconds between its request and its response's end, 0 where it came to none."""
+        return 0.0 if self.sent is None or self.ended is None else self.ended - self.sent
 
 
 class RequestLine(Line):
@@ -110,6 +147,9 @@ class RequestLine(Line):
     able: list[Tier] = ["slm", "llm"]
     stays: int = 0
     features: dict[str, float] = {}
+    verifies: list[Capability] = []
+    greedy: bool = False
+    most: int | None = None
 
     def request(self) -> Request:
         return Request(
@@ -120,6 +160,9 @@ class RequestLine(Line):
             able=frozenset(self.able),
             stays=self.stays,
             features=self.features,
+            verifies=frozenset(self.verifies),
+            greedy=self.greedy,
+            most=self.most,
         )
 
 
@@ -127,6 +170,20 @@ class AnswerLine(Line):
     route: str
     reason: Reason
     confidence: float | None
+
+
+class SpeculationLine(Line):
+    """As in `routers.plan.Speculation`; `llm_tokens` are those that the large model wrote, `llm_tokens_alone` those
+    that it alone would have; seconds are of both models' calls."""
+
+    blocks: int
+    drafted: int
+    accepted: int
+    llm_calls: int
+    llm_tokens: int
+    llm_tokens_alone: int
+    slm_seconds: float
+    llm_seconds: float
 
 
 class PolicyLine(Line):
@@ -153,6 +210,7 @@ class ExchangeLine(Line):
     alone_price: Price | None
     seconds: float
     ttft: float | None
+    speculation: SpeculationLine | None = None
     tags: dict[str, str] = {}
     shadow_of: str | None = None
     content: dict[str, Any] | None = None

@@ -21,9 +21,14 @@ from routers.plan import (
     Missing,
     Outcome,
     Plan,
+    Question,
     Raced,
     Reason,
     Router,
+    Said,
+    Say,
+    Score,
+    Scored,
     Tier,
     Token,
     TokenLike,
@@ -37,6 +42,10 @@ from .records import CallLine, ExchangeLine, Record, RecordError
 
 CLOCK = 1e-6
 """Seconds to which records tell the times of tokens."""
+
+
+STAND_IN = "..."
+"""For a text that nobody reads."""
 
 
 class ClientGone(Exception):
@@ -197,17 +206,32 @@ class _Performer:
     def __call__(self, ask: Ask) -> Outcome:
         if isinstance(ask, Both):
             return self._raced(ask)
+        if isinstance(ask, Say):
+            return self._said(ask)
         call = self._recorded(ask)
         if isinstance(ask, Judge):
             return self._judged(call)
+        if isinstance(ask, Score):
+            return self._scored(call)
+        if ask.max_tokens != call.line.max_tokens:
+            raise Missing(ask)  # it was written under another limit
         draft = self._written(ask, call)
         if call.cut:
             raise Missing(ask)
         return draft
 
-    def _recorded(self, ask: Generate | Judge) -> ReplayedCall:
+    def _said(self, ask: Say) -> Said:
+        """Only a failure to say something is on record, right after what was to be said was scored."""
+        if self._unused and self._unused[0].ask == "say":
+            line = self._unused.pop(0)
+            self._calls.append(ReplayedCall(line, cost_usd=line.cost_usd))
+            raise Unavailable(line.outcome, ask.tier)
+        resumed = not self._unused or self._unused[0].resumed
+        return Said(STAND_IN if resumed else "")
+
+    def _recorded(self, ask: Generate | Question) -> ReplayedCall:
         """The next recorded call that answers the ask."""
-        kind = "judge" if isinstance(ask, Judge) else "generate"
+        kind = type(ask).__name__.lower()
         resumed = isinstance(ask, Generate) and bool(ask.prefix)
         line = self._take((kind, ask.tier, resumed))
         if line is None:
@@ -236,6 +260,13 @@ class _Performer:
             raise self._ended(call)
         call.cost_usd = call.line.cost_usd
         return Judged(call.line.judged.p, call.line.judged.mass, _usage(call.line))
+
+    def _scored(self, call: ReplayedCall) -> Scored:
+        line = call.line
+        if line.scored is None:
+            raise self._ended(call)
+        call.cost_usd = line.cost_usd
+        return line.scored.scored(_usage(line), line.lasted)
 
     def _raced(self, both: Both) -> Raced:
         """Both legs from their records, and then the time at which each committed: the later one is outrun."""
@@ -350,6 +381,7 @@ def _draft(call: ReplayedCall, tokens: list[Token], finish: str | None) -> Draft
         confidence=call.confidence,
         kept=call.kept,
         kept_text="".join([token.text for token in tokens[: call.kept]]),
+        seconds=0.0 if finish is None else line.lasted,
     )
 
 
@@ -360,37 +392,3 @@ def _seconds(line: CallLine, count: int) -> float:
 
 def _usage(line: CallLine) -> Usage:
     return Usage(**line.usage.model_dump())
-
-
-def differences(replayed: Replayed) -> list[str]:
-    """Where a replay departs from its record; empty where it reproduces verdict, reason, stopping token,
-    confidence and cost of every call, and the answer's route, reason and cost, exactly."""
-    exchange = replayed.record.exchange
-    pairs: list[tuple[str, object, object]] = [("calls", len(exchange.calls), len(replayed.calls))]
-    for number, call in enumerate(replayed.calls, 1):
-        line = call.line
-        watched = line.tokens is not None
-        pairs += [
-            (f"call {number} verdict", line.verdict, call.verdict),
-            (f"call {number} reason", line.reason, call.reason),
-            (f"call {number} confidence", line.confidence, call.confidence),
-            (f"call {number} kept", line.kept, call.kept),
-            (
-                f"call {number} stopping token",
-                len(line.tokens.ids) if line.tokens else None,
-                call.stopped_at if watched else None,
-            ),
-            (f"call {number} cost", line.cost_usd, call.cost_usd),
-        ]
-    answer = replayed.answer
-    said = exchange.answer
-    pairs += [
-        ("route", said.route if said else None, answer.route if answer else None),
-        ("answer's reason", said.reason if said else None, answer.reason if answer else None),
-        ("answer's confidence", said.confidence if said else None, answer.confidence if answer else None),
-        ("cost", exchange.cost_usd, replayed.cost_usd),
-        ("cancelled", exchange.cancelled and said is None, replayed.cancelled),
-        ("missing", None, replayed.missing),
-        ("ends in an error", exchange.error is not None, replayed.error is not None),
-    ]
-    return [f"{what}: recorded {was!r}, replayed {now!r}" for what, was, now in pairs if was != now]

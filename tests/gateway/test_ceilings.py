@@ -19,7 +19,7 @@ from gateway.upstreams.pool import pools
 from gateway.upstreams.upstream import Upstream
 from policies.schema import Ceilings, Policy
 from routers.cost import Price
-from routers.plan import Ask, Both, Generate, Judge, Plan, Reason, Request, Router, Unavailable
+from routers.plan import Ask, Both, Generate, Judge, Plan, Reason, Request, Router, Say, Score, Unavailable
 from routers.watch import ObservingWatch
 
 BODY: dict[str, Any] = {"model": "hostile", "messages": [{"role": "user", "content": "Spend it all." * 20}]}
@@ -40,6 +40,8 @@ ASKS = st.one_of(
     WRITES,
     st.builds(Judge, TIERS, st.just("{request}?"), st.just(("yes", "no"))),
     st.builds(Both, WRITES, WRITES),
+    st.builds(Score, TIERS, st.just("It is"), after=st.sampled_from([(), (1, 2)])),
+    st.builds(Say, TIERS, st.just((1, 2)), finish=st.sampled_from([None, "stop"])),
 )
 
 

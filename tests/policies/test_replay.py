@@ -21,8 +21,9 @@ from exchanges import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.tuning.differences import differences
 from policies.tuning.records import RecordError
-from policies.tuning.replay import differences, replay
+from policies.tuning.replay import replay
 from routers.cost import cost
 from routers.difficulty import Difficulty
 from routers.direct import Direct

@@ -20,8 +20,9 @@ from exchanges import (
     tokens_line,
 )
 
+from policies.tuning.differences import differences
 from policies.tuning.records import CallLine, Record, UsageLine
-from policies.tuning.replay import differences, replay
+from policies.tuning.replay import replay
 from routers.cost import cost
 from routers.direct import Direct
 from routers.judge import Verify

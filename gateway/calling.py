@@ -1,0 +1,139 @@
+"""An exchange's upstream calls: let through the door, put to a tier's upstreams in turn, sent, accounted for."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple, TypeVar
+
+from gateway import wire
+from gateway.deadlines import Deadlines, Limit
+from gateway.door import Door
+from gateway.exchange import Call, Exchange
+from gateway.needs import Needs
+from gateway.upstreams.pool import Pool, might_cure
+from gateway.upstreams.upstream import Call as Sent
+from gateway.upstreams.upstream import Upstream
+from routers.plan import Generate, Judge, Question, Say, Score, Tier, Unavailable
+
+T = TypeVar("T")
+
+
+class Request(NamedTuple):
+    """What is sent; `last`: no other upstream is left to be asked."""
+
+    url: str
+    body: bytes
+    stream: bool = False
+    patience: float = 0.0
+    last: bool = True
+
+
+class Calling:
+    """Of one exchange. `scorer` is the upstream whose token ids its plan carries."""
+
+    def __init__(self, pools: Mapping[Tier, Pool], exchange: Exchange, deadlines: Deadlines) -> None:
+        self._door = Door(pools, exchange)
+        self._exchange = exchange
+        self._deadlines = deadlines
+        self._limit: Limit | None = None
+        self.scorer: Upstream | None = None
+
+    def begin(self) -> None:
+        """Starts the clock of the policy's ceiling on time."""
+        seconds = self._exchange.policy.ceilings.seconds
+        self._limit = Limit(self._deadlines, seconds) if seconds is not None else None
+
+    def end(self) -> None:
+        if self._limit is not None:
+            self._limit.end()
+
+    def out_of_time(self) -> bool:
+        """Asked of a CancelledError: whether it is the ceiling on time that has cancelled."""
+        if self._limit is not None and self._limit.caught():
+            self._door.expired = True
+        return self._door.expired
+
+    async def in_turn(
+        self,
+        ask: Generate | Question,
+        needs: Needs,
+        attempt: Callable[[Call, Upstream, bool], Awaitable[T]],
+        share: float = 1.0,
+    ) -> T:
+        """Asks the tier's upstreams in turn, until one answers or has failed as the others would."""
+        prompt_tokens = wire.estimated_prompt_tokens(self._exchange.raw)
+        pool, left = self._door.candidates(ask, needs)
+        if not isinstance(ask, Judge) and ask.after:
+            left = [self.whose_ids(ask)]
+        while True:
+            upstream = pool.choose(left)
+            allowed = self._door.allowance(ask, upstream.price, prompt_tokens, share)
+            call = self._called(ask, upstream, prompt_tokens, allowed)
+            try:
+                return await attempt(call, upstream, not left)
+            except Unavailable as lost:
+                left = might_cure(lost, upstream, left)
+                if not left:
+                    raise
+                call.retried = True
+
+    def whose_ids(self, ask: Generate | Score | Say) -> Upstream:
+        """Who gave the token ids that the ask carries. Raises Unavailable for a plan that has none from anybody."""
+        if self.scorer is None:
+            raise self._door.refused("incapable", ask, "token ids of a text that nobody has scored")
+        return self.scorer
+
+    def _called(
+        self, ask: Generate | Question, upstream: Upstream, prompt_tokens: int, allowed: int | None
+    ) -> Call:
+        call = Call(
+            ask=ask,
+            tier=ask.tier,
+            upstream=upstream.name,
+            model=upstream.model,
+            price=upstream.price,
+            started=self._exchange.elapsed(),
+            prompt_tokens=prompt_tokens,
+            allowed=None if allowed is None else allowed * self._exchange.choices(ask),
+        )
+        self._exchange.calls.append(call)
+        return call
+
+    async def send(self, call: Call, upstream: Upstream, request: Request) -> Sent:
+        """Raises Unavailable."""
+        began = time.perf_counter()
+
+        def leaving() -> None:
+            call.sent = self._exchange.elapsed()
+
+        try:
+            return await upstream.send(
+                request.url,
+                request.body,
+                stream=request.stream,
+                patience=request.patience,
+                last=request.last,
+                leaving=leaving,
+            )
+        finally:
+            self._exchange.waited += time.perf_counter() - began
+
+    def cut_off(self, call: Call) -> Unavailable:
+        """How a call ends that was cancelled: in what to tell the plan where it ran out of time. Raises CancelledError
+        where the client has gone."""
+        if not self.out_of_time():
+            call.outcome = "cancelled"
+            raise asyncio.CancelledError
+        return Unavailable("ceiling", call.tier, "out of time")
+
+
+def check_fit(upstream: Upstream, needs: Needs) -> None:
+    """Raises Unavailable for what the upstream can't do."""
+    if not upstream.fits(needs) and (lack := upstream.lacking(needs)):
+        raise lack
+
+
+def failed(call: Call, lost: Unavailable) -> Unavailable:
+    """Notes on the call's account why it has no outcome."""
+    call.outcome, call.message, call.begun = lost.why, str(lost), lost.partial is not None
+    return lost

@@ -1,0 +1,151 @@
+"""Asks whose outcome are numbers: a judgement by one token, a score of a text. Nothing of them flows to the client."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import orjson
+
+from gateway import scoring
+from gateway.calling import Calling, Request, check_fit, failed
+from gateway.exchange import Call, Exchange
+from gateway.judging import judged, question_body
+from gateway.legs import MISSHAPEN, whole
+from gateway.needs import Needs
+from gateway.scoring import Prompt
+from gateway.upstreams.transport import Broken
+from gateway.upstreams.upstream import Upstream
+from gateway.wire import Body
+from routers.plan import NO_USAGE, Choice, Judge, Judged, Question, Score, Scored, Unavailable, Usage
+
+JUDGING = Needs(frozenset({"logprobs"}))
+
+
+class Questions:
+    """Of one exchange."""
+
+    def __init__(self, exchange: Exchange, calling: Calling) -> None:
+        self._exchange = exchange
+        self._calling = calling
+        self._prompt: Prompt | None = None
+
+    async def judged(self, ask: Judge) -> Judged:
+        """Raises Unavailable."""
+
+        async def attempt(call: Call, upstream: Upstream, last: bool) -> Judged:
+            async with self._accounted(ask, call, upstream, JUDGING):
+                call.judged = await self._judged(ask, call, upstream, last)
+                return call.judged
+
+        return await self._calling.in_turn(ask, JUDGING, attempt)
+
+    async def scored(self, ask: Score) -> Scored:
+        """Raises Unavailable."""
+        needs = self._exchange.needs
+        needs = needs._replace(capabilities=needs.capabilities | {"scoring"})
+
+        async def attempt(call: Call, upstream: Upstream, last: bool) -> Scored:
+            async with self._accounted(ask, call, upstream, needs):
+                call.scored = await self._scored(ask, call, upstream, last)
+                self._calling.scorer = upstream
+                return call.scored
+
+        return await self._calling.in_turn(ask, needs, attempt)
+
+    @property
+    def asked(self) -> Prompt:
+        """The exchange's prompt in the ids of the upstream that scored last."""
+        assert self._prompt is not None  # noqa: S101  something was scored
+        return self._prompt
+
+    async def prompt(self, upstream: Upstream) -> Prompt:
+        """The exchange's prompt in the scorer's ids. Raises Unavailable, Broken."""
+        if self._prompt is None or self._calling.scorer is not upstream:
+            exchange = self._exchange
+            asked = scoring.prompt_body(exchange.body, exchange.endpoint, upstream.model)
+            self._prompt = scoring.prompt_of(await self.told(upstream, "tokenize", asked))
+        return self._prompt
+
+    async def told(self, upstream: Upstream, page: str, body: Body) -> bytes:
+        """What a page of the upstream answers that writes nothing. Raises Unavailable, Broken."""
+        began = time.perf_counter()
+        try:
+            sent = await upstream.send(upstream.url(page), orjson.dumps(body), stream=False)
+            try:
+                return await sent.response.read()
+            finally:
+                sent.close()
+        finally:
+            self._exchange.waited += time.perf_counter() - began
+
+    async def _judged(self, ask: Judge, call: Call, upstream: Upstream, last: bool) -> Judged:
+        exchange = self._exchange
+        body = question_body(
+            ask, exchange.body, exchange.endpoint, upstream.model, upstream.most_alternatives
+        )
+        answer, usage = await self._answered(call, upstream, "chat", body, last)
+        return judged(ask, answer, usage)
+
+    async def _scored(self, ask: Score, call: Call, upstream: Upstream, last: bool) -> Scored:
+        prompt = await self.prompt(upstream)
+        text = scoring.continuation(ask.prefix, ask.text)
+        ids: Sequence[int] = ()
+        if text:
+            ids = scoring.prompt_of(
+                await self.told(upstream, "tokenize", scoring.text_body(text, upstream.model))
+            ).ids
+        before = [*prompt.ids, *ask.after]
+        body = scoring.score_body(self._exchange.body, [*before, *ids], upstream.model)
+        answer, _ = await self._answered(call, upstream, "completions", body, last)
+        reading = scoring.read_scores(answer, len(before), ids, upstream.ending)
+        scored = await self._told_apart(reading, upstream, [*before, *ids], len(before))
+        return scored._replace(seconds=call.lasted)
+
+    async def _told_apart(
+        self, reading: scoring.Reading, upstream: Upstream, ids: Sequence[int], before: int
+    ) -> Scored:
+        """With what the server says of tokens of which it is not known whether they end an answer."""
+        scored, tokens = reading.scored, list(reading.scored.tokens)
+        for place, doubtful in reading.doubtful.items():
+            if doubtful not in upstream.ending:
+                body = scoring.forced_body(ids[: before + place], doubtful, upstream.model)
+                answer = orjson.loads(await self.told(upstream, "completions", body))
+                upstream.ending[doubtful] = answer["choices"][0]["finish_reason"] == "stop"
+            own = Choice(doubtful, tokens[place].own.logprob, upstream.ending[doubtful])
+            tokens[place] = tokens[place]._replace(own=own)
+        return scored._replace(tokens=tokens)
+
+    async def _answered(
+        self, call: Call, upstream: Upstream, endpoint: str, body: Body, last: bool
+    ) -> tuple[bytes, Usage]:
+        content = orjson.dumps(upstream.adapted(body, continues=False))
+        sent = await self._calling.send(call, upstream, Request(upstream.url(endpoint), content, last=last))
+        try:
+            answer, draft = await whole(sent.response, self._exchange, call)
+            upstream.worked()
+        except Broken:
+            upstream.broke()
+            raise
+        finally:
+            sent.close()
+        call.usage = draft.usage
+        return answer, draft.usage
+
+    @asynccontextmanager
+    async def _accounted(
+        self, ask: Question, call: Call, upstream: Upstream, needs: Needs
+    ) -> AsyncIterator[None]:
+        """Settles the call's account, however it ends. Raises Unavailable where it ends without an outcome."""
+        try:
+            check_fit(upstream, needs)
+            yield
+        except asyncio.CancelledError:
+            raise failed(call, self._calling.cut_off(call)) from None
+        except (Broken, *MISSHAPEN) as error:
+            why = error.why if isinstance(error, Broken) else "garbage"
+            raise failed(call, Unavailable(why, ask.tier, f"{upstream.name}: {error}")) from error
+        except Unavailable as lost:
+            raise failed(call, lost)  # noqa: B904  it is the same
+        finally:
+            call.settle(self._exchange.elapsed(), None if call.usage is NO_USAGE else call.usage)
