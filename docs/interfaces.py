@@ -90,6 +90,7 @@ def _used() -> Metrics:
         confidence=0.0,
         saved_usd=0.0,
     )
+    metrics.speculated(policy="", blocks=0, drafted=0, accepted=0, written=0, alone=0)
     metrics.call(
         upstream="", tier="", model="", outcome="", prompt_tokens=0, completion_tokens=0, cost_usd=0.0
     )

@@ -11,7 +11,7 @@ MEMORY = 0.9
 """What counts of all earlier blocks with each new one: texts change as they go on."""
 PRIOR_ACCEPTED, PRIOR_REJECTED = 1.5, 0.5
 """What an answer's first blocks are weighed against: the usual acceptance of a small model of the same family."""
-FEW = 8.0
+FEW = 5.0
 """Tries after which an acceptance is believed to be hopeless."""
 
 

@@ -116,6 +116,8 @@ def _greedy(rule: Greedy, most: int | None) -> Plan:
         try:
             draft = yield from write(Generate("slm", HeldWatch, answer.text, max_tokens=tokens))
         except Unavailable as lost:
+            if lost.why == "ceiling":
+                return (yield from answer.unscored(lost))
             return (yield from answer.alone(instead(lost)))
         try:
             scored = yield from score(Score("llm", draft.text, answer.text, answer.ids))

@@ -23,6 +23,9 @@ from .plan import (
 from .rescue import RESTART_PATIENCE, large, write
 from .watch import ObservingWatch
 
+ENDS = ("context", "ceiling")
+"""Why nobody could go on: where the large model by itself would have had to stop, too."""
+
 
 def score(ask: Score) -> Fragment[Scored]:
     """One `Score`. Raises Unavailable."""
@@ -53,7 +56,7 @@ class Verified:
         ids = [token.id for token in scored.tokens[:kept]]
         if not own.ends:
             ids.append(own.id)
-        finish = "stop" if own.ends else "length" if len(ids) >= self.left else None
+        finish = "length" if len(ids) >= self.left else "stop" if own.ends else None
         kept = int(min(kept, self.left))
         yield from self._say(ids[: int(min(len(ids), self.left))], finish)
         self._prompts.setdefault("slm", draft.usage.prompt_tokens)
@@ -83,14 +86,14 @@ class Verified:
         """The answer, where a draft could not be scored."""
         if not self.ids:
             return (yield from large(Reason.NOT_SPECULATED))
-        if lost.why in ("context", "ceiling"):  # where the large model would have had to stop, too
-            yield from self._say((), "length")
-            return self.answer(Reason.VERIFIED, "length")
         return (yield from self._rescued(lost, Reason.VERIFIED))
 
     def _rescued(self, lost: Unavailable, reason: Reason) -> Plan:
         """Whoever can goes on from the text that the client has."""
         written = [lost.partial] if lost.partial else []
+        if lost.why in ENDS:
+            yield from self._say((), "length")
+            return self.answer(reason, "length", *written)
         text = self.text + "".join([part.text for part in written])
         large = Generate("llm", ObservingWatch, text, because=reason)
         small = Generate("slm", ObservingWatch, text, RESTART_PATIENCE, Reason.NO_LLM)

@@ -50,6 +50,7 @@ def described(line: dict[str, Any]) -> dict[str, Any]:
         "cancelled": line["cancelled"],
         "seconds": line["seconds"],
         "time_to_first_token": line["ttft"],
+        "speculation": line["speculation"],
         "tags": line["tags"],
         "shadow_of": line["shadow_of"],
         "calls": [_call(call) for call in line["calls"]],
@@ -57,6 +58,7 @@ def described(line: dict[str, Any]) -> dict[str, Any]:
 
 
 SHOWN = (
+    "ask",
     "tier",
     "upstream",
     "model",

@@ -68,6 +68,16 @@ class Ledger:
             confidence=answer.confidence if answer else None,
             saved_usd=exchange.saved_usd,
         )
+        if answer is not None and answer.speculation is not None:
+            told = exchange.speculation()
+            self._metrics.speculated(
+                policy=exchange.policy.name,
+                blocks=told["blocks"],
+                drafted=told["drafted"],
+                accepted=told["accepted"],
+                written=told["llm_tokens"],
+                alone=told["llm_tokens_alone"],
+            )
 
     def _count_call(self, call: Call) -> None:
         self._metrics.call(

@@ -96,6 +96,16 @@ class Metrics(Collector):
         self._overspent = _Counters(
             "overspent_usd", "Dollars above what the LLM alone would have cost.", "policy"
         )
+        self._blocks = _Counters(
+            "speculation_blocks", "Drafts, or blocks of one, that were verified.", "policy"
+        )
+        self._speculated = _Counters(
+            "speculation_tokens",
+            "Tokens of verified drafts (drafted) and of these in the answer (accepted); tokens that the LLM wrote "
+            "meanwhile (written), and those that it alone would have written (alone).",
+            "policy",
+            "kind",
+        )
         self._ttft = _Histograms(
             "time_to_first_token_seconds", "Request in to first token out.", _LATENCY, "policy", "route"
         )
@@ -169,6 +179,15 @@ class Metrics(Collector):
             self._confidence.observe((policy,), confidence)
         if saved_usd is not None:
             self._save(policy, saved_usd)
+
+    def speculated(
+        self, *, policy: str, blocks: float, drafted: float, accepted: float, written: float, alone: float
+    ) -> None:
+        """Count what one answer's verified drafts came to, in tokens of the LLM."""
+        self._blocks.add((policy,), blocks)
+        counts = {"drafted": drafted, "accepted": accepted, "written": written, "alone": alone}
+        for kind, count in counts.items():
+            self._speculated.add((policy, kind), count)
 
     def rejected(self, *, endpoint: str, code: str, status: int) -> None:
         """Count a request that never became an exchange: its body or its model was wrong."""
