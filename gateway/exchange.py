@@ -102,6 +102,11 @@ class Call:
         self.cost_usd = cost(usage, self.price, 0.0 if self.sent is None else now - self.sent)
 
 
+def _decoded(usage: Usage) -> int:
+    """Tokens that took a step each; those of a prediction are read."""
+    return usage.completion_tokens - usage.accepted - usage.rejected
+
+
 BEGUN = frozenset({"ok", "stopped", "cancelled", "outrun", "ceiling", "lost", "garbage", "timeout"})
 """Outcomes of calls whose prompt the server has read, and charges for."""
 
@@ -236,7 +241,7 @@ class Exchange:
         return {
             **found._asdict(),
             "llm_calls": len(llm),
-            "llm_tokens": sum(call.usage.completion_tokens for call in llm),
+            "llm_tokens": sum(_decoded(call.usage) for call in llm),
             "llm_tokens_alone": sum(part.usage.completion_tokens for part in self.answer.parts),
             "slm_seconds": round(sum(call.seconds for call in self.calls if call.tier == "slm"), 6),
             "llm_seconds": round(sum(call.seconds for call in llm), 6),

@@ -170,10 +170,17 @@ def usage_of(data: Body) -> Usage | None:
     if not isinstance(usage, dict):
         return None
     details = usage.get("prompt_tokens_details") or {}
-    return Usage(
+    found = Usage(
         prompt_tokens=usage.get("prompt_tokens") or 0,
         completion_tokens=usage.get("completion_tokens") or 0,
         cached_tokens=details.get("cached_tokens") or 0,
+    )
+    written = usage.get("completion_tokens_details")
+    if not isinstance(written, dict):
+        return found
+    return found._replace(
+        accepted=written.get("accepted_prediction_tokens") or 0,
+        rejected=written.get("rejected_prediction_tokens") or 0,
     )
 
 

@@ -84,12 +84,15 @@ class ToolCall(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """Tokens of one call. `estimated`: the server reported none, as for a cancelled call."""
+    """Tokens of one call. `estimated`: the server reported none, as for a cancelled call. Of those of a prediction the
+    `accepted` and the `rejected` ones are among the `completion_tokens`, and only the accepted ones in the answer."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     estimated: bool = False
+    accepted: int = 0
+    rejected: int = 0
 
 
 NO_USAGE = Usage()

@@ -167,7 +167,14 @@ def _predicted() -> Plan:
         return (yield from large(instead(lost)))
     if _flawed(draft):
         return (yield from _written_anew(draft, draft.reason or Reason.REJECTED))
-    return (yield from _written_anew(draft, Reason.PREDICTED, prediction=draft.text))
+    answer = yield from _written_anew(draft, Reason.PREDICTED, prediction=draft.text)
+    (part,) = answer.parts
+    if part is draft:
+        return answer
+    usage = part.usage
+    served = usage._replace(completion_tokens=usage.completion_tokens - usage.rejected)
+    predicted = Speculation(1, usage.accepted + usage.rejected, usage.accepted)
+    return answer._replace(parts=(part._replace(usage=served),), speculation=predicted)
 
 
 def _flawed(draft: Draft) -> bool:

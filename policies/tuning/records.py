@@ -38,6 +38,8 @@ class UsageLine(Line):
     completion_tokens: int
     cached_tokens: int = 0
     estimated: bool = False
+    accepted: int = 0
+    rejected: int = 0
 
 
 class TokensLine(Line):

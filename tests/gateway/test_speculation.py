@@ -305,7 +305,11 @@ class Predicting(Scripted):
             message = f"not supported with prediction: {refused}"
             self.script = [Reply(status=400, body={"error": {"message": message}})]
             return await super().answer(request)
-        self.script = [Reply(TRUTH)]
+        words = len(TRUTH.split(" "))
+        details = {"accepted_prediction_tokens": 3, "rejected_prediction_tokens": 1}
+        usage = {"prompt_tokens": 10, "completion_tokens": words + 1, "completion_tokens_details": details}
+        plain = {} if body.get("stream") else {"usage": usage}
+        self.script = [Reply(TRUTH, extra=plain if body.get("prediction") else {})]
         return await super().answer(request)
 
 
@@ -329,6 +333,11 @@ async def test_a_server_that_takes_predictions_gets_the_draft_as_one(
     (body,) = predicting.requests
     assert body["prediction"] == {"type": "content", "content": "The sea is vast."}
     assert headers["x-smallfirst-reason"] == "predicted"
+    if not more.get("stream"):
+        told = headers["x-smallfirst-speculation"]
+        words = len(TRUTH.split(" "))
+        assert told.startswith("blocks=1, drafted=4, accepted=3, llm_calls=1")
+        assert f"llm_tokens={words - 3}, llm_tokens_alone={words}" in told
 
 
 @pytest.mark.parametrize("more", [{"logprobs": True}, {"presence_penalty": 1.0}, {"n": 2}])

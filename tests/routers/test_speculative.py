@@ -380,7 +380,20 @@ def test_where_nobody_scores_the_draft_is_a_prediction(router: Speculative) -> N
     large = Draft("llm", "all", finish="stop")
     asks, answer = run(router, DRAFT, large, verifies=frozenset({"prediction"}))
     assert asks[-1] == Generate("llm", because=Reason.PREDICTED, prediction=DRAFT.text)
-    assert answer == Answer((large,), Reason.PREDICTED)
+    assert answer == Answer((large,), Reason.PREDICTED, speculation=Speculation(1, 0, 0))
+
+
+def test_what_was_predicted_and_rejected_is_no_part_of_the_answer() -> None:
+    large = Draft("llm", "all", finish="stop", usage=Usage(10, 12, accepted=6, rejected=4))
+    _, answer = run(PROBE, DRAFT, large, verifies=frozenset({"prediction"}))
+    assert isinstance(answer, Answer)
+    assert answer.speculation == Speculation(1, 10, 6)
+    assert tokens_of(answer) == [("llm", 8)]
+
+
+def test_a_draft_stands_where_nobody_takes_it_as_a_prediction() -> None:
+    _, answer = run(PROBE, DRAFT, lost("down"), verifies=frozenset({"prediction"}))
+    assert answer == Answer((DRAFT,), Reason.NO_LLM)
 
 
 def test_a_request_at_another_temperature_may_be_predicted_but_not_verified_by_blocks() -> None:
