@@ -13,7 +13,7 @@ from gateway.door import Closed
 from gateway.exchange import Call, Exchange
 from gateway.http.errors import ApiError, from_unavailable
 from gateway.http.reply import Reply
-from gateway.legs import Followed, Relayed, Sink, whole
+from gateway.legs import Followed, Relayed, Sink
 from gateway.needs import Needs
 from gateway.questions import Questions
 from gateway.race import Lane, Outrun, race
@@ -22,6 +22,7 @@ from gateway.upstreams.failures import Failure
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.transport import Broken, Response
 from gateway.upstreams.upstream import Upstream
+from gateway.whole import whole
 from routers.plan import (
     Answer,
     Ask,

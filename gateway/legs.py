@@ -1,27 +1,27 @@
-"""How one upstream response becomes a draft: followed token by token, relayed as it comes, or taken whole."""
+"""How an upstream's stream becomes a draft: followed token by token, or relayed as it comes."""
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
 from gateway.chunks import PlainChunk, plain_chunk
 from gateway.exchange import Call, Exchange
 from gateway.http.sse import EventReader, payload_of
+from gateway.thinking import OPENING, THINK_END, Thinking
 from gateway.upstreams.transport import Broken, Response
+from gateway.whole import MISSHAPEN, Garbage
 from gateway.wire import (
-    THINK,
-    THINK_END,
     Body,
     Event,
     call_index,
     finish_apart,
+    marked,
     text_of,
     tokens_of,
     trim_logprobs,
     usage_of,
-    without_beginning,
 )
 from routers.plan import Draft, Reason, TokenLike, ToolCall, Usage, Verdict, Watch
 from routers.structure import flaw
@@ -29,8 +29,6 @@ from routers.structure import flaw
 DONE = b"[DONE]"
 GRACE = 1.0
 """Seconds that a server may take to end its response after it has ended the answer."""
-MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError, ValueError)
-"""What reading a chunk of another shape than OpenAI's ends in."""
 
 
 class Sink(Protocol):
@@ -47,13 +45,6 @@ class Sink(Protocol):
     async def raw(self, data: bytes) -> None: ...
 
     async def whole(self, body: bytes) -> None: ...
-
-
-class Garbage(Broken):
-    """A response that is no answer."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("garbage", message, fresh=False)
 
 
 async def _next(response: Response, exchange: Exchange, call: Call, done: bool) -> bytes:
@@ -88,6 +79,14 @@ def parsed(payload: bytes) -> Body:
     return event
 
 
+class _Read(NamedTuple):
+    """A chunk that was read whole, the text it adds, and its tokens."""
+
+    event: Body
+    text: str
+    tokens: Sequence[TokenLike]
+
+
 class Followed:
     """A draft under a watch: its events are held until committed. `as_chunk` makes the events of another endpoint
     those of the exchange's."""
@@ -108,7 +107,8 @@ class Followed:
         self.draft: Draft | None = None
         self._as_chunk = as_chunk
         self._done = False
-        self._thinking = False
+        self._thinking = Thinking()
+        self._unsure: list[_Read] = []
         self._wanted_logprobs = exchange.wanted_logprobs
         self._reads_plainly = self._wanted_logprobs is None and exchange.endpoint == "chat"
         self._hides_usage = exchange.request.stream and not exchange.wants_usage
@@ -212,9 +212,11 @@ class Followed:
             raise Garbage("an event is not shaped as a chunk") from error
 
     def _plain(self, payload: bytes) -> PlainChunk | None:
-        """None for a chunk that has to be read whole; one of reasoning has, to be told token by token."""
-        chunk = plain_chunk(payload) if self._reads_plainly and not self._thinking else None
-        return None if chunk is None or THINK in chunk.text else chunk
+        """None for a chunk that has to be read whole; one that may be of reasoning has, to be told token by token."""
+        if not self._reads_plainly or self._thinking.inside or self._unsure:
+            return None
+        chunk = plain_chunk(payload)
+        return None if chunk is None or OPENING in chunk.text else chunk
 
     def _take(self, event: Body, now: float) -> None:
         usage = usage_of(event) if event.get("usage") is not None else None
@@ -228,7 +230,36 @@ class Followed:
             return
         choice = choices[0]
         text = text_of(choice)
-        committed = self._watch_tokens(choice, text, now)
+        read = _Read(event, text, tokens_of(choice, text))
+        if self._unsure or self._thinking.inside or OPENING in text:
+            self._tell(read, now)
+        else:
+            self._add(read, now)
+
+    def _tell(self, read: "_Read", now: float) -> None:
+        """Adds what is read, and what was kept back before it, once it is told what of it is reasoning. Only text and
+        what follows it at once has tags."""
+        last = not read.text or read.event["choices"][0].get("finish_reason") is not None
+        unsure = [*self._unsure, read] if read.text else self._unsure
+        tokens = [token for one in unsure for token in one.tokens]
+        marks = self._thinking.marks([token.text for token in tokens], last=last)
+        if marks is None:
+            self._unsure = unsure
+            return
+        self._unsure = []
+        told = iter(marks)
+        for one in unsure:
+            self._add(one._replace(tokens=marked(one.tokens, [next(told) for _ in one.tokens])), now)
+        if not read.text:
+            inside = [self._thinking.inside] * len(read.tokens)
+            self._add(read._replace(tokens=marked(read.tokens, inside)), now)
+
+    def _add(self, read: "_Read", now: float) -> None:
+        if self.gave_up:
+            return
+        event, text, tokens = read
+        choice = event["choices"][0]
+        committed = self._watched(tokens, now)
         if choice.get("finish_reason") is not None and not self.gave_up:
             self.call.finish = choice["finish_reason"]
         self._take_other(choice.get("delta") or {})
@@ -253,15 +284,6 @@ class Followed:
             called[1] += function.get("arguments") or ""
         if delta.get("refusal"):
             self._refusal += delta["refusal"]
-
-    def _watch_tokens(self, choice: Body, text: str, now: float) -> bool:
-        """Whether the event's last token ended in a COMMIT."""
-        if THINK in text:
-            self._thinking = True
-        committed = self._watched(tokens_of(choice, text, thinking=self._thinking), now)
-        if self._thinking and THINK_END in text:
-            self._thinking = False
-        return committed
 
     def _watched(self, tokens: Sequence[TokenLike], now: float) -> bool:
         verdict = Verdict.CONTINUE
@@ -369,30 +391,3 @@ def _says_something(choice: Body) -> bool:
     delta = choice.get("delta") or {}
     said = any(value for name, value in delta.items() if name != "role")
     return said or bool(choice.get("text")) or choice.get("finish_reason") is not None
-
-
-async def whole(response: Response, exchange: Exchange, call: Call, echoed: str = "") -> tuple[bytes, Draft]:
-    """A plain response, its body unchanged but for the begun answer that its server repeats, `echoed`. Raises
-    Broken."""
-    began = time.perf_counter()
-    try:
-        body = await response.read()
-    finally:
-        exchange.waited += time.perf_counter() - began
-    call.ended = exchange.elapsed()
-    try:
-        data = orjson.loads(body)
-        first = data["data" if exchange.endpoint == "embeddings" else "choices"][0]
-        call.finish = first.get("finish_reason") or "stop"
-        usage = usage_of(data) or _estimated(call, first)
-        if echoed:
-            body = orjson.dumps(without_beginning(data, echoed))
-    except MISSHAPEN as error:
-        raise Garbage(f"the response is not what {exchange.endpoint} gives: {body[:80]!r}") from error
-    return body, Draft(call.tier, finish=call.finish, usage=usage)
-
-
-def _estimated(call: Call, choice: Body) -> Usage:
-    """For a response that reports no usage: four characters a token, as for prompts."""
-    text = (choice.get("message") or {}).get("content") or choice.get("text") or ""
-    return Usage(call.prompt_tokens, len(text) // 4, estimated=True)

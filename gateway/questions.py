@@ -11,11 +11,11 @@ from gateway import scoring
 from gateway.calling import Calling, Request, check_fit, failed
 from gateway.exchange import Call, Exchange
 from gateway.judging import judged, question_body
-from gateway.legs import MISSHAPEN, whole
 from gateway.needs import Needs
 from gateway.scoring import Prompt
 from gateway.upstreams.transport import Broken
 from gateway.upstreams.upstream import Upstream
+from gateway.whole import MISSHAPEN, whole
 from gateway.wire import Body
 from routers.plan import NO_USAGE, Choice, Judge, Judged, Question, Score, Scored, Unavailable, Usage
 

@@ -3,10 +3,11 @@
 import orjson
 
 from gateway.exchange import Call, Exchange
-from gateway.legs import MISSHAPEN, Sink
+from gateway.legs import Sink
 from gateway.questions import Questions
 from gateway.upstreams.transport import Broken
 from gateway.upstreams.upstream import Upstream
+from gateway.whole import MISSHAPEN
 from gateway.wire import Body, Event
 from routers.cost import FREE
 from routers.plan import Reason, Said, Say, Unavailable

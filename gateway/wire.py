@@ -23,9 +23,6 @@ def read_event(event: Event) -> Body:
     return body
 
 
-THINK, THINK_END = "<think>", "</think>"
-"""Between them stands the reasoning of models whose server does not send it apart."""
-
 TOP = 5
 """Alternatives asked for: enough for entropy and margin, and what every server grants."""
 
@@ -128,13 +125,10 @@ class BodyToken:
         return found
 
 
-def tokens_of(choice: Body, text: str, *, thinking: bool = False) -> Sequence[TokenLike]:
+def tokens_of(choice: Body, text: str) -> Sequence[TokenLike]:
     """The tokens in a chunk's choice, whose `text_of` is `text`. Text without log-probabilities counts as one
-    token without any.
-
-    `thinking`: they stand within the reasoning that some models write into the content.
-    """
-    reasoning = thinking or (not text and bool(reasoning_of(choice)))
+    token without any."""
+    reasoning = not text and bool(reasoning_of(choice))
     logprobs = choice.get("logprobs")
     if isinstance(logprobs, dict):
         content = logprobs.get("content")
@@ -144,6 +138,14 @@ def tokens_of(choice: Body, text: str, *, thinking: bool = False) -> Sequence[To
             return _legacy_tokens(logprobs)
     text = text or reasoning_of(choice)
     return [Token(text, None, (), reasoning)] if text else []
+
+
+def marked(tokens: Sequence[TokenLike], marks: Sequence[bool]) -> list[TokenLike]:
+    """The tokens, those that are marked as reasoning."""
+    return [
+        Token(token.text, token.logprob, token.top, reasoning=True) if mark else token
+        for token, mark in zip(tokens, marks, strict=True)
+    ]
 
 
 def reasoning_of(choice: Body) -> str:

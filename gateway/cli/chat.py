@@ -10,7 +10,9 @@ from .console import err, fail, out
 
 
 def chat(
-    url: Annotated[str, typer.Option(help="The gateway's address.")] = "http://127.0.0.1:8000",
+    url: Annotated[
+        str, typer.Option(help="The gateway's address, with or without `/v1`.")
+    ] = "http://127.0.0.1:8000",
     model: Annotated[str, typer.Option(help="A policy, or an upstream's model.")] = "auto",
     temperature: Annotated[
         float | None, typer.Option(help="Sampling temperature; without it, each model's own.")
@@ -18,6 +20,7 @@ def chat(
     prompt: Annotated[str | None, typer.Argument(help="One question; without it, a conversation.")] = None,
 ) -> None:
     """Talk to a running gateway; shows route, confidence and cost under each answer."""
+    url = url.rstrip("/").removesuffix("/v1")
     with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
         _converse(client, url, model, temperature, prompt)
 

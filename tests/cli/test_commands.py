@@ -243,6 +243,11 @@ async def test_chat_shows_the_answer_and_what_it_took(gateway: Gateway, slm: Scr
     assert slm.requests[0]["messages"] == [{"role": "user", "content": "What is the opposite of hot?"}]
 
 
+async def test_chat_takes_the_address_that_the_server_prints(gateway: Gateway):
+    result = await asyncio.to_thread(run, "chat", "--url", f"{gateway.url}/", "--model", "test", "Hot?")
+    assert (result.exit_code, result.stdout.strip()) == (0, "It is cold.")
+
+
 async def test_chat_without_reported_usage_shows_no_figures_it_lacks(gateway: Gateway, slm: Scripted):
     slm.says(Reply("Cold.", usage=False))
     result = await chat(gateway, "--model", "test", "Hot?")

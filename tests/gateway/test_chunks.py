@@ -1,7 +1,9 @@
 """A plain chunk read by its places is what it is when it is read whole."""
 
 import json
+import re
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar
 
 import orjson
@@ -16,7 +18,7 @@ from gateway.wire import Event, text_of, tokens_of, trim_logprobs
 from policies.schema import Policy
 from routers.cost import FREE
 from routers.direct import Direct
-from routers.plan import Generate, Request
+from routers.plan import Draft, Generate, Request
 from routers.watch import ObservingWatch
 
 JSON = st.recursive(
@@ -136,30 +138,54 @@ class Nowhere:
         pass
 
 
-async def test_reasoning_within_the_content_keeps_its_logprobs() -> None:
-    words = ["<think>", " hm", "</think>", " Yes"]
-    events = [
-        PLAIN
-        | {
-            "choices": [
-                {
-                    "index": 0,
-                    "delta": {"content": word},
-                    "finish_reason": None,
-                    "logprobs": {"content": [{"token": word, "logprob": -place / 8, "top_logprobs": []}]},
-                }
-            ]
-        }
-        for place, word in enumerate(words)
+def chunk(words: list[str], first: int = 0, finish: str | None = None) -> dict[str, Any]:
+    """Adds all of `words`, whose log-probabilities are told by their places."""
+    content = [
+        {"token": word, "logprob": -place / 8, "top_logprobs": []} for place, word in enumerate(words, first)
     ]
-    events.append(PLAIN | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    delta = {"content": "".join(words)} if words else {}
+    return PLAIN | {
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": {"content": content}}]
+    }
+
+
+async def followed(*events: dict[str, Any]) -> Draft:
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
     policy = Policy(name="p", description="x", router=Direct(tier="slm"))
     exchange = Exchange("chat", "chat", policy, body, b"", Request(stream=True), None)
     call = Call(Generate("slm"), "slm", "u", "m", FREE, started=0.0, prompt_tokens=1)
-    draft = await Followed(ObservingWatch(), exchange, call).read(Arrived(*events), Nowhere())
+    return await Followed(ObservingWatch(), exchange, call).read(Arrived(*events), Nowhere())
+
+
+async def test_reasoning_within_the_content_keeps_its_logprobs() -> None:
+    words = ["<think>", " hm", "</think>", " Yes"]
+    events = [chunk([word], place) for place, word in enumerate(words)]
+    draft = await followed(*events, chunk([], finish="stop"))
     told = [(token.text, token.logprob, token.reasoning) for token in draft.tokens]
     assert told == [(word, -place / 8, place < 3) for place, word in enumerate(words)]
+
+
+@given(
+    st.lists(st.sampled_from(["<", "think", ">", "</", "</think>", "<think>", "<thin", "k> a", " b", "b <"])),
+    st.data(),
+)
+async def test_any_chunking_tells_the_same_tokens_of_reasoning(words: list[str], data: st.DataObject) -> None:
+    bounds = [0, *sorted(data.draw(st.sets(st.integers(0, len(words))))), len(words)]
+    chunks = [chunk(words[a:b], a) for a, b in pairwise(bounds) if a < b]
+    draft = await followed(*chunks, chunk([], finish="stop"))
+    assert [token.text for token in draft.tokens] == words
+    assert draft.text == "".join(words)
+    assert [token.reasoning for token in draft.tokens] == in_think_blocks(words)
+
+
+def in_think_blocks(words: list[str]) -> list[bool]:
+    """By every letter's place."""
+    text = "".join(words)
+    inside = [False] * len(text)
+    for found in re.finditer(r"<think>.*?(</think>|$)", text, re.DOTALL):
+        inside[found.start() : found.end()] = [True] * (found.end() - found.start())
+    ends = [*accumulate(map(len, words), initial=0)]
+    return [any(inside[start:end]) for start, end in pairwise(ends)]
 
 
 PLAIN = {
