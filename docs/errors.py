@@ -13,6 +13,7 @@ from .tables import code, table
 WORDS = {
     "invalid_json": "The body is not a JSON object.",
     "invalid_value": "A field has a wrong type or value; `param` names it.",
+    "removed_field": "vLLM has removed this field and would ignore it; the message says what to send instead.",
     "missing_required_parameter": "A required field is absent; `param` names it.",
     "body_too_large": "The body is over `listen.body_limit`.",
     "model_not_found": "`model` names no policy and no upstream's model; the message lists what exists.",

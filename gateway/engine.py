@@ -204,7 +204,7 @@ class _Run:
             return upstream.url("completions"), orjson.dumps(begun)
         plain = not stream and most is None and ask.n is None and not ask.prediction
         as_is = exchange.body["model"] == upstream.model and "smallfirst" not in exchange.body
-        if plain and as_is and upstream.kind.verbatim:
+        if plain and as_is and upstream.rewrites.isdisjoint(exchange.body):
             return upstream.url(endpoint), exchange.raw
         body = wire.outgoing(exchange.body, endpoint, upstream.model, stream=stream, watched=watched)
         if ask.prefix:

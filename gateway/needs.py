@@ -3,18 +3,22 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from gateway.constraints import capabilities_for
+from gateway.fields import TOKEN_IDS
 from gateway.wire import Body, Endpoint
 from routers.plan import Capability
 
 
 class Needs(NamedTuple):
     """`top_logprobs` is how many alternatives a token it asks for, `tokens` how many its prompt has at the very
-    least (0 where nobody counted); `model` is the only model that may answer, where the request names one."""
+    least (0 where nobody counted); `model` is the only model that may answer, where the request names one; `fields`
+    are those of `gateway.fields.SPECIAL` that it has."""
 
     capabilities: frozenset[Capability] = frozenset()
     top_logprobs: int = 0
     tokens: int = 0
     model: str | None = None
+    fields: frozenset[str] = frozenset()
 
 
 NO_NEEDS = Needs()
@@ -25,11 +29,12 @@ TELLING = frozenset(
         "functions",
         "response_format",
         "n",
-        "logit_bias",
+        *TOKEN_IDS,
         "logprobs",
         "top_logprobs",
         "audio",
         "modalities",
+        "structured_outputs",
     }
 )
 """Fields that may ask for more than text. `prediction` is none: a server that ignores it loses only speed."""
@@ -68,10 +73,11 @@ def _asked(body: Body) -> Iterator[Capability]:
         yield "json_schema"
     if (body.get("n") or 1) != 1:
         yield "choices"
-    if body.get("logit_bias"):
+    if any(body.get(name) for name in TOKEN_IDS):
         yield "logit_bias"
     if body.get("logprobs") is not None and body["logprobs"] is not False:
         yield "logprobs"
+    yield from capabilities_for(body)
     modalities = body.get("modalities")
     if body.get("audio") or (isinstance(modalities, list) and "audio" in modalities):
         yield "audio"

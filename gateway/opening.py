@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.catalogue import Catalogue
 from gateway.exchange import Exchange
+from gateway.fields import SPECIAL, given
 from gateway.http.errors import ApiError, invalid
 from gateway.http.intake import judgeable
 from gateway.http.surface import Surface
@@ -53,10 +54,13 @@ class Opening:
         self._policies = policies
         self._pools = pools
         self._conversations = Conversations()
+        upstreams = [upstream for pool in pools.values() for upstream in pool.upstreams]
+        self._removed = {name: now for one in upstreams for name, now in one.kind.removed.items()}
 
     def exchange(self, surface: Surface, body: Body, raw: bytes) -> Exchange:
         """Of a body that the surface has read. Raises ApiError."""
         endpoint = surface.endpoint
+        check_removed(body, self._removed)
         own = own_field(body)
         catalogue = self._policies.catalogue
         policy = policy_of(body, own, catalogue)
@@ -127,6 +131,7 @@ def needs_of(body: Body, endpoint: Endpoint, raw: bytes, policy: Policy, catalog
         top_logprobs_of(body) if "logprobs" in capabilities else 0,
         least_tokens(body, endpoint) if len(raw) > SHORTEST_WORD * catalogue.shortest_context else 0,
         policy.name if policy.name in catalogue.models else None,
+        given(body, SPECIAL),
     )
 
 
@@ -174,6 +179,16 @@ _TIERS: dict[tuple[bool, bool], frozenset[Tier]] = {
     (False, False): frozenset(),
 }
 _NO_OWN_FIELD = OwnField()
+
+
+def check_removed(body: Body, removed: Mapping[str, str]) -> None:
+    """Raises ApiError for a field that a server here would ignore, though it once meant something."""
+    if removed.keys().isdisjoint(body):
+        return
+    for name in removed.keys() & body.keys():
+        if body[name] is not None:
+            what = f"{name} was removed from vLLM and would be ignored: send {removed[name]}"
+            raise invalid(what, name, "removed_field")
 
 
 def own_field(body: Body) -> OwnField:

@@ -31,6 +31,8 @@ Capability = Literal[
     "choices",
     "completions",
     "embeddings",
+    "grammar",
+    "structured_outputs",
 ]
 """What not every model's server can do."""
 

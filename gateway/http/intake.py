@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from gateway.fields import UNWATCHED, given
 from gateway.wire import Body
 
 from .errors import ApiError, invalid
@@ -105,6 +106,8 @@ def check_embeddings(body: Body) -> None:
 
 def judgeable(body: Body) -> bool:
     """Whether a draft of the answer would be one text whose log-probabilities mean something."""
+    if not UNWATCHED.isdisjoint(body) and any(body[name] is not False for name in given(body, UNWATCHED)):
+        return False
     if body.get("audio") or (body.get("n") or 1) != 1:
         return False
     if "prompt" in body:

@@ -33,14 +33,18 @@ class Capabilities(BaseModel):
     audio: bool | None = None
     """Hears or speaks."""
     logit_bias: bool | None = None
-    """Takes `logit_bias`. A small model is taken not to, as token ids belong to a tokenizer, unless it is the only
-    one that may answer."""
+    """Takes token ids: `logit_bias`, and vLLM's fields of the kind. A small model is taken not to, as token ids belong
+    to a tokenizer, unless it is the only one that may answer."""
     choices: bool | None = None
     """Writes several choices (`n`)."""
     completions: bool | None = None
     """Offers `/completions`."""
     embeddings: bool | None = None
     """Offers `/embeddings`."""
+    grammar: bool | None = None
+    """Keeps to a list of choices, or to a grammar in GBNF (`structured_outputs`)."""
+    structured_outputs: bool | None = None
+    """Knows all of vLLM's `structured_outputs`. Where not, JSON and its schemas become a `response_format`."""
 
     def over(self, known: "Capabilities") -> "Capabilities":
         """What is said here, and where nothing is, what is known."""

@@ -23,6 +23,8 @@ def capabilities(model: str, url: str) -> Capabilities:
         choices=False,
         completions=False,
         embeddings=False,
+        grammar=False,
+        structured_outputs=False,
     )
 
 

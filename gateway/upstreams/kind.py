@@ -1,8 +1,10 @@
 """What is peculiar to a kind of server; each kind's file says it once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+from gateway.constraints import as_response_format
 from gateway.wire import Body
 
 from .capabilities import Capabilities
@@ -23,8 +25,18 @@ class Kind(NamedTuple):
     capabilities: Callable[[str, str], Capabilities]
     adapted: Callable[[Body, bool], Body] = unchanged
     """An OpenAI body as this kind wants it; the flag says that it ends in a begun answer."""
-    verbatim: bool = True
-    """Whether a request that begins no answer needs no adapting."""
+    rewrites: frozenset[str] = frozenset()
+    """Fields for whose sake a request that begins no answer needs adapting."""
+    constrained: Callable[[Body], Body] = as_response_format
+    """A body with what it knows instead of `structured_outputs`, where it does not know that."""
+    ignores: frozenset[str] = frozenset()
+    """Fields of `gateway.fields.SPECIAL` that it leaves unheeded, in silence."""
+    strict: Callable[[str], bool] = lambda url: False
+    """Whether the server at a base URL refuses whatever OpenAI's API does not have."""
+    removed: Mapping[str, str] = MappingProxyType({})
+    """Fields that it once knew and ignores now, and what to send instead."""
+    renormalises: bool = False
+    """Whether its log-probabilities are of what a constraint (a schema, a grammar) leaves, not of all tokens."""
     echoes: bool = False
     """Whether a plain chat answer to a request that begins one has that beginning in it; streams never do."""
     keep_alive: bool = True

@@ -1,5 +1,9 @@
 """llama.cpp's server: where it differs from OpenAI's."""
 
+from typing import Any
+
+from gateway.constraints import as_response_format, constraint_of, without
+from gateway.fields import OPENAI, REMOVED, VLLM
 from gateway.wire import Body
 
 from .capabilities import Capabilities
@@ -23,21 +27,59 @@ def capabilities(model: str, url: str) -> Capabilities:
         choices=True,
         completions=True,
         embeddings=False,
+        grammar=True,
+        structured_outputs=False,
     )
 
 
 def adapted(body: Body, continues: bool) -> Body:
-    """A stream with tools is refused `logprobs`, and has them all the same where its own `n_probs` asks for them."""
+    """A stream with tools is refused `logprobs`, and has them all the same where its own `n_probs` asks for them.
+    Completions heed no `response_format`, but `json_schema`."""
+    if "prompt" in body and body.get("response_format"):
+        body = _with_schema(body, body["response_format"])
     if not (body.get("stream") and body.get("tools") and body.get("logprobs")):
         return body
     asked = {key: value for key, value in body.items() if key not in ("logprobs", "top_logprobs")}
     return asked | {"n_probs": max(1, body.get("top_logprobs") or 0)}
 
 
+def _with_schema(body: Body, form: Any) -> Body:
+    """What is no `response_format` that asks for JSON is left as it is."""
+    match form:
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+            return without(body, "response_format") | {"json_schema": schema}
+        case {"type": "json_object"}:
+            return without(body, "response_format") | {"json_schema": {"type": "object"}}
+    return body
+
+
+def constrained(body: Body) -> Body:
+    """Choices become a grammar, which is what vLLM makes of them too."""
+    constraint = constraint_of(body)
+    if constraint is None or constraint.form in ("json", "json_object"):
+        return as_response_format(body)
+    choices = constraint.form == "choice"
+    grammar = f"root ::= {' | '.join(map(_literal, constraint.value))}" if choices else constraint.value
+    return without(body, "structured_outputs") | {"grammar": grammar}
+
+
+def _literal(text: str) -> str:
+    """A terminal of GBNF."""
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(letter: str) -> str:
+    return f"\\x{ord(letter):02X}" if letter < " " or letter in '"\\' else letter
+
+
 # It goes on from a last assistant message by itself. After a stream it closes, whatever its keep-alive header says.
 KIND = Kind(
     capabilities,
     adapted,
+    rewrites=frozenset({"response_format"}),
+    constrained=constrained,
+    ignores=VLLM | OPENAI,
+    removed=REMOVED,
     echoes=True,
     keep_alive=False,
     health=root_health,

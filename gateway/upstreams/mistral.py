@@ -23,6 +23,8 @@ def capabilities(model: str, url: str) -> Capabilities:
         choices=True,
         completions=False,
         embeddings=True,
+        grammar=False,
+        structured_outputs=False,
     )
 
 
@@ -32,4 +34,10 @@ def adapted(body: Body, continues: bool) -> Body:
     return continuing(own) if continues else own
 
 
-KIND = Kind(capabilities, adapted, verbatim=False, context=("max_context_length",))
+KIND = Kind(
+    capabilities,
+    adapted,
+    rewrites=frozenset({*RENAMED, "stream_options"}),
+    strict=lambda url: True,
+    context=("max_context_length",),
+)

@@ -1,5 +1,7 @@
 """What OpenAI and servers that follow it to the letter can do."""
 
+from urllib.parse import urlsplit
+
 from .capabilities import Capabilities
 from .kind import Kind
 
@@ -23,7 +25,16 @@ def capabilities(model: str, url: str) -> Capabilities:
         choices=True,
         completions=True,
         embeddings=True,
+        grammar=False,
+        structured_outputs=False,
     )
 
 
-KIND = Kind(capabilities)
+def strict(url: str) -> bool:
+    """OpenAI's own API, on its own hosts or Azure's, answers 400 to a field it does not know; what stands elsewhere
+    may know more."""
+    host = urlsplit(url).hostname or ""
+    return host == "api.openai.com" or host.endswith(".openai.azure.com")
+
+
+KIND = Kind(capabilities, strict=strict)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
+from gateway.constraints import without
+from gateway.fields import ASIDE, OPENAI, SPECIAL
 from gateway.needs import Needs
 from gateway.settings import UpstreamSettings
 from gateway.wire import Body
@@ -60,6 +62,13 @@ class Upstream:
         self.price: Price = price or FREE
         self.priced = price is not None
         self.kind = KINDS[settings.engine]
+        strict = self.kind.strict(base_of(settings))
+        self._unknown = SPECIAL - OPENAI if strict else self.kind.ignores
+        self._left_out = ASIDE if strict else frozenset()
+        native = "structured_outputs" in self.can
+        self.rewrites = (
+            self.kind.rewrites | self._left_out | frozenset(() if native else ("structured_outputs",))
+        )
         self._urls = urls_of(settings)
         self.breaker = Breaker()
         self.probe = probe_of(settings)
@@ -106,6 +115,7 @@ class Upstream:
             (needs.model is None or needs.model == self.model)
             and needs.capabilities <= self.can
             and needs.top_logprobs <= self.most_alternatives
+            and needs.fields.isdisjoint(self._unknown)
             and (self.context is None or needs.tokens <= self.context)
         )
 
@@ -119,6 +129,8 @@ class Upstream:
         if needs.top_logprobs > self.most_alternatives:
             what = f"gives {self.most_alternatives} alternatives a token, not {needs.top_logprobs}"
             return self._failure("incapable", what)
+        if unknown := needs.fields & self._unknown:
+            return self._failure("incapable", f"does not know {', '.join(sorted(unknown))}")
         if self.context is not None and needs.tokens > self.context:
             what = f"the prompt has at least {needs.tokens} tokens, and the context is {self.context}"
             return self._failure("context", what)
@@ -150,6 +162,10 @@ class Upstream:
 
     def adapted(self, body: Body, *, continues: bool) -> Body:
         """The body as this kind of server wants it; `continues` where it ends in a begun answer."""
+        if not self._left_out.isdisjoint(body):
+            body = without(body, *self._left_out)
+        if body.get("structured_outputs") is not None and "structured_outputs" not in self.can:
+            body = self.kind.constrained(body)
         return self.kind.adapted(body, continues)
 
     def worked(self) -> None:

@@ -1,5 +1,6 @@
 """vLLM's server: where it differs from OpenAI's."""
 
+from gateway.fields import LLAMACPP, OPENAI, REMOVED
 from gateway.wire import Body
 
 from .capabilities import Capabilities
@@ -23,6 +24,8 @@ def capabilities(model: str, url: str) -> Capabilities:
         choices=True,
         completions=True,
         embeddings=False,
+        grammar=True,
+        structured_outputs=True,
     )
 
 
@@ -33,4 +36,12 @@ def adapted(body: Body, continues: bool) -> Body:
     return body
 
 
-KIND = Kind(capabilities, adapted, health=root_health, context=("max_model_len",))
+KIND = Kind(
+    capabilities,
+    adapted,
+    ignores=LLAMACPP | OPENAI,
+    removed=REMOVED,
+    renormalises=True,
+    health=root_health,
+    context=("max_model_len",),
+)
