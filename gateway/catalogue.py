@@ -136,6 +136,9 @@ def _lacking_to_judge(router: Judging, slm: Pool | None) -> str | None:
         return None  # its plan goes to the large model and says so
     if other := _made_for_another("calibrator", router.calibrator.made_for, slm):
         return other
+    constrained = router.constrained_calibrator
+    if constrained and (other := _made_for_another("constrained_calibrator", constrained.made_for, slm)):
+        return other
     return _without_logprobs(slm, "it judges by log-probabilities")
 
 
@@ -148,9 +151,10 @@ def _lacking_to_score(gate: Gate | None, slm: Pool | None) -> str | None:
 
 def _made_for_another(trained: str, made_for: Source, slm: Pool) -> str | None:
     for upstream in slm.upstreams:
-        if not made_for.matches(upstream.source):
+        source = upstream.source.model_copy(update={"mode": made_for.mode})
+        if not made_for.matches(source):
             return (
-                f"its {trained} is made for {made_for}, and the small model {upstream.name} is {upstream.source}: "
+                f"its {trained} is made for {made_for}, and the small model {upstream.name} is {source}: "
                 f"make one with `smallfirst collect` and `smallfirst tune`, and name it under router.{trained}"
             )
     return None

@@ -33,6 +33,35 @@ def capabilities_for(body: Body) -> frozenset[Capability]:
     return frozenset({"structured_outputs"}) if constraint is None else NEEDED[constraint.form]
 
 
+FORMS = frozenset({"json_schema", "json_object", "structural_tag"})
+"""Types of `response_format` that constrain."""
+
+
+def constrains(body: Body) -> bool:
+    """Whether a request has its server mask tokens: by a form of the answer, or by a call that must be made."""
+    if CONSTRAINING.isdisjoint(body):
+        return False
+    form, choice = body.get("response_format"), body.get("tool_choice")
+    return (
+        body.get("structured_outputs") is not None
+        or (isinstance(form, dict) and form.get("type") in FORMS)
+        or choice == "required"
+        or isinstance(choice, dict)
+        or _strict(body.get("tools"))
+    )
+
+
+CONSTRAINING = frozenset({"structured_outputs", "response_format", "tool_choice", "tools"})
+
+
+def _strict(tools: Any) -> bool:
+    """Whether a tool's arguments are held to their schema, be it called or not."""
+    functions = (
+        [tool.get("function") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    )
+    return any(isinstance(function, dict) and function.get("strict") is True for function in functions)
+
+
 def constraint_of(body: Body) -> Constraint | None:
     """None for what only vLLM can do or can complain of: regular expressions, structural tags, options of its
     backends, and what is misshapen."""

@@ -8,6 +8,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.catalogue import Catalogue
+from gateway.constraints import constrains
 from gateway.exchange import Exchange
 from gateway.fields import SPECIAL, given
 from gateway.http.errors import ApiError, invalid
@@ -153,6 +154,7 @@ def request_of(
         tiers=_TIERS["slm" in pools, "llm" in pools and _up(pools["llm"], needs, "llm" not in unable)],
         able=_TIERS["slm" not in unable, "llm" not in unable],
         features=measured(body, endpoint) if policy.router.reads_features else NO_FEATURES,
+        renormalised="slm" in pools and pools["slm"].renormalises and constrains(body),
     )
     if not policy.router.speculates:
         return request

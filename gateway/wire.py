@@ -215,9 +215,9 @@ def finish_apart(event: Body) -> Body:
     there may be decided after its text has left."""
     choice = event["choices"][0]
     empty: Body = {"delta": {}} if "delta" in choice else {"text": ""}
-    apart = {key: value for key, value in choice.items() if key not in ("delta", "text", "logprobs")}
-    choice["finish_reason"] = None
-    return {**event, "choices": [{**apart, **empty}]}
+    told = {key: choice[key] for key in ("finish_reason", "stop_reason") if key in choice}
+    choice.update(dict.fromkeys(told))
+    return {**event, "choices": [{"index": choice.get("index", 0), **told, **empty}]}
 
 
 def assembled(events: Iterable[Body], endpoint: Endpoint) -> Body:
@@ -249,6 +249,8 @@ def _add_choice(whole: Body, choice: Body, endpoint: Endpoint) -> None:
         elif key == "logprobs" and isinstance(value, dict):
             whole["logprobs"] = whole.get("logprobs") or {}
             _merge(whole["logprobs"], value)
+        elif isinstance(value, list) and isinstance(whole.get(key), list):
+            whole[key] += value
         elif key != "delta" and (value is not None or key not in whole):
             whole[key] = value
 

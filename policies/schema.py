@@ -10,7 +10,7 @@ from policies.strategies import AnyRouter
 from routers.plan import Plan, Reason, Request
 from routers.rescue import large
 
-OWN = frozenset(("kind", "calibrator", "otherwise"))
+OWN = frozenset(("kind", "calibrator", "constrained_calibrator", "otherwise"))
 """Fields of routers that no request may override: the strategy, what is trained, and strategies within."""
 
 
@@ -108,7 +108,7 @@ class Policy(BaseModel):
     def plan(self, request: Request) -> Plan:
         if request.stays and "llm" in request.tiers & request.able:
             return large(Reason.AFFINITY)
-        return self.router.plan(request)
+        return self.router.fitted(request).plan(request)
 
     @cached_property
     def digest(self) -> str:

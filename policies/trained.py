@@ -37,8 +37,10 @@ class Trained(NamedTuple):
 
 TRAINED = (
     Trained(("router", "calibrator"), Calibrator, STOCK_CALIBRATOR),
+    Trained(("router", "constrained_calibrator"), Calibrator, None),
     Trained(("router", "gate", "scorer"), Scorer, None),
     Trained(("router", "otherwise", "calibrator"), Calibrator, STOCK_CALIBRATOR),
+    Trained(("router", "otherwise", "constrained_calibrator"), Calibrator, None),
     Trained(("router", "otherwise", "gate", "scorer"), Scorer, None),
 )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from math import exp
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,13 +13,17 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+Mode = Literal["free", "constrained"]
+"""Whether log-probabilities are of all tokens, or of those that a constraint on the answer leaves."""
+
+
 class Source(Strict):
     """Whose log-probabilities: others are on another scale (vLLM renormalises them under constrained
     decoding, llama.cpp does not)."""
 
     model: str
     engine: str
-    mode: str = "free"
+    mode: Mode = "free"
 
     def matches(self, other: "Source") -> bool:
         """Whether both speak on one scale; an organisation before the model's name does not count."""

@@ -45,6 +45,18 @@ class Judging(Router):
     """Running confidence under which a draft is stopped; null: drafted to the end."""
     calibrator: Calibrator
     """Signals -> confidence: `stock`, or a calibrator's JSON file, its path relative to the policy's."""
+    constrained_calibrator: Calibrator | None = None
+    """The same for answers under a constraint (a schema, choices, a forced call), where the small model's server
+    renormalises their log-probabilities, as vLLM does: a file made with `smallfirst tune --constrained`; null: such
+    drafts are not judged, and the large model answers."""
+
+    @model_validator(mode="after")
+    def _of_their_modes(self) -> Self:
+        for name, mode in (("calibrator", "free"), ("constrained_calibrator", "constrained")):
+            calibrator: Calibrator | None = getattr(self, name)
+            if calibrator is not None and calibrator.made_for.mode != mode:
+                raise ValueError(f"{name} must be made for {mode} decoding, not {calibrator.made_for.mode}")
+        return self
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -61,6 +73,15 @@ class Judging(Router):
         spliced: dict[Capability, str] = {"prefill": "release: splice"} if self.release == "splice" else {}
         return {"slm": {"logprobs": "calibrator"}, "llm": spliced}
 
+    def fitted(self, request: Request) -> Router:
+        if not request.renormalised or self.constrained_calibrator is None:
+            return self
+        return self.model_copy(update={"calibrator": self.constrained_calibrator})
+
+    def _judges(self, request: Request) -> bool:
+        """Whether its calibrator reads the log-probabilities of such a draft."""
+        return request.judgeable and request.renormalised == (self.calibrator.made_for.mode == "constrained")
+
     def _watch(self, request: Request) -> ConfidenceWatch:
         # A plain reply leaves whole: committing its beginning early would only forgo the better judgement.
         early = request.stream and not request.whole and self.release != "hold"
@@ -76,10 +97,10 @@ class Judging(Router):
     def _without_draft(self, request: Request) -> Plan | None:
         """The plan for a request of which the small model makes no draft to be judged; None where it does."""
         if "llm" not in request.able:
-            return alone(self._observe if request.judgeable else None)
+            return alone(self._observe if self._judges(request) else None)
         if "slm" not in request.able:
             return capable("llm")
-        if not request.judgeable:
+        if not self._judges(request):
             return large(Reason.NOT_JUDGED)
         if "llm" not in request.tiers:
             return alone(self._observe)

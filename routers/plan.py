@@ -346,6 +346,9 @@ class Request(NamedTuple):
     """Whether it asks for temperature 0, so that there is one answer to be found."""
     most: int | None = None
     """Tokens that the answer may have, where the request limits them."""
+    renormalised: bool = False
+    """A constraint on the answer (a schema, choices, a forced call) makes the small model's log-probabilities those of
+    what the constraint leaves: only a calibrator made for that reads them."""
 
 
 class Router(BaseModel):
@@ -358,6 +361,10 @@ class Router(BaseModel):
 
     def plan(self, request: Request) -> Plan:
         raise NotImplementedError
+
+    def fitted(self, request: Request) -> "Router":
+        """Itself, or how it goes about a request of this kind."""
+        return self
 
     @property
     def needs(self) -> Mapping[Tier, Mapping[Capability, str]]:

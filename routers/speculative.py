@@ -77,6 +77,9 @@ class Speculative(Router):
     otherwise: Annotated[Cascade | Direct, Field(discriminator="kind")]
     """The strategy for requests whose drafts nobody can verify."""
 
+    def fitted(self, request: Request) -> Router:
+        return self.model_copy(update={"otherwise": self.otherwise.fitted(request)})
+
     @property
     def needs(self) -> Mapping[Tier, Mapping[Capability, str]]:
         return self.otherwise.needs

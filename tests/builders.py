@@ -30,6 +30,13 @@ def calibrator(**changes: Any) -> Calibrator:
     return Calibrator(**{"made_for": MADE_FOR, "trained_on": TRAINED_ON, **fields, **changes})
 
 
+def constrained_calibrator() -> Calibrator:
+    """The other mode's, which doubts the same drafts: confidence = sigmoid(4 * mean log-probability)."""
+    rule = Logistic(intercept=0.0, weights=(4.0,))
+    made_for = MADE_FOR.model_copy(update={"mode": "constrained"})
+    return calibrator(made_for=made_for, final=rule, running=rule)
+
+
 def scorer(**changes: Any) -> Scorer:
     """score = sigmoid(2 - (turns - 1) / 2)."""
     fields = {"features": ("turns",), "center": (1.0,), "scale": (2.0,)}

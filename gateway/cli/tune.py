@@ -31,6 +31,13 @@ def tune(
             "--difficulty", help="Train a scorer of prompts instead, for a gate; needs the records' content."
         ),
     ] = False,
+    constrained: Annotated[
+        bool,
+        typer.Option(
+            "--constrained",
+            help="From drafts under a constraint, by an engine that renormalises; else from all others.",
+        ),
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Where the measurements go, as JSON.")] = None,
 ) -> None:
     """Train a calibrator on a record set's training split, and measure it on the held-out split."""
@@ -38,10 +45,11 @@ def tune(
         from policies.tuning.report import as_table, measured
     except ImportError:
         fail("tuning needs scikit-learn: pip install 'smallfirst[tune]'", 1)
-    made_for = Source(model=model, engine=engine)
+    made_for = Source(model=model, engine=engine, mode="constrained" if constrained else "free")
     learn = _scorer if difficulty else _calibrator
     try:
-        drafts = read_graded(records, measured_again)
+        graded = read_graded(records, measured_again)
+        drafts = [draft for draft in graded if draft.renormalised == constrained]
         train = [draft for draft in drafts if draft.grade.split == "train"]
         trained_on = Training(
             records=records.name, sha256=_sha256(records), drafts=len(train), date=time.strftime("%Y-%m-%d")

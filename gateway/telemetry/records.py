@@ -135,6 +135,7 @@ def exchange_line(exchange: Exchange) -> dict[str, Any]:
             "verifies": sorted(exchange.request.verifies),
             "greedy": exchange.request.greedy,
             "most": exchange.request.most,
+            "renormalised": exchange.request.renormalised,
         },
         "calls": [_call_line(call) for call in exchange.calls],
         "answer": answer

@@ -30,6 +30,11 @@ class Pool:
             return self
         return Pool(found) if found else None
 
+    @cached_property
+    def renormalises(self) -> bool:
+        """Whether log-probabilities under a constraint are on another scale than free ones."""
+        return any(upstream.kind.renormalises for upstream in self.upstreams)
+
     @property
     def up(self) -> bool:
         """Whether any of them takes calls."""

@@ -145,6 +145,14 @@ async def _logit_bias(ask: Asker) -> bool:
     return first != second
 
 
+async def _grammar(ask: Asker) -> bool:
+    return _text(await ask.chat(8, structured_outputs={"choice": ["xyzzy"]})) == "xyzzy"
+
+
+async def _structured_outputs(ask: Asker) -> bool:
+    return _text(await ask.chat(8, structured_outputs={"regex": "xy{3}z"})) == "xyyyz"
+
+
 async def _choices(ask: Asker) -> bool:
     return len((await ask.chat(n=2))["choices"]) == 2
 
@@ -172,6 +180,8 @@ TRIALS: dict[str, Trial] = {
     "choices": _choices,
     "completions": _completions,
     "embeddings": _embeddings,
+    "grammar": _grammar,
+    "structured_outputs": _structured_outputs,
 }
 """By the fields of Capabilities. Sound is not tried: a question in it costs more than a token."""
 

@@ -25,13 +25,15 @@ class Grade(Line):
 
 @dataclass(frozen=True, slots=True)
 class GradedDraft:
-    """`features` are what was measured of the prompt; none where that is not known."""
+    """`features` are what was measured of the prompt; none where that is not known. `renormalised`: as of its
+    request."""
 
     grade: Grade
     tokens: Sequence[Token]
     finish: str | None
     seconds: float
     features: Mapping[str, float] = field(default_factory=dict)
+    renormalised: bool = False
 
 
 Judge = Callable[[GradedDraft], float]
@@ -74,4 +76,5 @@ def _joined(folder: Path, grades: dict[str, Grade], measure: Measure | None) -> 
             tokens = call.tokens.tokens() if call.tokens else []
             answered = any(not token.reasoning for token in tokens)
             if call.tier == "slm" and call.outcome == "ok" and answered:
-                yield GradedDraft(grade, tokens, call.finish, call.seconds, features)
+                renormalised = exchange.request.renormalised
+                yield GradedDraft(grade, tokens, call.finish, call.seconds, features, renormalised)

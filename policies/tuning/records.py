@@ -152,6 +152,7 @@ class RequestLine(Line):
     verifies: list[Capability] = []
     greedy: bool = False
     most: int | None = None
+    renormalised: bool = False
 
     def request(self) -> Request:
         return Request(
@@ -165,6 +166,7 @@ class RequestLine(Line):
             verifies=frozenset(self.verifies),
             greedy=self.greedy,
             most=self.most,
+            renormalised=self.renormalised,
         )
 
 

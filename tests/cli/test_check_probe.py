@@ -66,11 +66,16 @@ class Server:
             return '{"a":'
         if "logit_bias" in body and "logit_bias" in self.can:
             return next(iter(body["logit_bias"]))
+        if "structured_outputs" in body and self.constrains(body["structured_outputs"]):
+            return "xyzzy" if "choice" in body["structured_outputs"] else "xyyyz"
         last = body["messages"][-1]
         if last["role"] == "assistant":
             begun = last["content"] if "echoes" in self.can else ""
             return f"{begun}is." if "prefill" in self.can else "The capital"
         return None if "reasons" in self.can else "Hello"
+
+    def constrains(self, asked: dict[str, Any]) -> bool:
+        return ("grammar" if "choice" in asked else "structured_outputs") in self.can
 
     def logprobs(self, body: dict[str, Any]) -> dict[str, Any] | None:
         if not body.get("logprobs") or "logprobs" not in self.can:

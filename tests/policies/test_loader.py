@@ -172,10 +172,10 @@ def test_a_calibrator_may_stand_in_the_policy_itself(tmp_path: Path) -> None:
 
 def test_a_mistake_in_a_policys_own_calibrator_is_told_at_its_whole_path(tmp_path: Path) -> None:
     fields = calibrator().model_dump(mode="json")
-    fields["made_for"]["mode"] = 3
+    fields["made_for"]["engine"] = 3
     text = CASCADE.replace("own.json", json.dumps(fields))
     assert refusal(written(tmp_path, text)) == [
-        "mine.yaml:5: router.calibrator.made_for.mode: Input should be a valid string, found 3"
+        "mine.yaml:5: router.calibrator.made_for.engine: Input should be a valid string, found 3"
     ]
 
 

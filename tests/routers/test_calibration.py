@@ -81,7 +81,7 @@ def test_a_calibrator_survives_its_file() -> None:
         (Source(model="small-2", engine="vllm"), False),
         (Source(model="small/", engine="vllm"), False),
         (Source(model="small", engine="llamacpp"), False),
-        (Source(model="small", engine="vllm", mode="json"), False),
+        (Source(model="small", engine="vllm", mode="constrained"), False),
     ],
 )
 def test_sources_match_by_model_engine_and_mode(other: Source, same: bool) -> None:
