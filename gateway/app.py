@@ -15,6 +15,7 @@ from gateway.http.intake import Receive
 from gateway.http.own import own_routes
 from gateway.http.reply import Send, respond_error
 from gateway.http.surface import SURFACES
+from gateway.http.tokens import token_routes
 from gateway.local.run import local_engine
 from gateway.opening import Opening
 from gateway.settings import Settings
@@ -97,6 +98,7 @@ def create_app(settings: Settings, more: Iterable[AnyPolicy] = ()) -> App:
     app = App(title="Smallfirst", version=__version__, lifespan=lifespan)
     app.policies, app.pools, app.exchanges = policies, by_tier, exchanges
     app.include_router(own_routes(policies, engine, exchanges, metrics, ledger))
+    app.include_router(token_routes(policies, by_tier, settings.listen.body_limit))
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.hot = {

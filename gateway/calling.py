@@ -90,7 +90,7 @@ class Calling:
             ask=ask,
             tier=ask.tier,
             upstream=upstream.name,
-            model=upstream.model,
+            model=self._exchange.needs.model or upstream.model,
             price=upstream.price,
             started=self._exchange.elapsed(),
             prompt_tokens=prompt_tokens,

@@ -75,13 +75,13 @@ def catalogue(policies: Iterable[AnyPolicy], pools: Mapping[Tier, Pool]) -> Cata
             splits[split.name] = split
     models: dict[str, Policy] = {}
     for upstream in [upstream for pool in pools.values() for upstream in pool.upstreams]:
-        if upstream.model not in served and upstream.model not in splits:
+        for model in [model for model in upstream.models if model not in served and model not in splits]:
             alone = Policy(
-                name=upstream.model,
+                name=model,
                 description=f"{upstream.name}, asked by name",
                 router=Direct(tier=upstream.tier, fallback=False),
             )
-            models.setdefault(upstream.model, alone)
+            models.setdefault(model, alone)
     contexts = [one.context for pool in pools.values() for one in pool.upstreams if one.context]
     return Catalogue(served, models, splits, unavailable, min(contexts, default=inf))
 

@@ -203,10 +203,11 @@ class _Run:
             )
             return upstream.url("completions"), orjson.dumps(begun)
         plain = not stream and most is None and ask.n is None and not ask.prediction
-        as_is = exchange.body["model"] == upstream.model and "smallfirst" not in exchange.body
+        model = exchange.needs.model or upstream.model  # an adapter has a name of its own
+        as_is = exchange.body["model"] == model and "smallfirst" not in exchange.body
         if plain and as_is and upstream.rewrites.isdisjoint(exchange.body):
             return upstream.url(endpoint), exchange.raw
-        body = wire.outgoing(exchange.body, endpoint, upstream.model, stream=stream, watched=watched)
+        body = wire.outgoing(exchange.body, endpoint, model, stream=stream, watched=watched)
         if ask.prefix:
             delivered = self._saying.tokens + sum(call.kept for call in exchange.calls)
             body = wire.continued(body, endpoint, ask.prefix, delivered)

@@ -7,10 +7,19 @@ for every key. `${NAME}` in a string is the environment variable NAME; a missing
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from policies.yaml_files import ConfigError, Lines, explain, placed, read_yaml
@@ -111,6 +120,9 @@ class UpstreamSettings(Strict):
     """Base URL, mostly ending in `/v1`."""
     model: str
     """The model's name at this endpoint."""
+    adapters: tuple[Annotated[str, Field(pattern=r"^[!-~]+$")], ...] = ()
+    """LoRA adapters that this server has loaded beside the model (`engine: vllm`): each a model that requests may
+    name."""
     engine: Engine = "openai"
     """The kind of server, for its quirks and for what it can do."""
     priority: int = 0
@@ -143,6 +155,14 @@ class UpstreamSettings(Strict):
     """Where absent, genai-prices is asked; where that knows nothing, calls count as 0 and say so."""
     limits: Limits = Limits()
     """Time limits and admission."""
+
+    @model_validator(mode="after")
+    def _adapters_are_models(self) -> Self:
+        if self.adapters and self.engine != "vllm":
+            raise ValueError(f"adapters need engine: vllm, not {self.engine}")
+        if len({self.model, *self.adapters}) <= len(self.adapters):
+            raise ValueError("adapters must differ from one another and from model")
+        return self
 
     @property
     def is_cloud(self) -> bool:
@@ -327,10 +347,14 @@ def _check_names(settings: Settings, path: Path | None, lines: Lines) -> None:
         return ConfigError(f"{where}: {'.'.join(map(str, at))}: {what}")
 
     names = set() if settings.local is None else {LOCAL}
+    models = {upstream.model for upstream in settings.upstreams}
     for index, upstream in enumerate(settings.upstreams):
         if upstream.name in names:
             what = f"another upstream is named {upstream.name!r}; each needs a name of its own"
             raise wrong(what, "upstreams", index, "name")
         names.add(upstream.name)
+        for adapter in upstream.adapters:
+            if adapter in models:
+                raise wrong(f"{adapter!r} is an upstream's model", "upstreams", index, "adapters")
     if settings.local is None and not settings.upstreams:
         raise wrong("neither a local engine nor an upstream is configured", "upstreams")

@@ -1,16 +1,19 @@
 """Our own endpoints, as ordinary FastAPI routes: models, exchanges, health, metrics."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from gateway.catalogue import Catalogue
 from gateway.engine import Engine
 from gateway.state.exchanges import Exchanges
 from gateway.state.policies import LivePolicies
 from gateway.telemetry.ledger import Ledger
 from gateway.telemetry.metrics import Metrics
+from gateway.upstreams.upstream import Upstream
 
 from .errors import ApiError
 
@@ -21,15 +24,10 @@ def own_routes(
     router = APIRouter()
     created = int(time.time())
     upstreams = [upstream for pool in engine.pools.values() for upstream in pool.upstreams]
-    owners = {upstream.model: upstream.name for upstream in reversed(upstreams)}
+    owners = {model: upstream for upstream in reversed(upstreams) for model in upstream.models}
 
     def described(name: str) -> dict[str, Any]:
-        owner = (
-            "smallfirst"
-            if name in {**policies.catalogue.policies, **policies.catalogue.splits}
-            else owners[name]
-        )
-        return {"id": name, "object": "model", "created": created, "owned_by": owner}
+        return _described(name, policies.catalogue, owners) | {"created": created}
 
     @router.get("/v1/models", summary="The policies and models that a request may name")
     async def models() -> dict[str, Any]:
@@ -68,3 +66,12 @@ def own_routes(
         return Response(body, headers={"content-type": content_type})
 
     return router
+
+
+def _described(name: str, catalogue: Catalogue, owners: Mapping[str, Upstream]) -> dict[str, Any]:
+    """An adapter has a `parent`, as vLLM tells it."""
+    one = {"id": name, "object": "model"}
+    if name in catalogue.policies or name in catalogue.splits:
+        return one | {"owned_by": "smallfirst"}
+    owner = owners[name]
+    return one | {"owned_by": owner.name} | ({} if name == owner.model else {"parent": owner.model})

@@ -11,6 +11,10 @@ PROBE = 10.0
 """Seconds between probes of a server of our own, where the settings say nothing."""
 
 
+BESIDE = ("tokenize", "detokenize", "apply-template")
+"""Pages of vLLM's and llama.cpp's servers that stand beside `/v1`."""
+
+
 class Probe(NamedTuple):
     """How to see, at no cost, whether a server is there: every so many seconds, 0 for never."""
 
@@ -20,17 +24,17 @@ class Probe(NamedTuple):
 
 
 def urls_of(settings: UpstreamSettings) -> dict[str, str]:
-    """Of our endpoints `chat`, `completions` and `embeddings`, of its `models`, and of the pages that some kinds have
-    beside `/v1`."""
-    root = base_of(settings).removesuffix("/v1")
-    beside = {page: _url(f"{root}/{page}", settings) for page in ("tokenize", "detokenize")}
+    """Of our endpoints `chat`, `completions` and `embeddings`, of its `models`, and of what stands beside `/v1`."""
     paths = {
         "chat": settings.chat_path,
         "completions": settings.completions_path,
         "embeddings": settings.embeddings_path,
         "models": "/models",
     }
-    return beside | {endpoint: _url(base_of(settings) + path, settings) for endpoint, path in paths.items()}
+    base = base_of(settings)
+    urls = {endpoint: base + path for endpoint, path in paths.items()}
+    urls |= {page: f"{base.removesuffix('/v1')}/{page}" for page in BESIDE}
+    return {endpoint: _url(url, settings) for endpoint, url in urls.items()}
 
 
 def probe_of(settings: UpstreamSettings) -> Probe:

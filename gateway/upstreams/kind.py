@@ -1,6 +1,6 @@
 """What is peculiar to a kind of server; each kind's file says it once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -14,6 +14,17 @@ Engine = Literal["openai", "llamacpp", "vllm", "mistral", "deepseek"]
 
 def unchanged(body: Body, continues: bool) -> Body:
     return body
+
+
+Post = Callable[[str, Body], Awaitable[Body]]
+"""Posts a body to a page that stands beside `/v1`, by its name, and gives the answer."""
+
+
+class Tokenizer(NamedTuple):
+    """How a server tells tokens: both take a request in vLLM's shape, and give the answer in it."""
+
+    tokenize: Callable[[Post, Body], Awaitable[Body]]
+    detokenize: Callable[[Post, Body], Awaitable[Body]]
 
 
 class Kind(NamedTuple):
@@ -41,6 +52,8 @@ class Kind(NamedTuple):
     """Whether a plain chat answer to a request that begins one has that beginning in it; streams never do."""
     keep_alive: bool = True
     """Whether connections it says it keeps are kept."""
+    tokenizer: Tokenizer | None = None
+    """How it tells tokens; None where it does not."""
     health: Callable[[str], str] = lambda url: f"{url}/models"
     """A page below the base URL that costs nothing, and is answered with a status under 500 while it works."""
     context: tuple[str, ...] = ("context_length",)

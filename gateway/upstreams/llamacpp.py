@@ -7,7 +7,7 @@ from gateway.fields import OPENAI, REMOVED, VLLM
 from gateway.wire import Body
 
 from .capabilities import Capabilities
-from .kind import Kind, root_health
+from .kind import Kind, Post, Tokenizer, root_health
 
 
 def capabilities(model: str, url: str) -> Capabilities:
@@ -72,6 +72,26 @@ def _escaped(letter: str) -> str:
     return f"\\x{ord(letter):02X}" if letter < " " or letter in '"\\' else letter
 
 
+async def tokenize(post: Post, body: Body) -> Body:
+    """Its template writes the messages first; what special tokens the model reads before a text, it adds itself. A
+    token's string is its text, where vLLM's is the vocabulary's entry."""
+    text = body["prompt"] if "messages" not in body else (await post("apply-template", body))["prompt"]
+    asked = {"content": text, "add_special": body.get("add_special_tokens", True), "parse_special": True}
+    pieces = (await post("tokenize", asked | {"with_pieces": True}))["tokens"]
+    strings = [_piece(one["piece"]) for one in pieces] if body.get("return_token_strs") else None
+    tokens = [one["id"] for one in pieces]
+    return {"count": len(tokens), "max_model_len": None, "tokens": tokens, "token_strs": strings}
+
+
+def _piece(piece: str | list[int]) -> str:
+    """Half a character comes as its bytes."""
+    return piece if isinstance(piece, str) else bytes(piece).decode(errors="replace")
+
+
+async def detokenize(post: Post, body: Body) -> Body:
+    return {"prompt": (await post("detokenize", {"tokens": body["tokens"]}))["content"]}
+
+
 # It goes on from a last assistant message by itself. After a stream it closes, whatever its keep-alive header says.
 KIND = Kind(
     capabilities,
@@ -82,6 +102,7 @@ KIND = Kind(
     removed=REMOVED,
     echoes=True,
     keep_alive=False,
+    tokenizer=Tokenizer(tokenize, detokenize),
     health=root_health,
     context=("meta", "n_ctx"),
 )

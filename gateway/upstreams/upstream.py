@@ -50,6 +50,7 @@ class Upstream:
         self.name = settings.name
         self.tier = settings.tier
         self.model = settings.model
+        self.models = (settings.model, *settings.adapters)
         self.priority = settings.priority
         self.weight = settings.weight
         self.cloud = settings.is_cloud
@@ -112,7 +113,7 @@ class Upstream:
     def fits(self, needs: Needs) -> bool:
         """Whether it can serve a request."""
         return (
-            (needs.model is None or needs.model == self.model)
+            (needs.model is None or needs.model in self.models)
             and needs.capabilities <= self.can
             and needs.top_logprobs <= self.most_alternatives
             and needs.fields.isdisjoint(self._unknown)
@@ -121,8 +122,8 @@ class Upstream:
 
     def lacking(self, needs: Needs) -> Failure | None:
         """Why it can't: `incapable`, or `context` where the prompt is too long for certain."""
-        if needs.model is not None and needs.model != self.model:
-            return self._failure("incapable", f"serves {self.model}, not {needs.model}")
+        if needs.model is not None and needs.model not in self.models:
+            return self._failure("incapable", f"serves {', '.join(self.models)}, not {needs.model}")
         if not needs.capabilities <= self.can:
             missing = ", ".join(sorted(needs.capabilities - self.can))
             return self._failure("incapable", f"does not offer {missing}")
@@ -157,7 +158,7 @@ class Upstream:
             self._running.clear()
 
     def url(self, endpoint: str) -> str:
-        """Of our endpoint `chat`, `completions` or `embeddings`, or of its `models`."""
+        """Of one of the pages that `urls_of` names."""
         return self._urls[endpoint]
 
     def adapted(self, body: Body, *, continues: bool) -> Body:

@@ -4,7 +4,7 @@ from gateway.fields import LLAMACPP, OPENAI, REMOVED
 from gateway.wire import Body
 
 from .capabilities import Capabilities
-from .kind import Kind, root_health
+from .kind import Kind, Post, Tokenizer, root_health
 
 
 def capabilities(model: str, url: str) -> Capabilities:
@@ -36,12 +36,21 @@ def adapted(body: Body, continues: bool) -> Body:
     return body
 
 
+async def tokenize(post: Post, body: Body) -> Body:
+    return await post("tokenize", body)
+
+
+async def detokenize(post: Post, body: Body) -> Body:
+    return await post("detokenize", body)
+
+
 KIND = Kind(
     capabilities,
     adapted,
     ignores=LLAMACPP | OPENAI,
     removed=REMOVED,
     renormalises=True,
+    tokenizer=Tokenizer(tokenize, detokenize),
     health=root_health,
     context=("max_model_len",),
 )
