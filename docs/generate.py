@@ -11,6 +11,7 @@ from policies.strategies import STRATEGIES
 
 from . import policy_example
 from .built_in import built_in_table
+from .engine_fields import constraints_table, fields_table, removed_table
 from .errors import errors_table
 from .fields import policy_tables, reasons_table, settings_tables, split_table
 from .interfaces import auto_policy, commands, kinds_table, metrics_table, providers_table
@@ -24,6 +25,9 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "providers": providers_table,
     "commands": commands,
     "errors": errors_table,
+    "engine-fields": fields_table,
+    "constraints": constraints_table,
+    "removed": removed_table,
     "reasons": reasons_table,
     "policies": policy_tables,
     "split": split_table,

@@ -33,6 +33,12 @@ ASKED: list[tuple[str, Body, Endpoint]] = [
     ("`tools` or `functions`, not empty", {"tools": [{}]}, "chat"),
     ('`response_format: {"type": "json_schema"}`', {"response_format": {"type": "json_schema"}}, "chat"),
     ('`response_format: {"type": "json_object"}`', {"response_format": {"type": "json_object"}}, "chat"),
+    (
+        "`structured_outputs` with choices, or a grammar in GBNF",
+        {"structured_outputs": {"choice": ["a"]}},
+        "chat",
+    ),
+    ("`structured_outputs` with a regular expression", {"structured_outputs": {"regex": "a"}}, "chat"),
     ("`n` over 1", {"n": 2}, "chat"),
     ("`logit_bias`, not empty", {"logit_bias": {"1": 1}}, "chat"),
     ("`logprobs`", {"logprobs": True}, "chat"),

@@ -1,0 +1,76 @@
+"""Fields that one engine knows -> a table of what becomes of each at every kind of server."""
+
+from collections import defaultdict
+
+from pydantic import HttpUrl
+
+from gateway.constraints import capabilities_for
+from gateway.fields import ASIDE, REMOVED, SPECIAL
+from gateway.needs import Needs
+from gateway.settings import UpstreamSettings
+from gateway.upstreams.capabilities import Capabilities
+from gateway.upstreams.kind import Engine
+from gateway.upstreams.upstream import Upstream
+from gateway.wire import Body
+
+from .tables import code, table
+
+ELSEWHERE = "http://10.0.0.1/v1"
+SERVERS: dict[str, tuple[Engine, str]] = {
+    "`vllm`": ("vllm", ELSEWHERE),
+    "`llamacpp`": ("llamacpp", ELSEWHERE),
+    "OpenAI itself": ("openai", "https://api.openai.com/v1"),
+    "other `openai`": ("openai", ELSEWHERE),
+    "`mistral`": ("mistral", ELSEWHERE),
+    "`deepseek`": ("deepseek", ELSEWHERE),
+}
+CONSTRAINTS: dict[str, Body] = {
+    '{"json": …}': {"json": {"type": "object"}},
+    '{"json_object": true}': {"json_object": True},
+    '{"choice": …}': {"choice": ["a", "b"]},
+    '{"grammar": …} in GBNF': {"grammar": 'root ::= "a"'},
+    '{"grammar": …} in Lark': {"grammar": 'start: "a"'},
+    '{"regex": …}': {"regex": "a"},
+    '{"structural_tag": …}': {"structural_tag": "{}"},
+}
+
+
+def _server(engine: Engine, url: str) -> Upstream:
+    settings = UpstreamSettings(
+        name="u", tier="llm", url=HttpUrl(url), model="m", engine=engine, capabilities=Capabilities()
+    )
+    return Upstream(settings)
+
+
+def _fate(server: Upstream, body: Body, needs: Needs) -> str:
+    if not server.fits(needs):
+        return "not asked"
+    sent = server.adapted(body, continues=False)
+    if sent == body:
+        return "passed"
+    gained = ", ".join(code(name) for name in sent if name not in body)
+    return f"as {gained}" if gained else "left out"
+
+
+def fields_table() -> str:
+    """Fields that fare alike share a row."""
+    servers = [_server(*server) for server in SERVERS.values()]
+    rows: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name in sorted(SPECIAL | ASIDE):
+        needs = Needs(fields=frozenset({name}) & SPECIAL)
+        rows[tuple(_fate(server, {name: 1}, needs) for server in servers)].append(code(name))
+    return table(["field", *SERVERS], [[", ".join(names), *fates] for fates, names in rows.items()])
+
+
+def constraints_table() -> str:
+    servers = [_server(*server) for server in SERVERS.values()]
+    rows = []
+    for told, asked in CONSTRAINTS.items():
+        body: Body = {"structured_outputs": asked}
+        needs = Needs(capabilities_for(body))
+        rows.append([code(told), *(_fate(server, body, needs) for server in servers)])
+    return table(["`structured_outputs`", *SERVERS], rows)
+
+
+def removed_table() -> str:
+    return table(["removed", "send instead"], [[code(name), now] for name, now in REMOVED.items()])
