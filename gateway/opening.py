@@ -11,7 +11,7 @@ from gateway.catalogue import Catalogue
 from gateway.constraints import constrains
 from gateway.exchange import Exchange
 from gateway.fields import SPECIAL, given
-from gateway.http.errors import ApiError, invalid
+from gateway.http.errors import ApiError, from_unavailable, invalid
 from gateway.http.intake import judgeable
 from gateway.http.surface import Surface
 from gateway.needs import Needs, capabilities_of, least_tokens, top_logprobs_of
@@ -73,6 +73,8 @@ class Opening:
         llm = self._pools["llm"].first(needs) if "llm" in self._pools else None
         expected = Expected.of(body)
         request = request_of(body, endpoint, policy, expected, needs, pools)
+        if len(self._pools) == 1 and not request.able.issuperset(self._pools):
+            raise self._refusal(needs)
         return Exchange(
             surface=surface.name,
             endpoint=endpoint,
@@ -86,6 +88,14 @@ class Opening:
             tags=own.tags,
             private=private,
         )
+
+    def _refusal(self, needs: Needs) -> ApiError:
+        """Of the only tier there is, which can't do what is needed: its plan would turn to a tier that nobody has."""
+        (pool,) = self._pools.values()
+        asked = next(one for one in pool.upstreams if needs.model in (None, *one.models))
+        lack = asked.lacking(needs._replace(tokens=0))
+        assert lack is not None  # noqa: S101  it does not fit
+        return from_unavailable(lack, [])
 
     def over(self, exchange: Exchange) -> None:
         """Notes whether the exchange's conversation stays with the large model."""

@@ -201,6 +201,19 @@ async def test_a_field_that_nobody_here_heeds_is_refused_by_name(
     assert slm.requests + llm.requests == []
 
 
+@pytest.mark.parametrize("field", [{"min_tokens": 5}, {"structured_outputs": {"regex": "a"}}])
+async def test_a_tier_alone_that_does_not_heed_a_field_says_so(
+    start: StartGateway, slm: Scripted, field: dict[str, Any]
+):
+    policy = simple_policy(calibrator=simple_calibrator(engine="llamacpp"))
+    gateway = await start(settings_of(upstream(slm, "slm", engine="llamacpp")), [policy])
+    for model in ("test", "small"):
+        status, code, message = await refused(gateway, model=model, **field)
+        assert (status, code) == (400, "not_supported")
+        assert next(iter(field)) in message
+    assert slm.requests == []
+
+
 @pytest.mark.parametrize("url", ["https://api.openai.com/v1", "https://us.openai.azure.com/openai/v1"])
 def test_openai_itself_gets_no_field_that_it_would_refuse(url: str):
     strict = described("openai", url)
