@@ -26,6 +26,7 @@ TELLING = frozenset(
         "response_format",
         "n",
         "logit_bias",
+        "min_p",
         "logprobs",
         "top_logprobs",
         "audio",
@@ -70,6 +71,8 @@ def _asked(body: Body) -> Iterator[Capability]:
         yield "choices"
     if body.get("logit_bias"):
         yield "logit_bias"
+    if body.get("min_p"):
+        yield "min_p"
     if body.get("logprobs") is not None and body["logprobs"] is not False:
         yield "logprobs"
     modalities = body.get("modalities")

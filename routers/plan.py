@@ -26,6 +26,7 @@ Capability = Literal[
     "vision",
     "audio",
     "logit_bias",
+    "min_p",
     "choices",
     "completions",
     "embeddings",
