@@ -22,8 +22,13 @@ PATIENCE = 30.0
 LIGHTER = frozenset({"quantization", "cpu-offload-gb", "load-format", "tensor-parallel-size"})
 """Arguments with which the weights' files no longer say how much memory they take."""
 
-FINDS = "import sys, importlib.util as u; print(*(n for n in sys.argv[1:] if u.find_spec(n) is None))"
-"""Prints which of the modules named are missing; finding one imports nothing."""
+FINDS = """
+import sys
+from importlib.util import find_spec
+print(*(name for name in sys.argv[1:] if not (found := find_spec(name)) or not found.origin))
+"""
+"""Prints which of the modules named are missing; finding one imports nothing. A mere folder of that name, which has
+no origin, is none."""
 
 
 def check_vllm(local: LocalEngine) -> Path:
@@ -47,7 +52,8 @@ def _python(local: LocalEngine) -> Path:
     named = local.python or os.environ.get("SMALLFIRST_VLLM")
     if named:
         return Path(named).expanduser()
-    if importlib.util.find_spec("vllm") is not None:
+    found = importlib.util.find_spec("vllm")
+    if found is not None and found.origin:
         return Path(sys.executable)
     raise ConfigError(
         f"local.model: {local.model!r} is none of llama.cpp's ({', '.join(CATALOG)}, or a GGUF file), and vLLM is not"
