@@ -34,6 +34,7 @@ ASKED: list[tuple[str, Body, Endpoint]] = [
     ('`response_format: {"type": "json_object"}`', {"response_format": {"type": "json_object"}}, "chat"),
     ("`n` over 1", {"n": 2}, "chat"),
     ("`logit_bias`, not empty", {"logit_bias": {"1": 1}}, "chat"),
+    ("`min_p`, not 0", {"min_p": 0.1}, "chat"),
     ("`logprobs`", {"logprobs": True}, "chat"),
     ("`prediction`", {"prediction": {"type": "content", "content": "x"}}, "chat"),
     ("an image in a message", {"messages": [MESSAGE | {"content": [{"type": "image_url"}]}]}, "chat"),

@@ -145,6 +145,11 @@ async def _logit_bias(ask: Asker) -> bool:
     return first != second
 
 
+async def _min_p(ask: Asker) -> bool:
+    """Accepted is all that a token can show; vLLM refuses it while it decodes speculatively."""
+    return "choices" in await ask.chat(min_p=0.1)
+
+
 async def _choices(ask: Asker) -> bool:
     return len((await ask.chat(n=2))["choices"]) == 2
 
@@ -169,6 +174,7 @@ TRIALS: dict[str, Trial] = {
     "json_schema": _json_schema,
     "vision": _vision,
     "logit_bias": _logit_bias,
+    "min_p": _min_p,
     "choices": _choices,
     "completions": _completions,
     "embeddings": _embeddings,
