@@ -160,8 +160,9 @@ def welcome(app: App, settings: Settings, bound: socket.socket) -> None:
     err.print(f"[bold]Smallfirst[/bold] listens on [bold]{url}/v1[/bold]")
     for upstream in [upstream for pool in app.pools.values() for upstream in pool.upstreams]:
         free = upstream.tier == "slm" or upstream.priced
+        state = ", starting" if upstream.restarting else ""
         price = "" if free else ", price unknown: its calls count as 0 USD"
-        err.print(f"  {upstream.tier}       {upstream.model} ({upstream.name}{price})", markup=False)
+        err.print(f"  {upstream.tier}       {upstream.model} ({upstream.name}{state}{price})", markup=False)
     if "llm" not in app.pools:
         err.print(
             "  llm       none: set OPENAI_API_KEY, or name an upstream in smallfirst.yaml", markup=False

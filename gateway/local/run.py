@@ -12,10 +12,9 @@ import orjson
 from pydantic import HttpUrl, SecretStr
 
 from gateway.settings import LOCAL, Limits, Settings, UpstreamSettings
-from gateway.upstreams.address import base_of, headers_of, urls_of
+from gateway.upstreams.address import headers_of, probe_of, urls_of
 from gateway.upstreams.capabilities import Capabilities
 from gateway.upstreams.http11 import HttpTransport
-from gateway.upstreams.transport import Broken
 from gateway.upstreams.upstream import Upstream
 
 from .arguments import command_of, environment_of, inherited, model_name
@@ -106,7 +105,7 @@ def _llamacpp(local: LocalEngine, upstream: UpstreamSettings, key: str, weights:
             "threads": local.threads or max(1, (os.cpu_count() or 2) // 2),
             "embeddings": local.embeddings,
         },
-        _health(upstream),
+        probe_of(upstream).url,
         environment=inherited(),
     )
 
@@ -122,7 +121,7 @@ def _vllm(local: LocalEngine, upstream: UpstreamSettings, key: str, python: Path
             "key": key,
             "patience": ENDING,
         },
-        _health(upstream),
+        probe_of(upstream).url,
         environment=inherited(),
         warm_up=partial(_warm_up, upstream),
         stage_of=stage_of,
@@ -130,23 +129,14 @@ def _vllm(local: LocalEngine, upstream: UpstreamSettings, key: str, python: Path
     )
 
 
-def _health(upstream: UpstreamSettings) -> str:
-    return f"{base_of(upstream).removesuffix('/v1')}/health"
-
-
 async def _warm_up(upstream: UpstreamSettings) -> None:
-    """A token, for the first takes many times what those after it take. Whatever is answered, a model's first is
-    behind it then; where the connection breaks, the engine's end is what the supervisor hears of."""
+    """A token, for the first takes many times what those after it take: whatever is answered, the first is over
+    then. Raises Broken."""
     url = urls_of(upstream)["completions"]
     body = orjson.dumps({"model": upstream.model, "prompt": "Hello", "max_tokens": 2})
     client = HttpTransport(url, headers_of(upstream), connect=5.0, gap=WARMING, keep_alive=False)
     try:
         response = await client.post(url, body, WARMING)
-        try:
-            await response.read()
-        finally:
-            response.close()
-    except Broken:
-        pass
+        await response.read()
     finally:
         await client.close()

@@ -39,7 +39,8 @@ class Launch(NamedTuple):
 
     `config` goes to the child's standard input as one line of JSON, so that no secret stands in its arguments or
     environment; the pipe stays open, and a child that reads its end knows that the parent is gone, however it
-    died. `warm_up` is awaited after the first answered look at `health_url`, before the engine counts as ready.
+    died. `warm_up` is awaited after the first answered look at `health_url`, before the engine counts as ready; where
+    it raises Broken, the engine is looked at again.
     `stage_of` recognises in a line of its log how far the start is. `patience` are the seconds it has to end.
     """
 
@@ -137,9 +138,9 @@ class Supervisor:
             await child.ended.wait()
             return child.code
         finally:
+            announcing.cancel()
             self._on_running(False)
             await child.end(self._launch.patience)
-            announcing.cancel()
             await asyncio.gather(announcing, return_exceptions=True)
 
     def _heard(self, line: str) -> None:
@@ -157,24 +158,26 @@ class Supervisor:
         url = self._launch.health_url
         client = HttpTransport(url, {}, connect=HEALTH_PATIENCE, gap=HEALTH_PATIENCE, keep_alive=False)
         while not child.ended.is_set():
-            if await _healthy(client, url):
-                await self._launch.warm_up()
-                log.info("%s is ready", self.name)
-                self._reached(READY)
-                self._on_running(True)
-                if self._first is not None and not self._first.done():
-                    self._first.set_result(None)
-                return
+            if await self._is_ready(client):
+                return self._announce()
             await asyncio.sleep(HEALTH_PERIOD)
 
+    def _announce(self) -> None:
+        log.info("%s is ready", self.name)
+        self._reached(READY)
+        self._on_running(True)
+        if self._first is not None and not self._first.done():
+            self._first.set_result(None)
 
-async def _healthy(client: HttpTransport, url: str) -> bool:
-    try:
-        response = await client.get(url, HEALTH_PATIENCE)
-    except Broken:
-        return False
-    response.close()
-    return response.status == 200
+    async def _is_ready(self, client: HttpTransport) -> bool:
+        try:
+            response = await client.get(self._launch.health_url, HEALTH_PATIENCE)
+            response.close()
+            if response.status == 200:
+                await self._launch.warm_up()
+        except Broken:
+            return False
+        return response.status == 200
 
 
 def reserve_port(shared_by: int) -> tuple[socket.socket, int]:

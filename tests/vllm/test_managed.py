@@ -142,9 +142,9 @@ async def test_kill_9_under_load_loses_no_request_and_it_comes_back(managed: Man
     await until(lambda: local.load == len(asking), 60)
     os.kill(next(pid for pid, name in before.items() if "EngineCore" in name), signal.SIGKILL)
     await until(lambda: not local.up, 60)
-    for status, _, raw in await asyncio.gather(*asking):
-        assert status == 200
-        assert b"Cold, says the cloud." in raw
+    for status, headers, raw in await asyncio.gather(*asking):
+        assert (status, headers["x-smallfirst-route"]) == (200, "llm")
+        assert b"cloud." in raw
         assert b'"error"' not in raw
     await until(lambda: local.up, STARTING)
     assert before.keys().isdisjoint(family(os.getpid()))
