@@ -159,7 +159,8 @@ class Supervisor:
         client = HttpTransport(url, {}, connect=HEALTH_PATIENCE, gap=HEALTH_PATIENCE, keep_alive=False)
         while not child.ended.is_set():
             if await self._is_ready(client):
-                return self._announce()
+                self._announce()
+                return
             await asyncio.sleep(HEALTH_PERIOD)
 
     def _announce(self) -> None:
