@@ -14,7 +14,7 @@ from gateway.upstreams.http11 import HttpTransport
 from gateway.upstreams.transport import Broken
 from gateway.upstreams.upstream import Upstream
 
-PATIENCE = 1.0
+PATIENCE = 2.0
 """Seconds that a server may take to answer; ours are then shown without its."""
 SHORTEST = 1.0
 """Seconds between two readings that a speed is told from."""
