@@ -12,6 +12,7 @@ from gateway.upstreams.http11 import HttpTransport
 from gateway.upstreams.transport import Broken
 
 from .child import Child, started
+from .last_words import KEPT, last_words
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +23,6 @@ STEADY = 60.0
 HEALTH_PERIOD = 0.1
 HEALTH_PATIENCE = 2.0
 READY = "ready"
-LAST_LINES = 30
-"""Lines of its log that are shown of an engine that could not start."""
 
 
 class EngineFailed(RuntimeError):
@@ -80,7 +79,7 @@ class Supervisor:
         self._first: asyncio.Future[None] | None = None
         self._stage: str | None = None
         self._began = 0.0
-        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._last_lines: deque[str] = deque(maxlen=KEPT)
 
     def start(self) -> None:
         self._first = asyncio.get_running_loop().create_future()
@@ -126,7 +125,7 @@ class Supervisor:
         return asyncio.get_running_loop().time() - self._began
 
     def _failed(self, code: int) -> EngineFailed:
-        said = "".join(f"\n  {line}" for line in self._last_lines)
+        said = "".join(f"\n  {line}" for line in last_words([*self._last_lines]))
         return EngineFailed(f"{self.name} ended with code {code} before it was ready{said and ':'}{said}")
 
     async def _run_once(self) -> int:
