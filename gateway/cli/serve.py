@@ -58,7 +58,7 @@ def serve(
     except ConfigError as error:
         fail(error)
     except EngineFailed as error:
-        fail(f"{error}; `smallfirst serve --verbose` shows its log", 1)
+        fail(f"{error}\n`smallfirst serve --verbose` shows its whole log", 1)
 
 
 def _bind(host: str, port: int) -> socket.socket:
