@@ -149,7 +149,9 @@ def forecast(
         alone_seconds=alone,
         alone_dollars=cost(Usage(prompt, answer), costs.llm, alone),
         steps_saved=1.0 - sum(reached) / answer,
-        inside=max(_inside(accept, costs, size) for size in ([block] if block else range(1, most + 1))),
+        inside=max(
+            inside_same_pair(accept, costs, size) for size in ([block] if block else range(1, most + 1))
+        ),
     )
 
 
@@ -175,8 +177,9 @@ def _dollars(costs: Costs, prompt: int, written: int, block: int) -> float:
     )
 
 
-def _inside(accept: float, costs: Costs, block: int) -> float:
-    """Each further position of a verification is taken to cost what one of a prefill does."""
+def inside_same_pair(accept: float, costs: Costs, block: int) -> float:
+    """Speed-up of decoding if the pair of `costs` ran inside one engine: the calls fall away, and each further
+    position of a verification is taken to cost what one of a prefill does. See `inside`."""
     further = block * costs.verify_token / costs.decode_token
     return inside(accept, block, costs.draft_token / costs.decode_token, 1.0 + further)
 
