@@ -12,9 +12,10 @@ import typer
 from pydantic import HttpUrl, SecretStr, TypeAdapter, ValidationError
 
 from gateway.local.run import local_engine
+from gateway.local.settings import LocalEngine
 from gateway.local.supervisor import EngineFailed
 from gateway.local.throughput import Measured, measure
-from gateway.settings import LocalEngine, Settings, UpstreamSettings, default_path, load_settings
+from gateway.settings import Settings, UpstreamSettings, default_path, load_settings
 from gateway.upstreams.failures import Failure
 from gateway.upstreams.upstream import Upstream
 from gateway.wire import Body
@@ -135,17 +136,22 @@ def _limited(body: Body, max_tokens: int) -> Body:
 def _configured(config: Path | None) -> tuple[Server, Server]:
     settings = load_settings(config or default_path())
     local = settings.local
-    if local is None or getattr(local, "speculative", None) is None:
+    if local is None or local.speculative is None:
         raise ConfigError("local.speculative is not set: there is nothing to compare; or give --url twice")
     plain = local.model_copy(update={"speculative": None})
     return lambda: _started(settings, plain), lambda: _started(settings, local)
 
 
+def _tell(line: str) -> None:
+    err.print(f"  {line}", markup=False)
+
+
 @asynccontextmanager
 async def _started(settings: Settings, local: LocalEngine) -> AsyncIterator[Upstream]:
-    upstream, supervisor = local_engine(settings, local, lambda: None)
+    upstream, supervisor = local_engine(settings, local, lambda: None, _tell)
     try:
-        await supervisor.start()
+        supervisor.start()
+        await supervisor.ready()
         yield upstream
     finally:
         await supervisor.stop()

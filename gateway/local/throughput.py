@@ -8,14 +8,13 @@ from typing import NamedTuple
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.telemetry.engines import exposition
 from gateway.upstreams.failures import Failure
-from gateway.upstreams.http11 import HttpTransport
 from gateway.upstreams.transport import Broken
 from gateway.upstreams.upstream import Upstream
 from gateway.wire import Body, Endpoint
 from routers.speedup import acceptance
 
-PATIENCE = 10.0
 WARMING: Body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8}
 COUNTERS = "vllm:spec_decode_num_"
 
@@ -102,17 +101,10 @@ def _text(answer: Body) -> str:
 
 async def _counted(upstream: Upstream) -> Drafting:
     """vLLM's counters so far; none where the server has no such metrics."""
-    url = upstream.url("models").removesuffix("/v1/models") + "/metrics"
-    client = HttpTransport(url, {}, connect=PATIENCE, gap=PATIENCE, keep_alive=False)
     try:
-        response = await client.get(url, PATIENCE)
-        text = await response.read() if response.status == 200 else b""
-        response.close()
-        return _drafting(text.decode())
-    except (Broken, ValueError):
+        return _drafting(await exposition(upstream))
+    except (Broken, TimeoutError, ValueError):
         return NONE
-    finally:
-        await client.close()
 
 
 def _drafting(metrics: str) -> Drafting:

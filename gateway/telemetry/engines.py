@@ -100,7 +100,7 @@ class EngineMetrics(Collector):
 
     async def _read(self, upstream: Upstream) -> None:
         try:
-            series = series_of(await _exposition(upstream))
+            series = series_of(await exposition(upstream))
         except (Broken, TimeoutError, ValueError):
             self.readings.pop(upstream.name, None)
             return
@@ -128,7 +128,8 @@ def speed_between(before: Reading, series: Mapping[str, float], now: float) -> f
     return (written - then) / (now - before.at)
 
 
-async def _exposition(upstream: Upstream) -> str:
+async def exposition(upstream: Upstream) -> str:
+    """A server's metrics in the text format. Raises Broken, TimeoutError or ValueError."""
     url = urljoin(upstream.probe.url, "metrics")
     client = HttpTransport(url, upstream.probe.headers, connect=PATIENCE, gap=PATIENCE, keep_alive=False)
     try:

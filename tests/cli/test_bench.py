@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 from click.testing import Result
 from doubles import Reply, Scripted, scripted
+from fake_engine import FakeVllm
 from typer.testing import CliRunner
 
 from gateway.cli import app
@@ -151,6 +152,24 @@ async def test_what_can_not_be_compared_is_refused(
     result = await bench(questions, *arguments)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+async def test_the_configured_engine_runs_without_with_and_without_it(questions: Path, tmp_path: Path):
+    fake = FakeVllm(tmp_path)
+    local = fake.engine(speculative={"method": "ngram", "num_speculative_tokens": 3})
+    config = tmp_path / "smallfirst.yaml"
+    config.write_text(json.dumps({"local": local.model_dump(mode="json", exclude_unset=True)}))
+    result = await bench(questions, "--config", config)
+    assert result.exit_code == 0, result.output
+    turns = [line for line in result.stderr.splitlines() if " of 3: " in line]
+    assert turns == ["1 of 3: without", "2 of 3: with speculation", "3 of 3: without"]
+    assert result.stderr.count("ready") == 3
+    assert [line.split()[-4] for line in result.stdout.splitlines()[1:4]] == [
+        "without",
+        "speculation",
+        "without",
+    ]
+    assert fake.pids() == set()
 
 
 def test_requests_keep_their_fields_and_get_a_limit(tmp_path: Path):
