@@ -63,7 +63,7 @@ def bench(
     if as_json:
         out.print_json(json.dumps(_plain(runs, verdict)))
         return
-    for line in (*_table(runs), "", *_likeness(runs), verdict.sentence):
+    for line in (*_table(runs), "", *_notes(runs), verdict.sentence):
         out.print(line, markup=False)
 
 
@@ -216,11 +216,14 @@ def _table(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
-def _likeness(runs: Sequence[Run]) -> list[str]:
+def _notes(runs: Sequence[Run]) -> list[str]:
     """Greedy answers should not change; sampled ones do by themselves."""
     first, other, again = (run.measured.texts for run in runs[:3])
     alike = [sum(map(str.__eq__, first, texts)) for texts in (other, again)]
-    return [f"Same answers as the first run: {alike[0]} of {len(first)} with it, {alike[1]} without again."]
+    notes = [f"Same answers as the first run: {alike[0]} of {len(first)} with it, {alike[1]} without again."]
+    if not any(run.measured.drafting.drafted for run in runs if run.speculative):
+        notes.append("Nothing was drafted, or the server does not say what was.")
+    return notes
 
 
 def _plain(runs: Sequence[Run], verdict: Verdict) -> dict[str, Any]:

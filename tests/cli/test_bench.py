@@ -109,6 +109,12 @@ async def test_as_json_it_has_every_run_and_the_verdict(
     assert told["spread"] >= 0.0
 
 
+async def test_it_says_where_nothing_was_drafted(questions: Path, plain: Scripted, speculating: Scripted):
+    for server, said in ((plain, True), (speculating, False)):
+        result = await bench(questions, "--url", plain.url, "--url", server.url, "--model", "small")
+        assert ("Nothing was drafted" in result.stdout) is said
+
+
 async def test_llamacpps_timings_tell_what_it_accepted(questions: Path, plain: Scripted):
     plain.says(Reply("Cold.", extra={"timings": {"draft_n": 8, "draft_n_accepted": 6}}))
     told = json.loads(
