@@ -24,6 +24,7 @@ from .tables import code, table
 
 HEAD = ("key", "type", "default", "meaning")
 NAMES: dict[Any, str] = {
+    Any: "value",
     str: "string",
     int: "integer",
     float: "number",

@@ -9,7 +9,7 @@ from functools import partial
 
 from policies.strategies import STRATEGIES
 
-from . import policy_example
+from . import calculator, policy_example
 from .built_in import built_in_table
 from .engine_fields import constraints_table, fields_table, removed_table
 from .errors import errors_table
@@ -17,6 +17,7 @@ from .fields import policy_tables, reasons_table, settings_tables, split_table
 from .interfaces import auto_policy, commands, kinds_table, metrics_table, providers_table
 from .markdown import ROOT
 from .measured import confidence_table, formats_table, overhead_table, pair_table, scorer_table
+from .measured_speculation import forecast_table, verification_table
 from .strategy_tables import fields_of, needs_table, requests_table
 
 SECTIONS: dict[str, Callable[[], str]] = {
@@ -45,6 +46,11 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "formats": formats_table,
     "pair": pair_table,
     "overhead": overhead_table,
+    "across": partial(calculator.printed, calculator.ACROSS),
+    "shorter": partial(calculator.printed, calculator.SHORTER),
+    "inside": partial(calculator.printed, calculator.INSIDE),
+    "verification": verification_table,
+    "forecast": forecast_table,
 }
 
 _SECTION = re.compile(r"(<!-- generated:([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)

@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from gateway.cli import app
+from gateway.telemetry.engines import THEIRS, EngineMetrics, Reading
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.capabilities import Capabilities
 from gateway.upstreams.kinds import KINDS
@@ -68,7 +69,7 @@ def _shown(value: bool | int) -> str:
 
 def metrics_table() -> str:
     rows = []
-    for metric in _used().collect():
+    for metric in (*_used().collect(), *_engines().collect()):
         labels = {label: None for sample in metric.samples for label in sample.labels if label != "le"}
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name
         rows.append([code(name), metric.type, ", ".join(map(code, labels)), metric.documentation])
@@ -99,3 +100,10 @@ def _used() -> Metrics:
     metrics.engine_restarted("")
     metrics.policies_loaded(ok=True)
     return metrics
+
+
+def _engines() -> EngineMetrics:
+    """Likewise, of one engine."""
+    engines = EngineMetrics([])
+    engines.readings[""] = Reading(at=0.0, series=dict.fromkeys(THEIRS, 1.0), speed=1.0)
+    return engines

@@ -9,36 +9,36 @@ from .tables import table
 RESULTS = ROOT / "docs" / "results"
 
 
-def _found(name: str) -> dict[str, Any]:
+def found_in(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_bytes())
     return found
 
 
-def _linked(text: str, name: str, pointer: str) -> str:
+def linked(text: str, name: str, pointer: str) -> str:
     return f"[{text}](results/{name}.json#{pointer})"
 
 
 def _interval(values: list[float], name: str, pointer: str, scale: float = 1.0, digits: int = 2) -> str:
     parts = [
-        _linked(f"{value * scale:.{digits}f}", name, f"{pointer}/{index}")
+        linked(f"{value * scale:.{digits}f}", name, f"{pointer}/{index}")
         for index, value in enumerate(values)
     ]
     return f"{parts[0]} ({parts[1]} to {parts[2]})"
 
 
 def _range(values: dict[str, float], pointer: str) -> str:
-    low, high = (_linked(f"{values[end]:.2f}", "overhead", f"{pointer}/{end}") for end in ("low", "high"))
+    low, high = (linked(f"{values[end]:.2f}", "overhead", f"{pointer}/{end}") for end in ("low", "high"))
     return f"{low} to {high}"
 
 
 def confidence_table() -> str:
     """The stock calibrator on held-out templates: all kinds, each kind, and each kind left out of training."""
-    return _held_out(_found("small-model")["Q4_1"], "/Q4_1")
+    return _held_out(found_in("small-model")["Q4_1"], "/Q4_1")
 
 
 def scorer_table() -> str:
     """A scorer of prompts, likewise."""
-    return _held_out(_found("small-model")["Q4_1"]["difficulty"], "/Q4_1/difficulty")
+    return _held_out(found_in("small-model")["Q4_1"]["difficulty"], "/Q4_1/difficulty")
 
 
 def _held_out(report: dict[str, Any], pointer: str) -> str:
@@ -52,10 +52,10 @@ def _held_out(report: dict[str, Any], pointer: str) -> str:
         (
             name,
             str(found["drafts"]),
-            _linked(f"{found['right']:.0%}".replace("%", " %"), "small-model", f"{at}/right"),
+            linked(f"{found['right']:.0%}".replace("%", " %"), "small-model", f"{at}/right"),
             _interval(found["auroc"], "small-model", f"{at}/auroc"),
             _interval(found["calibration_error"], "small-model", f"{at}/calibration_error"),
-            _linked(f"{found['brier']:.2f}", "small-model", f"{at}/brier"),
+            linked(f"{found['brier']:.2f}", "small-model", f"{at}/brier"),
         )
         for name, found, at in sets
     ]
@@ -64,7 +64,7 @@ def _held_out(report: dict[str, Any], pointer: str) -> str:
 
 def formats_table() -> str:
     """The weight formats side by side."""
-    report = _found("small-model")
+    report = found_in("small-model")
     rows = []
     for name in ("Q4_1", "F16"):
         found = report[name]
@@ -72,15 +72,15 @@ def formats_table() -> str:
         rows.append(
             (
                 name,
-                _linked(str(found["bytes"]), "small-model", f"{at}/bytes"),
-                _linked(f"{found['right']:.1%}".replace("%", " %"), "small-model", f"{at}/right"),
+                linked(str(found["bytes"]), "small-model", f"{at}/bytes"),
+                linked(f"{found['right']:.1%}".replace("%", " %"), "small-model", f"{at}/right"),
                 _interval(found["all"]["auroc"], "small-model", f"{at}/all/auroc"),
-                _linked(
+                linked(
                     f"{found['prompt_tokens_per_second']:.0f}",
                     "small-model",
                     f"{at}/prompt_tokens_per_second",
                 ),
-                _linked(
+                linked(
                     f"{found['answer_tokens_per_second']:.0f}",
                     "small-model",
                     f"{at}/answer_tokens_per_second",
@@ -93,7 +93,7 @@ def formats_table() -> str:
 
 def pair_table() -> str:
     """The cascade against random escalation of the same share."""
-    report = _found("pair")
+    report = found_in("pair")
     rows = []
     for part in ("all", "sample"):
         for share in ("30", "50"):
@@ -102,8 +102,8 @@ def pair_table() -> str:
                 (
                     str(report[part]["items"]),
                     share,
-                    _linked(f"{found['random']:.1%}".replace("%", " %"), "pair", f"{at}/random"),
-                    _linked(f"{found['cascade']:.1%}".replace("%", " %"), "pair", f"{at}/cascade"),
+                    linked(f"{found['random']:.1%}".replace("%", " %"), "pair", f"{at}/random"),
+                    linked(f"{found['cascade']:.1%}".replace("%", " %"), "pair", f"{at}/cascade"),
                     _interval(found["gain"], "pair", f"{at}/gain", digits=3),
                 )
             )
@@ -112,7 +112,7 @@ def pair_table() -> str:
 
 def overhead_table() -> str:
     """CPU of the gateway's process a request, and its ratio to the bare pass-through."""
-    report = _found("overhead")["lines"]
+    report = found_in("overhead")["lines"]
     rows = []
     for scenario in ("plain", "stream_saturated", "stream_paced"):
         for row, found in report[scenario].items():
@@ -124,8 +124,8 @@ def overhead_table() -> str:
                 (
                     scenario.replace("_", " "),
                     row.replace("_", " "),
-                    _linked(f"{cpu['median']:.0f}", "overhead", f"{at}/cpu/median"),
-                    _linked(f"{ratio['median']:.2f}", "overhead", f"{at}/ratio/median"),
+                    linked(f"{cpu['median']:.0f}", "overhead", f"{at}/cpu/median"),
+                    linked(f"{ratio['median']:.2f}", "overhead", f"{at}/ratio/median"),
                     _range(ratio, f"{at}/ratio"),
                 )
             )

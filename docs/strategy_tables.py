@@ -41,6 +41,7 @@ ASKED: list[tuple[str, Body, Endpoint]] = [
     ("`structured_outputs` with a regular expression", {"structured_outputs": {"regex": "a"}}, "chat"),
     ("`n` over 1", {"n": 2}, "chat"),
     ("`logit_bias`, not empty", {"logit_bias": {"1": 1}}, "chat"),
+    ("`min_p`, not 0", {"min_p": 0.1}, "chat"),
     ("`logprobs`", {"logprobs": True}, "chat"),
     ("`prediction`", {"prediction": {"type": "content", "content": "x"}}, "chat"),
     ("an image in a message", {"messages": [MESSAGE | {"content": [{"type": "image_url"}]}]}, "chat"),

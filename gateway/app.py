@@ -1,6 +1,6 @@
 """The composition root: Settings in, ASGI app out. Nothing else builds objects."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -17,11 +17,13 @@ from gateway.http.reply import Send, respond_error
 from gateway.http.surface import SURFACES
 from gateway.http.tokens import token_routes
 from gateway.local.run import local_engine
+from gateway.local.supervisor import Supervisor
 from gateway.opening import Opening
 from gateway.settings import Settings
 from gateway.shadow import Shadows
 from gateway.state.exchanges import Exchanges
 from gateway.state.policies import LivePolicies
+from gateway.telemetry.engines import EngineMetrics
 from gateway.telemetry.ledger import Ledger
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.records import Recorder
@@ -44,6 +46,7 @@ class App(FastAPI):
     pools: dict[Tier, Pool]
     exchanges: Exchanges
     hot: Mapping[str, Generation]
+    local: Supervisor | None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = self.hot.get(scope["path"]) if scope["type"] == "http" else None
@@ -56,22 +59,27 @@ class App(FastAPI):
             await respond_error(send, ApiError(405, "method_not_allowed", message), [(b"allow", b"POST")])
 
 
-def create_app(settings: Settings, more: Iterable[AnyPolicy] = ()) -> App:
-    """`more` policies are served beside those of the settings. Raises ConfigError for a policy or for weights
-    that can't be used."""
+def create_app(
+    settings: Settings, more: Iterable[AnyPolicy] = (), tell: Callable[[str], None] = lambda line: None
+) -> App:
+    """`more` policies are served beside those of the settings; `tell` hears how far the local engine's start is.
+    Raises ConfigError for a policy or for weights that can't be used."""
     metrics, exchanges = Metrics(), Exchanges()
     stack = AsyncExitStack()
 
     upstreams = [Upstream(upstream) for upstream in settings.upstreams]
-    start_engine = None
+    supervisor = None
     if settings.local is not None:
         name = settings.local.engine
-        local, supervisor = local_engine(settings, settings.local, lambda: metrics.engine_restarted(name))
+        local, supervisor = local_engine(
+            settings, settings.local, lambda: metrics.engine_restarted(name), tell
+        )
         upstreams.insert(0, local)
-        start_engine = supervisor.start
         stack.push_async_callback(supervisor.stop)
     for upstream in upstreams:
         stack.push_async_callback(upstream.close)
+    engines = EngineMetrics(upstreams)
+    metrics.registry.register(engines)
     files = PolicyFiles(settings.policies.folder)
     by_tier = pools(upstreams)
     policies = LivePolicies(files, more, by_tier, metrics, settings.policies.reload)
@@ -89,15 +97,15 @@ def create_app(settings: Settings, more: Iterable[AnyPolicy] = ()) -> App:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with stack:
-            if start_engine is not None:
-                await start_engine()
+            if supervisor is not None:
+                supervisor.start()
             await stack.enter_async_context(policies.watched())
             await stack.enter_async_context(probing(upstreams))
             yield
 
     app = App(title="Smallfirst", version=__version__, lifespan=lifespan)
-    app.policies, app.pools, app.exchanges = policies, by_tier, exchanges
-    app.include_router(own_routes(policies, engine, exchanges, metrics, ledger))
+    app.policies, app.pools, app.exchanges, app.local = policies, by_tier, exchanges, supervisor
+    app.include_router(own_routes(policies, engine, exchanges, metrics, engines, ledger))
     app.include_router(token_routes(policies, by_tier, settings.listen.body_limit))
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)

@@ -30,6 +30,7 @@ TELLING = frozenset(
         "response_format",
         "n",
         *TOKEN_IDS,
+        "min_p",
         "logprobs",
         "top_logprobs",
         "audio",
@@ -75,6 +76,8 @@ def _asked(body: Body) -> Iterator[Capability]:
         yield "choices"
     if any(body.get(name) for name in TOKEN_IDS):
         yield "logit_bias"
+    if body.get("min_p"):
+        yield "min_p"
     if body.get("logprobs") is not None and body["logprobs"] is not False:
         yield "logprobs"
     yield from capabilities_for(body)

@@ -7,33 +7,23 @@ for every key. `${NAME}` in a string is the environment variable NAME; a missing
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import platformdirs
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    HttpUrl,
-    SecretStr,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from policies.yaml_files import ConfigError, Lines, explain, placed, read_yaml
 from routers.cost import Price
 from routers.plan import Tier
 
+from .local.settings import LocalEngine as LocalEngine
+from .local.settings import chosen
+from .strict import Count, Seconds, Strict, Weight
 from .upstreams.capabilities import Capabilities
 from .upstreams.hosts import is_ours
 from .upstreams.kind import Engine
 from .upstreams.providers import PROVIDERS, Provider
-
-Seconds = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
-Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 PREFIX = "SMALLFIRST_"
 OTHER_VARIABLES = (
@@ -48,10 +38,6 @@ OTHER_VARIABLES = (
 
 LOCAL = "local"
 """The built-in engine's name among upstreams."""
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Listen(Strict):
@@ -82,31 +68,6 @@ class Limits(Strict):
     """Calls that may wait; further ones are refused as `busy`."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     """Repetitions of a call that got no connection, or was answered 429, 502, 503 or 529."""
-
-
-class LocalEngine(Strict):
-    """An SLM run here, as a supervised child process."""
-
-    engine: Literal["llamacpp"] = "llamacpp"
-    """The kind of engine."""
-    model: str = "smollm2-135m-instruct"
-    """A name `smallfirst models list` shows, or a path to a GGUF file."""
-    context: Count = 2048
-    """Tokens of one request, prompt and answer."""
-    slots: Count = 4
-    """Requests served at a time."""
-    threads: Count | None = None
-    """Compute threads; by default half of the cores."""
-    queued: Annotated[int, Field(ge=0)] = 64
-    """Requests that may wait for a slot; further ones are told to come back."""
-    embeddings: bool = False
-    """Whether it offers embeddings too."""
-    priority: int = 0
-    """As of an upstream."""
-    weight: Weight = 1.0
-    """Likewise."""
-    price: Price = Price()
-    """What its calls are counted as."""
 
 
 class UpstreamSettings(Strict):
@@ -231,8 +192,9 @@ def default_path() -> Path | None:
     return here if here.exists() else None
 
 
-def load_settings(path: Path | None = None) -> Settings:
-    """Settings from a file and the environment. Raises ConfigError."""
+def load_settings(path: Path | None = None, slm: str | None = None) -> Settings:
+    """Settings from a file and the environment; `slm` is a model that the local engine is to run instead of theirs.
+    Raises ConfigError."""
     _check_environment()
     data: dict[str, Any] = {}
     lines: Lines = {}
@@ -247,6 +209,8 @@ def load_settings(path: Path | None = None) -> Settings:
     except ValidationError as error:
         raise _explained(error, path, lines) from error
     settings = _with_provider(_without_spare_engine(settings))
+    if slm is not None:
+        settings = settings.model_copy(update={"local": chosen(slm, settings.local)})
     _check_names(settings, path, lines)
     return settings
 
@@ -298,12 +262,23 @@ def _beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         (data.get("records"), "path"),
         (data.get("policies"), "folder"),
     ]
-    if isinstance(local, dict) and str(local.get("model")).endswith(".gguf"):
-        sections.append((local, "model"))
+    if isinstance(local, dict):
+        sections += [
+            (section, "model")
+            for section in (local, local.get("speculative"))
+            if isinstance(section, dict) and _is_file(section.get("model"), folder)
+        ]
     for section, key in sections:
         if isinstance(section, dict) and isinstance(section.get(key), str):
             section[key] = str(folder / Path(section[key]).expanduser())
     return data
+
+
+def _is_file(model: Any, folder: Path) -> bool:
+    """Whether a model is named by where it lies: a GGUF file, or a folder; else it is a catalog's name."""
+    return isinstance(model, str) and (
+        model.endswith(".gguf") or (folder / Path(model).expanduser()).is_dir()
+    )
 
 
 def _without_spare_engine(settings: Settings) -> Settings:

@@ -28,6 +28,7 @@ Capability = Literal[
     "vision",
     "audio",
     "logit_bias",
+    "min_p",
     "choices",
     "completions",
     "embeddings",

@@ -62,7 +62,8 @@ class Forecast(NamedTuple):
     seconds: float
     dollars: float
     alone_seconds: float
-    """The LLM alone: one prefill, which gives the first token, and a decode step for each other one."""
+    """The LLM alone: one prefill, at the rate of a verification, which gives the first token, and a decode step for
+    each other one."""
     alone_dollars: float
     steps_saved: float
     """Share of the LLM's forward passes that are spared, in [0, 1): 1 - calls / answer."""

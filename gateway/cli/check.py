@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from gateway.catalogue import catalogue
-from gateway.local.catalog import find
-from gateway.local.run import as_upstream
+from gateway.local.run import as_upstream, check_local
 from gateway.settings import LOCAL, Settings, default_path, load_settings
 from gateway.upstreams.pool import pools
 from gateway.upstreams.trial import Untried, context_told, tried
@@ -33,7 +32,7 @@ def check(
         settings = load_settings(path)
         policies = load_policies(settings.policies.folder)
         if settings.local is not None:
-            find(settings.local.model, settings.models_folder)
+            check_local(settings, settings.local)
     except ConfigError as error:
         fail(error)
     found = catalogue(policies.values(), pools(described(settings)))

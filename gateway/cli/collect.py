@@ -50,7 +50,7 @@ def collect(
 async def gather(settings: Settings, into: Path, items: Sequence[Item], max_tokens: int) -> list[Grade]:
     """Asks the configured small model each item, greedily, and writes records and grades into a folder."""
     records = settings.records.model_copy(update={"path": into})
-    at_once = settings.local.slots if settings.local else 4
+    at_once = settings.local.at_once if settings.local else 4
     async with (
         serving(settings.model_copy(update={"records": records}), [COLLECT]) as served,
         openai.AsyncOpenAI(base_url=served.url, api_key="none", timeout=600) as client,

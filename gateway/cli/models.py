@@ -10,11 +10,13 @@ from gateway.local.catalog import pull as pull_weights
 from gateway.settings import default_path, load_settings
 from policies.yaml_files import ConfigError
 
+from .bench import bench
 from .console import ConfigOption, err, fail, out
 from .speculate import speculate
 
 app = typer.Typer(help="The local models that are known, and their weights.", no_args_is_help=True)
 app.command()(speculate)
+app.command()(bench)
 
 
 @app.command("list")

@@ -21,7 +21,7 @@ except ImportError:  # there is none for Windows
 
 from gateway.app import App, create_app
 from gateway.http.protocol import JoiningProtocol
-from gateway.local.supervisor import EngineFailed
+from gateway.local.supervisor import EngineFailed, Supervisor
 from gateway.settings import Settings, default_path, load_settings
 from policies.yaml_files import ConfigError
 
@@ -32,6 +32,13 @@ def serve(
     config: ConfigOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    slm: Annotated[
+        str | None,
+        typer.Option(
+            help="Run this small model here: a name of the catalog or a GGUF file by llama.cpp; a name at Hugging"
+            " Face or a folder with a config.json by vLLM."
+        ),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log what the engine and upstreams do.")
     ] = False,
@@ -42,16 +49,16 @@ def serve(
     )
     path = config or default_path()
     try:
-        settings = load_settings(path)
+        settings = load_settings(path, slm)
         listen = settings.listen
         with _bind(host or listen.host, port or listen.port) as bound:
-            app = create_app(settings)
+            app = create_app(settings, tell=lambda line: err.print(f"  {line}", markup=False))
             with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
                 runner.run(_run(app, settings, bound))
     except ConfigError as error:
         fail(error)
     except EngineFailed as error:
-        fail(f"{error}; `smallfirst serve --verbose` shows its log", 1)
+        fail(f"{error}\n`smallfirst serve --verbose` shows its whole log", 1)
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -85,11 +92,30 @@ async def _run(app: App, settings: Settings, bound: socket.socket) -> None:
         )
     )
     async with app.router.lifespan_context(app):
+        if app.local is not None and settings.local is not None and settings.local.starts_soon:
+            await app.local.ready()
         if sys.platform != "win32":
             _follow_hangups(server, app)
         welcome(app, settings, bound)
         _spare_collections()
+        await _serve_with(app.local, server, bound)
+
+
+async def _serve_with(local: Supervisor | None, server: uvicorn.Server, bound: socket.socket) -> None:
+    """Serves until told to end, or until it shows that the local engine can't be started. Raises EngineFailed."""
+    if local is None:
         await server.serve([bound])
+        return
+    starting = asyncio.create_task(local.ready(), name="start of the local engine")
+
+    def failed(task: asyncio.Task[None]) -> None:
+        server.should_exit = server.should_exit or (not task.cancelled() and task.exception() is not None)
+
+    starting.add_done_callback(failed)
+    await server.serve([bound])
+    if starting.done():
+        starting.result()
+    starting.cancel()
 
 
 def _follow_hangups(server: uvicorn.Server, app: App) -> None:
@@ -134,8 +160,9 @@ def welcome(app: App, settings: Settings, bound: socket.socket) -> None:
     err.print(f"[bold]Smallfirst[/bold] listens on [bold]{url}/v1[/bold]")
     for upstream in [upstream for pool in app.pools.values() for upstream in pool.upstreams]:
         free = upstream.tier == "slm" or upstream.priced
+        state = ", starting" if upstream.restarting else ""
         price = "" if free else ", price unknown: its calls count as 0 USD"
-        err.print(f"  {upstream.tier}       {upstream.model} ({upstream.name}{price})", markup=False)
+        err.print(f"  {upstream.tier}       {upstream.model} ({upstream.name}{state}{price})", markup=False)
     if "llm" not in app.pools:
         err.print(
             "  llm       none: set OPENAI_API_KEY, or name an upstream in smallfirst.yaml", markup=False

@@ -33,6 +33,8 @@ async def serving(settings: Settings, policies: Iterable[AnyPolicy] = ()) -> Asy
             uvicorn.Config(app, http=JoiningProtocol, lifespan="off", access_log=False, log_level="warning")
         )
         async with app.router.lifespan_context(app):
+            if app.local is not None:
+                await app.local.ready()
             task = asyncio.create_task(server.serve([bound]))
             try:
                 yield Served(app, f"http://127.0.0.1:{bound.getsockname()[1]}/v1")

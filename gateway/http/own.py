@@ -11,6 +11,7 @@ from gateway.catalogue import Catalogue
 from gateway.engine import Engine
 from gateway.state.exchanges import Exchanges
 from gateway.state.policies import LivePolicies
+from gateway.telemetry.engines import EngineMetrics
 from gateway.telemetry.ledger import Ledger
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.upstream import Upstream
@@ -19,7 +20,12 @@ from .errors import ApiError
 
 
 def own_routes(
-    policies: LivePolicies, engine: Engine, exchanges: Exchanges, metrics: Metrics, ledger: Ledger
+    policies: LivePolicies,
+    engine: Engine,
+    exchanges: Exchanges,
+    metrics: Metrics,
+    engines: EngineMetrics,
+    ledger: Ledger,
 ) -> APIRouter:
     router = APIRouter()
     created = int(time.time())
@@ -60,6 +66,7 @@ def own_routes(
     @router.get("/metrics", summary="Prometheus metrics")
     async def exposition(request: Request) -> Response:
         ledger.book()
+        await engines.read()
         for upstream in upstreams:
             metrics.upstream_up(upstream.name, upstream.tier, upstream.up)
         body, content_type = metrics.render(request.headers.get("accept"))

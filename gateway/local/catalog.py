@@ -53,7 +53,10 @@ def find(model: str, folder: Path) -> Path:
         if path.suffix == ".gguf" and path.is_file():
             return path
         known = ", ".join(CATALOG)
-        raise ConfigError(f"local.model: {model!r} is neither a GGUF file here nor one of: {known}")
+        raise ConfigError(
+            f"local.model: {model!r} is neither a GGUF file here nor one of: {known};"
+            " models of Hugging Face are vLLM's: engine: vllm"
+        )
     path = folder / weights.file_name
     if not path.is_file():
         raise ConfigError(

@@ -4,11 +4,15 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from gateway.upstreams.http11 import HttpTransport
 from gateway.upstreams.transport import Broken
+
+from .child import Child, started
+from .last_words import KEPT, last_words
 
 log = logging.getLogger(__name__)
 
@@ -18,78 +22,97 @@ STEADY = 60.0
 """Seconds after which an engine counts as having run well: the next crash starts the back-off anew."""
 HEALTH_PERIOD = 0.1
 HEALTH_PATIENCE = 2.0
-STOP_PATIENCE = 5.0
-LONGEST_LINE = 65_536
+READY = "ready"
 
 
 class EngineFailed(RuntimeError):
     """The engine ended before it was ready the first time."""
 
 
-class Supervisor:
-    """Runs `command` until `stop`. `config` goes to the child's standard input as one line of JSON, so that no
-    secret stands in its arguments or environment; the pipe stays open, and a child that reads its end knows
-    that the parent is gone, however it died.
+async def nothing() -> None:
+    """For engines that need no warming."""
 
-    `port_holder` keeps the engine's port ours between its lives. `on_running` hears each change; `on_restart`
-    each restart.
+
+class Launch(NamedTuple):
+    """How an engine is started, and how it is known to be ready.
+
+    `config` goes to the child's standard input as one line of JSON, so that no secret stands in its arguments or
+    environment; the pipe stays open, and a child that reads its end knows that the parent is gone, however it
+    died. `warm_up` is awaited after the first answered look at `health_url`, before the engine counts as ready; where
+    it raises Broken, the engine is looked at again.
+    `stage_of` recognises in a line of its log how far the start is. `patience` are the seconds it has to end.
+    """
+
+    name: str
+    command: Sequence[str]
+    config: Mapping[str, Any]
+    health_url: str
+    environment: Mapping[str, str] | None = None
+    warm_up: Callable[[], Awaitable[None]] = nothing
+    stage_of: Callable[[str], str | None] = lambda line: None
+    patience: float = 5.0
+
+
+class Supervisor:
+    """Runs an engine until `stop`.
+
+    `port_holder` keeps the engine's port ours between its lives. `on_running` hears each change, `on_restart` each
+    restart, and `tell` the stages of each start.
     """
 
     def __init__(
         self,
-        name: str,
-        command: Sequence[str],
-        config: dict[str, Any],
-        health_url: str,
+        launch: Launch,
         *,
         port_holder: socket.socket | None = None,
         on_running: Callable[[bool], None],
         on_restart: Callable[[], None] = lambda: None,
+        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.name = name
-        self._command = command
-        self._config = config
-        self._health_url = health_url
+        self.name = launch.name
+        self._launch = launch
         self._port_holder = port_holder
         self._on_running = on_running
         self._on_restart = on_restart
-        self._process: asyncio.subprocess.Process | None = None
+        self._tell = tell
         self._task: asyncio.Task[None] | None = None
         self._first: asyncio.Future[None] | None = None
+        self._stage: str | None = None
+        self._began = 0.0
+        self._last_lines: deque[str] = deque(maxlen=KEPT)
 
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process and self._process.returncode is None else None
-
-    async def start(self) -> None:
-        """Returns when the engine answers its health check. Raises EngineFailed."""
+    def start(self) -> None:
         self._first = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._keep_running(), name=f"supervisor of {self.name}")
-        await self._first
+
+    async def ready(self) -> None:
+        """Returns when the engine was ready for the first time. Raises EngineFailed."""
+        assert self._first is not None  # noqa: S101  start comes first
+        await asyncio.shield(self._first)
 
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        if self._first is not None and not self._first.cancel():
+            self._first.exception()  # whoever did not wait for the engine need not hear of it
         if self._port_holder is not None:
             self._port_holder.close()
 
     async def _keep_running(self) -> None:
         rest = FIRST_REST
         while True:
-            began = asyncio.get_running_loop().time()
+            self._began, self._stage = asyncio.get_running_loop().time(), None
             try:
                 code = await self._run_once()
             except OSError as error:
                 log.error("%s could not be started: %s", self.name, error)
                 code = -1
             if self._first is not None and not self._first.done():
-                self._first.set_exception(
-                    EngineFailed(f"{self.name} ended with code {code} before it was ready")
-                )
+                self._first.set_exception(self._failed(code))
                 return
-            lasted = asyncio.get_running_loop().time() - began
+            lasted = self._lasted()
             rest = FIRST_REST if lasted > STEADY else min(LONGEST_REST, rest * 2)
             log.warning(
                 "%s ended with code %s after %.1f s; restarting in %.2f s", self.name, code, lasted, rest
@@ -97,80 +120,70 @@ class Supervisor:
             self._on_restart()
             await asyncio.sleep(rest)
 
+    def _lasted(self) -> float:
+        """Seconds since this life of the engine began."""
+        return asyncio.get_running_loop().time() - self._began
+
+    def _failed(self, code: int) -> EngineFailed:
+        said = "".join(f"\n  {line}" for line in last_words([*self._last_lines]))
+        return EngineFailed(f"{self.name} ended with code {code} before it was ready{said and ':'}{said}")
+
     async def _run_once(self) -> int:
         """One life of the engine: its exit code."""
-        process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # an interrupt from the terminal is the gateway's, which drains first
-        )
-        self._process = process
-        helpers = [
-            asyncio.create_task(self._carry_log(process)),
-            asyncio.create_task(self._announce_when_ready(process)),
-        ]
+        child = await started(self._launch.command, self._launch.environment, self._heard)
+        announcing = asyncio.create_task(self._announce_when_ready(child))
         try:
-            assert process.stdin is not None  # noqa: S101  asked for above
-            process.stdin.write(json.dumps(self._config).encode() + b"\n")
-            return await process.wait()
+            child.tell(json.dumps(self._launch.config).encode())
+            await child.ended.wait()
+            return child.code
         finally:
+            announcing.cancel()
             self._on_running(False)
-            await _end(process)  # while its log is still read: a full pipe would keep it from ending
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
+            await child.end(self._launch.patience)
+            await asyncio.gather(announcing, return_exceptions=True)
 
-    async def _carry_log(self, process: asyncio.subprocess.Process) -> None:
-        """Reads pieces, not lines: a line over the reader's limit must not leave the pipe to fill."""
-        assert process.stdout is not None  # noqa: S101  asked for in _run_once
-        rest = b""
-        while data := await process.stdout.read(LONGEST_LINE):
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                log.info("%s: %s", self.name, line.decode(errors="replace").rstrip())
-            rest = rest[-LONGEST_LINE:]
+    def _heard(self, line: str) -> None:
+        log.info("%s: %s", self.name, line)
+        self._last_lines.append(line)
+        stage = self._launch.stage_of(line)
+        if stage is not None and self._stage not in (stage, READY):
+            self._reached(stage)
 
-    async def _announce_when_ready(self, process: asyncio.subprocess.Process) -> None:
-        client = HttpTransport(
-            self._health_url, {}, connect=HEALTH_PATIENCE, gap=HEALTH_PATIENCE, keep_alive=False
-        )
-        while process.returncode is None:
-            if await _healthy(client, self._health_url):
-                log.info("%s is ready", self.name)
-                self._on_running(True)
-                if self._first is not None and not self._first.done():
-                    self._first.set_result(None)
+    def _reached(self, stage: str) -> None:
+        self._stage = stage
+        self._tell(f"{self.name}: {stage} ({self._lasted():.0f} s)")
+
+    async def _announce_when_ready(self, child: Child) -> None:
+        url = self._launch.health_url
+        client = HttpTransport(url, {}, connect=HEALTH_PATIENCE, gap=HEALTH_PATIENCE, keep_alive=False)
+        while not child.ended.is_set():
+            if await self._is_ready(client):
+                self._announce()
                 return
             await asyncio.sleep(HEALTH_PERIOD)
 
+    def _announce(self) -> None:
+        log.info("%s is ready", self.name)
+        self._reached(READY)
+        self._on_running(True)
+        if self._first is not None and not self._first.done():
+            self._first.set_result(None)
 
-async def _healthy(client: HttpTransport, url: str) -> bool:
-    try:
-        response = await client.get(url, HEALTH_PATIENCE)
-    except Broken:
-        return False
-    response.close()
-    return response.status == 200
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    for end in (process.terminate, process.kill):
-        if process.returncode is not None:
-            return
-        end()
+    async def _is_ready(self, client: HttpTransport) -> bool:
         try:
-            async with asyncio.timeout(STOP_PATIENCE):
-                await process.wait()
-        except TimeoutError:
-            log.warning("process %d has not ended within %.0f s", process.pid, STOP_PATIENCE)
+            response = await client.get(self._launch.health_url, HEALTH_PATIENCE)
+            response.close()
+            if response.status == 200:
+                await self._launch.warm_up()
+        except Broken:
+            return False
+        return response.status == 200
 
 
-def reserve_port() -> tuple[socket.socket, int]:
-    """A loopback port that stays ours between an engine's lives: bound, not listening, and shared with a
-    server that binds it with SO_REUSEPORT."""
+def reserve_port(shared_by: int) -> tuple[socket.socket, int]:
+    """A loopback port that stays ours between an engine's lives: bound, not listening, and shared with a server
+    that binds it with the socket option given: SO_REUSEPORT, or on Linux SO_REUSEADDR."""
     holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    holder.setsockopt(socket.SOL_SOCKET, shared_by, 1)
     holder.bind(("127.0.0.1", 0))
     return holder, holder.getsockname()[1]

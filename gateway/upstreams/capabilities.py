@@ -35,6 +35,8 @@ class Capabilities(BaseModel):
     logit_bias: bool | None = None
     """Takes token ids: `logit_bias`, and vLLM's fields of the kind. A small model is taken not to, as token ids belong
     to a tokenizer, unless it is the only one that may answer."""
+    min_p: bool | None = None
+    """Takes `min_p`; vLLM does not while it decodes speculatively."""
     choices: bool | None = None
     """Writes several choices (`n`)."""
     completions: bool | None = None

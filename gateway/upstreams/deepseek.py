@@ -20,6 +20,7 @@ def capabilities(model: str, url: str) -> Capabilities:
         vision=False,
         audio=False,
         logit_bias=False,
+        min_p=True,
         choices=False,
         completions=False,
         embeddings=False,

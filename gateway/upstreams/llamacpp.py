@@ -24,6 +24,7 @@ def capabilities(model: str, url: str) -> Capabilities:
         vision=False,
         audio=False,
         logit_bias=True,
+        min_p=True,
         choices=True,
         completions=True,
         embeddings=False,

@@ -20,6 +20,7 @@ def capabilities(model: str, url: str) -> Capabilities:
         vision=True,
         audio=True,
         logit_bias=False,
+        min_p=True,
         choices=True,
         completions=False,
         embeddings=True,

@@ -22,6 +22,7 @@ def capabilities(model: str, url: str) -> Capabilities:
         vision=True,
         audio=True,
         logit_bias=True,
+        min_p=True,
         choices=True,
         completions=True,
         embeddings=True,

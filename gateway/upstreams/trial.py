@@ -153,6 +153,11 @@ async def _structured_outputs(ask: Asker) -> bool:
     return _text(await ask.chat(8, structured_outputs={"regex": "xy{3}z"})) == "xyyyz"
 
 
+async def _min_p(ask: Asker) -> bool:
+    """Accepted is all that a token can show; vLLM refuses it while it decodes speculatively."""
+    return "choices" in await ask.chat(min_p=0.1)
+
+
 async def _choices(ask: Asker) -> bool:
     return len((await ask.chat(n=2))["choices"]) == 2
 
@@ -177,6 +182,7 @@ TRIALS: dict[str, Trial] = {
     "json_schema": _json_schema,
     "vision": _vision,
     "logit_bias": _logit_bias,
+    "min_p": _min_p,
     "choices": _choices,
     "completions": _completions,
     "embeddings": _embeddings,

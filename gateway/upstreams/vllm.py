@@ -21,6 +21,7 @@ def capabilities(model: str, url: str) -> Capabilities:
         vision=True,
         audio=True,
         logit_bias=True,
+        min_p=True,
         choices=True,
         completions=True,
         embeddings=False,

@@ -48,6 +48,7 @@ class Server:
         return (
             (endpoint == "embeddings" and "embeddings" not in self.can)
             or (endpoint == "completions" and "completions" not in self.can)
+            or ("min_p" in body and "min_p" not in self.can)
             or ("tools" in body and "tools" not in self.can)
             or (parts and "vision" not in self.can)
             or ("max_tokens" in body and "reasons" in self.can)

@@ -122,6 +122,7 @@ async def test_several_choices_are_the_large_models(
         ({"tools": [TOOL]}, "tools"),
         ({"response_format": FORMAT}, "json_schema"),
         ({"logit_bias": {"50256": -100}}, "logit_bias"),
+        ({"min_p": 0.05}, "min_p"),
         ({"n": 2}, "choices"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

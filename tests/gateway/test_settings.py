@@ -99,7 +99,7 @@ def test_a_file_is_read_with_its_variables_filled_in(write: Write):
         ("listen: {port: 1\n", 2, "is not YAML"),
         ("- listen\n", 1, "expected a mapping"),
         ("1: 2\n", 1, "1: unknown key"),
-        ("local:\n  engine: vllm\n", 2, "local.engine: Input should be 'llamacpp'"),
+        ("local:\n  engine: tgi\n", 2, "local.engine: Input should be 'llamacpp' or 'vllm'"),
         ("records:\n  queue: 0\n", 2, "records.queue: Input should be greater than 0"),
     ],
 )

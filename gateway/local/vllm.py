@@ -1,0 +1,81 @@
+"""vLLM's server and every process it starts, kept by one: run by path in vLLM's own Python, configured by a line on
+standard input.
+
+Nothing but the standard library is imported here, for the gateway's packages are not where vLLM is. vLLM's engine
+and workers rename themselves and outlive a server that is killed; they do not outlive this process, nor the gateway.
+"""
+
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from typing import Any
+
+LOOK = 0.2
+"""Seconds between two looks at whether the server runs and the gateway lives."""
+SET_CHILD_SUBREAPER = 36
+"""Of Linux's prctl: orphans among what this process has started become its children."""
+
+
+def start(config: dict[str, Any]) -> "subprocess.Popen[bytes]":
+    """The server. Its key stands in its environment, which only its owner may read, and in no argument."""
+    environment = {**os.environ, **config["environment"], "VLLM_API_KEY": config["key"]}
+    return subprocess.Popen(
+        [sys.executable, "-m", *config["command"]], stdin=subprocess.DEVNULL, env=environment
+    )
+
+
+def guard(patience: float) -> None:
+    """Ends this process group where both this process and the gateway were killed: by then nobody else is left
+    who knows of vLLM's processes. It holds the gateway's pipe too, and dies with the group it ends."""
+    subprocess.Popen(["/bin/sh", "-c", f"read -r _; sleep {patience}; kill -KILL 0"])
+
+
+def wait(server: "subprocess.Popen[bytes]") -> None:
+    """Until the server has ended, or it is time to end it: told so, or the gateway is gone."""
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    while server.poll() is None and not told:
+        if select.select([0], [], [], LOOK)[0] and not os.read(0, 1):
+            return
+
+
+def end(server: "subprocess.Popen[bytes]", patience: float) -> int:
+    """Ends the server in its own way, then whatever is left; the server's exit code."""
+    if server.poll() is None:
+        server.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(patience)
+    code = server.poll()
+    end_rest()
+    return -signal.SIGKILL if code is None else code
+
+
+def end_rest() -> None:
+    """Kills the children, which by and by are all that is left of those below them too."""
+    while True:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as children:
+            for child in children.read().split():
+                os.kill(int(child), signal.SIGKILL)
+        try:
+            os.wait()
+        except ChildProcessError:
+            return
+
+
+def main() -> None:
+    config = json.loads(sys.stdin.buffer.readline())
+    ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    guard(config["patience"])
+    server = start(config)
+    wait(server)
+    code = end(server, config["patience"])
+    sys.exit(code if code >= 0 else 128 - code)
+
+
+if __name__ == "__main__":
+    main()
