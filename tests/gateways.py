@@ -17,7 +17,7 @@ from policies.split import AnyPolicy
 from policies.tuning.differences import differences
 from policies.tuning.records import read_records
 from policies.tuning.replay import replay
-from routers.calibration import Calibrator, Logistic, Source, Training
+from routers.calibration import Calibrator, Logistic, Mode, Source, Training
 from routers.cascade import Cascade
 from routers.plan import Tier
 
@@ -27,11 +27,11 @@ PRICE = {"input": 1.0, "output": 4.0}
 StartGateway = Callable[..., Any]
 
 
-def simple_calibrator(model: str = "small", engine: str = "openai") -> Calibrator:
+def simple_calibrator(model: str = "small", engine: str = "openai", mode: Mode = "free") -> Calibrator:
     """confidence = sigmoid(4 + 4 * mean log-probability): 0.98 at 0, 0.5 at -1, 0.02 at -2."""
     rule = Logistic(intercept=4.0, weights=(4.0,))
     return Calibrator(
-        made_for=Source(model=model, engine=engine),
+        made_for=Source(model=model, engine=engine, mode=mode),
         trained_on=Training(records="made by hand", sha256="0", drafts=1, date="2026-01-01"),
         signals=("mean",),
         center=(0.0,),

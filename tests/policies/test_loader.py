@@ -63,7 +63,7 @@ def refusal(path: Path) -> list[str]:
             "description: x\nrouter: {kind: cascde}\n",
             [
                 "mine.yaml:2: router: Input tag 'cascde' found using 'kind' does not match any of the "
-                "expected tags: 'cascade', 'difficulty', 'direct', 'hedge'"
+                "expected tags: 'cascade', 'difficulty', 'direct', 'hedge', 'speculative'"
             ],
         ),
         ("", ["mine.yaml:1: description: this key is required", "mine.yaml:1: router: this key is required"]),

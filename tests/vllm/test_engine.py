@@ -18,7 +18,10 @@ from gateway.upstreams.trial import context_told, tried
 pytestmark = [pytest.mark.vllm, pytest.mark.heavy]
 
 TALE = "Tell me about the sea in three sentences."
-CALIBRATOR = simple_calibrator(model="smollm2", engine="vllm")
+JUDGES = {
+    "calibrator": simple_calibrator("smollm2", "vllm"),
+    "constrained_calibrator": simple_calibrator("smollm2", "vllm", "constrained"),
+}
 
 
 def served(server: Server, **more: Any) -> dict[str, Any]:
@@ -42,7 +45,7 @@ async def cascade(start: StartGateway, vllm_server: Server, llm: Scripted) -> Ca
     llm.says("It is wide and deep.")
 
     async def one(**changes: Any) -> Gateway:
-        policy = simple_policy(calibrator=CALIBRATOR, **{"accept": 0.0, "give_up": None} | changes)
+        policy = simple_policy(**JUDGES, **{"accept": 0.0, "give_up": None} | changes)
         return await start(settings_of(served(vllm_server), upstream(llm, "llm")), [policy])
 
     return one

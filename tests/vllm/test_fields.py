@@ -1,17 +1,15 @@
 """vLLM's own fields, through the gateway, on a real vLLM."""
 
 import json
-import os
 from math import exp
 from typing import Any
 
-import openai
 import pytest
 from doubles import Scripted
 from gateways import Gateway, StartGateway, settings_of, simple_calibrator, upstream
 
+from benchmarks.vllm.server import Server
 from policies.schema import Policy
-from routers.calibration import Calibrator
 from routers.cascade import Cascade
 from routers.direct import Direct
 
@@ -26,41 +24,26 @@ STREAMS = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream
 POLICIES = pytest.mark.parametrize("policy", ["alone", "watched"])
 
 
-@pytest.fixture(scope="session")
-def vllm_url() -> str:
-    url = os.environ.get("SMALLFIRST_TEST_VLLM_URL")
-    if not url:
-        pytest.skip("no vLLM here: SMALLFIRST_TEST_VLLM_URL names one")
-    return url.rstrip("/")
-
-
-@pytest.fixture(scope="session")
-def model(vllm_url: str) -> str:
-    with openai.OpenAI(base_url=vllm_url, api_key="none") as client:
-        return client.models.list().data[0].id
-
-
-def calibrator(model: str, mode: str = "free") -> Calibrator:
-    made = simple_calibrator(model, "vllm")
-    source = made.made_for.model_copy(update={"mode": mode})
-    return made.model_copy(update={"made_for": source})
-
-
 @pytest.fixture
-async def gateway(
-    start: StartGateway, llm: Scripted, vllm_url: str, model: str, monkeypatch: pytest.MonkeyPatch
-) -> Gateway:
+async def gateway(start: StartGateway, llm: Scripted, vllm_server: Server) -> Gateway:
     """vLLM is the small model: relayed by `alone`, followed by `watched`, judged by the cascades."""
-    monkeypatch.delenv("SMALLFIRST_TEST_VLLM_URL", raising=False)
-    small = {"name": "vllm", "tier": "slm", "url": vllm_url, "model": model, "engine": "vllm", "probe": 0}
+    model = vllm_server.model
+    small = {
+        "name": "vllm",
+        "tier": "slm",
+        "url": vllm_server.url,
+        "model": model,
+        "engine": "vllm",
+        "probe": 0,
+    }
     routers = {
         "alone": Direct(tier="slm", fallback=False),
         "watched": Direct(tier="slm", fallback=False, follow=True),
-        "judged": Cascade(accept=0.0, commit=0.0, calibrator=calibrator(model)),
+        "judged": Cascade(accept=0.0, commit=0.0, calibrator=simple_calibrator(model, "vllm")),
         "judged-both": Cascade(
             accept=0.0,
-            calibrator=calibrator(model),
-            constrained_calibrator=calibrator(model, "constrained"),
+            calibrator=simple_calibrator(model, "vllm"),
+            constrained_calibrator=simple_calibrator(model, "vllm", "constrained"),
         ),
     }
     return await start(
