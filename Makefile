@@ -29,6 +29,7 @@ proof: $(VENV)/.dev weights vllm
 	$(BIN)/python -m pytest -m "heavy or proof" --timeout 3600
 	$(BIN)/python -m benchmarks.overhead.run --rounds 15 --json docs/results/overhead.json
 	$(BIN)/python -m benchmarks.proof
+	$(BIN)/python -m benchmarks.engines
 
 # The small model, and the 1.5B model that stands in for a large one.
 weights: $(VENV)/.dev

@@ -16,7 +16,15 @@ from .errors import errors_table
 from .fields import policy_tables, reasons_table, settings_tables, split_table
 from .interfaces import auto_policy, commands, kinds_table, metrics_table, providers_table
 from .markdown import ROOT
-from .measured import confidence_table, formats_table, overhead_table, pair_table, scorer_table
+from .measured import (
+    confidence_table,
+    engines_table,
+    formats_table,
+    overhead_table,
+    pair_table,
+    schema_table,
+    scorer_table,
+)
 from .measured_speculation import forecast_table, verification_table
 from .strategy_tables import fields_of, needs_table, requests_table
 
@@ -51,6 +59,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "inside": partial(calculator.printed, calculator.INSIDE),
     "verification": verification_table,
     "forecast": forecast_table,
+    "engines": engines_table,
+    "schema": schema_table,
 }
 
 _SECTION = re.compile(r"(<!-- generated:([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
