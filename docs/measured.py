@@ -141,12 +141,12 @@ ENGINES = {
 
 def engines_table() -> str:
     """The same prompts on two engines: absolute differences."""
-    report = _found("engines")
+    report = found_in("engines")
     rows = [
         (
             name,
             *(
-                _linked(f"{_at(report[key], pointer):.{digits}f}", "engines", f"/{key}/{pointer}")
+                linked(f"{_at(report[key], pointer):.{digits}f}", "engines", f"/{key}/{pointer}")
                 for pointer, digits in (
                     ("equal_texts", 0),
                     ("logprob/mean", 4),
@@ -177,13 +177,13 @@ def engines_table() -> str:
 
 def schema_table() -> str:
     """One answer under a schema on each engine."""
-    report = _found("engines")["schema"]
+    report = found_in("engines")["schema"]
     rows = [
         (
             name,
-            _linked(f"{report[key]['likeliest_first']:.2f}", "engines", f"/schema/{key}/likeliest_first"),
-            _linked(f"{report[key]['logprobs'][0]:.2f}", "engines", f"/schema/{key}/logprobs/0"),
-            _linked(f"{report[key]['mean']:.2f}", "engines", f"/schema/{key}/mean"),
+            linked(f"{report[key]['likeliest_first']:.2f}", "engines", f"/schema/{key}/likeliest_first"),
+            linked(f"{report[key]['logprobs'][0]:.2f}", "engines", f"/schema/{key}/logprobs/0"),
+            linked(f"{report[key]['mean']:.2f}", "engines", f"/schema/{key}/mean"),
         )
         for key, name in (("vllm", "vLLM"), ("F16", "llama.cpp in 16 bits"), ("Q4_1", "llama.cpp as shipped"))
     ]
