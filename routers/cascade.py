@@ -25,7 +25,7 @@ from .plan import (
     Unavailable,
     Verdict,
 )
-from .rescue import alone, capable, instead, large, resume, served, splice, write
+from .rescue import alone, capable, go_on, instead, large, served, splice, write
 from .watch import ConfidenceWatch, ObservingWatch, Release
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -122,7 +122,7 @@ class Judging(Router):
 
     def _after_loss(self, lost: Unavailable) -> Plan:
         if lost.partial:
-            return (yield from resume(lost.partial, self._observe, Reason.COMMITTED))
+            return (yield from go_on(lost, lost.partial, self._observe))
         reason = instead(lost)
         try:
             return served((yield from write(Generate("llm", because=reason))), reason)

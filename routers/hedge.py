@@ -8,7 +8,7 @@ from typing import Literal
 
 from .cascade import Judging
 from .plan import Answer, Both, Draft, Generate, Plan, Raced, Reason, Request, Unavailable, Verdict
-from .rescue import alone, instead, resume, served
+from .rescue import alone, go_on, instead, served
 
 
 class Hedge(Judging):
@@ -37,7 +37,7 @@ class Hedge(Judging):
     def _without_small(self, lost: Unavailable, large: Draft | Unavailable) -> Plan:
         """The small model broke off. Where it had the floor, it has outrun the large one."""
         if lost.partial:
-            return (yield from resume(lost.partial, self._observe, Reason.COMMITTED))
+            return (yield from go_on(lost, lost.partial, self._observe))
         if isinstance(large, Unavailable):
             return (yield from self._without_both(lost, large))
         return (yield from self._after_loss(lost))

@@ -42,6 +42,21 @@ def resume(begun: Draft, observe: WatchFactory | None, reason: Reason) -> Plan:
     return Answer((begun, rest), reason, begun.confidence)
 
 
+def go_on(lost: Unavailable, begun: Draft, observe: WatchFactory | None) -> Plan:
+    """The client has the beginning of a draft whose writer was lost: it goes on once it can be had again, and where it
+    can't, the large model does."""
+    try:
+        return (yield from resume(begun, observe, Reason.COMMITTED))
+    except Unavailable as gone:
+        if gone.partial or gone.why == "ceiling":
+            raise
+    try:
+        rest = yield from write(Generate("llm", prefix=begun.text, because=Reason.NO_SLM))
+    except Unavailable as gone:
+        raise (gone if gone.partial else lost) from gone
+    return Answer((begun, rest), Reason.NO_SLM, begun.confidence)
+
+
 def splice(begun: Draft, observe: WatchFactory | None, reason: Reason) -> Plan:
     """The large model goes on from the draft's committed beginning; the small one where that fails."""
     kept = begun._replace(

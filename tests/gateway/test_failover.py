@@ -164,9 +164,10 @@ async def test_a_begun_answer_is_not_answered_anew_by_a_server_that_continues_no
     gateway = await start(settings_of(anew, upstream(llm, "llm")), [simple_policy()])
     slm.says(Reply("one two three four five six seven eight nine", cut_at=8), Reply("one two"))
     _, headers, raw = await gateway.post("/chat/completions", ASK | {"stream": True})
-    assert b'"code":"not_supported"' in raw
+    assert b'"code":"upstream_lost"' in raw
     assert len(slm.requests) == 1
-    assert [outcome for _, outcome, _ in await calls_of(gateway, headers)] == ["lost", "incapable"]
+    outcomes = [outcome for _, outcome, _ in await calls_of(gateway, headers)]
+    assert outcomes == ["lost", "incapable", "incapable"]
 
 
 async def test_an_upstreams_complaint_about_the_request_is_not_put_to_another(

@@ -84,13 +84,17 @@ def test_thresholds_that_are_switched_off_are_not_told() -> None:
 
 def test_a_stream_may_flow_early_and_then_break_off() -> None:
     found = told(cascade(commit=0.75), stream=True)
-    assert found[:5] == [
+    assert found[:8] == [
         "ask the slm, watched: commit at confidence >= 0.75, accept at >= 0.6",
         "  if committed: serve the slm answer (reason committed)",
         "  if broken off midway: "
         "ask the slm (committed), to go on from what was delivered, waiting up to 15 s for its restart",
         "    if answered: serve the slm answer, in 2 parts (reason committed)",
-        "    if broken off midway, unavailable, prompt too long or request rejected: fail with its error",
+        "    if broken off midway: fail with its error",
+        "    if unavailable, prompt too long or request rejected: "
+        "ask the llm (no_slm), to go on from what was delivered",
+        "      if answered: serve the slm+llm answer, in 2 parts (reason no_slm)",
+        "      if broken off midway: fail with its error",
     ]
     plain = "\n".join(told(cascade(commit=0.75)))
     assert "committed" not in plain

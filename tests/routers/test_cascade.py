@@ -166,6 +166,29 @@ def test_a_beginning_lost_again_fails_the_exchange() -> None:
     assert run(lost("lost", partial=BEGUN), again)[1] is again
 
 
+def test_or_where_it_cannot_be_had_again_the_large_model_goes_on() -> None:
+    rest = Draft("llm", " rest", finish="stop")
+    asks, answer = run(lost("lost", partial=BEGUN), lost("down"), rest, stream=True)
+    assert asks[-1] == Generate("llm", prefix=BEGUN.text, because=Reason.NO_SLM)
+    assert answer == Answer((BEGUN, rest), Reason.NO_SLM, BEGUN.confidence)
+
+
+@pytest.mark.parametrize("why", ["incapable", "down"])
+def test_or_nobody_and_its_loss_is_the_end(why: str) -> None:
+    first = lost("lost", partial=BEGUN)
+    assert run(first, lost("down"), lost(why, "llm"), stream=True)[1] is first
+
+
+def test_a_large_model_that_breaks_off_while_it_goes_on_is_the_end() -> None:
+    again = lost("lost", "llm", partial=Draft("llm", "x"))
+    assert run(lost("lost", partial=BEGUN), lost("down"), again, stream=True)[1] is again
+
+
+def test_a_ceiling_is_nobodys_loss() -> None:
+    spent = lost("ceiling")
+    assert run(lost("lost", partial=BEGUN), spent, stream=True)[1] is spent
+
+
 # --- a stream that flows sentence by sentence
 
 SPLICE = Cascade(accept=0.6, commit=0.8, give_up=0.2, release="splice", calibrator=calibrator())
