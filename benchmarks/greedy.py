@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from statistics import linear_regression, mean, median
 from typing import Any, NamedTuple
 
 import openai
@@ -22,16 +23,19 @@ from openai.types.chat import ChatCompletion
 from pydantic import HttpUrl
 
 from benchmarks import results
+from benchmarks.speculation import Run, compared
 from gateway.cli.serving import serving
 from gateway.settings import LocalEngine, Records, Settings, UpstreamSettings
 from policies.schema import Policy
 from policies.tuning.differences import differences
-from policies.tuning.records import read_records
+from policies.tuning.records import ExchangeLine, Record, read_records
 from policies.tuning.replay import replay
 from policies.tuning.starter import load_items
+from routers.blocks import verified
 from routers.direct import Direct
-from routers.plan import Tier
+from routers.plan import NO_USAGE, Tier
 from routers.speculative import Greedy, Speculative
+from routers.speedup import Costs
 
 PROMPTS = 100
 MAX_TOKENS = 64
@@ -64,7 +68,7 @@ SUBJECTS = (
     ),
 )
 FORMS = ("Tell me about {}.", "Write a short story about {}.")
-LOCAL = "llama.cpp, Q4_1"
+LOCAL = "llamacpp-Q4_1"
 
 
 def prompts(count: int) -> list[str]:
@@ -113,12 +117,19 @@ class Row(NamedTuple):
     """One prompt under one draft. `figures` are those of `x-smallfirst-speculation`."""
 
     draft: str
+    id: str
     prompt: str
     text: str
     alone: ChatCompletion
     seconds: float
     alone_seconds: float
     figures: dict[str, float]
+
+    @property
+    def alone_tokens(self) -> tuple[int, int]:
+        """Of the prompt and of the answer, as the target alone counts them."""
+        assert self.alone.usage is not None
+        return self.alone.usage.prompt_tokens, self.alone.usage.completion_tokens
 
     @property
     def same(self) -> bool:
@@ -134,7 +145,7 @@ async def rows(
         alone = await stack.enter_async_context(openai.AsyncOpenAI(base_url=target.url, api_key="none"))
         clients = {}
         for name, draft in drafts.items():
-            given = settings(target, draft, records)
+            given = settings(target, draft, records / name)
             served = await stack.enter_async_context(serving(given, [SPECULATIVE]))
             client = openai.AsyncOpenAI(base_url=served.url, api_key="none", timeout=300)
             clients[name] = await stack.enter_async_context(client)
@@ -158,7 +169,7 @@ async def _row(
     pairs = raw.headers["x-smallfirst-speculation"].split(", ")
     figures = {key: float(value) for key, value in (pair.split("=") for pair in pairs)}
     text = raw.parse().choices[0].message.content or ""
-    return Row(draft, prompt, text, alone, seconds, alone_seconds, figures)
+    return Row(draft, raw.headers["x-smallfirst-id"], prompt, text, alone, seconds, alone_seconds, figures)
 
 
 def _body(prompt: str) -> dict[str, Any]:
@@ -211,17 +222,68 @@ def measured(found: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def replayed(records: Path) -> dict[str, int]:
+def replayed(records: Sequence[Record]) -> dict[str, int]:
     """How many of the exchanges on record their replay reproduces exactly."""
-    whole = [replay(record) for record in read_records(records)]
-    return {"exchanges": len(whole), "exact": sum(not differences(one) for one in whole)}
+    return {"exchanges": len(records), "exact": sum(not differences(replay(one)) for one in records)}
+
+
+def foretold(found: Sequence[Row], records: Sequence[Record]) -> dict[str, Any]:
+    """What `routers.speedup` makes of the costs and the acceptance of these very answers, beside what they took. Of
+    answers that were drafted to their end."""
+    by_id = {record.exchange.id: record.exchange for record in records}
+    pairs = [(row, by_id[row.id]) for row in found if by_id[row.id].calls[-1].ask == "score"]
+    if not pairs:
+        return {"runs": 0}
+    costs = _costs(pairs)
+    runs = [_run(row, exchange) for row, exchange in pairs]
+    return {
+        "costs": {name: round(value, 5) for name, value in zip(Costs._fields[:5], costs[:5], strict=True)}
+    } | compared(costs, runs, None)
+
+
+def _costs(pairs: Sequence[tuple[Row, ExchangeLine]]) -> Costs:
+    scores = [call for _, line in pairs for call in line.calls if call.ask == "score"]
+    # An exchange's first draft reads the prompt too.
+    drafts = [call for _, line in pairs for call in line.calls[1:] if call.ask == "generate"]
+    verify_call, verify_token = _line([(call.usage.prompt_tokens, call.lasted) for call in scores])
+    draft_call, draft_token = _line([(call.usage.completion_tokens, call.lasted) for call in drafts])
+    decode = [
+        (row.alone_seconds - verify_call - verify_token * prompt) / max(1, answer - 1)
+        for row, prompt, answer in ((row, *row.alone_tokens) for row, _ in pairs)
+    ]
+    return Costs(median(decode), verify_call, verify_token, draft_call, draft_token)
+
+
+def _line(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
+    """Seconds of a call, and of each of its tokens; never under 0."""
+    tokens, seconds = zip(*points, strict=True)
+    if len(set(tokens)) == 1:
+        return 0.0, mean(seconds) / tokens[0]
+    slope, call = linear_regression(tokens, seconds)
+    return (call, slope) if call > 0.0 < slope else (0.0, sum(seconds) / sum(tokens))
+
+
+def _run(row: Row, line: ExchangeLine) -> Run:
+    scores = [call for call in line.calls if call.ask == "score"]
+    rejected = 0
+    for call in scores:
+        assert call.scored is not None
+        scored = call.scored.scored(NO_USAGE, 0.0)
+        rejected += verified(scored)[0] < len(scored.tokens)
+    prompt, answer = row.alone_tokens
+    accepted = int(row.figures["accepted"])
+    return Run(prompt, answer, len(scores), accepted, rejected, row.seconds, row.alone_seconds)
 
 
 def run(target: Target, drafts: dict[str, Target | None], count: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         found = asyncio.run(rows(target, drafts, prompts(count), Path(folder)))
-        of = {name: measured([row for row in found if row.draft == name]) for name in drafts}
-        return {"drafts": of, "replay": replayed(Path(folder))}
+        told: dict[str, Any] = {}
+        for name in drafts:
+            some = [row for row in found if row.draft == name]
+            records = list(read_records(Path(folder) / name))
+            told[name] = measured(some) | {"replay": replayed(records), "model": foretold(some, records)}
+        return {"drafts": told}
 
 
 def main() -> None:

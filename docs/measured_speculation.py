@@ -31,6 +31,55 @@ def _seconds(values: dict[str, float], pointer: str) -> str:
     return f"{median} ({low} to {high})"
 
 
+PAIRS = "greedy"
+
+
+def pairs_table() -> str:
+    """Drafts of a real target: texts, acceptance, steps saved and time, with the model's forecast."""
+    found = found_in(PAIRS)["drafts"]
+
+    def told(draft: str, what: str, shape: str) -> str:
+        value = found[draft]
+        for key in what.split("/"):
+            value = value[key]
+        return linked(shape.format(value).replace("%", " %"), PAIRS, f"/drafts/{draft}/{what}")
+
+    shown = {
+        "prompts": ("prompts", "{:.0f}"),
+        "equal texts": ("same", "{:.0f}"),
+        "equal but for ties": ("same_but_for_ties", "{:.0f}"),
+        "tokens of the answers": ("tokens", "{:.0f}"),
+        "blocks": ("blocks", "{:.0f}"),
+        "drafted": ("drafted", "{:.0f}"),
+        "accepted": ("accepted", "{:.0f}"),
+        "accepted of those tried": ("model/accept", "{:.2f}"),
+        "decode steps saved": ("steps_saved", "{:.0%}"),
+        "seconds": ("seconds", "{:.0f}"),
+        "of these drafting": ("slm_seconds", "{:.0f}"),
+        "and verifying": ("llm_seconds", "{:.0f}"),
+        "seconds of the target alone": ("alone_seconds", "{:.0f}"),
+        "speed-up, forecast": ("model/speedup/forecast", "{:.2f}"),
+        "speed-up, measured": ("model/speedup/measured", "{:.2f}"),
+    }
+    rows = [(name, *(told(draft, *what) for draft in found)) for name, what in shown.items()]
+    return table(("drafts by", *found), rows)
+
+
+def ties_table() -> str:
+    """Where a text differed: the target's two likeliest tokens, and their natural log-probabilities."""
+    rows = []
+    for draft, found in found_in(PAIRS)["drafts"].items():
+        for index, one in enumerate(found["differences"]):
+            at = f"/drafts/{draft}/differences/{index}"
+            values = [
+                f"`{token!r}` {linked(f'{logprob:.4f}', PAIRS, f'{at}/likeliest/{place}/1')}"
+                for place, (token, logprob) in enumerate(one["likeliest"])
+            ]
+            gap = linked(f"{one['gap']:.4f}", PAIRS, f"{at}/gap")
+            rows.append((draft, f"`…{one['after'][-24:]!r}`", *values, gap))
+    return table(("drafts by", "after", "likeliest", "second", "apart, nats"), rows)
+
+
 def forecast_table() -> str:
     """What the model foretold of played answers, beside what was measured."""
     rows = []
