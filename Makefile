@@ -30,6 +30,8 @@ proof: $(VENV)/.dev weights vllm
 	$(BIN)/python -m benchmarks.overhead.run --rounds 15 --json docs/results/overhead.json
 	$(BIN)/python -m benchmarks.proof
 	$(BIN)/python -m benchmarks.engines
+	$(BIN)/python -m benchmarks.speculation
+	$(BIN)/python -m benchmarks.greedy
 
 # The small model, and the 1.5B model that stands in for a large one.
 weights: $(VENV)/.dev

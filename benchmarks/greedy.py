@@ -1,7 +1,8 @@
 """Rule `greedy` against the large model alone: is the text the same, and how many decode steps were saved?
 
-`python -m benchmarks.greedy --target URL [--draft NAME=URL ...]`: the target and each draft are vLLM servers; the
-default small model on the local engine drafts too. Every prompt is answered by the target alone and then under each
+`python -m benchmarks.greedy [--target URL --draft NAME=URL ...]`: the target and each draft are vLLM servers, without
+`--target` ones of its own: the small model's 30 layers, and its first 29. The default small model on the local
+engine drafts too. Every prompt is answered by the target alone and then under each
 draft, interleaved, at temperature 0. Where two texts differ, the first differing token is listed with the two
 likeliest of the target there: a server's cache state alone can flip a tie of less than `TIE` nats.
 """
@@ -13,7 +14,7 @@ import random
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from statistics import linear_regression, mean, median
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ from pydantic import HttpUrl
 
 from benchmarks import results
 from benchmarks.speculation import Run, compared
+from benchmarks.vllm.environment import models
+from benchmarks.vllm.server import vllm
 from gateway.cli.serving import serving
 from gateway.settings import LocalEngine, Records, Settings, UpstreamSettings
 from policies.schema import Policy
@@ -68,7 +71,7 @@ SUBJECTS = (
     ),
 )
 FORMS = ("Tell me about {}.", "Write a short story about {}.")
-LOCAL = "llamacpp-Q4_1"
+LOCAL, LAYERS = "llamacpp-Q4_1", "vllm-29-layers"
 
 
 def prompts(count: int) -> list[str]:
@@ -288,14 +291,22 @@ def run(target: Target, drafts: dict[str, Target | None], count: int) -> dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--target", required=True, help="URL of the target, ending in /v1")
+    parser.add_argument("--target", help="URL of a vLLM that runs already, ending in /v1")
     parser.add_argument("--draft", action="append", default=[], metavar="NAME=URL", help="another draft")
     parser.add_argument("--prompts", type=int, default=PROMPTS)
     args = parser.parse_args()
     drafts: dict[str, Target | None] = {LOCAL: None}
     for name, url in (given.split("=", 1) for given in args.draft):
         drafts[name] = served_at(url)
-    found = run(served_at(args.target), drafts, args.prompts)
+    with ExitStack() as stack:
+        if args.target is None:
+            target, drafts[LAYERS] = (
+                served_at(stack.enter_context(vllm(models() / name)).url)
+                for name in ("smollm2", "smollm2-29")
+            )
+        else:
+            target = served_at(args.target)
+        found = run(target, drafts, args.prompts)
     print(json.dumps(found, indent=1))
     print(results.write("greedy", found))
 

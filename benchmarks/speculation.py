@@ -1,9 +1,9 @@
 """What speculation across HTTP takes here, and whether the model of routers/speedup.py foretells it.
 
-`python -m benchmarks.speculation --llm URL --model NAME`: measures a vLLM server's verifications and its own decoding,
-and the small model's drafting on the built-in engine; then plays answers against the vLLM server with drafts of a known
-acceptance, and compares their times with the forecast. The kinds of call are interleaved; the spread is that of the
-repeats.
+`python -m benchmarks.speculation [--llm URL --model NAME]`: measures a vLLM server's verifications and its own
+decoding, and the small model's drafting on the built-in engine; then plays answers against the vLLM server with drafts
+of a known acceptance, and compares their times with the forecast. The kinds of call are interleaved; the spread is that
+of the repeats.
 """
 
 import argparse
@@ -23,6 +23,8 @@ import numpy as np
 import openai
 
 from benchmarks import results
+from benchmarks.vllm.environment import models
+from benchmarks.vllm.server import vllm
 from gateway.cli.serving import serving
 from gateway.settings import LocalEngine, Settings
 from routers.speedup import Costs, acceptance, best_block, forecast
@@ -282,10 +284,14 @@ def document(server: Vllm) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--llm", required=True, help="base URL of a vLLM server")
-    parser.add_argument("--model", required=True, help="its model's name")
+    parser.add_argument("--llm", help="base URL of a vLLM server; without it, one of the small model's own")
+    parser.add_argument("--model", help="its model's name")
     args = parser.parse_args()
-    found = document(Vllm(args.llm, args.model))
+    if args.llm is not None:
+        found = document(Vllm(args.llm, args.model))
+    else:
+        with vllm(models() / "smollm2") as server:
+            found = document(Vllm(server.url, server.model))
     print(json.dumps(found, indent=1))
     print(results.write("speculation", found))
 

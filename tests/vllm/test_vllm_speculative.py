@@ -8,7 +8,7 @@ import pytest
 from gateways import StartGateway, settings_of
 
 from benchmarks import greedy
-from benchmarks.greedy import LOCAL, Target
+from benchmarks.greedy import LAYERS, LOCAL, Target
 from benchmarks.vllm.server import Server
 from gateway.settings import LocalEngine
 from policies.schema import Policy
@@ -18,7 +18,6 @@ from routers.speculative import Probe, Speculative
 pytestmark = [pytest.mark.vllm, pytest.mark.heavy, pytest.mark.engine]
 
 PROMPTS = 8
-LAYERS = "vllm-29-layers"
 
 
 @pytest.fixture(scope="module")
