@@ -41,7 +41,7 @@ from routers.speculative import Greedy, Speculative
 from routers.speedup import Costs
 
 PROMPTS = 100
-MAX_TOKENS = 64
+MAX_TOKENS = 48
 SEED = 20261122
 TIE = 5e-3
 SUBJECTS = (
@@ -301,8 +301,8 @@ def main() -> None:
     with ExitStack() as stack:
         if args.target is None:
             target, drafts[LAYERS] = (
-                served_at(stack.enter_context(vllm(models() / name)).url)
-                for name in ("smollm2", "smollm2-29")
+                served_at(stack.enter_context(vllm(models() / name, core=core)).url)
+                for core, name in enumerate(("smollm2", "smollm2-29"))
             )
         else:
             target = served_at(args.target)

@@ -54,8 +54,9 @@ class Server:
 
 
 @contextmanager
-def vllm(model: Path, *options: str) -> Iterator[Server]:
-    """A warm server of a folder's model, under the folder's name. Raises NotServing."""
+def vllm(model: Path, *options: str, core: int | None = None) -> Iterator[Server]:
+    """A warm server of a folder's model, under the folder's name. Two that share few cores each want a `core` of their
+    own: threads that wait for another's turn would take that one's time. Raises NotServing."""
     with tempfile.TemporaryDirectory() as scratch, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -63,13 +64,14 @@ def vllm(model: Path, *options: str) -> Iterator[Server]:
         log = Path(scratch) / "log"
         command = [str(python()), "-m", "vllm.entrypoints.openai.api_server", f"--model={model}"]
         command += [f"--served-model-name={model.name}", f"--port={port}", *OPTIONS, *options]
+        bound = {} if core is None else {"VLLM_CPU_OMP_THREADS_BIND": str(core % (os.cpu_count() or 1))}
         with log.open("wb") as written:
             process = subprocess.Popen(
                 command,
                 stdout=written,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env=server_environment(),
+                env=server_environment() | bound,
                 cwd=scratch,
                 start_new_session=True,
             )

@@ -23,12 +23,12 @@ def vllm_models() -> Path:
 @pytest.fixture(scope="session")
 def vllm_server(vllm_models: Path) -> Iterator[Server]:
     """The default weights, all 30 layers: as `smollm2`."""
-    with vllm(vllm_models / "smollm2", *TOOLS) as server:
+    with vllm(vllm_models / "smollm2", *TOOLS, core=0) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def vllm_draft_server(vllm_models: Path) -> Iterator[Server]:
     """Their first 29 layers: as `smollm2-29`."""
-    with vllm(vllm_models / "smollm2-29") as server:
+    with vllm(vllm_models / "smollm2-29", core=1) as server:
         yield server

@@ -1,8 +1,4 @@
-"""The real vLLM under the real supervisor, drafted for by a layer less of its own model: minutes on a CPU.
-
-`SMALLFIRST_VLLM` names the Python that has vLLM, `SMALLFIRST_VLLM_MODELS` a folder with the models `smollm2` and
-`smollm2-29`, its first 29 of 30 layers.
-"""
+"""The real vLLM under the real supervisor, drafted for by a layer less of its own model: minutes on a CPU."""
 
 import asyncio
 import json
@@ -20,6 +16,7 @@ from fake_engine import alive, until
 from gateways import Gateway, gateway_of, simple_calibrator, upstream
 from processes import serve
 
+from benchmarks.vllm.environment import python
 from gateway.local.settings import LocalEngine
 from gateway.settings import Settings
 from policies.schema import Policy
@@ -46,19 +43,18 @@ STARTING = 600.0
 
 
 @pytest.fixture(scope="module")
-def engine() -> LocalEngine:
-    python, models = os.environ.get("SMALLFIRST_VLLM"), os.environ.get("SMALLFIRST_VLLM_MODELS")
-    if not python or not models or not Path(python).exists():
-        pytest.skip(
-            "no vLLM here: SMALLFIRST_VLLM names its Python, SMALLFIRST_VLLM_MODELS its models' folder"
-        )
+def engine(vllm_models: Path) -> LocalEngine:
     return LocalEngine(
         engine="vllm",
-        model=f"{models}/smollm2",
-        python=python,
+        model=str(vllm_models / "smollm2"),
+        python=python(),
         arguments={"dtype": "float32", "enforce-eager": True},
         environment={"VLLM_CPU_KVCACHE_SPACE": "1"},
-        speculative={"method": "draft_model", "model": f"{models}/smollm2-29", "num_speculative_tokens": 3},
+        speculative={
+            "method": "draft_model",
+            "model": str(vllm_models / "smollm2-29"),
+            "num_speculative_tokens": 3,
+        },
         slots=8,
     )
 

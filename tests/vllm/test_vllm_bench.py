@@ -1,15 +1,12 @@
-"""`smallfirst models bench` on the real vLLM: three starts of it, minutes on a CPU.
-
-`SMALLFIRST_VLLM` names the Python that has vLLM, `SMALLFIRST_VLLM_MODELS` a folder with the model `smollm2`.
-"""
+"""`smallfirst models bench` on the real vLLM: three starts of it, minutes on a CPU."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.vllm.environment import python
 from gateway.cli import app
 
 pytestmark = [pytest.mark.vllm, pytest.mark.heavy, pytest.mark.timeout(1800)]
@@ -21,16 +18,11 @@ Copy this sentence four times: The quick brown fox jumps over the lazy dog.
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
-    python, models = os.environ.get("SMALLFIRST_VLLM"), os.environ.get("SMALLFIRST_VLLM_MODELS")
-    if not python or not models or not Path(python).exists():
-        pytest.skip(
-            "no vLLM here: SMALLFIRST_VLLM names its Python, SMALLFIRST_VLLM_MODELS its models' folder"
-        )
+def config(tmp_path: Path, vllm_models: Path) -> Path:
     local = {
         "engine": "vllm",
-        "model": f"{models}/smollm2",
-        "python": python,
+        "model": str(vllm_models / "smollm2"),
+        "python": str(python()),
         "arguments": {"dtype": "float32", "enforce-eager": True},
         "environment": {"VLLM_CPU_KVCACHE_SPACE": "1"},
         "speculative": {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 3},
