@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.catalogue import Catalogue
+from gateway.catalogue import Catalogue, lacking
 from gateway.constraints import constrains
 from gateway.exchange import Exchange
 from gateway.fields import SPECIAL, given
@@ -65,6 +65,8 @@ class Opening:
         own = own_field(body)
         catalogue = self._policies.catalogue
         policy = policy_of(body, own, catalogue)
+        if own.override and (problem := lacking(policy, self._pools)):
+            raise invalid(f"smallfirst.override: {problem}", "smallfirst.override", "not_supported")
         needs = needs_of(body, endpoint, raw, policy, catalogue)
         private = own.private or policy.private
         pools = at_home(self._pools) if private else self._pools

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -10,9 +11,9 @@ import typer
 from gateway.catalogue import catalogue
 from gateway.http.errors import ApiError
 from gateway.http.intake import check_chat, parse
-from gateway.opening import needs_of, own_field, policy_of, request_of
+from gateway.opening import at_home, needs_of, own_field, policy_of, request_of
 from gateway.settings import Settings, default_path, load_settings
-from gateway.upstreams.pool import pools
+from gateway.upstreams.pool import Pool, pools
 from policies.explain import explained, lines
 from policies.loader import Loaded, load, load_policies, policy_paths
 from policies.show import differences, shown
@@ -75,7 +76,7 @@ def explain(
 ) -> None:
     """Print what would be done with a request, by what may come of each call; makes none."""
     settings = _settings(config)
-    upstreams = pools(described(settings))
+    upstreams: Mapping[Tier, Pool] = pools(described(settings))
     policies = catalogue(_policies(settings).values(), upstreams)
     try:
         raw = _read(request)
@@ -87,6 +88,9 @@ def explain(
         found = policy_of(body, own, policies)
     except ApiError as error:
         fail(error.message)
+    private = own.private or found.private
+    if private:
+        upstreams = at_home(upstreams)
     needs = needs_of(body, "chat", raw, found, policies)
     asked = request_of(body, "chat", found, Expected.of(body), needs, upstreams)
     overrides = "".join(f", {name} overridden: {value}" for name, value in (own.override or {}).items())
@@ -95,10 +99,14 @@ def explain(
     for tier in get_args(Tier):
         pool = upstreams.get(tier)
         told = (
-            ", ".join(f"{one.model} ({one.name})" for one in pool.upstreams) if pool else "none is configured"
+            ", ".join(f"{one.model} ({one.name})" for one in pool.upstreams)
+            if pool
+            else "none that may see what is private"
+            if private
+            else "none is configured"
         )
         out.print(f"{tier}      {told}", markup=False)
-    for line in lines(explained(found.router, asked)):
+    for line in lines(explained(found.router.fitted(asked), asked)):
         out.print(line, markup=False)
 
 

@@ -192,6 +192,16 @@ def test_explain_knows_the_tiers_that_are_configured(tmp_path: Path):
     ]
 
 
+def test_explain_shows_what_is_private_to_no_cloud(tmp_path: Path):
+    (tmp_path / "smallfirst.yaml").write_text(CONFIG.replace("tier: llm", "tier: llm, cloud: true"))
+    found = printed("explain", "-", stdin=body(model="mine", smallfirst={"private": True}))
+    assert found[2:5] == [
+        "slm      small (near)",
+        "llm      none that may see what is private",
+        "ask the slm (no_llm), waiting up to 15 s for its restart",
+    ]
+
+
 @pytest.mark.parametrize(
     ("stdin", "told"),
     [

@@ -91,3 +91,17 @@ async def test_a_refused_override_names_the_field_and_what_is_allowed(
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
     assert allowed in error["message"]
     assert slm.requests == []
+
+
+async def test_an_override_that_the_servers_can_not_serve_is_refused_as_a_policy_is(
+    start: StartGateway, slm: Scripted, llm: Scripted
+):
+    """A spliced stream needs a large model that continues a begun answer."""
+    free = simple_policy(commit=0.9).changed(overrides=("release",))
+    gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [free])
+    body = ASK | {"smallfirst": {"override": {"release": "splice"}}}
+    status, _, raw = await gateway.post("/chat/completions", body)
+    error = json.loads(raw)["error"]
+    assert (status, error["code"], error["param"]) == (400, "not_supported", "smallfirst.override")
+    assert "prefill" in error["message"]
+    assert slm.requests == []
