@@ -31,6 +31,7 @@ proof: $(VENV)/.dev weights vllm
 	$(BIN)/python -m benchmarks.proof
 	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.speculation
+	$(BIN)/python -m benchmarks.inside
 	$(BIN)/python -m benchmarks.greedy
 
 # The small model, and the 1.5B model that stands in for a large one.

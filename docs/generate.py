@@ -25,7 +25,7 @@ from .measured import (
     schema_table,
     scorer_table,
 )
-from .measured_speculation import forecast_table, pairs_table, ties_table, verification_table
+from .measured_speculation import forecast_table, inside_table, pairs_table, ties_table, verification_table
 from .strategy_tables import fields_of, needs_table, requests_table
 
 SECTIONS: dict[str, Callable[[], str]] = {
@@ -61,6 +61,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "forecast": forecast_table,
     "pairs-of-models": pairs_table,
     "ties": ties_table,
+    "inside-vllm": inside_table,
     "engines": engines_table,
     "schema": schema_table,
 }

@@ -65,6 +65,39 @@ def pairs_table() -> str:
     return table(("drafts by", *found), rows)
 
 
+METHODS = {
+    "alone": "without",
+    "ngram": "`ngram`",
+    "29-layers": "`draft_model`, its first 29 of 30 layers",
+    "itself": "`draft_model`, itself",
+    "again": "without, again",
+}
+
+
+def inside_table() -> str:
+    """Methods of vLLM's own speculation: what was accepted and saved, and what it took."""
+    found = found_in("inside")["methods"]
+    columns = {
+        "accepted_share": "{:.0%}",
+        "steps_saved": "{:.0%}",
+        "same": "{:.0f}",
+        "tokens_per_second": "{:.1f}",
+    }
+
+    def told(method: str, what: str, shape: str) -> str:
+        if what not in found[method]:
+            return ""
+        said = shape.format(found[method][what]).replace("%", " %")
+        return linked(said, "inside", f"/methods/{method}/{what}")
+
+    rows = [
+        (name, *(told(method, *column) for column in columns.items())) for method, name in METHODS.items()
+    ]
+    return table(
+        ("drafts by", "accepted of drafted", "decode steps saved", "equal texts", "tokens a second"), rows
+    )
+
+
 def ties_table() -> str:
     """Where a text differed: the target's two likeliest tokens, and their natural log-probabilities."""
     rows = []
