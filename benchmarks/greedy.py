@@ -13,6 +13,7 @@ import json
 import random
 import tempfile
 import time
+import urllib.request
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
@@ -99,6 +100,11 @@ class Target(NamedTuple):
 def served_at(url: str) -> Target:
     with openai.OpenAI(base_url=url, api_key="none") as client:
         return Target(url, client.models.list().data[0].id)
+
+
+def version(target: Target) -> str:
+    with urllib.request.urlopen(f"{target.url.removesuffix('/v1')}/version") as answer:
+        return str(json.load(answer)["version"])
 
 
 def settings(target: Target, draft: Target | None, records: Path) -> Settings:
@@ -286,7 +292,7 @@ def run(target: Target, drafts: dict[str, Target | None], count: int) -> dict[st
             some = [row for row in found if row.draft == name]
             records = list(read_records(Path(folder) / name))
             told[name] = measured(some) | {"replay": replayed(records), "model": foretold(some, records)}
-        return {"drafts": told}
+        return {"vllm": version(target), "drafts": told}
 
 
 def main() -> None:

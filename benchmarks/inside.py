@@ -14,7 +14,7 @@ import openai
 
 from benchmarks import results
 from benchmarks.greedy import prompts
-from benchmarks.vllm.environment import models
+from benchmarks.vllm.environment import VERSION, models
 from benchmarks.vllm.server import Server, vllm
 from gateway.local.throughput import COUNTERS
 
@@ -104,7 +104,7 @@ def main() -> None:
     with vllm(folder / "smollm2") as server:
         found["again"] = row(measured(server, asked, speculates=False), alone)
     print(json.dumps(found, indent=1))
-    print(results.write("inside", {"prompts": len(asked), "methods": found}))
+    print(results.write("inside", {"vllm": VERSION, "prompts": len(asked), "methods": found}))
 
 
 if __name__ == "__main__":

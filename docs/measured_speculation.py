@@ -110,6 +110,8 @@ def ties_table() -> str:
             ]
             gap = linked(f"{one['gap']:.4f}", PAIRS, f"{at}/gap")
             rows.append((draft, f"`…{one['after'][-24:]!r}`", *values, gap))
+    if not rows:
+        return "There is none."
     return table(("drafts by", "after", "likeliest", "second", "apart, nats"), rows)
 
 
