@@ -12,7 +12,7 @@ run: $(VENV)/.run
 
 test: $(VENV)/.dev
 	$(BIN)/smallfirst models pull
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

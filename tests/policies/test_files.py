@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from builders import calibrator
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from policies.files import PolicyFiles
@@ -77,6 +78,7 @@ def outcome(files: PolicyFiles | Path) -> dict[str, str] | str:
     return {name: policy.digest for name, policy in found.items()}
 
 
+@examples(max_examples=40)  # each loads all policies many times over
 @given(STEPS)
 def test_what_has_not_changed_loads_to_the_same_and_what_has_is_seen(
     steps: list[tuple[str, str, str]],
