@@ -10,7 +10,7 @@ from gateway.upstreams.upstream import Upstream
 from gateway.whole import MISSHAPEN
 from gateway.wire import Body, Event
 from routers.cost import FREE
-from routers.plan import Reason, Said, Say, Unavailable
+from routers.plan import Said, Say, Unavailable
 
 UNFINISHED = "\ufffd"
 """What a decoder writes for a character of which it has only the first bytes."""
@@ -39,7 +39,7 @@ class Saying:
         if ask.finish is not None:
             events.append(self._event("", finish=ask.finish))
         if self._exchange.decided is None:
-            self._exchange.decided = ("slm+llm", Reason.VERIFIED, None)
+            self._exchange.decided = ("slm+llm", ask.because, None)
         await sink.events(events)
         return Said(self._text)
 

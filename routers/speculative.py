@@ -148,7 +148,7 @@ def _probed(rule: Probe, most: int | None) -> Plan:
     if share < rule.discard or not verified(scored)[0]:
         anew = yield from _written_anew(draft, Reason.REJECTED)
         return anew._replace(confidence=share, speculation=Speculation(1, tokens, 0))
-    continued = yield from _continued(Verified(most), draft, scored)
+    continued = yield from _continued(Verified(most, Reason.REJECTED), draft, scored)
     return continued._replace(confidence=share)
 
 

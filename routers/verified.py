@@ -36,9 +36,10 @@ def score(ask: Score) -> Fragment[Scored]:
 
 class Verified:
     """`ids` are the large model's own tokens of what has been said, and `text` is theirs; `most` tokens are allowed.
-    `left` is how many more may follow."""
+    `left` is how many more may follow. `because` is told of a stream as it begins."""
 
-    def __init__(self, most: int | None) -> None:
+    def __init__(self, most: int | None, because: Reason = Reason.VERIFIED) -> None:
+        self._because = because
         self.ids: tuple[int, ...] = ()
         self.text = ""
         self._most = inf if most is None else most
@@ -67,7 +68,7 @@ class Verified:
         return finish
 
     def _say(self, ids: Sequence[int], finish: str | None) -> Fragment[None]:
-        said = yield Say("llm", ids, self.ids, finish)
+        said = yield Say("llm", ids, self.ids, finish, self._because)
         assert isinstance(said, Said)  # noqa: S101  every driver answers an ask in kind
         self.ids, self.text = (*self.ids, *ids), said.text
 

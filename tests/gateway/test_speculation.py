@@ -231,8 +231,7 @@ async def test_one_that_agrees_at_first_is_continued(begin: Begin, small: Drafte
     if stream:
         assert_well_formed(chunks_of(raw))
         assert figures_of(raw)["reason"] == "rejected_draft"
-    else:
-        assert headers["x-smallfirst-reason"] == "rejected_draft"
+    assert headers["x-smallfirst-reason"] == "rejected_draft"
 
 
 @pytest.mark.parametrize(("page", "after"), [("tokenize", 0), ("completions", 0), ("detokenize", 0)])

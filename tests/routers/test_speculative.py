@@ -299,7 +299,7 @@ def test_a_draft_that_is_verified_enough_is_served(agreed: int, next_: int, shar
 def test_one_that_is_not_is_continued_from_the_first_token_that_is_not_the_large_models() -> None:
     rest = Draft("llm", "rest", finish="stop", usage=Usage(10, 5))
     asks, answer = run(PROBE, DRAFT, seen(5, 3), Said("abc"), rest)
-    assert asks[2] == Say("llm", [1, 2, 3, 77], (), None)
+    assert asks[2] == Say("llm", [1, 2, 3, 77], (), None, Reason.REJECTED)
     assert (asks[3].tier, asks[3].after, asks[3].because) == ("llm", (1, 2, 3, 77), Reason.REJECTED)
     assert isinstance(answer, Answer)
     assert (answer.reason, answer.confidence) == (Reason.REJECTED, pytest.approx(5 / 11))
@@ -310,7 +310,7 @@ def test_one_that_is_not_is_continued_from_the_first_token_that_is_not_the_large
 def test_where_the_large_model_ends_it_there_is_no_rest() -> None:
     own = [1, 2, 3, 4, 5, END, 77, 77, 77, 77, 99]
     asks, answer = run(PROBE, DRAFT, scored(TEN, own), Said("abc"))
-    assert asks[-1] == Say("llm", [1, 2, 3, 4, 5], (), "stop")
+    assert asks[-1] == Say("llm", [1, 2, 3, 4, 5], (), "stop", Reason.REJECTED)
     assert tokens_of(answer) == [("slm", 5), ("llm", 1)]
 
 
