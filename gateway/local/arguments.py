@@ -20,6 +20,7 @@ OURS = {
     "max-model-len": "local.context",
     "max-num-seqs": "local.slots",
     "speculative-config": "local.speculative",
+    "lora-modules": "local.adapters",
     "host": None,
     "port": None,
     "uds": None,
@@ -48,7 +49,7 @@ def command_of(local: LocalEngine, port: int) -> list[str]:
         instead = f"use {OURS[key]}" if OURS[key] else "the gateway sets it"
         raise ConfigError(f"local.arguments.{key}: {instead}")
     options = {
-        "model": str(Path(local.model).expanduser()) if is_folder(local.model) else local.model,
+        "model": _here(local.model),
         "served-model-name": model_name(local),
         "host": "127.0.0.1",
         "port": port,
@@ -59,7 +60,16 @@ def command_of(local: LocalEngine, port: int) -> list[str]:
     }
     if local.speculative is not None:
         options["speculative-config"] = local.speculative.model_dump(exclude_none=True)
+    if local.adapters:
+        options["enable-lora"] = True
+        options["lora-modules"] = [f"{name}={_here(where)}" for name, where in local.adapters.items()]
     return [MODULE, *(word for key, value in options.items() for word in _option(key, value))]
+
+
+def _here(model: str) -> str:
+    """A folder's path, or a name at Hugging Face as it is."""
+    path = Path(model).expanduser()
+    return str(path) if path.is_dir() else model
 
 
 def _option(key: str, value: Any) -> Iterator[str]:
@@ -81,7 +91,9 @@ def _option(key: str, value: Any) -> Iterator[str]:
 def environment_of(local: LocalEngine) -> dict[str, str]:
     """Over that of the gateway: nothing is reported home, and where all models lie here, nothing is asked for."""
     models = [local.model, *([local.speculative.model] if local.speculative else [])]
-    offline = {"HF_HUB_OFFLINE": "1"} if all(model is None or is_folder(model) for model in models) else {}
+    here = all(model is None or is_folder(model) for model in models)
+    adapted = all(Path(where).expanduser().is_dir() for where in local.adapters.values())
+    offline = {"HF_HUB_OFFLINE": "1"} if here and adapted else {}
     quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     # Python would look for modules in the folder that the gateway was started in.
     return {"PYTHONSAFEPATH": "1", **quiet, **offline, **local.environment}

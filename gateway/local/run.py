@@ -41,6 +41,7 @@ def as_upstream(local: LocalEngine, port: int, key: str = "") -> UpstreamSetting
         url=HttpUrl(f"http://127.0.0.1:{port}/v1"),
         model=_name(local),
         engine=local.engine,
+        adapters=tuple(local.adapters),
         key=SecretStr(key),
         priority=local.priority,
         weight=local.weight,

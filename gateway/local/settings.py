@@ -41,6 +41,7 @@ OF_ONE_ENGINE: dict[str, LocalKind] = {
     "arguments": "vllm",
     "environment": "vllm",
     "speculative": "vllm",
+    "adapters": "vllm",
 }
 """The keys of `local` that only one engine knows."""
 
@@ -72,6 +73,8 @@ class LocalEngine(Strict):
     """vLLM: environment variables, over those of the gateway."""
     speculative: Speculative | None = None
     """vLLM: speculative decoding inside it."""
+    adapters: dict[Annotated[str, Field(pattern=r"^[!-~]+$")], str] = {}
+    """vLLM: LoRA adapters by the model names that requests use, each a folder or a name at Hugging Face."""
     priority: int = 0
     """As of an upstream."""
     weight: Weight = 1.0
@@ -94,6 +97,8 @@ class LocalEngine(Strict):
         for key in sorted(self.model_fields_set & OF_ONE_ENGINE.keys()):
             if OF_ONE_ENGINE[key] != self.engine:
                 raise ValueError(f"{key} is a key of {OF_ONE_ENGINE[key]}, and the engine is {self.engine}")
+        if self.model in self.adapters:
+            raise ValueError(f"adapters.{self.model}: is the model's own name")
         if self.engine == "vllm" and "model" not in self.model_fields_set:
             raise ValueError("vllm needs a model: a name at Hugging Face, or a folder with a config.json")
         return self

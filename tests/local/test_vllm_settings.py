@@ -56,6 +56,27 @@ def test_settings_become_options_and_arguments_are_passed_as_they_are():
     ]
 
 
+def test_adapters_are_loaded_and_are_models_of_the_engine(tmp_path: Path):
+    local = engine(adapters={"sql": str(tmp_path), "legal": "org/legal-lora"})
+    words = command_of(local, port=1)
+    at = words.index("--lora-modules")
+    assert words[at - 1 : at + 3] == [
+        "--enable-lora",
+        "--lora-modules",
+        f"sql={tmp_path}",
+        "legal=org/legal-lora",
+    ]
+    assert as_upstream(local, 1).adapters == ("sql", "legal")
+    assert "HF_HUB_OFFLINE" not in environment_of(local)
+
+
+def test_an_adapter_is_not_named_as_the_model_and_is_vllms():
+    with pytest.raises(ValidationError, match="is the model's own name"):
+        engine(adapters={"org/model": "x"})
+    with pytest.raises(ValidationError, match="adapters is a key of vllm"):
+        LocalEngine(adapters={"a": "b"})
+
+
 @given(
     st.sampled_from(sorted(OURS)),
     st.booleans(),
