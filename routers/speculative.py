@@ -6,7 +6,8 @@ agreement with the large model defers, as in Narasimhan et al., "Faster Cascades
 2405.19261), whose rules mix the two models token by token; ours serves, continues or discards the draft as a whole.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -100,11 +101,11 @@ class Speculative(Router):
         if not request.tiers >= {"slm", "llm"} <= request.able:
             return (yield from self.otherwise.plan(request))
         if "scoring" in request.verifies and isinstance(self.rule, Probe):
-            return (yield from _probed(self.rule, request.most))
+            return (yield from _drafted(partial(_probed, self.rule, request.most)))
         if "scoring" in request.verifies and request.greedy and isinstance(self.rule, Greedy):
             return (yield from _greedy(self.rule, request.most))
         if "prediction" in request.verifies:
-            return (yield from _predicted())
+            return (yield from _drafted(_predicted))
         answer = yield from self.otherwise.plan(request)
         return answer._replace(reason=Reason.NOT_SPECULATED)
 
@@ -131,13 +132,19 @@ def _greedy(rule: Greedy, most: int | None) -> Plan:
     return answer.answer(Reason.VERIFIED, finish)
 
 
-def _probed(rule: Probe, most: int | None) -> Plan:
+def _drafted(settle: Callable[[Draft], Plan]) -> Plan:
+    """What is made of a whole draft; the large model's answer for one that is no use to anybody. What was cut off may
+    still be right as far as it goes."""
     try:
         draft = yield from write(Generate("slm", HeldWatch))
     except Unavailable as lost:
         return (yield from large(instead(lost)))
-    if _flawed(draft):
-        return (yield from _written_anew(draft, draft.reason or Reason.REJECTED))
+    if draft.reason is not None and draft.reason is not Reason.TRUNCATED:
+        return (yield from _written_anew(draft, draft.reason))
+    return (yield from settle(draft))
+
+
+def _probed(rule: Probe, most: int | None, draft: Draft) -> Plan:
     try:
         scored = yield from score(Score("llm", draft.text))
     except Unavailable as lost:
@@ -163,26 +170,15 @@ def _continued(answer: Verified, draft: Draft, scored: Scored) -> Plan:
     return (yield from answer.alone(Reason.REJECTED))
 
 
-def _predicted() -> Plan:
-    try:
-        draft = yield from write(Generate("slm", HeldWatch))
-    except Unavailable as lost:
-        return (yield from large(instead(lost)))
-    if _flawed(draft):
-        return (yield from _written_anew(draft, draft.reason or Reason.REJECTED))
+def _predicted(draft: Draft) -> Plan:
     answer = yield from _written_anew(draft, Reason.PREDICTED, prediction=draft.text)
     (part,) = answer.parts
     if part is draft:
         return answer
     usage = part.usage
-    served = usage._replace(completion_tokens=usage.completion_tokens - usage.rejected)
+    kept = usage._replace(completion_tokens=usage.completion_tokens - usage.rejected)
     predicted = Speculation(1, usage.accepted + usage.rejected, usage.accepted)
-    return answer._replace(parts=(part._replace(usage=served),), speculation=predicted)
-
-
-def _flawed(draft: Draft) -> bool:
-    """Whether it is no use to anybody; what was cut off may still be right as far as it goes."""
-    return draft.reason not in (None, Reason.TRUNCATED)
+    return answer._replace(parts=(part._replace(usage=kept),), speculation=predicted)
 
 
 def _written_anew(draft: Draft, reason: Reason, prediction: str = "") -> Plan:
