@@ -10,19 +10,21 @@ from gateway.deadlines import Deadlines, Limit
 from gateway.door import Door
 from gateway.exchange import Call, Exchange
 from gateway.needs import Needs
+from gateway.skills.transform import arriving, leaving
 from gateway.upstreams.pool import Pool, might_cure
 from gateway.upstreams.upstream import Call as Sent
 from gateway.upstreams.upstream import Upstream
-from routers.plan import Generate, Judge, Question, Say, Score, Tier, Unavailable
+from gateway.wire import Body
+from routers.plan import Generate, Question, Say, Score, Skill, Tier, Unavailable
 
 T = TypeVar("T")
 
 
 class Request(NamedTuple):
-    """What is sent; `last`: no other upstream is left to be asked."""
+    """What is sent: a body, or bytes that leave as they came; `last`: no other upstream is left to be asked."""
 
     url: str
-    body: bytes
+    body: Body | bytes
     stream: bool = False
     patience: float = 0.0
     last: bool = True
@@ -55,7 +57,7 @@ class Calling:
 
     async def in_turn(
         self,
-        ask: Generate | Question,
+        ask: Generate | Question | Skill,
         needs: Needs,
         attempt: Callable[[Call, Upstream, bool], Awaitable[T]],
         share: float = 1.0,
@@ -63,7 +65,7 @@ class Calling:
         """Asks the tier's upstreams in turn, until one answers or has failed as the others would."""
         prompt_tokens = wire.estimated_prompt_tokens(self._exchange.raw)
         pool, left = self._door.candidates(ask, needs)
-        if not isinstance(ask, Judge) and ask.after:
+        if isinstance(ask, Generate | Score) and ask.after:
             left = [self.whose_ids(ask)]
         while True:
             upstream = pool.choose(left)
@@ -84,7 +86,7 @@ class Calling:
         return self.scorer
 
     def _called(
-        self, ask: Generate | Question, upstream: Upstream, prompt_tokens: int, allowed: int | None
+        self, ask: Generate | Question | Skill, upstream: Upstream, prompt_tokens: int, allowed: int | None
     ) -> Call:
         call = Call(
             ask=ask,
@@ -101,20 +103,38 @@ class Calling:
 
     async def send(self, call: Call, upstream: Upstream, request: Request) -> Sent:
         """Raises Unavailable."""
+        transforms = self._exchange.transforms
+        content = leaving(transforms, upstream, request.body)
         began = time.perf_counter()
 
-        def leaving() -> None:
+        def sending() -> None:
             call.sent = self._exchange.elapsed()
 
         try:
-            return await upstream.send(
+            sent = await upstream.send(
                 request.url,
-                request.body,
+                content,
                 stream=request.stream,
                 patience=request.patience,
                 last=request.last,
-                leaving=leaving,
+                leaving=sending,
             )
+        finally:
+            self._exchange.waited += time.perf_counter() - began
+        if transforms:
+            sent.response = arriving(transforms, upstream, sent.response)
+        return sent
+
+    async def told(self, upstream: Upstream, page: str, body: Body) -> bytes:
+        """What a page of the upstream answers that writes nothing. Raises Unavailable, Broken."""
+        content = leaving(self._exchange.transforms, upstream, body)
+        began = time.perf_counter()
+        try:
+            sent = await upstream.send(upstream.url(page), content, stream=False)
+            try:
+                return await sent.response.read()
+            finally:
+                sent.close()
         finally:
             self._exchange.waited += time.perf_counter() - began
 

@@ -12,7 +12,7 @@ from gateway.needs import Needs
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.upstream import Upstream
 from routers.cost import FREE, Price, cost
-from routers.plan import Generate, Question, Say, Tier, Unavailable, Usage
+from routers.plan import Generate, Question, Say, Skill, Tier, Unavailable, Usage
 
 
 class Door:
@@ -26,7 +26,7 @@ class Door:
         self.expired = False
         """Whether the exchange's time is over."""
 
-    def candidates(self, ask: Generate | Question, needs: Needs) -> tuple[Pool, list[Upstream]]:
+    def candidates(self, ask: Generate | Question | Skill, needs: Needs) -> tuple[Pool, list[Upstream]]:
         """The tier's upstreams that the exchange may be shown to. Raises Unavailable; and Closed for a plan that
         does not take no for an answer."""
         pool = self._pools.get(ask.tier)
@@ -42,7 +42,7 @@ class Door:
         return pool, pool.fit(needs)
 
     def allowance(
-        self, ask: Generate | Question, price: Price, prompt_tokens: int, share: float = 1.0
+        self, ask: Generate | Question | Skill, price: Price, prompt_tokens: int, share: float = 1.0
     ) -> int | None:
         """Leave for one call, to write at most so many tokens in each of its choices; None: as many as the request
         says. `share` of what the ceilings leave is for this call, the rest for one beside it. Raises as
@@ -79,7 +79,7 @@ class Door:
         rate = cost(Usage(prompt_tokens, 1_000_000), price) - cost(Usage(prompt_tokens), price)
         return left / rate * 1e6 if rate else inf
 
-    def refused(self, why: str, ask: Generate | Question | Say, message: str) -> Unavailable:
+    def refused(self, why: str, ask: Generate | Question | Say | Skill, message: str) -> Unavailable:
         """On the exchange's account where replay, which has no door, could not tell it."""
         exchange = self._exchange
         if why != "not_configured":

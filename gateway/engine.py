@@ -3,8 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-
-import orjson
+from typing import TypeVar
 
 from gateway import scoring, wire
 from gateway.calling import Calling, Request, check_fit, failed
@@ -12,12 +11,13 @@ from gateway.deadlines import Deadlines
 from gateway.door import Closed
 from gateway.exchange import Call, Exchange
 from gateway.http.errors import ApiError, from_unavailable
-from gateway.http.reply import Reply
+from gateway.http.reply import PlainReply, Reply, to_nobody
 from gateway.legs import Followed, Relayed, Sink
 from gateway.needs import Needs
 from gateway.questions import Questions
 from gateway.race import Lane, Outrun, race
 from gateway.saying import Saying
+from gateway.skills.transform import Unusable
 from gateway.upstreams.failures import Failure
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.transport import Broken, Response
@@ -28,10 +28,10 @@ from routers.plan import (
     Ask,
     Both,
     Draft,
+    Fragment,
     Generate,
     Judge,
     Outcome,
-    Plan,
     Score,
     Tier,
     Unavailable,
@@ -40,6 +40,8 @@ from routers.plan import (
 )
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CLIENT_GONE = 499
 """The status of an exchange whose client left, as nginx has it; nobody receives it."""
@@ -76,10 +78,31 @@ class Engine:
                 exchange.account()
             self._leave(exchange)
 
+    async def perform(self, exchange: Exchange, fragment: Fragment[T]) -> T:
+        """What a plan fragment gives, for an exchange `aside` that nobody gets a reply of: through the same door, in
+        the same accounts. What it has written is held to its end. Raises Unavailable."""
+        run = _Run(self.pools, exchange, PlainReply(to_nobody, exchange), self._deadlines)
+        try:
+            return await run.drive(fragment)
+        except Unavailable as lost:
+            _noted(exchange, lost)
+            raise
+        except asyncio.CancelledError:
+            exchange.cancelled, exchange.status = True, CLIENT_GONE
+            raise
+        finally:
+            exchange.seconds = exchange.elapsed()
+            exchange.account()
+            self._leave(exchange)
+
     async def _fail(self, exchange: Exchange, reply: Reply, lost: Unavailable) -> None:
-        error = from_unavailable(lost, [call.message for call in exchange.calls if call.message])
-        exchange.status, exchange.error = error.status, error.code
-        await reply.fail(error)
+        await reply.fail(_noted(exchange, lost))
+
+
+def _noted(exchange: Exchange, lost: Unavailable) -> ApiError:
+    error = from_unavailable(lost, [call.message for call in exchange.calls if call.message])
+    exchange.status, exchange.error = error.status, error.code
+    return error
 
 
 class _Run:
@@ -90,13 +113,13 @@ class _Run:
     ) -> None:
         self._calling = Calling(pools, exchange, deadlines)
         self._questions = Questions(exchange, self._calling)
-        self._saying = Saying(exchange, self._questions)
+        self._saying = Saying(exchange, self._calling)
         self._exchange = exchange
         self._reply = reply
         self._followed: list[Followed] = []
         self._usage_event: wire.Body | None = None
 
-    async def drive(self, plan: Plan) -> Answer:
+    async def drive(self, plan: Fragment[T]) -> T:
         """Sends outcomes into the plan until it returns its answer. Raises what the plan lets through."""
         self._calling.begin()
         try:
@@ -111,8 +134,8 @@ class _Run:
                 else:
                     ask = plan.send(outcome)
         except StopIteration as settled:
-            answer: Answer = settled.value
-            return answer
+            found: T = settled.value
+            return found
         finally:
             plan.close()
             self._calling.end()
@@ -165,7 +188,8 @@ class _Run:
 
     async def _written(self, ask: Generate, call: Call, upstream: Upstream, sink: Sink, last: bool) -> Draft:
         exchange = self._exchange
-        url, body = self._request(ask, upstream, _least(ask.max_tokens, call.allowed, exchange.choices(ask)))
+        most = _least(ask.max_tokens, call.allowed, exchange.choices(ask))
+        url, body = self._request(ask, upstream, await self._prepared(ask), most)
         as_chunk = scoring.chat_chunk if ask.after and exchange.endpoint == "chat" else None
         followed = Followed(ask.watch(), exchange, call, as_chunk) if ask.watch is not None else None
         if followed is not None:
@@ -192,22 +216,26 @@ class _Run:
         finally:
             call.settle(exchange.elapsed(), usage)
 
-    def _request(self, ask: Generate, upstream: Upstream, most: int | None) -> tuple[str, bytes]:
+    async def _prepared(self, ask: Generate) -> wire.Body:
+        """The request as this ask puts it to a model."""
+        return self._exchange.body
+
+    def _request(
+        self, ask: Generate, upstream: Upstream, asked: wire.Body, most: int | None
+    ) -> tuple[str, wire.Body | bytes]:
         exchange = self._exchange
         endpoint = exchange.endpoint
         watched = ask.watch is not None
         stream = watched or exchange.request.stream
         if ask.after:
-            begun = scoring.going_on_body(
-                exchange.body, self._questions.asked, ask.after, upstream.model, most
-            )
-            return upstream.url("completions"), orjson.dumps(begun)
+            begun = scoring.going_on_body(asked, self._questions.asked, ask.after, upstream.model, most)
+            return upstream.url("completions"), begun
         plain = not stream and most is None and ask.n is None and not ask.prediction
         model = exchange.needs.model or upstream.model  # an adapter has a name of its own
-        as_is = exchange.body["model"] == model and "smallfirst" not in exchange.body
-        if plain and as_is and upstream.rewrites.isdisjoint(exchange.body):
+        as_is = asked is exchange.body and asked["model"] == model and "smallfirst" not in asked
+        if plain and as_is and upstream.rewrites.isdisjoint(asked):
             return upstream.url(endpoint), exchange.raw
-        body = wire.outgoing(exchange.body, endpoint, model, stream=stream, watched=watched)
+        body = wire.outgoing(asked, endpoint, model, stream=stream, watched=watched)
         if ask.prefix:
             delivered = self._saying.tokens + sum(call.kept for call in exchange.calls)
             body = wire.continued(body, endpoint, ask.prefix, delivered)
@@ -217,7 +245,7 @@ class _Run:
             body["n"] = ask.n
         if ask.prediction:
             body = wire.predicting(body, ask.prediction)
-        return upstream.url(endpoint), orjson.dumps(upstream.adapted(body, continues=bool(ask.prefix)))
+        return upstream.url(endpoint), upstream.adapted(body, continues=bool(ask.prefix))
 
     async def _read(
         self,
@@ -236,7 +264,8 @@ class _Run:
             upstream.worked()
             return draft
         except Broken as broken:
-            upstream.broke()
+            if not isinstance(broken, Unusable):
+                upstream.broke()
             if not self._reply.begun:
                 self._exchange.decided = None
             partial = self._partial(call, followed)

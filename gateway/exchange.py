@@ -2,12 +2,14 @@
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from gateway.needs import NO_NEEDS, Needs
+from gateway.skills.transform import Transform
 from gateway.wire import Body, Endpoint
 from policies.schema import Policy
 from routers.cost import Price, cost, llm_alone
@@ -21,6 +23,7 @@ from routers.plan import (
     Request,
     Say,
     Scored,
+    Skill,
     Speculation,
     Tier,
     TokenLike,
@@ -39,9 +42,9 @@ class Call:
     unwatched leg's first part was passed on, `ended` when the response had come to its end; `chunks` counts
     those of a relayed stream; `prompt_tokens` estimates what no usage reports, and `allowed` is how many tokens
     the ceilings left it. `judged` and `scored` are what a question found; `retried`: another upstream of the
-    tier was asked in its stead."""
+    tier was asked in its stead; `inner`: it is a part of what the next call concludes."""
 
-    ask: Generate | Question | Say
+    ask: Generate | Question | Say | Skill
     tier: Tier
     upstream: str
     model: str
@@ -71,6 +74,7 @@ class Call:
     scored: Scored | None = None
     settled: bool = False
     retried: bool = False
+    inner: bool = False
 
     @property
     def lasted(self) -> float:
@@ -132,6 +136,12 @@ class Exchange:
     """The exchange that this one is tried beside; nobody gets its answer."""
     private: bool = False
     """Whether no cloud may see any of it."""
+    transforms: Sequence[Transform] = ()
+    """What rewrites its bodies as they leave, and their answers as they arrive."""
+    skills: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What each skill of the small model did for it, by the skill's name; no text of the request or the answer."""
+    aside: str | None = None
+    """What is performed instead of the policy's plan, where it has no reply: an evaluation, a skill asked by itself."""
     id: str = field(default_factory=lambda: f"sf-{_ids.getrandbits(80):020x}")
     at: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
@@ -161,7 +171,7 @@ class Exchange:
     def wants_usage(self) -> bool:
         return bool((self.body.get("stream_options") or {}).get("include_usage"))
 
-    def choices(self, ask: Generate | Question) -> int:
+    def choices(self, ask: Generate | Question | Skill) -> int:
         """How many answers an ask has written at once."""
         return ask.n or self.body.get("n") or 1 if isinstance(ask, Generate) else 1
 
@@ -187,7 +197,8 @@ class Exchange:
             expected=self.expected,
             needs=self.needs,
             tags=self.tags,
-            private=self.private or policy.private,
+            private=self.private or policy.private or (self.answer is not None and self.answer.local),
+            transforms=self.transforms,
             shadow_of=self.id,
         )
 
@@ -230,6 +241,7 @@ class Exchange:
             "llm_alone_usd": self.alone_usd,
             "saved_usd": self.saved_usd,
             **({"speculation": self.speculation()} if answer and answer.speculation else {}),
+            **({"skills": self.skills} if self.skills else {}),
         }
 
     def speculation(self) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """Asks whose outcome are numbers: a judgement by one token, a score of a text. Nothing of them flows to the client."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -33,12 +32,14 @@ class Questions:
     async def judged(self, ask: Judge) -> Judged:
         """Raises Unavailable."""
 
+        needs = JUDGING._replace(model=ask.model or None)
+
         async def attempt(call: Call, upstream: Upstream, last: bool) -> Judged:
-            async with self._accounted(ask, call, upstream, JUDGING):
+            async with self._accounted(ask, call, upstream, needs):
                 call.judged = await self._judged(ask, call, upstream, last)
                 return call.judged
 
-        return await self._calling.in_turn(ask, JUDGING, attempt)
+        return await self._calling.in_turn(ask, needs, attempt)
 
     async def scored(self, ask: Score) -> Scored:
         """Raises Unavailable."""
@@ -64,20 +65,8 @@ class Questions:
         if self._prompt is None or self._calling.scorer is not upstream:
             exchange = self._exchange
             asked = scoring.prompt_body(exchange.body, exchange.endpoint, upstream.model)
-            self._prompt = scoring.prompt_of(await self.told(upstream, "tokenize", asked))
+            self._prompt = scoring.prompt_of(await self._calling.told(upstream, "tokenize", asked))
         return self._prompt
-
-    async def told(self, upstream: Upstream, page: str, body: Body) -> bytes:
-        """What a page of the upstream answers that writes nothing. Raises Unavailable, Broken."""
-        began = time.perf_counter()
-        try:
-            sent = await upstream.send(upstream.url(page), orjson.dumps(body), stream=False)
-            try:
-                return await sent.response.read()
-            finally:
-                sent.close()
-        finally:
-            self._exchange.waited += time.perf_counter() - began
 
     async def _judged(self, ask: Judge, call: Call, upstream: Upstream, last: bool) -> Judged:
         exchange = self._exchange
@@ -93,7 +82,7 @@ class Questions:
         ids: Sequence[int] = ()
         if text:
             ids = scoring.prompt_of(
-                await self.told(upstream, "tokenize", scoring.text_body(text, upstream.model))
+                await self._calling.told(upstream, "tokenize", scoring.text_body(text, upstream.model))
             ).ids
         before = [*prompt.ids, *ask.after]
         body = scoring.score_body(self._exchange.body, [*before, *ids], upstream.model)
@@ -110,7 +99,7 @@ class Questions:
         for place, doubtful in reading.doubtful.items():
             if doubtful not in upstream.ending:
                 body = scoring.forced_body(ids[: before + place], doubtful, upstream.model)
-                answer = orjson.loads(await self.told(upstream, "completions", body))
+                answer = orjson.loads(await self._calling.told(upstream, "completions", body))
                 upstream.ending[doubtful] = answer["choices"][0]["finish_reason"] == "stop"
             own = Choice(doubtful, tokens[place].own.logprob, upstream.ending[doubtful])
             tokens[place] = tokens[place]._replace(own=own)
@@ -119,8 +108,8 @@ class Questions:
     async def _answered(
         self, call: Call, upstream: Upstream, endpoint: str, body: Body, last: bool
     ) -> tuple[bytes, Usage]:
-        content = orjson.dumps(upstream.adapted(body, continues=False))
-        sent = await self._calling.send(call, upstream, Request(upstream.url(endpoint), content, last=last))
+        asked = Request(upstream.url(endpoint), upstream.adapted(body, continues=False), last=last)
+        sent = await self._calling.send(call, upstream, asked)
         try:
             answer, draft = await whole(sent.response, self._exchange, call)
             upstream.worked()

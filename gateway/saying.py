@@ -2,9 +2,9 @@
 
 import orjson
 
+from gateway.calling import Calling
 from gateway.exchange import Call, Exchange
 from gateway.legs import Sink
-from gateway.questions import Questions
 from gateway.upstreams.transport import Broken
 from gateway.upstreams.upstream import Upstream
 from gateway.whole import MISSHAPEN
@@ -19,9 +19,9 @@ UNFINISHED = "\ufffd"
 class Saying:
     """Of one exchange."""
 
-    def __init__(self, exchange: Exchange, questions: Questions) -> None:
+    def __init__(self, exchange: Exchange, calling: Calling) -> None:
         self._exchange = exchange
-        self._questions = questions
+        self._calling = calling
         self._text = ""
         self.model = ""
         """Of the upstream whose tokens were said, where any were."""
@@ -48,7 +48,7 @@ class Saying:
         those before it."""
         ids = [*ask.after, *ask.ids]
         try:
-            answer = await self._questions.told(upstream, "detokenize", {"model": self.model, "tokens": ids})
+            answer = await self._calling.told(upstream, "detokenize", {"model": self.model, "tokens": ids})
             text: str = orjson.loads(answer)["prompt"]
         except (Broken, *MISSHAPEN) as error:
             raise self._failed(ask, upstream, Unavailable("garbage", ask.tier, str(error))) from error

@@ -5,10 +5,9 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 from gateway.exchange import Exchange
-from gateway.http.reply import PlainReply
+from gateway.http.reply import PlainReply, to_nobody
 from gateway.prompt import measured
 from policies.schema import Policy, Shadow
 from routers.plan import NO_FEATURES
@@ -56,7 +55,7 @@ class Shadows:
         found = measured(exchange.body, exchange.endpoint) if policy.router.reads_features else NO_FEATURES
         request = exchange.request._replace(stream=False, stays=0, features=found)
         shadow = exchange.shadowed_by(policy, request)
-        await self._run(shadow, PlainReply(_to_nobody, shadow))
+        await self._run(shadow, PlainReply(to_nobody, shadow))
         began, spent = self._spent.get(exchange.policy.name, (time.monotonic(), 0.0))
         self._spent[exchange.policy.name] = (began, spent + shadow.cost_usd)
 
@@ -68,7 +67,3 @@ class Shadows:
             self._spent.pop(policy, None)
             return True
         return spent < wanted.usd_per_hour
-
-
-async def _to_nobody(message: Any) -> None:
-    """Where a shadow's answer goes."""

@@ -130,7 +130,8 @@ class Generate(NamedTuple):
     `prefix` is text the answer already begins with, to be continued. `patience` is how many seconds a tier
     that is restarting may be waited for. `max_tokens` and `n` stand over the request's own. `prediction` is
     text that the answer probably repeats (OpenAI's Predicted Outputs). `after`: the tier's own token ids of
-    `prefix`, from a `Score`, where it is to go on from exactly these.
+    `prefix`, from a `Score`, where it is to go on from exactly these. `passages` are the places of those of the
+    request's retrieved passages that it is shown, in this order; None: all, as given.
     """
 
     tier: Tier
@@ -142,6 +143,7 @@ class Generate(NamedTuple):
     n: int | None = None
     prediction: str = ""
     after: Sequence[int] = ()
+    passages: tuple[int, ...] | None = None
 
 
 class Score(NamedTuple):
@@ -167,14 +169,17 @@ class Say(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """Ask a tier which of a few labels comes next. In `question`, `{request}` stands for the conversation and
-    `{answer}` for `answer`."""
+    """Ask a tier which of a few labels comes next. In `question`, `{request}` stands for the conversation, `{answer}`
+    for `answer`, and `{passage}` for the retrieved passage at the place `passage` of the request's. `model` names the
+    only model that may be asked; empty, any of the tier."""
 
     tier: Tier
     question: str
     labels: tuple[str, ...]
     answer: str = ""
     because: Reason = Reason.JUDGED
+    passage: int | None = None
+    model: str = ""
 
 
 class Both(NamedTuple):
@@ -188,6 +193,14 @@ class Both(NamedTuple):
 Ask = Generate | Score | Judge | Both | Say
 Question = Score | Judge
 """An ask for numbers: nothing of it flows to the client."""
+
+
+class Skill(NamedTuple):
+    """What rewrites a request asks a tier while it does. No plan yields it; it leaves through the same door, and is in
+    the same account."""
+
+    tier: Tier
+    because: Reason
 
 
 class Draft(NamedTuple):
@@ -307,6 +320,8 @@ class Answer(NamedTuple):
     reason: Reason
     confidence: float | None = None
     speculation: Speculation | None = None
+    local: bool = False
+    """Whether no cloud may see anything of the exchange afterwards either, in a shadow or an evaluation."""
 
     @property
     def route(self) -> str:
@@ -347,6 +362,8 @@ class Request(NamedTuple):
     """Whether it asks for temperature 0, so that there is one answer to be found."""
     most: int | None = None
     """Tokens that the answer may have, where the request limits them."""
+    passages: int = 0
+    """How many retrieved passages came with it."""
     renormalised: bool = False
     """A constraint on the answer (a schema, choices, a forced call) makes the small model's log-probabilities those of
     what the constraint leaves: only a calibrator made for that reads them."""

@@ -1,7 +1,7 @@
 """What the client gets: one plain response, or one well-formed stream, whoever wrote it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import orjson
@@ -18,12 +18,17 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 
+async def to_nobody(message: MutableMapping[str, Any]) -> None:
+    """Where a reply goes that nobody waits for."""
+
+
 def figure_headers(exchange: Exchange) -> Headers:
     """Only what is known now; money to the billionth of a dollar."""
     headers: Headers = [
         (b"x-smallfirst-id", exchange.id.encode()),
         (b"x-smallfirst-policy", exchange.policy.name.encode()),
     ]
+    headers += [_skill_header(name, told) for name, told in exchange.skills.items()]
     if (answer := exchange.answer) is None:
         return headers + (_decision(*exchange.decided) if exchange.decided else [])
     headers += _decision(answer.route, answer.reason, answer.confidence)
@@ -34,6 +39,12 @@ def figure_headers(exchange: Exchange) -> Headers:
         pairs = ", ".join([f"{name}={value}" for name, value in exchange.speculation().items()])
         headers.append((b"x-smallfirst-speculation", pairs.encode()))
     return headers
+
+
+def _skill_header(name: str, told: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """Lists are in the record and the exchange's page alone."""
+    pairs = [f"{key}={value}" for key, value in told.items() if not isinstance(value, list | dict)]
+    return b"x-smallfirst-" + name.encode(), ", ".join(pairs).encode("ascii", "replace")
 
 
 def _decision(route: str, reason: str, confidence: float | None) -> Headers:

@@ -51,6 +51,8 @@ def described(line: dict[str, Any]) -> dict[str, Any]:
         "seconds": line["seconds"],
         "time_to_first_token": line["ttft"],
         "speculation": line["speculation"],
+        "skills": line["skills"],
+        "aside": line["aside"],
         "tags": line["tags"],
         "shadow_of": line["shadow_of"],
         "calls": [_call(call) for call in line["calls"]],

@@ -136,6 +136,7 @@ def exchange_line(exchange: Exchange) -> dict[str, Any]:
             "greedy": exchange.request.greedy,
             "most": exchange.request.most,
             "renormalised": exchange.request.renormalised,
+            "passages": exchange.request.passages,
         },
         "calls": [_call_line(call) for call in exchange.calls],
         "answer": answer
@@ -149,6 +150,8 @@ def exchange_line(exchange: Exchange) -> dict[str, Any]:
         "seconds": exchange.seconds,
         "ttft": exchange.ttft,
         "speculation": exchange.speculation() if answer and answer.speculation else None,
+        "skills": exchange.skills,
+        "aside": exchange.aside,
         "tags": exchange.tags,
         "shadow_of": exchange.shadow_of,
     }
@@ -182,6 +185,7 @@ def _call_line(call: Call) -> dict[str, Any]:
         "scored": call.scored and _scored_line(call.scored),
         "max_tokens": call.ask.max_tokens if isinstance(call.ask, Generate) else None,
         "retried": call.retried,
+        "inner": call.inner,
     }
 
 

@@ -105,9 +105,10 @@ class CallLine(Line):
     `resumed`: it went on from text that was already delivered; `begun`: the client had part of its answer when it
     failed. `tokens` are those of a call that a watch followed, up to where it stopped; `flaw` is what its structure
     lacked; `judged` and `scored` are outcomes of questions; `max_tokens` is what its plan allowed it; `retried`: it
-    failed, and the next call to its tier was another upstream's in its stead."""
+    failed, and the next call to its tier was another upstream's in its stead; `inner`: it is a part of what the next
+    call of its kind concludes. A `skill` is asked by what rewrites the request, not by the plan."""
 
-    ask: Literal["generate", "score", "judge", "say"] = "generate"
+    ask: Literal["generate", "score", "judge", "say", "skill"] = "generate"
     tier: Tier
     upstream: str
     model: str
@@ -130,6 +131,7 @@ class CallLine(Line):
     begun: bool = False
     flaw: Reason | None = None
     retried: bool = False
+    inner: bool = False
     tokens: TokensLine | None = None
     judged: JudgedLine | None = None
     scored: ScoredLine | None = None
@@ -153,6 +155,7 @@ class RequestLine(Line):
     greedy: bool = False
     most: int | None = None
     renormalised: bool = False
+    passages: int = 0
 
     def request(self) -> Request:
         return Request(
@@ -167,6 +170,7 @@ class RequestLine(Line):
             greedy=self.greedy,
             most=self.most,
             renormalised=self.renormalised,
+            passages=self.passages,
         )
 
 
@@ -215,6 +219,10 @@ class ExchangeLine(Line):
     seconds: float
     ttft: float | None
     speculation: SpeculationLine | None = None
+    skills: dict[str, dict[str, Any]] = {}
+    """What each skill of the small model did, by its name."""
+    aside: str | None = None
+    """What was performed instead of the policy's plan: such an exchange has no answer, and nothing to replay."""
     tags: dict[str, str] = {}
     shadow_of: str | None = None
     content: dict[str, Any] | None = None

@@ -167,6 +167,10 @@ def replay(record: Record, router: Router | None = None) -> Replayed:
         raise RecordError(
             f"exchange {exchange.id}: its record has no features of the prompt, which this router reads"
         )
+    if exchange.aside is not None:
+        replayed.calls, replayed.error = [_as_recorded(line) for line in exchange.calls], exchange.error
+        replayed.cancelled = exchange.cancelled
+        return replayed
     try:
         replayed.answer = _drive(policy.plan(request), _Performer(exchange, replayed.calls))
     except Missing as missing:
@@ -176,6 +180,18 @@ def replay(record: Record, router: Router | None = None) -> Replayed:
     except Unavailable as lost:
         replayed.error = lost.why
     return replayed
+
+
+def _as_recorded(line: CallLine) -> ReplayedCall:
+    return ReplayedCall(
+        line,
+        stopped_at=len(line.tokens.ids) if line.tokens else None,
+        verdict=line.verdict,
+        reason=line.reason,
+        confidence=line.confidence,
+        kept=line.kept,
+        cost_usd=line.cost_usd,
+    )
 
 
 def _drive(plan: Plan, perform: Callable[[Ask], Outcome]) -> Answer:
@@ -235,7 +251,7 @@ class _Performer:
         resumed = isinstance(ask, Generate) and bool(ask.prefix)
         line = self._take((kind, ask.tier, resumed))
         if line is None:
-            if self._exchange.cancelled and not self._exchange.calls:
+            if self._exchange.cancelled and (not self._exchange.calls or self._left_at_a_skill()):
                 raise ClientGone
             if ask.tier not in self._exchange.request.tiers:
                 raise Unavailable("not_configured", ask.tier)
@@ -245,15 +261,28 @@ class _Performer:
         return call
 
     def _take(self, wanted: tuple[str, Tier, bool]) -> CallLine | None:
-        """The call that an ask ended in. The plan never heard of those that another upstream made good, but their
-        cost counts."""
+        """The call that an ask ended in. The plan never heard of those that another upstream made good, of parts of
+        what the call concludes, and of skills that prepared it, but their cost counts."""
         for line in [line for line in self._unused if (line.ask, line.tier, line.resumed) == wanted]:
+            self._take_skills(self._unused.index(line))
             self._unused.remove(line)
-            if not line.retried:
+            if not (line.retried or line.inner):
                 return line
             stopped_at = len(line.tokens.ids) if line.tokens else None
             self._calls.append(ReplayedCall(line, stopped_at=stopped_at, cost_usd=line.cost_usd))
         return None
+
+    def _take_skills(self, before: int) -> None:
+        """Those among the next `before` calls."""
+        for line in [line for line in self._unused[:before] if line.ask == "skill"]:
+            self._unused.remove(line)
+            self._calls.append(ReplayedCall(line, cost_usd=line.cost_usd))
+
+    def _left_at_a_skill(self) -> bool:
+        """Whether the client went away while a skill prepared the call that would be next."""
+        left = bool(self._unused) and all(line.ask == "skill" for line in self._unused)
+        self._take_skills(len(self._unused) if left else 0)
+        return left
 
     def _judged(self, call: ReplayedCall) -> Judged:
         if call.line.judged is None:
