@@ -112,11 +112,6 @@ def measured(answers: Answers) -> dict[str, Any]:
     return found
 
 
-def run(count: int) -> dict[str, Any]:
-    """Measures the pair on `count` held-out items."""
-    return measured(asked(held_out(count)))
-
-
 def asked(items: Sequence[Item]) -> Answers:
     calibrator = Calibrator.model_validate_json(STOCK_CALIBRATOR.read_bytes())
     return asyncio.run(ask_both(items, large_weights(), calibrator))
