@@ -8,9 +8,17 @@ import aiohttp
 import pytest
 from doubles import Scripted, scripted
 from gateways import Gateway, StartGateway, gateway_of, settings_of, simple_policy, upstream
+from hypothesis import HealthCheck
+from hypothesis import settings as examples
 
 from gateway.settings import Settings, load_settings
 from policies.split import AnyPolicy
+
+# Properties are not timed: a slow machine proves nothing about them.
+examples.register_profile(
+    "untimed", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+)
+examples.load_profile("untimed")
 
 
 @pytest.fixture

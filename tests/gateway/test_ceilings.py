@@ -8,7 +8,7 @@ from typing import Any, Literal
 import orjson
 from doubles import Reply, Scripted, scripted
 from gateways import PRICE, settings_of, upstream
-from hypothesis import HealthCheck, Phase, given
+from hypothesis import Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
@@ -110,7 +110,7 @@ PHASES = (Phase.explicit, Phase.generate)
 """Without shrinking: an example starts two servers."""
 
 
-@examples(max_examples=40, deadline=None, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@examples(max_examples=40, phases=PHASES)
 @given(
     asks=st.lists(ASKS, min_size=1, max_size=4),
     calls=st.integers(1, 6),
