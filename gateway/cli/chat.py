@@ -1,12 +1,14 @@
 """smallfirst chat: a conversation in the terminal, with what each answer took and cost."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import openai
 import typer
-from openai.types.chat import ChatCompletionMessageParam
 
 from .console import err, fail, out
+
+if TYPE_CHECKING:  # imported where it is used: it takes longer to load than all the rest of the command line
+    from openai import OpenAI
+    from openai.types.chat import ChatCompletionMessageParam
 
 
 def chat(
@@ -20,14 +22,16 @@ def chat(
     prompt: Annotated[str | None, typer.Argument(help="One question; without it, a conversation.")] = None,
 ) -> None:
     """Talk to a running gateway; shows route, confidence and cost under each answer."""
+    import openai
+
     url = url.rstrip("/").removesuffix("/v1")
     with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
         _converse(client, url, model, temperature, prompt)
 
 
-def _converse(
-    client: openai.OpenAI, url: str, model: str, temperature: float | None, prompt: str | None
-) -> None:
+def _converse(client: "OpenAI", url: str, model: str, temperature: float | None, prompt: str | None) -> None:
+    import openai
+
     messages: list[ChatCompletionMessageParam] = []
     while True:
         asked = prompt or _ask()
@@ -57,15 +61,17 @@ def _ask() -> str:
 
 
 def _answer(
-    client: openai.OpenAI, model: str, temperature: float | None, messages: list[ChatCompletionMessageParam]
+    client: "OpenAI", model: str, temperature: float | None, messages: list["ChatCompletionMessageParam"]
 ) -> str:
     """Streams one answer to the terminal; its text."""
+    from openai import omit
+
     parts: list[str] = []
     figures: dict[str, Any] = {}
     with client.chat.completions.create(
         model=model,
         messages=messages,
-        temperature=openai.omit if temperature is None else temperature,
+        temperature=omit if temperature is None else temperature,
         stream=True,
         stream_options={"include_usage": True},
     ) as stream:

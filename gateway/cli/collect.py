@@ -4,9 +4,8 @@ import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import openai
 import typer
 from rich.progress import Progress
 
@@ -19,6 +18,9 @@ from routers.direct import Direct
 
 from .console import ConfigOption, err, fail, out
 from .serving import serving
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 COLLECT = Policy(
     name="collect",
@@ -49,11 +51,13 @@ def collect(
 
 async def gather(settings: Settings, into: Path, items: Sequence[Item], max_tokens: int) -> list[Grade]:
     """Asks the configured small model each item, greedily, and writes records and grades into a folder."""
+    from openai import AsyncOpenAI  # takes longer to load than all the rest of the command line
+
     records = settings.records.model_copy(update={"path": into})
     at_once = settings.local.at_once if settings.local else 4
     async with (
         serving(settings.model_copy(update={"records": records}), [COLLECT]) as served,
-        openai.AsyncOpenAI(base_url=served.url, api_key="none", timeout=600) as client,
+        AsyncOpenAI(base_url=served.url, api_key="none", timeout=600) as client,
     ):
         if why := served.app.policies.catalogue.unavailable.get(COLLECT.name):
             raise ConfigError(f"drafts can't be collected: {why}")
@@ -73,7 +77,7 @@ async def gather(settings: Settings, into: Path, items: Sequence[Item], max_toke
     return list(grades)
 
 
-async def _ask(client: openai.AsyncOpenAI, item: Item, max_tokens: int) -> Grade:
+async def _ask(client: "AsyncOpenAI", item: Item, max_tokens: int) -> Grade:
     answer = await client.chat.completions.with_raw_response.create(
         model=COLLECT.name,
         messages=[{"role": "user", "content": item.prompt}],
