@@ -22,6 +22,16 @@ from routers.plan import Tier
 POLICIES = {name: policy for name, policy in load_policies().items() if isinstance(policy, Policy)}
 """The built-in ones."""
 
+
+def _way(policy: Policy) -> tuple[str, ...]:
+    router = policy.router
+    return router.kind, str(getattr(router, "release", None)), str(policy.private)
+
+
+WAYS = [*{_way(policy): name for name, policy in reversed(POLICIES.items())}.values()]
+"""One of each way to come to an answer: the others are one of these with other numbers, and the official client is
+put through them all."""
+
 SMALL = Calibrator.model_validate_json(STOCK_CALIBRATOR.read_bytes()).made_for
 """The model and the engine that their calibrator is made for."""
 

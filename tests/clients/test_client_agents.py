@@ -8,7 +8,7 @@ import openai
 import pytest
 from agents import Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, RunConfig, Runner
 from leaving import MOST
-from scenarios import ERRORS, Case, Opposite, freed_by, look_up
+from scenarios import ERRORS, WAYS, Case, Opposite, freed_by, look_up
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -17,6 +17,11 @@ LOOK_UP = agents.function_tool(look_up)
 ALONE = pytest.mark.parametrize("sure", [True], ids=[""])
 """For what does not depend on the draft."""
 QUIET = RunConfig(tracing_disabled=True)
+
+
+@pytest.fixture(params=WAYS)
+def policy_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(params=[OpenAIChatCompletionsModel, OpenAIResponsesModel], ids=["chat", "responses"])

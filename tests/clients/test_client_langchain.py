@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, Too
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from leaving import MOST
-from scenarios import ERRORS, Case, Opposite, freed_by, look_up
+from scenarios import ERRORS, WAYS, Case, Opposite, freed_by, look_up
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -19,6 +19,11 @@ LOOK_UP = tool(look_up)
 Chat = Callable[..., ChatOpenAI]
 ALONE = pytest.mark.parametrize("sure", [True], ids=[""])
 """For what does not depend on the draft."""
+
+
+@pytest.fixture(params=WAYS)
+def policy_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["chat", "responses"])

@@ -9,13 +9,18 @@ from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from scenarios import ERRORS, Case, Opposite, freed_by, look_up
+from scenarios import ERRORS, WAYS, Case, Opposite, freed_by, look_up
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MakeAgent = Callable[..., Agent[None, Any]]
 ALONE = pytest.mark.parametrize("sure", [True], ids=[""])
 """For what does not depend on the draft."""
+
+
+@pytest.fixture(params=WAYS)
+def policy_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(params=[OpenAIChatModel, OpenAIResponsesModel], ids=["chat", "responses"])
