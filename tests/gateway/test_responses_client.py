@@ -7,6 +7,7 @@ import openai
 import pytest
 from aiohttp import web
 from chat_streams import MADE, call, chunk, entry, usage_chunk
+from gateways import client_of
 from pydantic import BaseModel
 from responses_types import typed_event, typed_response
 
@@ -29,7 +30,7 @@ class Answering:
         self.chunks = COLD
         self.breaks = False
         self.chat: Body = {}
-        self.client = openai.AsyncOpenAI(api_key="none", max_retries=0)
+        self.client = client_of("http://127.0.0.1/v1")
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
