@@ -33,6 +33,8 @@ proof: $(VENV)/.dev weights vllm
 	$(BIN)/python -m benchmarks.speculation
 	$(BIN)/python -m benchmarks.inside
 	$(BIN)/python -m benchmarks.greedy
+	$(BIN)/python -m benchmarks.flywheel
+	$(BIN)/python -m benchmarks.guard
 
 # The small model, and the 1.5B model that stands in for a large one.
 weights: $(VENV)/.dev

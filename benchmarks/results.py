@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "docs" / "results"
-PACKAGES = ("smallfirst", "xllamacpp", "uvicorn", "httptools", "aiohttp", "scikit-learn")
+PACKAGES = ("smallfirst", "presidio-analyzer", "xllamacpp", "uvicorn", "httptools", "aiohttp", "scikit-learn")
 
 
 def made_by() -> dict[str, Any]:

@@ -37,6 +37,9 @@ WORDS = {
     "upstream_error": "The upstream answered 500 or another 5xx.",
     "ceiling_reached": "The calls, tokens, dollars or seconds that the policy allows one exchange were spent.",
     "private": "The request may not leave for a cloud, and no model at home could answer it.",
+    "private_data": "The policy blocks requests with private data; the message says of what kind, and where.",
+    "guarded": "The policy's guard flagged the request or the answer, and nobody else could answer instead.",
+    "leak": "The answer reproduced the system prompt, and no other model's answer did better.",
     "internal_error": "A defect of the gateway; its log has the traceback.",
 }
 

@@ -19,6 +19,8 @@ from policies.split import Split
 from routers.calibration import Calibrator
 from routers.difficulty import Scorer
 from routers.plan import Reason, Router
+from routers.relevance import Filter
+from routers.rubric import Rubric
 
 from .tables import code, table
 
@@ -34,6 +36,7 @@ NAMES: dict[Any, str] = {
     SecretStr: "secret",
     Calibrator: "`stock` or path",
     Scorer: "path",
+    Rubric: "rubric's name",
 }
 
 
@@ -99,6 +102,10 @@ def reasons_table() -> str:
 
 def fields_table(model: type[BaseModel], but: Iterable[str] = ()) -> str:
     return table(HEAD, _rows(model, "", but))
+
+
+def filter_table() -> str:
+    return table(HEAD, _rows(Filter, "filter"))
 
 
 def _rows(model: type[BaseModel], at: str, but: Iterable[str] = ()) -> Iterator[list[str]]:
@@ -182,4 +189,6 @@ def default(field: FieldInfo) -> str:
         return code({True: "true", False: "false", None: "null"}[value])
     if value in ((), {}):
         return "empty"
+    if isinstance(value, tuple):
+        return code(f"[{', '.join(map(str, value))}]")
     return code(f"{value:g}" if isinstance(value, float) else value)

@@ -8,23 +8,29 @@ from collections.abc import Callable
 from functools import partial
 
 from policies.strategies import STRATEGIES
+from routers.guard import Guard
 
-from . import calculator, policy_example
+from . import calculator, measured_privacy, policy_example
 from .built_in import built_in_table
 from .engine_fields import constraints_table, fields_table, removed_table
 from .errors import errors_table
-from .fields import policy_tables, reasons_table, settings_tables, split_table
+from .fields import fields_tables, filter_table, policy_tables, reasons_table, settings_tables, split_table
 from .interfaces import auto_policy, commands, kinds_table, metrics_table, providers_table
 from .markdown import ROOT
 from .measured import (
     confidence_table,
     engines_table,
+    evaluators_table,
     formats_table,
     overhead_table,
     pair_table,
     schema_table,
     scorer_table,
 )
+from .measured_compression import prompts_table, quality_table, reading_table
+from .measured_flywheel import account_table, flywheel_table
+from .measured_guard import guard_table
+from .measured_relevance import answers_table, judges_table
 from .measured_speculation import forecast_table, inside_table, pairs_table, ties_table, verification_table
 from .strategy_tables import fields_of, needs_table, requests_table
 
@@ -62,8 +68,25 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "pairs-of-models": pairs_table,
     "ties": ties_table,
     "inside-vllm": inside_table,
+    "compression-quality": quality_table,
+    "compression-prompts": prompts_table,
+    "reading": reading_table,
     "engines": engines_table,
     "schema": schema_table,
+    "flywheel-account": account_table,
+    "flywheel": flywheel_table,
+    "private-section": measured_privacy.section_table,
+    "private-entities": measured_privacy.entities_table,
+    "private-found": measured_privacy.found_table,
+    "private-disguised": measured_privacy.disguised_table,
+    "private-alike": measured_privacy.alike_table,
+    "private-cost": measured_privacy.cost_table,
+    "guard": partial(fields_tables, Guard),
+    "guard-measured": guard_table,
+    "filter": filter_table,
+    "judges": judges_table,
+    "filtered-answers": answers_table,
+    "evaluators": evaluators_table,
 }
 
 _SECTION = re.compile(r"(<!-- generated:([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)

@@ -95,6 +95,8 @@ def _used() -> Metrics:
     metrics.call(
         upstream="", tier="", model="", outcome="", prompt_tokens=0, completion_tokens=0, cost_usd=0.0
     )
+    metrics.quality(policy="", route="", evaluator="", p=0.0)
+    metrics.evaluation("", "")
     metrics.call_retried("", "")
     metrics.upstream_up("", "", up=True)
     metrics.engine_restarted("")

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from .markdown import ROOT
-from .tables import table
+from .tables import code, table
 
 RESULTS = ROOT / "docs" / "results"
 
@@ -195,3 +195,26 @@ def _at(found: Any, pointer: str) -> float:
     for key in pointer.split("/"):
         found = found[key]
     return float(found)
+
+
+def evaluators_table() -> str:
+    """What each evaluator is worth on each model that was measured as a judge; for a page of docs/skills/."""
+    found = found_in("evaluators")
+    rows = []
+    for model, kinds in found.items():
+        if not isinstance(kinds, dict) or "verify" not in kinds:
+            continue
+        for kind, scores in kinds.items():
+            at = f"/{model}/{kind}"
+            rows.append(
+                (
+                    model,
+                    code(kind),
+                    str(scores["answers"]),
+                    _interval(scores["auroc"], "evaluators", f"{at}/auroc"),
+                    _interval(scores["calibration_error"], "evaluators", f"{at}/calibration_error"),
+                    "no better than chance" if scores["chance"] else "",
+                )
+            )
+    head = ("judge", "evaluator", "answers", "AUROC", "calibration error", "")
+    return table(head, rows).replace("](results/", "](../results/")

@@ -9,7 +9,10 @@ from starlette.exceptions import HTTPException
 
 from gateway import __version__
 from gateway.engine import Engine
+from gateway.evaluation import Evaluations
+from gateway.http.compress import compress_route
 from gateway.http.errors import ApiError
+from gateway.http.evaluate import evaluate_route
 from gateway.http.generation import Generation, Scope
 from gateway.http.intake import Receive
 from gateway.http.own import own_routes
@@ -90,9 +93,11 @@ def create_app(
     ledger = Ledger(metrics, exchanges, recorder)
     stack.callback(ledger.book)
     engine = Engine(by_tier, leave=ledger.leave)
-    opening = Opening(policies, by_tier)
+    opening = Opening(policies, by_tier, keeps=recorder is not None and settings.records.content)
     shadows = Shadows(engine.run, lambda: policies.catalogue.policies)
     stack.push_async_callback(shadows.close)
+    evaluations = Evaluations(engine.perform, metrics)
+    stack.push_async_callback(evaluations.close)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -106,7 +111,9 @@ def create_app(
     app = App(title="Smallfirst", version=__version__, lifespan=lifespan)
     app.policies, app.pools, app.exchanges, app.local = policies, by_tier, exchanges, supervisor
     app.include_router(own_routes(policies, engine, exchanges, metrics, engines, ledger))
+    app.include_router(compress_route(policies, engine, metrics, settings.listen.body_limit))
     app.include_router(token_routes(policies, by_tier, settings.listen.body_limit))
+    app.include_router(evaluate_route(policies, engine, evaluations, metrics, settings.listen.body_limit))
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.hot = {
@@ -115,6 +122,7 @@ def create_app(
             opening=opening,
             engine=engine,
             shadows=shadows,
+            evaluations=evaluations,
             metrics=metrics,
             listen=settings.listen,
         )

@@ -15,9 +15,12 @@ from gateway.upstreams.pool import Pool, might_cure
 from gateway.upstreams.upstream import Call as Sent
 from gateway.upstreams.upstream import Upstream
 from gateway.wire import Body
-from routers.plan import Generate, Question, Say, Score, Skill, Tier, Unavailable
+from routers.plan import Generate, Judge, Question, Say, Score, Skill, Tier, Unavailable
 
 T = TypeVar("T")
+
+LARGE = 32_768
+"""Bytes of a request from which on what is made of it is rewritten in a thread."""
 
 
 class Request(NamedTuple):
@@ -64,6 +67,8 @@ class Calling:
     ) -> T:
         """Asks the tier's upstreams in turn, until one answers or has failed as the others would."""
         prompt_tokens = wire.estimated_prompt_tokens(self._exchange.raw)
+        if ask.tier == "llm":
+            prompt_tokens = max(1, prompt_tokens - self._exchange.spared)
         pool, left = self._door.candidates(ask, needs)
         if isinstance(ask, Generate | Score) and ask.after:
             left = [self.whose_ids(ask)]
@@ -88,11 +93,12 @@ class Calling:
     def _called(
         self, ask: Generate | Question | Skill, upstream: Upstream, prompt_tokens: int, allowed: int | None
     ) -> Call:
+        named = ask.model if isinstance(ask, Judge) else self._exchange.needs.model
         call = Call(
             ask=ask,
             tier=ask.tier,
             upstream=upstream.name,
-            model=self._exchange.needs.model or upstream.model,
+            model=named or upstream.model,
             price=upstream.price,
             started=self._exchange.elapsed(),
             prompt_tokens=prompt_tokens,
@@ -104,7 +110,7 @@ class Calling:
     async def send(self, call: Call, upstream: Upstream, request: Request) -> Sent:
         """Raises Unavailable."""
         transforms = self._exchange.transforms
-        content = leaving(transforms, upstream, request.body)
+        content = await self._leaving(upstream, request.body)
         began = time.perf_counter()
 
         def sending() -> None:
@@ -125,9 +131,17 @@ class Calling:
             sent.response = arriving(transforms, upstream, sent.response)
         return sent
 
+    async def _leaving(self, upstream: Upstream, body: Body | bytes) -> bytes:
+        """Large bodies are rewritten in a thread, since looking through one for private data takes its time. Raises
+        Unavailable."""
+        exchange = self._exchange
+        if exchange.transforms and len(exchange.raw) >= LARGE:
+            return await asyncio.to_thread(leaving, exchange.transforms, upstream, body)
+        return leaving(exchange.transforms, upstream, body)
+
     async def told(self, upstream: Upstream, page: str, body: Body) -> bytes:
         """What a page of the upstream answers that writes nothing. Raises Unavailable, Broken."""
-        content = leaving(self._exchange.transforms, upstream, body)
+        content = await self._leaving(upstream, body)
         began = time.perf_counter()
         try:
             sent = await upstream.send(upstream.url(page), content, stream=False)

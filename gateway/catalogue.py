@@ -5,15 +5,21 @@ from dataclasses import dataclass, field
 from math import inf
 
 from gateway.http.errors import ApiError
+from gateway.skills.detect import undetectable
 from gateway.upstreams.pool import Pool
+from policies.private import Private
 from policies.schema import Policy
 from policies.split import AnyPolicy, Split
 from routers.calibration import Source
 from routers.cascade import Cascade, Judging
 from routers.difficulty import Difficulty, Gate
 from routers.direct import Direct
-from routers.plan import Router, Tier
+from routers.guard import Guard
+from routers.plan import Capability, Router, Tier
 from routers.speculative import Speculative
+
+Asking = Mapping[Tier, Mapping[Capability, str]]
+"""What a policy asks of a tier, beside what requests do, by the field of its that asks for it."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def catalogue(policies: Iterable[AnyPolicy], pools: Mapping[Tier, Pool]) -> Cata
         else:
             splits[split.name] = split
     models: dict[str, Policy] = {}
-    for upstream in [upstream for pool in pools.values() for upstream in pool.upstreams]:
+    for upstream in [upstream for pool in pools.values() for upstream in pool.writers]:
         for model in [model for model in upstream.models if model not in served and model not in splits]:
             alone = Policy(
                 name=model,
@@ -87,8 +93,14 @@ def catalogue(policies: Iterable[AnyPolicy], pools: Mapping[Tier, Pool]) -> Cata
 
 
 def lacking(policy: Policy, pools: Mapping[Tier, Pool]) -> str | None:
-    """What the upstreams lack for a policy; None where they can serve it."""
-    return lacking_to_route(policy.router, pools)
+    """What the upstreams, or what is installed, lack for a policy; None where it can be served."""
+    if isinstance(policy.private, Private) and (problem := undetectable(policy.private)):
+        return f"private {problem}"
+    found = lacking_to_route(policy.router, pools) or _lacking_to_guard(policy.guard, pools)
+    if found is None and policy.filter is not None:
+        needed: Asking = {policy.filter.tier: {"logprobs": "filter"}}
+        found = next(_lacking_to_serve(needed, pools), None)
+    return found
 
 
 def lacking_to_route(router: Router, pools: Mapping[Tier, Pool]) -> str | None:
@@ -97,33 +109,55 @@ def lacking_to_route(router: Router, pools: Mapping[Tier, Pool]) -> str | None:
         return lacking_to_route(router.otherwise, pools)
     problem: str | None = None
     if isinstance(router, Direct):
-        if router.tier not in pools and not router.fallback:
+        if (router.tier not in pools or not pools[router.tier].writers) and not router.fallback:
             return f"it needs an upstream of tier {router.tier}, and none is configured"
         problem = _lacking_to_follow(pools.get(router.tier)) if router.follow else None
     elif isinstance(router, Judging):
         problem = _lacking_to_judge(router, pools.get("slm"))
     if isinstance(router, Cascade | Difficulty):
         problem = problem or _lacking_to_score(router.gate, pools.get("slm"))
-    return problem or next(_lacking_to_serve(router, pools), None)
+    return problem or next(_lacking_to_serve(_of_router(router), pools), None)
 
 
-def _lacking_to_serve(router: Router, pools: Mapping[Tier, Pool]) -> Iterator[str]:
+def _lacking_to_guard(guard: Guard | None, pools: Mapping[Tier, Pool]) -> str | None:
+    """A guard without its judge would block, or let pass, whatever there is."""
+    if guard is None or not guard.judges:
+        return None
+    pool = pools.get(guard.tier)
+    judges = [] if pool is None else pool.judges(guard.model)
+    if not judges:
+        named = f"the model {guard.model} among the upstreams" if guard.model else "an upstream"
+        return f"its guard needs {named} of tier {guard.tier}, and none is configured"
+    if any("logprobs" in upstream.can for upstream in judges):
+        return None
+    names = ", ".join(upstream.name for upstream in judges)
+    return f"its guard reads log-probabilities, which {names} does not offer (capabilities.logprobs)"
+
+
+def _of_router(router: Router) -> Asking:
+    return {
+        tier: {capability: f"router.{field}" for capability, field in asked.items()}
+        for tier, asked in router.needs.items()
+    }
+
+
+def _lacking_to_serve(needs: Asking, pools: Mapping[Tier, Pool]) -> Iterator[str]:
     """One upstream of a tier is enough, since the pool puts to each what it can do. A tier that is not there lacks
     nothing: plans do without it, and say so."""
-    for tier, asked in router.needs.items():
-        upstreams = pools[tier].upstreams if tier in pools else ()
+    for tier, asked in needs.items():
+        upstreams = pools[tier].writers if tier in pools else ()
         for capability, asking in asked.items():
             if upstreams and not any(capability in upstream.can for upstream in upstreams):
                 names = ", ".join(upstream.name for upstream in upstreams)
-                told = f"router.{asking} needs {capability} of tier {tier}, which is not offered by {names}"
+                told = f"{asking} needs {capability} of tier {tier}, which is not offered by {names}"
                 yield f"{told} (capabilities.{capability})"
 
 
 def _lacking_to_follow(pool: Pool | None) -> str | None:
     """Drafts of several models in one set of records would train a calibrator for none of them."""
-    if pool is None:
+    if pool is None or not pool.writers:
         return None
-    first, *others = pool.upstreams
+    first, *others = pool.writers
     for upstream in others:
         if not first.source.matches(upstream.source):
             sources = f"{first.name} is {first.source}, {upstream.name} is {upstream.source}"
@@ -150,7 +184,7 @@ def _lacking_to_score(gate: Gate | None, slm: Pool | None) -> str | None:
 
 
 def _made_for_another(trained: str, made_for: Source, slm: Pool) -> str | None:
-    for upstream in slm.upstreams:
+    for upstream in slm.writers:
         source = upstream.source.model_copy(update={"mode": made_for.mode})
         if not made_for.matches(source):
             return (
@@ -161,7 +195,7 @@ def _made_for_another(trained: str, made_for: Source, slm: Pool) -> str | None:
 
 
 def _without_logprobs(pool: Pool, reason: str) -> str | None:
-    for upstream in pool.upstreams:
+    for upstream in pool.writers:
         if "logprobs" not in upstream.can:
             return f"{reason}, which {upstream.name} does not offer (capabilities.logprobs)"
     return None

@@ -48,7 +48,8 @@ class Door:
         says. `share` of what the ceilings leave is for this call, the rest for one beside it. Raises as
         `candidates`."""
         ceilings = self._exchange.policy.ceilings
-        if self._passed >= (most := self._exchange.policy.most_calls):
+        counts = not isinstance(ask, Skill)  # what prepares a call is none of the plan's
+        if counts and self._passed >= (most := self._exchange.most_calls):
             raise self.refused("ceiling", ask, f"more than {most} upstream calls")
         if self.expired:
             raise self.refused("ceiling", ask, f"the {ceilings.seconds:g} s of this exchange are over")
@@ -58,7 +59,7 @@ class Door:
             left /= self._exchange.choices(ask)
         if left < 1:
             raise self.refused("ceiling", ask, "the tokens or dollars of this exchange are spent")
-        self._passed += 1
+        self._passed += counts
         return int(left) if left < inf else None
 
     def _tokens_left(self) -> float:
@@ -88,7 +89,7 @@ class Door:
             call.settle(exchange.elapsed(), None)
             exchange.calls.append(call)
         self._refusals += 1
-        if self._refusals > exchange.policy.most_calls:
+        if self._refusals > exchange.most_calls:
             raise Closed(why, ask.tier, message)
         return Unavailable(why, ask.tier, message)
 

@@ -13,16 +13,20 @@ from gateway.exchange import Call, Exchange
 from gateway.http.errors import ApiError, from_unavailable
 from gateway.http.reply import PlainReply, Reply, to_nobody
 from gateway.legs import Followed, Relayed, Sink
-from gateway.needs import Needs
+from gateway.needs import Needs, least_tokens
 from gateway.questions import Questions
 from gateway.race import Lane, Outrun, race
 from gateway.saying import Saying
+from gateway.skills.compressing import Compressing, Compression
+from gateway.skills.guarding import account_guard
 from gateway.skills.transform import Unusable
 from gateway.upstreams.failures import Failure
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.transport import Broken, Response
 from gateway.upstreams.upstream import Upstream
 from gateway.whole import whole
+from policies.compress import Compress
+from routers.cost import FREE
 from routers.plan import (
     Answer,
     Ask,
@@ -82,8 +86,16 @@ class Engine:
         """What a plan fragment gives, for an exchange `aside` that nobody gets a reply of: through the same door, in
         the same accounts. What it has written is held to its end. Raises Unavailable."""
         run = _Run(self.pools, exchange, PlainReply(to_nobody, exchange), self._deadlines)
+        return await self._aside(exchange, run.drive(fragment))
+
+    async def compress(self, exchange: Exchange, section: Compress) -> Compression:
+        """What compression makes of the body of an exchange `aside`. Raises Unavailable."""
+        run = _Run(self.pools, exchange, PlainReply(to_nobody, exchange), self._deadlines)
+        return await self._aside(exchange, run.compress(section))
+
+    async def _aside(self, exchange: Exchange, work: Awaitable[T]) -> T:
         try:
-            return await run.drive(fragment)
+            return await work
         except Unavailable as lost:
             _noted(exchange, lost)
             raise
@@ -100,6 +112,7 @@ class Engine:
 
 
 def _noted(exchange: Exchange, lost: Unavailable) -> ApiError:
+    account_guard(exchange)
     error = from_unavailable(lost, [call.message for call in exchange.calls if call.message])
     exchange.status, exchange.error = error.status, error.code
     return error
@@ -114,6 +127,7 @@ class _Run:
         self._calling = Calling(pools, exchange, deadlines)
         self._questions = Questions(exchange, self._calling)
         self._saying = Saying(exchange, self._calling)
+        self._compressing = Compressing(exchange, self._calling, pools)
         self._exchange = exchange
         self._reply = reply
         self._followed: list[Followed] = []
@@ -140,11 +154,19 @@ class _Run:
             plan.close()
             self._calling.end()
 
+    async def compress(self, section: Compress) -> Compression:
+        self._calling.begin()
+        try:
+            return await self._compressing.compressed(self._exchange.body, section)
+        finally:
+            self._calling.end()
+
     async def conclude(self, answer: Answer) -> None:
         """Commits what the answer holds back, then the figures."""
         self._exchange.account()
+        account_guard(self._exchange)
         for followed in self._followed:
-            if any(followed.draft is part for part in answer.parts):
+            if any(followed.call.tokens is part.tokens for part in answer.parts):
                 await followed.release_all(self._reply)
                 self._usage_event = followed.usage_event
         if self._saying.model:
@@ -172,24 +194,52 @@ class _Run:
         return await self._saying.say(ask, upstream, self._reply)
 
     async def _write(self, ask: Generate, sink: Sink, share: float = 1.0) -> Draft:
+        self._exchange.show(ask.passages)
+        try:
+            asked = await self._prepared(ask)
+        except asyncio.CancelledError:
+            if isinstance(sink, Lane) and sink.outrun:
+                return self._outrun_unsent(ask)
+            raise
+        needs = self._needs(ask, asked)
+
         def attempt(call: Call, upstream: Upstream, last: bool) -> Awaitable[Draft]:
-            return self._written(ask, call, upstream, sink, last)
+            return self._written(ask, asked, needs, call, upstream, sink, last)
 
-        return await self._calling.in_turn(ask, self._needs(ask), attempt, share)
+        return await self._calling.in_turn(ask, needs, attempt, share)
 
-    def _needs(self, ask: Generate) -> Needs:
+    def _outrun_unsent(self, ask: Generate) -> Draft:
+        """The other leg won while this one's request was being prepared."""
+        call = Call(ask, ask.tier, "", "", FREE, started=self._exchange.elapsed(), prompt_tokens=0)
+        call.outcome = "outrun"
+        call.settle(self._exchange.elapsed(), None)
+        self._exchange.calls.append(call)
+        return Draft(ask.tier, verdict=Verdict.CONTINUE)
+
+    def _needs(self, ask: Generate, asked: wire.Body) -> Needs:
         """A begun chat answer must be continued, not answered anew; a begun text always is."""
         needs = self._exchange.needs
+        if needs.tokens and asked is not self._exchange.body:
+            needs = needs._replace(tokens=least_tokens(asked, self._exchange.endpoint))
         if ask.after:
             return needs._replace(capabilities=needs.capabilities | {"scoring"})
         if ask.prefix and self._exchange.endpoint == "chat":
             return needs._replace(capabilities=needs.capabilities | {"prefill"})
         return needs
 
-    async def _written(self, ask: Generate, call: Call, upstream: Upstream, sink: Sink, last: bool) -> Draft:
+    async def _written(
+        self,
+        ask: Generate,
+        asked: wire.Body,
+        needs: Needs,
+        call: Call,
+        upstream: Upstream,
+        sink: Sink,
+        last: bool,
+    ) -> Draft:
         exchange = self._exchange
         most = _least(ask.max_tokens, call.allowed, exchange.choices(ask))
-        url, body = self._request(ask, upstream, await self._prepared(ask), most)
+        url, body = self._request(ask, upstream, asked, most)
         as_chunk = scoring.chat_chunk if ask.after and exchange.endpoint == "chat" else None
         followed = Followed(ask.watch(), exchange, call, as_chunk) if ask.watch is not None else None
         if followed is not None:
@@ -197,10 +247,11 @@ class _Run:
         request = Request(url, body, followed is not None or exchange.request.stream, ask.patience, last)
         usage: Usage | None = None
         try:
-            check_fit(upstream, self._needs(ask))
+            check_fit(upstream, needs)
             draft = await self._read(ask, call, upstream, request, followed, sink)
             usage = draft.usage
             call.outcome = "ok" if draft.finish else "stopped"
+            _learn(upstream, call, usage)
             return draft
         except (asyncio.CancelledError, Outrun):
             if isinstance(sink, Lane) and sink.outrun:
@@ -217,16 +268,19 @@ class _Run:
             call.settle(exchange.elapsed(), usage)
 
     async def _prepared(self, ask: Generate) -> wire.Body:
-        """The request as this ask puts it to a model."""
-        return self._exchange.body
+        """The request as this ask puts it to a model: a large one reads it compressed, where the policy says so, but
+        for one that goes on from token ids."""
+        if ask.tier != "llm" or ask.after:
+            return self._exchange.body
+        return await self._compressing.body()
 
     def _request(
         self, ask: Generate, upstream: Upstream, asked: wire.Body, most: int | None
     ) -> tuple[str, wire.Body | bytes]:
         exchange = self._exchange
         endpoint = exchange.endpoint
-        watched = ask.watch is not None
-        stream = watched or exchange.request.stream
+        watched = ask.watch is not None and ask.logprobs
+        stream = ask.watch is not None or exchange.request.stream
         if ask.after:
             begun = scoring.going_on_body(asked, self._questions.asked, ask.after, upstream.model, most)
             return upstream.url("completions"), begun
@@ -296,6 +350,18 @@ class _Run:
         answer, draft = await whole(response, self._exchange, call, echoed)
         await sink.whole(answer)
         return draft
+
+
+def _learn(upstream: Upstream, call: Call, usage: Usage) -> None:
+    """How long the server took, of what it reports itself."""
+    first = call.first if call.first is not None else next(iter(call.at), None)
+    if call.sent is None or usage.estimated:
+        return
+    read = usage.prompt_tokens - usage.cached_tokens
+    if first is not None:
+        upstream.pace.answered(read, 0, first - call.sent)
+    elif call.ended is not None:
+        upstream.pace.answered(read, usage.completion_tokens, call.lasted)
 
 
 def _least(wanted: int | None, allowed: int | None, choices: int) -> int | None:

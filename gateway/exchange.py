@@ -8,15 +8,19 @@ from typing import Any
 
 import orjson
 
-from gateway.needs import NO_NEEDS, Needs
+from gateway.http.kept import Kept
+from gateway.needs import NO_NEEDS, Needs, least_tokens
+from gateway.passages import Passages
+from gateway.skills.filter import told
 from gateway.skills.transform import Transform
-from gateway.wire import Body, Endpoint
+from gateway.wire import Body, Endpoint, estimated_prompt_tokens
 from policies.schema import Policy
 from routers.cost import Price, cost, llm_alone
 from routers.plan import (
     NO_USAGE,
     Answer,
     Generate,
+    Judge,
     Judged,
     Question,
     Reason,
@@ -136,12 +140,22 @@ class Exchange:
     """The exchange that this one is tried beside; nobody gets its answer."""
     private: bool = False
     """Whether no cloud may see any of it."""
+    passages: Passages | None = None
+    """What was retrieved for it: all of it stands in `body`, until a plan has chosen what is shown."""
     transforms: Sequence[Transform] = ()
     """What rewrites its bodies as they leave, and their answers as they arrive."""
     skills: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What each skill of the small model did for it, by the skill's name; no text of the request or the answer."""
+    compressions: dict[Any, Any] = field(default_factory=dict)
+    """What compression made of it, by the policy's section and the texts: its shadows have the same."""
+    spared: int = 0
+    """Tokens of its prompt that its large model does not read, for they were compressed away."""
+    hidden: int = 0
+    """Tokens, estimated, of the passages that no writer is shown."""
     aside: str | None = None
     """What is performed instead of the policy's plan, where it has no reply: an evaluation, a skill asked by itself."""
+    kept: Kept | None = None
+    """What was sent of its answer, where somebody will read it afterwards."""
     id: str = field(default_factory=lambda: f"sf-{_ids.getrandbits(80):020x}")
     at: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
@@ -173,7 +187,34 @@ class Exchange:
 
     def choices(self, ask: Generate | Question | Skill) -> int:
         """How many answers an ask has written at once."""
+        if isinstance(ask, Judge):
+            return ask.samples or 1
         return ask.n or self.body.get("n") or 1 if isinstance(ask, Generate) else 1
+
+    @property
+    def given(self) -> Body:
+        """Its body as it came, with all passages."""
+        return self.body if self.passages is None else self.passages.shown()
+
+    @property
+    def most_calls(self) -> int:
+        """Upstream calls that it may take, judgements of its passages included, and one more that its server may not be
+        able to make."""
+        judged = self.request.passages if self.policy.filter is not None else 0
+        return self.policy.most_calls + judged + bool(judged)
+
+    def show(self, places: Sequence[int] | None) -> None:
+        """From here on its body holds the passages at `places`, in that order: whatever is asked of it next (scores,
+        judgements, evaluations) is asked of what its writers were shown. None: all, as given."""
+        if self.passages is None or self.policy.filter is None or "filter" in self.skills:
+            return
+        self.skills["filter"] = told(self.calls, self.policy.filter, len(self.passages.given), places)
+        if places is not None:
+            self.body = self.passages.shown(places)
+            before, self.raw = estimated_prompt_tokens(self.raw), orjson.dumps(self.body)
+            self.hidden = max(0, before - estimated_prompt_tokens(self.raw))
+            if self.needs.tokens:
+                self.needs = self.needs._replace(tokens=least_tokens(self.body, self.endpoint))
 
     @property
     def saved_usd(self) -> float | None:
@@ -185,7 +226,7 @@ class Exchange:
 
     def shadowed_by(self, policy: Policy, request: Request) -> "Exchange":
         """A second exchange on the same request under another policy, which nobody waits for."""
-        body = {key: value for key, value in self.body.items() if key not in ("stream", "stream_options")}
+        body = plain(self.given)
         return Exchange(
             surface=self.surface,
             endpoint=self.endpoint,
@@ -197,8 +238,10 @@ class Exchange:
             expected=self.expected,
             needs=self.needs,
             tags=self.tags,
-            private=self.private or policy.private or (self.answer is not None and self.answer.local),
+            private=self.private or policy.private is True or (self.answer is not None and self.answer.local),
+            passages=self.passages and self.passages._replace(bare=plain(self.passages.bare)),
             transforms=self.transforms,
+            compressions=self.compressions,
             shadow_of=self.id,
         )
 
@@ -222,8 +265,8 @@ class Exchange:
         prompt = 0
         for call in self.calls:
             self.cost_usd += call.cost_usd
-            if not prompt and call.outcome == "ok":
-                prompt = call.usage.prompt_tokens
+            if not prompt and call.outcome == "ok" and not isinstance(call.ask, Skill | Judge):
+                prompt = call.usage.prompt_tokens + (self.spared if call.tier == "llm" else 0) + self.hidden
         if self.answer is not None and self.alone_price is not None:
             served = sum([part.usage.completion_tokens for part in self.answer.parts])
             self.alone_usd = llm_alone(prompt, served, self.policy.length_ratio, self.alone_price)
@@ -258,3 +301,7 @@ class Exchange:
             "slm_seconds": round(sum(call.seconds for call in self.calls if call.tier == "slm"), 6),
             "llm_seconds": round(sum(call.seconds for call in llm), 6),
         }
+
+
+def plain(body: Body) -> Body:
+    return {key: value for key, value in body.items() if key not in ("stream", "stream_options")}

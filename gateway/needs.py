@@ -12,13 +12,15 @@ from routers.plan import Capability
 class Needs(NamedTuple):
     """`top_logprobs` is how many alternatives a token it asks for, `tokens` how many its prompt has at the very
     least (0 where nobody counted); `model` is the only model that may answer, where the request names one; `fields`
-    are those of `gateway.fields.SPECIAL` that it has."""
+    are those of `gateway.fields.SPECIAL` that it has; `surprises`: whether the log-probabilities of a text are
+    to be told."""
 
     capabilities: frozenset[Capability] = frozenset()
     top_logprobs: int = 0
     tokens: int = 0
     model: str | None = None
     fields: frozenset[str] = frozenset()
+    surprises: bool = False
 
 
 NO_NEEDS = Needs()

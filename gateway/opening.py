@@ -1,6 +1,7 @@
 """A request's body -> the exchange that answers it: which policy, and what a router may know of the request."""
 
 import random
+import time
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -13,15 +14,20 @@ from gateway.exchange import Exchange
 from gateway.fields import SPECIAL, given
 from gateway.http.errors import ApiError, from_unavailable, invalid
 from gateway.http.intake import judgeable
+from gateway.http.kept import Kept
 from gateway.http.surface import Surface
 from gateway.needs import Needs, capabilities_of, least_tokens, top_logprobs_of
-from gateway.prompt import measured
+from gateway.passages import passages_of
+from gateway.prompt import SYSTEM, measured
+from gateway.skills.leak import against_leaks
+from gateway.skills.privacy import Privacy
 from gateway.speculable import most_tokens, verifies
 from gateway.state.conversations import Conversations
 from gateway.state.policies import LivePolicies
 from gateway.upstreams.pool import Pool
 from gateway.wire import Body, Endpoint
 from policies.overrides import OverrideError, OverrideNotAllowed, overridden
+from policies.private import Private
 from policies.schema import Policy
 from policies.split import Split
 from routers.direct import Direct
@@ -39,6 +45,7 @@ class OwnField(BaseModel):
 
     policy: str | None = None
     override: dict[str, Any] | None = None
+    context: Any = None
     private: bool = False
     key: Annotated[str, Field(max_length=256)] | None = None
     tags: Annotated[dict[Tag, Tag], Field(max_length=16)] = {}
@@ -49,32 +56,43 @@ NAMING = ("safety_identifier", "user", "prompt_cache_key")
 
 
 class Opening:
-    """Opens exchanges."""
+    """Opens exchanges; `keeps`: their answers are kept, to be recorded."""
 
-    def __init__(self, policies: LivePolicies, pools: Mapping[Tier, Pool]) -> None:
+    def __init__(self, policies: LivePolicies, pools: Mapping[Tier, Pool], keeps: bool = False) -> None:
         self._policies = policies
         self._pools = pools
+        self._keeps = keeps
         self._conversations = Conversations()
         upstreams = [upstream for pool in pools.values() for upstream in pool.upstreams]
         self._removed = {name: now for one in upstreams for name, now in one.kind.removed.items()}
 
-    def exchange(self, surface: Surface, body: Body, raw: bytes) -> Exchange:
+    async def exchange(self, surface: Surface, body: Body, raw: bytes) -> Exchange:
         """Of a body that the surface has read. Raises ApiError."""
+        began = time.perf_counter()
         endpoint = surface.endpoint
         check_removed(body, self._removed)
         own = own_field(body)
         catalogue = self._policies.catalogue
         policy = policy_of(body, own, catalogue)
+        stays = self._stays(policy, body)
+        if passages := passages_of(own.context, body, endpoint):
+            body = passages.shown()
+            raw = orjson.dumps(body)
         if own.override and (problem := lacking(policy, self._pools)):
             raise invalid(f"smallfirst.override: {problem}", "smallfirst.override", "not_supported")
         needs = needs_of(body, endpoint, raw, policy, catalogue)
-        private = own.private or policy.private
+        if (privacy := privacy_of(policy)) is not None:
+            await privacy.look(body, len(raw))
+            check_let_in(policy, privacy)
+        private = own.private or policy.private is True or (privacy is not None and privacy.stays)
         pools = at_home(self._pools) if private else self._pools
         if endpoint == "embeddings":
             policy, needs = self._embedding(policy, needs, pools)
         llm = self._pools["llm"].first(needs) if "llm" in self._pools else None
         expected = Expected.of(body)
         request = request_of(body, endpoint, policy, expected, needs, pools)
+        if stays or passages:
+            request = request._replace(stays=stays, passages=len(passages.given) if passages else 0)
         if len(self._pools) == 1 and not request.able.issuperset(self._pools):
             raise self._refusal(needs)
         return Exchange(
@@ -83,12 +101,18 @@ class Opening:
             policy=policy,
             body=body,
             raw=raw,
-            request=request._replace(stays=self._stays(policy, body)) if policy.affinity else request,
+            request=request,
             expected=expected,
             needs=needs,
             alone_price=llm.price if llm is not None and llm.priced else None,
             tags=own.tags,
             private=private,
+            kept=Kept() if self._keeps else None,
+            started=began,
+            passages=passages,
+            # What was redacted is restored before anybody else reads an answer: privacy stands last.
+            transforms=(*against_leaks(policy, body), *(() if privacy is None else (privacy,))),
+            skills={} if privacy is None else {"private": privacy.told},
         )
 
     def _refusal(self, needs: Needs) -> ApiError:
@@ -102,9 +126,10 @@ class Opening:
     def over(self, exchange: Exchange) -> None:
         """Notes whether the exchange's conversation stays with the large model."""
         affinity, answer = exchange.policy.affinity, exchange.answer
-        if affinity is None or answer is None or "messages" not in exchange.body:
+        body = exchange.body if exchange.passages is None else exchange.passages.bare
+        if affinity is None or answer is None or "messages" not in body:
             return
-        messages, name = exchange.body["messages"], exchange.policy.name
+        messages, name = body["messages"], exchange.policy.name
         if answer.reason in ESCALATIONS and answer.route != "slm":
             self._conversations.stays(name, messages, affinity.turns)
         elif answer.reason is Reason.AFFINITY:
@@ -125,9 +150,21 @@ class Opening:
         ]:
             if (upstream := pool.first(needs)) is not None:
                 only = Direct(tier=tier, fallback=False)
-                alone = policy.changed(router=only, overrides=(), affinity=None, shadow=None)
+                alone = policy.changed(router=only, overrides=(), affinity=None, shadow=None, guard=None)
                 return alone, needs._replace(model=upstream.model)
         raise invalid(f"no upstream of {policy.name} offers embeddings", "model", "not_supported")
+
+
+def privacy_of(policy: Policy) -> Privacy | None:
+    """For one exchange, what the policy's `private` section asks for; None where it has no such section."""
+    return Privacy(policy.private) if isinstance(policy.private, Private) else None
+
+
+def check_let_in(policy: Policy, privacy: Privacy) -> None:
+    """Raises ApiError for a request in which is what its policy blocks."""
+    if privacy.private.action == "block" and privacy.places:
+        what = f"the policy {policy.name} lets in nothing private, and {privacy.where}"
+        raise ApiError(403, "private_data", what, param=privacy.places[0])
 
 
 SHORTEST_WORD = 2
@@ -170,8 +207,11 @@ def request_of(
     )
     if not policy.router.speculates:
         return request
+    ways = verifies(body, endpoint, needs, pools)
+    if policy.private and "scoring" in ways:  # by token ids, which nobody can look into
+        ways &= {*verifies(body, endpoint, needs, at_home(pools)), "prediction"}
     return request._replace(
-        verifies=verifies(body, endpoint, needs, pools),
+        verifies=ways,
         greedy=body.get("temperature") == 0,
         most=most_tokens(body),
     )
@@ -250,6 +290,3 @@ def conversation_key(body: Body) -> str:
         return str(body.get("prompt"))
     first = next((at for at, message in enumerate(messages) if message["role"] not in SYSTEM), 0)
     return orjson.dumps(messages[: first + 1], option=orjson.OPT_SORT_KEYS).decode()
-
-
-SYSTEM = frozenset({"system", "developer"})

@@ -10,14 +10,28 @@ MOST_READ = 6000
 """Characters of the conversation's end that a judge reads: small models have small contexts."""
 
 
-def conversation(body: Body, endpoint: Endpoint) -> str:
-    """What was asked, as text; the end of it where it is long."""
+SYSTEM = frozenset({"system", "developer"})
+"""Roles whose messages are the operator's."""
+
+
+def conversation(body: Body, endpoint: Endpoint, but: frozenset[str] = frozenset()) -> str:
+    """What was asked, as text, without the messages of the roles `but`; the end of it where it is long."""
     if endpoint != "chat":
         return str(body.get("prompt"))[-MOST_READ:]
-    turns = [(message["role"], spoken(message.get("content"))) for message in body["messages"]]
+    messages = [message for message in body["messages"] if message["role"] not in but]
+    turns = [(message["role"], spoken(message.get("content"))) for message in messages]
     if len(turns) == 1:
         return turns[0][1][-MOST_READ:]
     return "\n".join(f"{role}: {text}" for role, text in turns)[-MOST_READ:]
+
+
+def asked(body: Body, endpoint: Endpoint) -> str:
+    """What the user said last; of a body without a user, its end."""
+    if endpoint == "chat":
+        said = [spoken(one.get("content")) for one in body["messages"] if one["role"] == "user"]
+        if said and said[-1]:
+            return said[-1]
+    return conversation(body, endpoint)
 
 
 def spoken(content: Any) -> str:

@@ -3,22 +3,34 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from statistics import fmean
+from typing import NamedTuple
 
 import orjson
 
 from gateway import scoring
 from gateway.calling import Calling, Request, check_fit, failed
 from gateway.exchange import Call, Exchange
-from gateway.judging import judged, question_body
+from gateway.judging import judged, likelihood, question_body, read_text
 from gateway.needs import Needs
+from gateway.sampling import agreed, samples_body, samples_of, told
 from gateway.scoring import Prompt
+from gateway.skills.reading import reading
+from gateway.skills.surprise import Surprises
 from gateway.upstreams.transport import Broken
 from gateway.upstreams.upstream import Upstream
 from gateway.whole import MISSHAPEN, whole
-from gateway.wire import Body
+from gateway.wire import Body, begun_in
 from routers.plan import NO_USAGE, Choice, Judge, Judged, Question, Score, Scored, Unavailable, Usage
 
 JUDGING = Needs(frozenset({"logprobs"}))
+
+
+class _Concluded(NamedTuple):
+    """A judgement, and the call that gave it."""
+
+    judged: Judged
+    call: Call
 
 
 class Questions:
@@ -31,15 +43,75 @@ class Questions:
 
     async def judged(self, ask: Judge) -> Judged:
         """Raises Unavailable."""
+        if not ask.labels:
+            return await self._read(ask)
+        if not ask.samples:
+            return (await self._asked(ask)).judged
+        samples, call = await self._sampled(ask)
+        if ask.compare != "entailment":
+            call.judged = agreed(ask, samples, call.usage)
+            return call.judged
+        return await self._entailed(ask, samples, call)
 
+    async def _asked(self, ask: Judge) -> "_Concluded":
+        """By one token. Raises Unavailable."""
         needs = JUDGING._replace(model=ask.model or None)
 
-        async def attempt(call: Call, upstream: Upstream, last: bool) -> Judged:
+        async def attempt(call: Call, upstream: Upstream, last: bool) -> _Concluded:
             async with self._accounted(ask, call, upstream, needs):
                 call.judged = await self._judged(ask, call, upstream, last)
-                return call.judged
+                return _Concluded(call.judged, call)
 
         return await self._calling.in_turn(ask, needs, attempt)
+
+    async def _read(self, ask: Judge) -> Judged:
+        """How likely the tier's model finds what the user asks, after what stands before it. Raises Unavailable."""
+        exchange = self._exchange
+        given, text = read_text(ask, *self._about(ask), exchange.endpoint)
+
+        async def work(reader: Surprises) -> Judged:
+            return likelihood(await reader.surprises(text, given), reader.read)
+
+        found = await reading(exchange, self._calling, ask, work)
+        next(call for call in reversed(exchange.calls) if call.ask is ask).judged = found
+        return found
+
+    def _about(self, ask: Judge) -> tuple[Body, str | None]:
+        """The body that an ask is about, and its passage."""
+        exchange = self._exchange
+        if ask.passage is None or exchange.passages is None:
+            return exchange.body, None
+        return exchange.passages.bare, exchange.passages.given[ask.passage].titled
+
+    async def _sampled(self, ask: Judge) -> tuple[list[str], Call]:
+        """Raises Unavailable."""
+        exchange = self._exchange
+        capabilities = exchange.needs.capabilities - {"logprobs", "choices"}
+        if ask.samples > 1:
+            capabilities |= {"choices"}
+        needs = exchange.needs._replace(capabilities=capabilities, top_logprobs=0, model=ask.model or None)
+
+        async def attempt(call: Call, upstream: Upstream, last: bool) -> tuple[list[str], Call]:
+            async with self._accounted(ask, call, upstream, needs):
+                allowed = None if call.allowed is None else call.allowed // ask.samples
+                model = ask.model or upstream.model
+                body = samples_body(ask, exchange.body, exchange.endpoint, model, allowed)
+                answer, _ = await self._answered(call, upstream, exchange.endpoint, body, last)
+                return samples_of(answer, begun_in(exchange.body.get("messages") or [])), call
+
+        return await self._calling.in_turn(ask, needs, attempt)
+
+    async def _entailed(self, ask: Judge, samples: Sequence[str], call: Call) -> Judged:
+        """Whether each sample supports the answer, as SelfCheckGPT asks: all calls but the last are its parts."""
+        found = []
+        for sample in samples:
+            call.inner = True
+            judged, call = await self._asked(ask._replace(samples=0, sample=sample))
+            found.append(judged)
+        yes = ask.labels[0]
+        p, mass = fmean(one.p[yes] for one in found), fmean(one.mass for one in found)
+        call.judged = told(ask, p, mass, call.usage)
+        return call.judged
 
     async def scored(self, ask: Score) -> Scored:
         """Raises Unavailable."""
@@ -70,9 +142,9 @@ class Questions:
 
     async def _judged(self, ask: Judge, call: Call, upstream: Upstream, last: bool) -> Judged:
         exchange = self._exchange
-        body = question_body(
-            ask, exchange.body, exchange.endpoint, upstream.model, upstream.most_alternatives
-        )
+        about, passage = self._about(ask)
+        top = upstream.most_alternatives
+        body = question_body(ask, about, exchange.endpoint, ask.model or upstream.model, top, passage)
         answer, usage = await self._answered(call, upstream, "chat", body, last)
         return judged(ask, answer, usage)
 

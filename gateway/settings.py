@@ -94,6 +94,8 @@ class UpstreamSettings(Strict):
     """Tokens of one request, prompt and answer; a prompt that is longer for certain is not sent."""
     capabilities: Capabilities = Capabilities()
     """What it can do, where that is other than of its kind."""
+    judges_only: bool = False
+    """Whether it answers no requests, but judges those that a policy's `guard.model` has it judge."""
     cloud: bool | None = None
     """Whether it is another's machine; by default it is, unless the host of `url` is a loopback, private or
     link-local address, `localhost`, or ends in `.local` or `.internal`."""
@@ -136,7 +138,8 @@ class Records(Strict):
     path: Path | None = None
     """A folder; no records are kept where absent."""
     content: bool = False
-    """Whether requests' bodies and followed drafts' texts are recorded too."""
+    """Whether requests' bodies, the answers that were served and followed drafts' texts are recorded too; of private
+    exchanges they never are."""
     queue: Count = 10_000
     """Records that may wait for the disk; further ones are dropped and counted."""
 
@@ -283,7 +286,7 @@ def _is_file(model: Any, folder: Path) -> bool:
 
 def _without_spare_engine(settings: Settings) -> Settings:
     """The built-in engine is not started beside a small model of the user's own, unless it was asked for."""
-    replaced = any(upstream.tier == "slm" for upstream in settings.upstreams)
+    replaced = any(upstream.tier == "slm" and not upstream.judges_only for upstream in settings.upstreams)
     if replaced and "local" not in settings.model_fields_set:
         return settings.model_copy(update={"local": None})
     return settings
@@ -291,7 +294,7 @@ def _without_spare_engine(settings: Settings) -> Settings:
 
 def _with_provider(settings: Settings) -> Settings:
     """Without an LLM upstream in the file, the first provider whose key is set becomes one."""
-    if any(upstream.tier == "llm" for upstream in settings.upstreams):
+    if any(upstream.tier == "llm" and not upstream.judges_only for upstream in settings.upstreams):
         return settings
     for provider in PROVIDERS:
         if key := os.environ.get(provider.key):

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.exchange import Exchange
+from gateway.hourly import Hourly
 from gateway.http.reply import PlainReply, to_nobody
 from gateway.prompt import measured
+from gateway.skills.privacy import Privacy
+from policies.private import Private
 from policies.schema import Policy, Shadow
 from routers.plan import NO_FEATURES
 
@@ -16,8 +18,6 @@ log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 8
 """Shadows under way; further ones are left out: real requests come first."""
-
-HOUR = 3600.0
 
 Run = Callable[[Exchange, PlainReply], Awaitable[None]]
 
@@ -29,7 +29,7 @@ class Shadows:
         self._run = run
         self._policies = policies
         self._tasks: set[asyncio.Task[None]] = set()
-        self._spent: dict[str, tuple[float, float]] = {}
+        self._hourly = Hourly()
 
     def follow(self, exchange: Exchange) -> None:
         """Perhaps begins a shadow of an answered exchange."""
@@ -38,7 +38,7 @@ class Shadows:
             return
         target = self._policies().get(wanted.policy)
         drawn = random.random() < wanted.share  # noqa: S311  no secret
-        if target is None or not drawn or not self._affordable(exchange.policy.name, wanted):
+        if target is None or not drawn or not self._hourly.affords(exchange.policy.name, wanted.usd_per_hour):
             return
         task = asyncio.ensure_future(self._shadow(exchange, target, wanted))
         self._tasks.add(task)
@@ -52,18 +52,13 @@ class Shadows:
 
     async def _shadow(self, exchange: Exchange, target: Policy, wanted: Shadow) -> None:
         policy = target.changed(ceilings=wanted.ceilings, shadow=None)
-        found = measured(exchange.body, exchange.endpoint) if policy.router.reads_features else NO_FEATURES
+        found = measured(exchange.given, exchange.endpoint) if policy.router.reads_features else NO_FEATURES
         request = exchange.request._replace(stream=False, stays=0, features=found)
         shadow = exchange.shadowed_by(policy, request)
+        if isinstance(target.private, Private) and target.private != exchange.policy.private:
+            privacy = Privacy(target.private)
+            await privacy.look(shadow.body, len(shadow.raw))
+            shadow.private = shadow.private or privacy.stays
+            shadow.transforms = (*shadow.transforms, privacy)
         await self._run(shadow, PlainReply(to_nobody, shadow))
-        began, spent = self._spent.get(exchange.policy.name, (time.monotonic(), 0.0))
-        self._spent[exchange.policy.name] = (began, spent + shadow.cost_usd)
-
-    def _affordable(self, policy: str, wanted: Shadow) -> bool:
-        if wanted.usd_per_hour is None:
-            return True
-        began, spent = self._spent.get(policy, (time.monotonic(), 0.0))
-        if time.monotonic() - began >= HOUR:
-            self._spent.pop(policy, None)
-            return True
-        return spent < wanted.usd_per_hour
+        self._hourly.spend(exchange.policy.name, shadow.cost_usd)

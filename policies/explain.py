@@ -4,6 +4,9 @@ from collections.abc import Iterator, Sequence
 from functools import singledispatch
 from typing import NamedTuple
 
+from policies.compress import Compress
+from policies.schema import Policy
+from routers.guard import Guard
 from routers.plan import (
     Answer,
     Ask,
@@ -28,6 +31,7 @@ from routers.plan import (
     Verdict,
     Watch,
 )
+from routers.relevance import Filter
 from routers.watch import ConfidenceWatch, HeldWatch, ObservingWatch
 
 DEPTH = 5
@@ -65,6 +69,43 @@ class Hypothesis(NamedTuple):
 def explained(router: Router, request: Request, depth: int = DEPTH) -> Step:
     """The tree of what the router's plan does with the request."""
     return _step(router, request, (), depth)
+
+
+def before(policy: Policy, request: Request) -> Iterator[str]:
+    """What is done of the policy's own accord before its router is asked, a line a step."""
+    if policy.filter is not None and request.passages:
+        yield _filtering(policy.filter, request.passages)
+    if policy.guard is not None and policy.guard.judges:
+        yield _guarding(policy.guard)
+    if policy.compress is not None and {"slm", "llm"} <= request.tiers:
+        yield _compressing(policy.compress)
+
+
+def _filtering(chosen: Filter, count: int) -> str:
+    most = f", at most {chosen.most}" if chosen.most is not None else ""
+    order = {"edges": "the best first and last", "best_first": "the best first", "given": "as they came"}
+    how = "the question's likelihood after it" if chosen.by == "likelihood" else "P(yes)"
+    return (
+        f"have the {chosen.tier} judge each of the {count} passages ({how}, {count} calls), "
+        f"and show those at >= {chosen.bar:g}, at least {chosen.least}{most}, {order[chosen.order]}; "
+        f"all as given where it can't"
+    )
+
+
+def _guarding(guard: Guard) -> str:
+    parts = {"the request": guard.input, "the answer, which is held to its end": guard.output}
+    judged = [f"{what} (flagged at >= {least:g})" for what, least in parts.items() if least is not None]
+    return f"have the {guard.tier} judge {' and '.join(judged)}; what is flagged: {guard.action}"
+
+
+def _compressing(chosen: Compress) -> str:
+    target = f"{chosen.target_tokens} tokens" if chosen.target_ratio is None else f"{chosen.target_ratio:.0%}"
+    unless = {"both": "time or money", "money": "money"}.get(chosen.worth)
+    worth = f", unless that costs more {unless} than it saves" if unless else ""
+    return (
+        f"whenever the llm is to write: have the slm read a prompt of {chosen.min_tokens} tokens or more, and leave "
+        f"{target} of it{worth}"
+    )
 
 
 def lines(step: Step, lead: str = "", indent: str = "") -> Iterator[str]:
@@ -142,17 +183,24 @@ def _(ask: Generate, request: Request) -> list[Hypothesis]:
 
 @described.register
 def _(ask: Judge) -> str:
-    return f"have the {ask.tier} judge the draft ({' or '.join(ask.labels)})"
+    if ask.samples:
+        return (
+            f"have the {ask.tier} write {ask.samples} more, and compare the draft with them by {ask.compare}"
+        )
+    what = "the draft" if ask.passage is None else f"passage {ask.passage}"
+    how = " or ".join(ask.labels) or "how likely the request is after it"
+    return f"have the {ask.tier} judge {what} ({how})"
 
 
 @hypotheses.register
 def _(ask: Judge, request: Request) -> list[Hypothesis]:
     if ask.tier not in request.tiers:
         return [_not_configured(ask.tier)]
+    told = ("they agree", "they do not") if ask.samples else ask.labels
     said = [
-        Hypothesis(label, Judged({other: float(other == label) for other in ask.labels}, 1.0))
-        for label in ask.labels
-    ]
+        Hypothesis(when, Judged({other: float(other == label) for other in ask.labels}, 1.0))
+        for when, label in zip(told, ask.labels, strict=True)
+    ] or [Hypothesis("read", Judged({"request": 0.5}, 1.0))]
     return [*said, Hypothesis("no judgement", Unavailable("down", ask.tier))]
 
 

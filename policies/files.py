@@ -3,8 +3,11 @@
 from contextlib import suppress
 from pathlib import Path
 
+from routers.rubric import Rubric
+
 from .layers import policy_files
 from .loader import load_policies
+from .rubric_files import FOLDER, load_rubrics
 from .split import AnyPolicy
 from .yaml_files import ConfigError
 
@@ -16,12 +19,14 @@ class PolicyFiles:
     """The built-in policies and those of a folder, where there is one.
 
     `read` holds a stamp of each file that the last load asked for, calibrators and files that were not there (None)
-    included, taken before it was read: a file that changes while it is loaded counts as changed since.
+    included, taken before it was read: a file that changes while it is loaded counts as changed since. `rubrics` are
+    those of the last load.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self.read: Stamps = {}
+        self.rubrics: dict[str, Rubric] = {}
 
     def load(self) -> dict[str, AnyPolicy]:
         """Reads each file once, however many policies extend it. Raises ConfigError."""
@@ -34,19 +39,19 @@ class PolicyFiles:
                 contents[path] = path.read_bytes()
             return contents[path]
 
-        return load_policies(self._folder, read)
+        policies = load_policies(self._folder, read)
+        self.rubrics = load_rubrics(self._folder, read)
+        return policies
 
     def look(self) -> Stamps:
         """What `read` would be after a load now, as far as that can be said without one."""
+        folders = () if self._folder is None else (self._folder, self._folder / FOLDER)
         listed: list[Path] = []
-        if self._folder is not None:
+        for folder in folders:
             with suppress(ConfigError):  # a folder that is gone holds nothing
-                listed = policy_files(self._folder)
-        others = (path for path in self.read if not self._is_policy(path))
+                listed += policy_files(folder)
+        others = (path for path in self.read if path.parent not in folders or path.suffix != ".yaml")
         return {path: stamp(path) for path in (*listed, *others)}
-
-    def _is_policy(self, path: Path) -> bool:
-        return path.parent == self._folder and path.suffix == ".yaml"
 
 
 def stamp(path: Path) -> Stamp | None:

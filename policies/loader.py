@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .layers import BUILT_IN, Layer, layered, policy_files
+from .rubric_files import with_rubrics
 from .schema import Policy
 from .split import AnyPolicy, Split
 from .trained import filled
@@ -55,6 +56,7 @@ def load(path: Path, read: Read = Path.read_bytes) -> Loaded:
     """As `load_policy`, with what the files say; `read` is how they are read."""
     layer = layered(path, read)
     data = filled({**layer.data, "name": path.stem}, layer.places, read)
+    data = with_rubrics(data, layer.places, read)
     if "split" in data:
         return Loaded(validated(Split, data, layer.places), layer)
     return Loaded(validated(Policy, data, layer.places), layer)

@@ -6,27 +6,18 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from policies.ceilings import Ceilings as Ceilings
+from policies.compress import Compress
+from policies.evaluate import Evaluate
+from policies.private import Privately
 from policies.strategies import AnyRouter
+from routers.guard import Guard, guarded
 from routers.plan import Plan, Reason, Request
+from routers.relevance import Filter, filtered
 from routers.rescue import large
 
 OWN = frozenset(("kind", "calibrator", "constrained_calibrator", "otherwise"))
 """Fields of routers that no request may override: the strategy, what is trained, and strategies within."""
-
-
-class Ceilings(BaseModel):
-    """What one exchange may take, whatever its router asks for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    calls: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Upstream calls; null: as many as the strategy takes at most, 8 or, where it speculates, 1024."""
-    tokens: Annotated[int, Field(gt=0)] | None = None
-    """Tokens that all calls together write; null: as many as the request allows."""
-    usd: Annotated[float, Field(gt=0)] | None = None
-    """Dollars of all calls together; a prompt's cost is estimated before it is sent."""
-    seconds: Annotated[float, Field(gt=0)] | None = None
-    """From the request's arrival to the answer's end."""
 
 
 class Shadow(BaseModel):
@@ -71,12 +62,22 @@ class Policy(BaseModel):
     """Fields of the router that a request may override, in `smallfirst.override`."""
     ceilings: Ceilings = Ceilings()
     """What one exchange may take."""
-    private: bool = False
-    """Whether no cloud may see a request under this policy, whatever its router asks for."""
+    private: Privately = False
+    """Whether no cloud may see a request under this policy, whatever its router asks for; or what is looked for in
+    requests, and what becomes of those in which it is found."""
     affinity: Affinity | None = None
     """Whether an escalated conversation stays with the large model; null: each turn is decided anew."""
     shadow: Shadow | None = None
     """Another policy to try beside this one; null: none."""
+    guard: Guard | None = None
+    """Whether requests and answers are judged before they go on; null: they are not."""
+
+    compress: Compress | None = None
+    """How the prompt is [compressed](skills/compress.md) before the large model reads it; null: not at all."""
+    filter: Filter | None = None
+    """Which of a request's [retrieved passages](skills/filter.md) are shown to whoever answers; null: all, as given."""
+    evaluate: Evaluate | None = None
+    """Judgements of a share of its answers, once they are given; null: none."""
 
     @field_validator("overrides")
     @classmethod
@@ -96,7 +97,9 @@ class Policy(BaseModel):
     @property
     def most_calls(self) -> int:
         """Upstream calls that one exchange may take."""
-        return self.router.calls if self.ceilings.calls is None else self.ceilings.calls
+        if self.ceilings.calls is not None:
+            return self.ceilings.calls
+        return self.router.calls + (self.guard.calls if self.guard is not None else 0)
 
     def changed(self, **fields: Any) -> "Policy":
         """This policy with other values, and so with another digest, which `model_copy` would keep."""
@@ -106,6 +109,17 @@ class Policy(BaseModel):
         return hash(self.digest)
 
     def plan(self, request: Request) -> Plan:
+        if self.guard is not None:
+            return guarded(self._filtered, self.guard, request)
+        return self._filtered(request)
+
+    def _filtered(self, request: Request) -> Plan:
+        plan = self._routed(request)
+        if self.filter is not None and request.passages:
+            plan = filtered(plan, self.filter, request)
+        return plan
+
+    def _routed(self, request: Request) -> Plan:
         if request.stays and "llm" in request.tiers & request.able:
             return large(Reason.AFFINITY)
         return self.router.fitted(request).plan(request)

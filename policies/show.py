@@ -50,7 +50,8 @@ def _rows(fields: Mapping[str, Any], at: At, layer: Layer) -> Iterator[tuple[str
             yield start, origin
             yield from _rows(value, here, layer)
         else:
-            yield f"{start} {_flow(written if isinstance(value, dict) else value)}", origin
+            as_written = isinstance(value, dict | list) and written is not Nothing.ABSENT
+            yield f"{start} {_flow(written if as_written else value)}", origin
 
 
 def _written(at: At, data: Any) -> Any:

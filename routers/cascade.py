@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from .calibration import Calibrator
 from .difficulty import Gate
-from .judge import Verify, verify
+from .inline import Agree, Inline, Rate, Verify
 from .plan import (
     Answer,
     Capability,
@@ -145,9 +145,13 @@ class Cascade(Judging):
     """Names the strategy."""
     gate: Gate | None = None
     """Prompts that are not worth a draft; null: every prompt is drafted."""
-    judge: Verify | None = None
-    """A second judgement of accepted drafts; null: the confidence alone decides. A draft that is to be judged is
-    held to its end."""
+    judge: Inline | None = None
+    """A second judgement of accepted drafts (`verify`, `rate` or `agree`); null: the confidence alone decides. A draft
+    that is to be judged is held to its end."""
+
+    @property
+    def calls(self) -> int:
+        return super().calls + (0 if self.judge is None else self.judge.calls - 1)
 
     @property
     def reads_features(self) -> bool:
@@ -157,7 +161,8 @@ class Cascade(Judging):
     def needs(self) -> Mapping[Tier, Mapping[Capability, str]]:
         found = dict(super().needs)
         if self.judge is not None:
-            found[self.judge.tier] = {"logprobs": "judge", **found[self.judge.tier]}
+            judging: dict[Capability, str] = dict.fromkeys(self.judge.needs, "judge")
+            found[self.judge.tier] = {**judging, **found[self.judge.tier]}
         return found
 
     @model_validator(mode="after")
@@ -187,11 +192,11 @@ class Cascade(Judging):
             watch.judged_below = self.judge.below
         return watch
 
-    def _judged(self, judge: Verify, draft: Draft) -> Plan:
+    def _judged(self, judge: Verify | Rate | Agree, draft: Draft) -> Plan:
         try:
-            p = yield from verify(draft, judge.tier)
+            judgement = yield from judge.judge(draft.text)
         except Unavailable:  # who can't judge can't object: the confidence has accepted the draft
             return served(draft, draft.reason or Reason.CONFIDENT)
-        if p >= judge.accept:
+        if judgement.score >= judge.accept:
             return served(draft, Reason.JUDGED)
         return (yield from self._escalate(draft, Reason.JUDGED))

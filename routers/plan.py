@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from .agreement import Compare
 from .reasons import Reason as Reason
 
 Tier = Literal["slm", "llm"]
@@ -131,7 +132,8 @@ class Generate(NamedTuple):
     that is restarting may be waited for. `max_tokens` and `n` stand over the request's own. `prediction` is
     text that the answer probably repeats (OpenAI's Predicted Outputs). `after`: the tier's own token ids of
     `prefix`, from a `Score`, where it is to go on from exactly these. `passages` are the places of those of the
-    request's retrieved passages that it is shown, in this order; None: all, as given.
+    request's retrieved passages that it is shown, in this order; None: all, as given. `logprobs`: its watch reads the
+    tokens' log-probabilities, so they are asked for.
     """
 
     tier: Tier
@@ -144,6 +146,7 @@ class Generate(NamedTuple):
     prediction: str = ""
     after: Sequence[int] = ()
     passages: tuple[int, ...] | None = None
+    logprobs: bool = True
 
 
 class Score(NamedTuple):
@@ -169,9 +172,16 @@ class Say(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """Ask a tier which of a few labels comes next. In `question`, `{request}` stands for the conversation, `{answer}`
-    for `answer`, and `{passage}` for the retrieved passage at the place `passage` of the request's. `model` names the
-    only model that may be asked; empty, any of the tier."""
+    """Ask a tier which of a few labels comes next. In `question`, `{request}` stands for the conversation, `{messages}`
+    for it without system messages, `{answer}` for `answer`, and `{passage}` for the retrieved passage at the place
+    `passage` of the request's; `{context}` and `{sample}` for the ask's own. `model` names the only model that may be
+    asked; empty, any of the tier.
+
+    Without labels nothing is asked: the `question`, which ends in `{request}`, is read, and how likely the model finds
+    what the user asks there, a token's probability on (geometric) average, is the `p` of "request".
+
+    With `samples` the request itself is written so many times, and the labels' first is how far these agree with
+    `answer`, by `compare` (see `agreement`); where that is by entailment, `question` is put for each `sample`."""
 
     tier: Tier
     question: str
@@ -180,6 +190,10 @@ class Judge(NamedTuple):
     because: Reason = Reason.JUDGED
     passage: int | None = None
     model: str = ""
+    context: str = ""
+    samples: int = 0
+    compare: Compare = "text"
+    sample: str = ""
 
 
 class Both(NamedTuple):
@@ -282,8 +296,9 @@ Outcome = Draft | Scored | Judged | Raced | Said
 class Unavailable(Exception):
     """An ask could not be performed.
 
-    `why` is a code: the door's `not_configured`, `ceiling` or `private`, or an upstream's `down`, `busy`,
-    `timeout`, `rate_limited`, `refused`, `context`, `rejected`, `error`, `overloaded`, `garbage` or `lost`.
+    `why` is a code: the door's `not_configured`, `ceiling` or `private`, a guard's `guarded` or `leak`, or an
+    upstream's `down`, `busy`, `timeout`, `rate_limited`, `refused`, `context`, `rejected`, `error`, `overloaded`,
+    `garbage` or `lost`.
     `partial` is what had been written, if anything was committed.
     """
 

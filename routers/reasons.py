@@ -30,6 +30,8 @@ class Reason(StrEnum):
     """The prompt's difficulty score says that the small model will do."""
     JUDGED = "judged"
     """A judgement of the draft, asked after it was finished, decided."""
+    RELEVANCE = "relevance"
+    """A retrieved passage was judged, before anything was written; no answer has it for its reason."""
     OUTRAN = "outran"
     """Both tiers were asked together, and this one committed first."""
     VERIFIED = "verified"
@@ -41,6 +43,8 @@ class Reason(StrEnum):
     NOT_SPECULATED = "not_speculated"
     """The policy speculates, but no upstream of the large model verifies drafts of such a request: what the policy has
     instead answered."""
+    COMPRESSED = "compressed"
+    """Of a call beside the answer: the small model read the prompt, so that the large one reads less of it."""
     AFFINITY = "affinity"
     """The conversation was escalated before, and stays with the large model for a while."""
     INVALID_JSON = "invalid_json"
@@ -59,6 +63,10 @@ class Reason(StrEnum):
     """The draft reached its token limit before its end."""
     CONTEXT_TOO_LONG = "context_too_long"
     """The prompt does not fit the context of the tier that was asked first."""
+    GUARDED = "guarded"
+    """The guard flagged the request, or the answer that would have been served, and this is who answers instead."""
+    LEAK = "leak"
+    """The answer of the tier that was asked first reproduced the system prompt, so the other one answers."""
     NO_LLM = "no_llm"
     """No large model could be had (none configured, down, busy, or it refused): the small model's answer stands."""
     NO_SLM = "no_slm"
@@ -70,6 +78,7 @@ ESCALATIONS = frozenset(
         *(Reason.LOW_CONFIDENCE, Reason.GAVE_UP, Reason.EMPTY, Reason.NO_LOGPROBS, Reason.JUDGED),
         *(Reason.INVALID_JSON, Reason.SCHEMA_MISMATCH, Reason.TOOL_NOT_OFFERED, Reason.TOOL_ARGUMENTS),
         *(Reason.LOOP, Reason.REFUSAL, Reason.TRUNCATED, Reason.CONTEXT_TOO_LONG, Reason.TOO_HARD),
+        *(Reason.GUARDED, Reason.LEAK),
     }
 )
 """Why the large model answered, where that says something of the conversation and not of the servers."""

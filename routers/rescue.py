@@ -6,11 +6,13 @@ RESTART_PATIENCE = 15.0
 """Seconds a plan without another tier waits for a small model that is restarting."""
 
 FALLBACK_REASON: dict[Tier, Reason] = {"slm": Reason.NO_SLM, "llm": Reason.NO_LLM}
+REASONS = {"context": Reason.CONTEXT_TOO_LONG, "leak": Reason.LEAK}
+"""Of losses that say more than that a tier could not be had."""
 
 
 def instead(lost: Unavailable) -> Reason:
     """Why the other tier answers."""
-    return Reason.CONTEXT_TOO_LONG if lost.why == "context" else FALLBACK_REASON[lost.tier]
+    return REASONS.get(lost.why, FALLBACK_REASON[lost.tier])
 
 
 def served(draft: Draft, reason: Reason) -> Answer:

@@ -54,6 +54,7 @@ def _panels() -> list[Panel]:
         *(_confidence(), _money()),
         *(_latency(), _overhead()),
         *(_upstreams(), _tokens(), _policies()),
+        _quality(),
     ]
 
 
@@ -170,6 +171,25 @@ def _policies() -> Panel:
         ],
         kind="stat",
         width=6,
+    )
+
+
+def _quality() -> Panel:
+    by = ("route", "evaluator")
+    total, count = _rate("quality_sum", _POLICY, by=by), _rate("quality_count", _POLICY, by=by)
+    return Panel(
+        "Quality of evaluated answers, by route",
+        "The mean of what evaluators in the background found, 1 being best, of the share of answers that a policy's "
+        "`evaluate` draws; evaluations per second on the right axis.",
+        "percentunit",
+        [
+            Target(f"{total} / {count}", "{{route}} {{evaluator}}"),
+            Target(
+                _rate("evaluations_total", _POLICY, by=["outcome"]), "evaluations {{outcome}}", unit="eps"
+            ),
+        ],
+        bounds={"min": 0},
+        width=24,
     )
 
 

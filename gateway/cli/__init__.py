@@ -6,7 +6,7 @@ import typer
 
 from gateway import __version__
 
-from . import chat, check, collect, models, policy, replay, serve, tune
+from . import chat, check, collect, compress, export, models, policy, replay, serve, tune
 
 app = typer.Typer(
     help="An OpenAI-compatible gateway: a small model of your own first, a large one when it is worth it.",
@@ -35,7 +35,9 @@ app.command()(serve.serve)
 app.command()(chat.chat)
 app.command()(check.check)
 app.command()(collect.collect)
+app.command()(compress.compress)
 app.command()(tune.tune)
 app.command()(replay.replay)
+app.command()(export.export)
 app.add_typer(policy.app, name="policy")
 app.add_typer(models.app, name="models")

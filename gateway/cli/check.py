@@ -14,7 +14,10 @@ from gateway.settings import LOCAL, Settings, default_path, load_settings
 from gateway.upstreams.pool import pools
 from gateway.upstreams.trial import Untried, context_told, tried
 from gateway.upstreams.upstream import Upstream
+from gateway.worth import doubts
 from policies.loader import load_policies
+from policies.rubric_files import load_rubrics
+from policies.schema import Policy
 from policies.yaml_files import ConfigError
 
 from .console import ConfigOption, fail, out
@@ -31,17 +34,25 @@ def check(
     try:
         settings = load_settings(path)
         policies = load_policies(settings.policies.folder)
+        load_rubrics(settings.policies.folder)
         if settings.local is not None:
             check_local(settings, settings.local)
     except ConfigError as error:
         fail(error)
-    found = catalogue(policies.values(), pools(described(settings)))
+    by_tier = pools(described(settings))
+    found = catalogue(policies.values(), by_tier)
     if probe:
         asyncio.run(_probe([Upstream(upstream) for upstream in settings.upstreams]))
         if settings.local is not None:
             out.print(f"{LOCAL}: not tried: it is not running", markup=False)
     for name in (*found.policies, *found.splits):
-        out.print(f"policy {name}: ok", markup=False)
+        policy = policies[name]
+        private = policy.private if isinstance(policy, Policy) else False
+        told = "" if not private else "; no cloud sees its requests" if private is True else f"; {private}"
+        out.print(f"policy {name}: ok{told}", markup=False)
+    for name, served in found.policies.items():
+        for doubt in doubts(served, by_tier):
+            out.print(f"policy {name}: {doubt}", markup=False)
     for name, why in found.unavailable.items():
         out.print(f"policy {name}: not served: {why}", markup=False)
     out.print(f"{path or 'defaults and environment'}: ok", markup=False)

@@ -11,10 +11,19 @@ import typer
 from gateway.catalogue import catalogue
 from gateway.http.errors import ApiError
 from gateway.http.intake import check_chat, parse
-from gateway.opening import at_home, needs_of, own_field, policy_of, request_of
+from gateway.opening import (
+    at_home,
+    check_let_in,
+    needs_of,
+    own_field,
+    policy_of,
+    privacy_of,
+    request_of,
+)
+from gateway.passages import passages_of
 from gateway.settings import Settings, default_path, load_settings
 from gateway.upstreams.pool import Pool, pools
-from policies.explain import explained, lines
+from policies.explain import before, explained, lines
 from policies.loader import Loaded, load, load_policies, policy_paths
 from policies.show import differences, shown
 from policies.split import AnyPolicy
@@ -86,16 +95,24 @@ def explain(
             body, own = {"model": policy, **body}, own.model_copy(update={"policy": policy})
         check_chat(body)
         found = policy_of(body, own, policies)
+        passages = passages_of(own.context, body, "chat")
+        body = body if passages is None else passages.shown()
+        if (privacy := privacy_of(found)) is not None:
+            privacy.open(body)
+            check_let_in(found, privacy)
     except ApiError as error:
         fail(error.message)
-    private = own.private or found.private
+    private = own.private or found.private is True or (privacy is not None and privacy.stays)
     if private:
         upstreams = at_home(upstreams)
     needs = needs_of(body, "chat", raw, found, policies)
     asked = request_of(body, "chat", found, Expected.of(body), needs, upstreams)
+    asked = asked._replace(passages=len(passages.given) if passages else 0)
     overrides = "".join(f", {name} overridden: {value}" for name, value in (own.override or {}).items())
     out.print(f"policy   {found.name} ({found.kind}{overrides})", markup=False)
     out.print(f"request  {_properties(asked)}", markup=False)
+    if privacy is not None:
+        out.print(f"private  {found.private}; here {privacy.where or 'is nothing of the kind'}", markup=False)
     for tier in get_args(Tier):
         pool = upstreams.get(tier)
         told = (
@@ -106,6 +123,8 @@ def explain(
             else "none is configured"
         )
         out.print(f"{tier}      {told}", markup=False)
+    for line in before(found, asked):
+        out.print(line, markup=False)
     for line in lines(explained(found.router.fitted(asked), asked)):
         out.print(line, markup=False)
 

@@ -57,6 +57,8 @@ STATUS = {
     "error": (502, "upstream_error"),
     "ceiling": (403, "ceiling_reached"),
     "private": (403, "private"),
+    "guarded": (403, "guarded"),
+    "leak": (403, "leak"),
 }
 
 
@@ -69,7 +71,8 @@ def from_unavailable(lost: Unavailable, causes: list[str]) -> ApiError:
     retry_after = lost.retry_after if isinstance(lost, Failure) else None
     if status in (429, 503) and retry_after is None:
         retry_after = 1.0
-    message = "; then ".join(dict.fromkeys(causes)) or str(lost)
+    told = () if lost.why == "guarded" else dict.fromkeys(causes)  # no call has failed for it
+    message = "; then ".join(told) or str(lost)
     return ApiError(status, code, message, kind=kind, retry_after=retry_after)
 
 

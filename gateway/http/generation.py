@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.deadlines import Deadlines
 from gateway.engine import Engine
+from gateway.evaluation import Evaluations
 from gateway.exchange import Exchange
 from gateway.opening import Opening
 from gateway.settings import Listen
@@ -30,6 +31,7 @@ class Generation:
         opening: Opening,
         engine: Engine,
         shadows: Shadows,
+        evaluations: Evaluations,
         metrics: Metrics,
         listen: Listen,
     ) -> None:
@@ -37,6 +39,7 @@ class Generation:
         self._opening = opening
         self._engine = engine
         self._shadows = shadows
+        self._evaluations = evaluations
         self._metrics = metrics
         self._body_limit = listen.body_limit
         self._heartbeat = listen.heartbeat_after
@@ -48,22 +51,27 @@ class Generation:
             raw = await read_body(receive, self._body_limit)
             asked = parse(raw)
             body, raw = surface.read(asked, raw)
-            exchange = self._opening.exchange(surface, body, raw)
+            exchange = await self._opening.exchange(surface, body, raw)
         except ClientGone:
             return
         except ApiError as error:
             self._metrics.rejected(endpoint=surface.name, code=error.code, status=error.status)
             await respond_error(send, error)
             return
+        drawn = self._evaluations.draw(exchange)
         reply = surface.reply(send, exchange, asked, self._heartbeat, self._deadlines)
         self._metrics.in_flight += 1
+        self._evaluations.give_way()
         try:
             await self._run(exchange, reply, receive)
         finally:
             reply.close()
             self._metrics.in_flight -= 1
+            self._evaluations.resume()
         self._opening.over(exchange)
         self._shadows.follow(exchange)
+        if drawn:
+            self._evaluations.follow(exchange)
 
     async def _run(self, exchange: Exchange, reply: Reply, receive: Receive) -> None:
         """A client that goes away cancels its exchange."""

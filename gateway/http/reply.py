@@ -100,8 +100,12 @@ class PlainReply:
         await respond(self._send, 200, figure_headers(self._exchange), body)
 
     def _content(self, usage: Body | None) -> bytes:
-        if self._body is not None:
-            return self._body
+        body = self._assembled(usage) if self._body is None else self._body
+        if self._exchange.kept is not None:
+            self._exchange.kept.whole(body)
+        return body
+
+    def _assembled(self, usage: Body | None) -> bytes:
         whole = assembled(map(read_event, self._events), self._exchange.endpoint)
         return orjson.dumps(whole | (usage or {}) | {"choices": whole["choices"], "object": whole["object"]})
 
@@ -167,7 +171,10 @@ class StreamReply:
 
     async def events(self, events: Sequence[Event]) -> None:
         """Committed chunks. All of them leave in one write."""
-        await self._write(self._encoded(self._seam.trimmed(events)))
+        events = self._seam.trimmed(events)
+        if self._exchange.kept is not None:
+            self._exchange.kept.events(events)
+        await self._write(self._encoded(events))
 
     def _encoded(self, events: Sequence[Event]) -> bytes:
         name = self._exchange.id.encode()
@@ -190,6 +197,8 @@ class StreamReply:
     async def raw(self, data: bytes) -> None:
         """Committed events as they came; those that go on from another writer's become one stream with them."""
         if self._passes_raw and not self._own_id:
+            if self._exchange.kept is not None:
+                self._exchange.kept.raw(data)
             await self._write(data)
             return
         payloads = [payload for block in data.split(b"\n\n") if (payload := sse.payload_of(block))]

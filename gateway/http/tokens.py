@@ -8,12 +8,13 @@ from fastapi import APIRouter, Request
 from gateway.fields import given
 from gateway.needs import Needs
 from gateway.opening import at_home, own_field, policy_of
+from gateway.passages import passages_of
 from gateway.state.policies import LivePolicies
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.transport import Broken
 from gateway.upstreams.upstream import Upstream
 from gateway.whole import MISSHAPEN
-from gateway.wire import Body
+from gateway.wire import Body, Endpoint
 from policies.schema import Policy
 from routers.direct import Direct
 from routers.plan import Tier, Unavailable
@@ -43,6 +44,9 @@ def token_routes(policies: LivePolicies, pools: Mapping[Tier, Pool], body_limit:
             check_chat(body)
         else:
             expect("prompt", body.get("prompt"), str, "a string")
+        endpoint: Endpoint = "chat" if "messages" in body else "completions"
+        if passages := passages_of(own_field(body).context, body, endpoint):
+            body = passages.shown()
         if unknown := given(body, upstream.kind.ignores) - NO_GENERATION:
             what = f"{upstream.name} does not know {', '.join(sorted(unknown))}"
             raise invalid(what, min(unknown), "not_supported")

@@ -27,9 +27,14 @@ def parameters(config: dict[str, Any]) -> Any:
     params.endpoint_metrics = True
     params.ui = False
     params.verbosity = 0
-    if config["embeddings"]:
-        params.embedding = True
-        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    # Embeddings, or each token's last hidden state, from which a text's log-probabilities are told.
+    kinds = xllamacpp.llama_pooling_type
+    params.embedding = True
+    params.pooling_type = (
+        kinds.LLAMA_POOLING_TYPE_MEAN if config["embeddings"] else kinds.LLAMA_POOLING_TYPE_NONE
+    )
+    # What it may compute at once, it allocates when it gives states; its server wants both alike then.
+    params.n_batch = params.n_ubatch = config["batch"]
     return params
 
 

@@ -15,8 +15,10 @@ from gateway.settings import LOCAL, Limits, Settings, UpstreamSettings
 from gateway.upstreams.address import headers_of, probe_of, urls_of
 from gateway.upstreams.capabilities import Capabilities
 from gateway.upstreams.http11 import HttpTransport
+from gateway.upstreams.kind import Scorer
 from gateway.upstreams.upstream import Upstream
 
+from . import states
 from .arguments import command_of, environment_of, inherited, model_name
 from .catalog import find
 from .fitness import check_vllm
@@ -83,13 +85,20 @@ def local_engine(
     holder, port = reserve_port(socket.SO_REUSEADDR if local.engine == "vllm" else socket.SO_REUSEPORT)
     key = secrets.token_urlsafe(24)
     described = as_upstream(local, port, key)
-    upstream = Upstream(described)
+    upstream = Upstream(described, scorer=_scorer(local, found))
     launch = (_vllm if local.engine == "vllm" else _llamacpp)(local, described, key, found)
     supervisor = Supervisor(
         launch, port_holder=holder, on_running=upstream.set_running, on_restart=on_restart, tell=tell
     )
     upstream.set_running(False)
     return upstream, supervisor
+
+
+def _scorer(local: LocalEngine, weights: Path) -> Scorer | None:
+    """Embeddings are pooled states, and it gives one kind or the other. None: as its kind does."""
+    if local.engine == "llamacpp" and not local.embeddings:
+        return states.scorer(weights)
+    return None
 
 
 def _llamacpp(local: LocalEngine, upstream: UpstreamSettings, key: str, weights: Path) -> Launch:
@@ -105,6 +114,7 @@ def _llamacpp(local: LocalEngine, upstream: UpstreamSettings, key: str, weights:
             "context": local.context,
             "threads": local.threads or max(1, (os.cpu_count() or 2) // 2),
             "embeddings": local.embeddings,
+            "batch": states.WINDOW,
         },
         probe_of(upstream).url,
         environment=inherited(),

@@ -63,7 +63,7 @@ class LocalEngine(Strict):
     queued: Annotated[int, Field(ge=0)] = 64
     """Requests that may wait for a slot; further ones are told to come back."""
     embeddings: bool = False
-    """llama.cpp: whether it offers embeddings too."""
+    """llama.cpp: whether it offers embeddings too. It gives no hidden states then, and to score a text takes longer."""
     python: Path | None = None
     """vLLM: the Python of the environment that has it; by default `SMALLFIRST_VLLM`, else the gateway's own."""
     arguments: dict[str, Any] = {}

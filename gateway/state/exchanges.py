@@ -15,19 +15,29 @@ class Exchanges:
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
         self._by_id: OrderedDict[str, bytes] = OrderedDict()
+        self._evaluations: dict[str, bytes] = {}
 
     def add(self, exchange_id: str, line: bytes) -> None:
         """`line` is the exchange's record line, as JSON."""
         self._by_id[exchange_id] = line
         if len(self._by_id) > self._kept:
-            self._by_id.popitem(last=False)
+            forgotten, _ = self._by_id.popitem(last=False)
+            self._evaluations.pop(forgotten, None)
+
+    def evaluated(self, exchange_id: str, by: str, results: list[dict[str, Any]]) -> None:
+        """What the exchange `by` found of this one's answer."""
+        if exchange_id in self._by_id:
+            self._evaluations[exchange_id] = orjson.dumps({"id": by, "results": results})
 
     def ids(self) -> set[str]:
         return set(self._by_id)
 
     def get(self, exchange_id: str) -> dict[str, Any] | None:
         line = self._by_id.get(exchange_id)
-        return None if line is None else described(orjson.loads(line))
+        if line is None:
+            return None
+        evaluation = self._evaluations.get(exchange_id)
+        return described(orjson.loads(line)) | {"evaluation": evaluation and orjson.loads(evaluation)}
 
 
 def described(line: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from policies.files import PolicyFiles
 from policies.split import AnyPolicy
 from policies.yaml_files import ConfigError
 from routers.plan import Tier
+from routers.rubric import Rubric
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,11 @@ class LivePolicies:
         self._period = period
         self._asked = asyncio.Event()
         self.catalogue = self._catalogue(files.load())
+
+    @property
+    def rubrics(self) -> Mapping[str, Rubric]:
+        """By name."""
+        return self._files.rubrics
 
     def reload(self) -> None:
         """Asks for a load now, whether or not the files seem changed."""
@@ -88,7 +94,7 @@ class LivePolicies:
         except Exception:  # whatever befalls a load, the next edit must be seen
             log.exception("policies stay as they were")
         else:
-            self._replace(self._catalogue(loaded))
+            self._replace(await asyncio.to_thread(self._catalogue, loaded))
             self._metrics.policies_loaded(ok=True)
             return
         self._metrics.policies_loaded(ok=False)

@@ -44,6 +44,9 @@ class Ledger:
         line = exchange_line(exchange)
         summary = compact(line)
         self._exchanges.add(exchange.id, summary)
+        found = exchange.skills.get("evaluate")
+        if found is not None and exchange.shadow_of is not None:
+            self._exchanges.evaluated(exchange.shadow_of, exchange.id, found["results"])
         if self._recorder is not None:
             self._recorder.add(exchange, line, summary)
 
@@ -60,7 +63,7 @@ class Ledger:
             policy=exchange.policy.name,
             endpoint=exchange.surface,
             route=exchange.route,
-            reason=answer.reason if answer else exchange.error or "cancelled",
+            reason=answer.reason if answer else exchange.error or _instead(exchange),
             status=exchange.status,
             seconds=exchange.seconds,
             overhead=max(0.0, exchange.seconds - exchange.waited),
@@ -91,3 +94,8 @@ class Ledger:
         )
         if call.retried:
             self._metrics.call_retried(call.upstream, call.tier)
+
+
+def _instead(exchange: Exchange) -> str:
+    """What stands for the reason of an exchange that has neither an answer nor an error."""
+    return "cancelled" if exchange.cancelled or exchange.aside is None else exchange.aside

@@ -132,6 +132,18 @@ class Metrics(Collector):
             "upstream_up", "Whether an upstream takes calls (1) or not (0).", "upstream", "tier"
         )
         self._restarts = _Counters("engine_restarts", "Restarts of a local engine.", "engine")
+        self._quality = _Histograms(
+            "quality",
+            "What an evaluator found of an answer, from 0 to 1: more is better.",
+            _CONFIDENCE,
+            *("policy", "route", "evaluator"),
+        )
+        self._evaluations = _Counters(
+            "evaluations",
+            "Answers drawn to be evaluated in the background: done, failed, or dropped because the queue was full, "
+            "requests kept coming, there was no text to judge, or the hour's dollars were spent.",
+            *("policy", "outcome"),
+        )
         self._dropped = _Counters(
             "records_dropped", "Records given up because the writer could not keep pace."
         )
@@ -192,6 +204,14 @@ class Metrics(Collector):
     def rejected(self, *, endpoint: str, code: str, status: int) -> None:
         """Count a request that never became an exchange: its body or its model was wrong."""
         self._requests.add(("none", endpoint, "none", code, status))
+
+    def quality(self, *, policy: str, route: str, evaluator: str, p: float) -> None:
+        """Count what an evaluator found of one answer."""
+        self._quality.observe((policy, route, evaluator), p)
+
+    def evaluation(self, policy: str, outcome: str) -> None:
+        """Count one drawn answer: `done`, `failed`, `queue_full`, `given_up`, `unreadable` or `unaffordable`."""
+        self._evaluations.add((policy, outcome))
 
     def _save(self, policy: str, saved_usd: float) -> None:
         # Both must exist from the start: PromQL drops a policy from the difference saved - overspent when it

@@ -7,12 +7,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from gateway.exchange import Call, Exchange
+from gateway.http.kept import Kept
 from gateway.settings import Records
+from gateway.skills.privacy import Privacy
+from gateway.wire import Body, Endpoint
 from policies.schema import Policy
 from policies.tuning.records import PolicyLine
 from routers.plan import Generate, Scored
@@ -22,6 +25,26 @@ log = logging.getLogger(__name__)
 
 PERIOD = 0.2
 """Seconds between writes: one wake-up serves all exchanges since the last."""
+
+MOST_KEPT = 64 * 1024 * 1024
+"""Bytes of answers that may wait to be read; further records are written without theirs."""
+
+
+class Queued(NamedTuple):
+    """`line` is complete but for the answer in `kept`, which the thread reads, and `hides` redacts."""
+
+    policy: Policy
+    line: bytes
+    kept: Kept | None = None
+    endpoint: Endpoint = "chat"
+    hides: Privacy | None = None
+
+    def whole(self) -> bytes:
+        message = None if self.kept is None else self.kept.message(self.endpoint)
+        if message is not None and self.hides is not None:
+            redacted = self.hides.recorded({"messages": [message]})
+            message = redacted and redacted["messages"][0]
+        return self.line if message is None else b'%b,"reply":%b}' % (self.line[:-1], orjson.dumps(message))
 
 
 class Recorder:
@@ -36,7 +59,8 @@ class Recorder:
         self._content = settings.content
         self._most = settings.queue
         self._on_drop = on_drop
-        self._queue: deque[tuple[Policy, bytes]] = deque()
+        self._queue: deque[Queued] = deque()
+        self._taken = self._read = 0  # bytes of answers: one is the loop's to count, the other the thread's
         self._stop = threading.Event()
         self._known: dict[str, frozenset[str]] = {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,17 +69,26 @@ class Recorder:
 
     def add(self, exchange: Exchange, line: dict[str, Any], summary: bytes) -> None:
         """`line` is the exchange's and `summary` its JSON; tokens, and content where that is recorded, are put
-        in here."""
+        in here. Of a private exchange no content is."""
         if len(self._queue) >= self._most:
             self._on_drop()
             return
-        if self._content or any(map(_followed, exchange.calls)):
-            line["content"] = exchange.body if self._content else None
+        content, hides = _recordable(exchange) if self._content else (None, None)
+        if content is not None or any(map(_followed, exchange.calls)):
+            line["content"] = content
             for call, row in zip(exchange.calls, line["calls"], strict=True):
                 if _followed(call):
-                    row["tokens"] = _tokens_line(call, self._content)
+                    row["tokens"] = _tokens_line(call, content is not None and hides is None)
             summary = compact(line)
-        self._queue.append((exchange.policy, summary))
+        kept = None if content is None else self._answer(exchange)
+        self._queue.append(Queued(exchange.policy, summary, kept, exchange.endpoint, hides))
+
+    def _answer(self, exchange: Exchange) -> Kept | None:
+        kept = exchange.kept
+        if kept is None or exchange.answer is None or self._taken - self._read + kept.size > MOST_KEPT:
+            return None
+        self._taken += kept.size
+        return kept
 
     def close(self) -> None:
         """Writes what is queued, then ends."""
@@ -73,19 +106,32 @@ class Recorder:
         path = self._folder / f"{time.strftime('%Y%m%d')}-{os.getpid()}.jsonl"
         known = self._known.get(path.name, frozenset())
         batch = [self._queue.popleft() for _ in range(len(self._queue))]
-        new: dict[str, Policy] = {policy.digest: policy for policy, _ in batch if policy.digest not in known}
+        new = {one.policy.digest: one.policy for one in batch if one.policy.digest not in known}
         try:
+            lines = [one.whole() for one in batch]
             introductions = [
                 PolicyLine(digest=digest, policy=policy).model_dump_json().encode()
                 for digest, policy in new.items()
             ]
-            _append(path, b"\n".join([*introductions, *(line for _, line in batch)]) + b"\n")
+            _append(path, b"\n".join([*introductions, *lines]) + b"\n")
         except Exception as error:  # the thread must outlive whatever befalls a batch
             log.error("records: %s: %s", path, error)
             for _ in batch:
                 self._on_drop()
         else:
             self._known[path.name] = known | new.keys()
+        self._read += sum(one.kept.size for one in batch if one.kept is not None)
+
+
+def _recordable(exchange: Exchange) -> tuple[Body | None, Privacy | None]:
+    """A request as its record may keep it: nothing of what no cloud may see, and of what was redacted for clouds the
+    redacted, with who redacts the answer as well; texts of its drafts are not recorded."""
+    if exchange.private:
+        return None, None
+    for transform in exchange.transforms:
+        if isinstance(transform, Privacy) and transform.hides:
+            return transform.recorded(exchange.body), transform
+    return exchange.body, None
 
 
 def _followed(call: Call) -> bool:

@@ -11,7 +11,7 @@ PROBE = 10.0
 """Seconds between probes of a server of our own, where the settings say nothing."""
 
 
-BESIDE = ("tokenize", "detokenize", "apply-template")
+BESIDE = ("tokenize", "detokenize", "apply-template", "completion", "embedding")
 """Pages of vLLM's and llama.cpp's servers that stand beside `/v1`."""
 
 

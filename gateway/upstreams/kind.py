@@ -1,6 +1,6 @@
 """What is peculiar to a kind of server; each kind's file says it once."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -25,6 +25,25 @@ class Tokenizer(NamedTuple):
 
     tokenize: Callable[[Post, Body], Awaitable[Body]]
     detokenize: Callable[[Post, Body], Awaitable[Body]]
+
+
+class Spelled(NamedTuple):
+    """A text as a model's tokens: their ids, and the bytes that each of them stands for."""
+
+    ids: Sequence[int]
+    pieces: Sequence[bytes]
+
+
+class Scorer(NamedTuple):
+    """How a server tells how likely its model finds each token of a text that nobody chats. What is posted says no
+    model: whoever posts adds it."""
+
+    spell: Callable[[Post, str], Awaitable[Spelled]]
+    """A text's tokens, and first and last what special ones the model would have there."""
+    logprobs: Callable[[Post, Sequence[int], int], Awaitable[Sequence[float]]]
+    """Natural log-probabilities of the ids from a place on, 1 or more: each after all that stand before it."""
+    window: int | None = None
+    """Most ids that are read at once; None: as many as the model's context holds."""
 
 
 class Kind(NamedTuple):
@@ -54,6 +73,8 @@ class Kind(NamedTuple):
     """Whether connections it says it keeps are kept."""
     tokenizer: Tokenizer | None = None
     """How it tells tokens; None where it does not."""
+    scorer: Scorer | None = None
+    """How it tells the log-probabilities of a text's tokens; None where it does not."""
     health: Callable[[str], str] = lambda url: f"{url}/models"
     """A page below the base URL that costs nothing, and is answered with a status under 500 while it works."""
     context: tuple[str, ...] = ("context_length",)

@@ -1,5 +1,6 @@
 """llama.cpp's server: where it differs from OpenAI's."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.constraints import as_response_format, constraint_of, without
@@ -7,7 +8,12 @@ from gateway.fields import OPENAI, REMOVED, VLLM
 from gateway.wire import Body
 
 from .capabilities import Capabilities
-from .kind import Kind, Post, Tokenizer, root_health
+from .kind import Kind, Post, Scorer, Spelled, Tokenizer, root_health
+
+FORCE = 1000.0
+"""Added to a token's logit, it is the one that is written."""
+ALL = 1_000_000
+"""As many alternatives as no vocabulary has."""
 
 
 def capabilities(model: str, url: str) -> Capabilities:
@@ -79,18 +85,64 @@ async def tokenize(post: Post, body: Body) -> Body:
     text = body["prompt"] if "messages" not in body else (await post("apply-template", body))["prompt"]
     asked = {"content": text, "add_special": body.get("add_special_tokens", True), "parse_special": True}
     pieces = (await post("tokenize", asked | {"with_pieces": True}))["tokens"]
-    strings = [_piece(one["piece"]) for one in pieces] if body.get("return_token_strs") else None
+    strings = (
+        [_bytes(one["piece"]).decode(errors="replace") for one in pieces]
+        if body.get("return_token_strs")
+        else None
+    )
     tokens = [one["id"] for one in pieces]
     return {"count": len(tokens), "max_model_len": None, "tokens": tokens, "token_strs": strings}
 
 
-def _piece(piece: str | list[int]) -> str:
+def _bytes(piece: str | list[int]) -> bytes:
     """Half a character comes as its bytes."""
-    return piece if isinstance(piece, str) else bytes(piece).decode(errors="replace")
+    return piece.encode() if isinstance(piece, str) else bytes(piece)
 
 
 async def detokenize(post: Post, body: Body) -> Body:
     return {"prompt": (await post("detokenize", {"tokens": body["tokens"]}))["content"]}
+
+
+async def spell(post: Post, text: str) -> Spelled:
+    asked = {"content": text, "add_special": True, "parse_special": False, "with_pieces": True}
+    pieces = (await post("tokenize", asked))["tokens"]
+    return Spelled([one["id"] for one in pieces], [_bytes(one["piece"]) for one in pieces])
+
+
+async def forced(post: Post, ids: Sequence[int], after: int) -> Sequence[float]:
+    """It tells nothing of what it reads, and of what it writes how likely that was before anything was made of it: so
+    it is made to write each token. All before it is in its cache."""
+    return [await _forced(post, ids[:place], ids[place]) for place in range(after, len(ids))]
+
+
+async def _forced(post: Post, before: Sequence[int], id_: int) -> float:
+    """Of a token that ends within a character it tells nothing either, so all are told then, beside one that does
+    not."""
+    if told := await _written(post, before, id_, 1):
+        return _logprob_of(id_, told[:1])
+    (other,) = (await post("tokenize", {"content": "a", "add_special": False}))["tokens"]
+    return _logprob_of(id_, (await _written(post, before, other, ALL))[0]["top_logprobs"])
+
+
+async def _written(post: Post, before: Sequence[int], id_: int, alternatives: int) -> Sequence[Any]:
+    """What it tells of a token that it is made to write."""
+    asked = {
+        "prompt": list(before),
+        "n_predict": 1,
+        "n_probs": alternatives,
+        "logit_bias": [[id_, FORCE]],
+        "cache_prompt": True,
+        "temperature": 0.0,
+        "samplers": [],
+        "response_fields": ["completion_probabilities"],
+    }
+    told: Sequence[Any] = (await post("completion", asked)).get("completion_probabilities", ())
+    return told
+
+
+def _logprob_of(id_: int, told: Sequence[Any]) -> float:
+    found: float = {one["id"]: one["logprob"] for one in told}[id_]
+    return found
 
 
 # It goes on from a last assistant message by itself. After a stream it closes, whatever its keep-alive header says.
@@ -104,6 +156,7 @@ KIND = Kind(
     echoes=True,
     keep_alive=False,
     tokenizer=Tokenizer(tokenize, detokenize),
+    scorer=Scorer(spell, forced),
     health=root_health,
     context=("meta", "n_ctx"),
 )

@@ -23,6 +23,16 @@ class Pool:
         self._credit = dict.fromkeys(self.upstreams, 0.0)
 
     @cached_property
+    def writers(self) -> tuple[Upstream, ...]:
+        """Those of them that answer requests."""
+        return tuple(upstream for upstream in self.upstreams if not upstream.judges_only)
+
+    def judges(self, model: str | None) -> list[Upstream]:
+        """Those of them that may be asked to judge: who serves the model, where one is named."""
+        found = self.writers if model is None else self.upstreams
+        return [upstream for upstream in found if model in (None, *upstream.models)]
+
+    @cached_property
     def at_home(self) -> "Pool | None":
         """Those of them that are no cloud, as a pool of their own; None where all are."""
         found = [upstream for upstream in self.upstreams if not upstream.cloud]
@@ -33,12 +43,12 @@ class Pool:
     @cached_property
     def renormalises(self) -> bool:
         """Whether log-probabilities under a constraint are on another scale than free ones."""
-        return any(upstream.kind.renormalises for upstream in self.upstreams)
+        return any(upstream.kind.renormalises for upstream in self.writers)
 
     @property
     def up(self) -> bool:
         """Whether any of them takes calls."""
-        return any(upstream.up for upstream in self.upstreams)
+        return any(upstream.up for upstream in self.writers)
 
     def able(self, needs: Needs) -> bool:
         """Whether any of them can serve such a request, up or not."""
@@ -104,6 +114,8 @@ def might_cure(lost: Unavailable, failed: Upstream, left: list[Upstream]) -> lis
     """Who of those left might do what one has failed to do. Once the client has a part of the answer, nobody."""
     if lost.partial is not None:
         return []
+    if lost.why == "private":
+        return [other for other in left if not other.cloud]
     if lost.why == "context":
         return [other for other in left if (other.context or 0) > (failed.context or 0)]
     return left if lost.why in CURABLE else []

@@ -23,7 +23,9 @@ from .breaker import Breaker
 from .capabilities import Capabilities
 from .failures import SAFE_TO_REPEAT, Failure, failed
 from .http11 import HttpTransport
+from .kind import Scorer
 from .kinds import KINDS
+from .pace import Pace
 from .prices import known_price
 from .slots import Full, Slots
 from .transport import Broken, Response, Transport
@@ -46,11 +48,17 @@ class Upstream:
     `up` is false while the breaker rests, after a failed probe, and while a supervised engine is not running.
     """
 
-    def __init__(self, settings: UpstreamSettings, transport: Transport | None = None) -> None:
+    def __init__(
+        self,
+        settings: UpstreamSettings,
+        transport: Transport | None = None,
+        scorer: Scorer | None = None,
+    ) -> None:
         self.name = settings.name
         self.tier = settings.tier
         self.model = settings.model
         self.models = (settings.model, *settings.adapters)
+        self.judges_only = settings.judges_only
         self.priority = settings.priority
         self.weight = settings.weight
         self.cloud = settings.is_cloud
@@ -63,6 +71,7 @@ class Upstream:
         self.price: Price = price or FREE
         self.priced = price is not None
         self.kind = KINDS[settings.engine]
+        self.scorer = scorer or self.kind.scorer
         strict = self.kind.strict(base_of(settings))
         self._unknown = SPECIAL - OPENAI if strict else self.kind.ignores
         self._left_out = ASIDE if strict else frozenset()
@@ -74,6 +83,7 @@ class Upstream:
         self.breaker = Breaker()
         self.probe = probe_of(settings)
         self._limits = settings.limits
+        self.pace = Pace()
         self.ending: dict[int, bool] = {}
         """Of special tokens that were met, by their ids: whether they end an answer."""
         self._secrets = secrets_of(settings)
@@ -113,17 +123,20 @@ class Upstream:
     def fits(self, needs: Needs) -> bool:
         """Whether it can serve a request."""
         return (
-            (needs.model is None or needs.model in self.models)
+            (not self.judges_only if needs.model is None else needs.model in self.models)
             and needs.capabilities <= self.can
             and needs.top_logprobs <= self.most_alternatives
             and needs.fields.isdisjoint(self._unknown)
             and (self.context is None or needs.tokens <= self.context)
+            and (self.scorer is not None or not needs.surprises)
         )
 
     def lacking(self, needs: Needs) -> Failure | None:
         """Why it can't: `incapable`, or `context` where the prompt is too long for certain."""
         if needs.model is not None and needs.model not in self.models:
             return self._failure("incapable", f"serves {', '.join(self.models)}, not {needs.model}")
+        if needs.model is None and self.judges_only:
+            return self._failure("incapable", "judges only, and answers no requests")
         if not needs.capabilities <= self.can:
             missing = ", ".join(sorted(needs.capabilities - self.can))
             return self._failure("incapable", f"does not offer {missing}")
@@ -132,6 +145,9 @@ class Upstream:
             return self._failure("incapable", what)
         if unknown := needs.fields & self._unknown:
             return self._failure("incapable", f"does not know {', '.join(sorted(unknown))}")
+        if needs.surprises and self.scorer is None:
+            what = f"an engine of its kind ({self.source.engine}) tells no log-probabilities of a text"
+            return self._failure("incapable", what)
         if self.context is not None and needs.tokens > self.context:
             what = f"the prompt has at least {needs.tokens} tokens, and the context is {self.context}"
             return self._failure("context", what)

@@ -1,10 +1,13 @@
 """vLLM's server: where it differs from OpenAI's."""
 
+from collections.abc import Sequence
+
 from gateway.fields import LLAMACPP, OPENAI, REMOVED
 from gateway.wire import Body
 
 from .capabilities import Capabilities
-from .kind import Kind, Post, Tokenizer, root_health
+from .kind import Kind, Post, Scorer, Spelled, Tokenizer, root_health
+from .spelling import bytes_of
 
 
 def capabilities(model: str, url: str) -> Capabilities:
@@ -45,6 +48,18 @@ async def detokenize(post: Post, body: Body) -> Body:
     return await post("detokenize", body)
 
 
+async def spell(post: Post, text: str) -> Spelled:
+    told = await post("tokenize", {"prompt": text, "return_token_strs": True})
+    return Spelled(told["tokens"], bytes_of(told["token_strs"], text))
+
+
+async def logprobs(post: Post, ids: Sequence[int], after: int) -> Sequence[float]:
+    """One prefill: the log-probability of each token that it reads, and of no other. It writes one, for it must."""
+    asked = {"prompt": list(ids), "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
+    entries = (await post("completions", asked))["choices"][0]["prompt_logprobs"]
+    return [entry[str(id_)]["logprob"] for id_, entry in zip(ids[after:], entries[after:], strict=True)]
+
+
 KIND = Kind(
     capabilities,
     adapted,
@@ -52,6 +67,7 @@ KIND = Kind(
     removed=REMOVED,
     renormalises=True,
     tokenizer=Tokenizer(tokenize, detokenize),
+    scorer=Scorer(spell, logprobs),
     health=root_health,
     context=("max_model_len",),
 )

@@ -226,6 +226,8 @@ class ExchangeLine(Line):
     tags: dict[str, str] = {}
     shadow_of: str | None = None
     content: dict[str, Any] | None = None
+    reply: dict[str, Any] | None = None
+    """The assistant's message that was served."""
 
 
 AnyLine = TypeAdapter[PolicyLine | ExchangeLine](

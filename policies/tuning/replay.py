@@ -182,6 +182,10 @@ def replay(record: Record, router: Router | None = None) -> Replayed:
     return replayed
 
 
+def _kind_of(line: CallLine) -> tuple[str, Tier, bool, Reason | None]:
+    return line.ask, line.tier, line.resumed, line.because if line.ask == "judge" else None
+
+
 def _as_recorded(line: CallLine) -> ReplayedCall:
     return ReplayedCall(
         line,
@@ -249,7 +253,8 @@ class _Performer:
         """The next recorded call that answers the ask."""
         kind = type(ask).__name__.lower()
         resumed = isinstance(ask, Generate) and bool(ask.prefix)
-        line = self._take((kind, ask.tier, resumed))
+        because = ask.because if isinstance(ask, Judge) else None
+        line = self._take((kind, ask.tier, resumed, because))
         if line is None:
             if self._exchange.cancelled and (not self._exchange.calls or self._left_at_a_skill()):
                 raise ClientGone
@@ -260,10 +265,11 @@ class _Performer:
         self._calls.append(call)
         return call
 
-    def _take(self, wanted: tuple[str, Tier, bool]) -> CallLine | None:
+    def _take(self, wanted: tuple[str, Tier, bool, Reason | None]) -> CallLine | None:
         """The call that an ask ended in. The plan never heard of those that another upstream made good, of parts of
-        what the call concludes, and of skills that prepared it, but their cost counts."""
-        for line in [line for line in self._unused if (line.ask, line.tier, line.resumed) == wanted]:
+        what the call concludes, and of skills that prepared it, but their cost counts. Judgements are told apart by
+        why they were asked."""
+        for line in [line for line in self._unused if _kind_of(line) == wanted]:
             self._take_skills(self._unused.index(line))
             self._unused.remove(line)
             if not (line.retried or line.inner):

@@ -169,10 +169,26 @@ def test_explain_takes_the_policy_from_where_a_gateway_would():
     )
 
 
+def test_explain_tells_of_the_guard_first(folder: Path):
+    guard = "guard: {input: true, output: 0.8, action: escalate}"
+    (folder / "guarded.yaml").write_text(f"description: Guarded.\nextends: mine\n{guard}\n")
+    assert printed("explain", "-", stdin=body(model="guarded"))[4] == (
+        "have the slm judge the request (flagged at >= 0.5) and the answer, which is held to its end "
+        "(flagged at >= 0.8); what is flagged: escalate"
+    )
+
+
 def test_explain_applies_what_the_request_overrides():
     found = printed("explain", "-", stdin=body(model="mine", smallfirst={"override": {"accept": 0.9}}))
     assert found[0] == "policy   mine (cascade, accept overridden: 0.9)"
     assert found[4] == "ask the slm, watched: give up under 0.1, accept at >= 0.9"
+
+
+def test_explain_sees_the_passages_of_a_request():
+    found = printed("explain", "-", stdin=body(model="mine", smallfirst={"context": ["a", "b"]}))
+    assert found[1] == "request  stream: false, judgeable: true, passages: 2"
+    told = refused("explain", "-", stdin=body(model="mine", smallfirst={"context": [3]}))
+    assert "smallfirst.context[0] must be a string or an object with its text, not an integer" in told
 
 
 def test_explain_sees_what_the_request_asks_for():

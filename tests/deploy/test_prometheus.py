@@ -19,6 +19,8 @@ from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 
 from deploy.grafana.overview import queries
+from policies.evaluate import Evaluate
+from routers.evaluators import Structure
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "deploy" / "prometheus" / "prometheus.yml"
@@ -139,8 +141,9 @@ async def traffic(gateway: Gateway, slm: Scripted, llm: Scripted) -> None:
 @pytest.fixture
 async def gateway(start: StartGateway, slm: Scripted, llm: Scripted, spare: Scripted) -> Gateway:
     """With an LLM that makes the first one's failures good."""
+    judged = simple_policy().changed(evaluate=Evaluate(share=1, evaluators=(Structure(kind="structure"),)))
     llms = upstream(llm, "llm"), upstream(spare, "llm", model="large", priority=1)
-    served: Gateway = await start(settings_of(upstream(slm, "slm"), *llms), [simple_policy()])
+    served: Gateway = await start(settings_of(upstream(slm, "slm"), *llms), [judged])
     return served
 
 

@@ -15,7 +15,7 @@ from routers.cascade import Cascade
 from routers.difficulty import Difficulty, Gate
 from routers.direct import Direct
 from routers.hedge import Hedge
-from routers.judge import Verify
+from routers.inline import Verify
 from routers.plan import Router
 
 pytestmark = [pytest.mark.engine, pytest.mark.heavy]

@@ -54,7 +54,7 @@ async def test_an_error_after_a_heartbeat_is_an_event(start: StartGateway, slm: 
 async def test_the_ceiling_on_time_ends_a_call_and_the_exchange(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
-    limited = simple_policy().changed(ceilings=Ceilings(seconds=0.05))
+    limited = simple_policy().changed(ceilings=Ceilings(seconds=0.3))
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [limited])
     slm.says(Reply(SENTENCE, gate=asyncio.Event(), gate_at=2))
     status, _, raw = await gateway.post("/chat/completions", ASK)
@@ -67,14 +67,14 @@ async def test_the_ceiling_on_time_ends_a_call_and_the_exchange(
 async def test_the_ceiling_on_time_ends_both_legs_of_a_hedge_and_the_exchange(
     start: StartGateway, slm: Scripted, llm: Scripted, stream: bool
 ):
-    limited = hedge().changed(ceilings=Ceilings(seconds=0.05))
+    limited = hedge().changed(ceilings=Ceilings(seconds=0.3))
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [limited])
     slm.says(Reply(SENTENCE, gate=asyncio.Event(), gate_at=2))
     llm.says(Reply("Never sent.", gate=asyncio.Event()))
     status, headers, raw = await gateway.post("/chat/completions", ASK | {"stream": stream})
     error = json.loads(raw)["error"]
     assert (status, error["code"]) == (403, "ceiling_reached")
-    assert error["message"] == "out of time; then the 0.05 s of this exchange are over"
+    assert error["message"] == "out of time; then the 0.3 s of this exchange are over"
     await asyncio.wait_for(asyncio.gather(slm.gone.wait(), llm.gone.wait()), 2)
     assert (len(slm.requests), len(llm.requests)) == (1, 1)
     found = await gateway.exchange(headers["x-smallfirst-id"])

@@ -9,7 +9,7 @@ from doubles import Reply, Scripted, logprobs_of
 from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 
 from gateway.settings import Records
-from gateway.telemetry.records import Recorder
+from gateway.telemetry.records import Queued, Recorder
 from policies.schema import Policy
 from policies.tuning.records import read_records
 
@@ -181,11 +181,11 @@ def test_a_batch_that_cannot_be_written_costs_only_itself(tmp_path: Path, monkey
         return int(write(descriptor, data))
 
     monkeypatch.setattr("gateway.telemetry.records.os.write", failing)
-    recorder._queue.append((policy, b"first"))
+    recorder._queue.append(Queued(policy, b"first"))
     recorder._write_queued()
     assert len(dropped) == 1
     fail = False
-    recorder._queue.append((policy, b"second"))
+    recorder._queue.append(Queued(policy, b"second"))
     recorder._write_queued()
     recorder.close()
     (path,) = tmp_path.glob("*.jsonl")

@@ -18,7 +18,7 @@ from routers.calibration import Source
 from routers.cascade import Cascade
 from routers.difficulty import Difficulty, Gate
 from routers.direct import Direct
-from routers.judge import Verify
+from routers.inline import Verify
 from routers.plan import Capability, Router, Tier
 
 ASK = {"model": "test", "messages": [{"role": "user", "content": "What is the opposite of hot?"}]}

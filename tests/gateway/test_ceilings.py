@@ -36,9 +36,23 @@ WRITES = st.builds(
     n=st.sampled_from([None, None, 3]),
     prediction=st.sampled_from(["", "It is"]),
 )
+JUDGES = st.builds(
+    Judge,
+    tier=TIERS,
+    question=st.just("{request}?"),
+    labels=st.just(("yes", "no")),
+    answer=st.sampled_from(["", "It is"]),
+    because=st.just(Reason.JUDGED),
+    passage=st.none(),
+    model=st.just(""),
+    context=st.just(""),
+    samples=st.sampled_from([0, 0, 1, 3]),
+    compare=st.sampled_from(["text", "entailment"]),
+    sample=st.just(""),
+)
 ASKS = st.one_of(
     WRITES,
-    st.builds(Judge, TIERS, st.just("{request}?"), st.just(("yes", "no"))),
+    JUDGES,
     st.builds(Both, WRITES, WRITES),
     st.builds(Score, TIERS, st.just("It is"), after=st.sampled_from([(), (1, 2)])),
     st.builds(Say, TIERS, st.just((1, 2)), finish=st.sampled_from([None, "stop"])),

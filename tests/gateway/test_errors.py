@@ -125,7 +125,7 @@ async def test_the_smallfirst_field_is_checked(gateway: Gateway, slm: Scripted):
     for own, param in rows:
         found = await refused(gateway, "/chat/completions", ASK | {"smallfirst": own})
         assert found[:3] == (400, "invalid_value", param)
-        assert "known keys: policy, override, private, key, tags" in found[3]
+        assert "known keys: policy, override, context, private, key, tags" in found[3]
     assert slm.requests == []
 
 

@@ -12,7 +12,7 @@ from leaving import MOST, freed
 from policies.schema import Policy
 from routers.direct import Direct
 from routers.hedge import Hedge
-from routers.judge import Verify
+from routers.inline import Verify
 
 QUESTION = "Is ice cold?"
 CHAT: dict[str, Any] = {"model": "test", "messages": [{"role": "user", "content": QUESTION}]}

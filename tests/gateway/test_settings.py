@@ -223,6 +223,18 @@ def test_another_provider_is_found_by_its_key(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.usefixtures("keys")
+def test_who_only_judges_stands_in_for_no_model(write: Write, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-cloud")
+    judges = [
+        f"  - {{name: j-{tier}, tier: {tier}, url: http://localhost:1/v1, model: j, judges_only: true}}\n"
+        for tier in ("slm", "llm")
+    ]
+    settings = load_settings(write("upstreams:\n" + "".join(judges)))
+    assert settings.local is not None
+    assert [upstream.name for upstream in settings.upstreams] == ["j-slm", "j-llm", "openai"]
+
+
+@pytest.mark.usefixtures("keys")
 def test_an_llm_in_the_file_is_not_joined_by_another(write: Write, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-cloud")
     assert [upstream.name for upstream in load_settings(write(TWO)).upstreams] == ["near", "far"]

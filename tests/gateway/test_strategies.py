@@ -22,7 +22,7 @@ from gateways import StartGateway, settings_of, simple_policy, upstream
 
 from gateway.upstreams.breaker import FAILURES
 from routers.difficulty import Difficulty, Gate
-from routers.judge import Verify
+from routers.inline import Verify
 
 # --- hedge
 
@@ -151,7 +151,7 @@ async def test_a_judgement_after_the_draft_decides(
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [judged])
     slm.says(Reply(SENTENCE, logprobs=SURE))
     for reply, route in ((verdict(-0.1, -3.0), "slm"), (verdict(-3.0, -0.1), "llm")):
-        llm.says(reply, "It is cold, yes.")
+        llm.says(reply, reply, "It is cold, yes.")
         _, headers, raw = await gateway.post("/chat/completions", ASK | {"stream": stream})
         found = await gateway.exchange(headers["x-smallfirst-id"])
         assert (found["route"], found["reason"]) == (route, "judged")

@@ -37,6 +37,8 @@ async def test_vllm_is_asked_as_it_is_and_its_answer_passed_on(
     body = {"model": "test", "messages": MESSAGES, "add_generation_prompt": False, "x": 1}
     assert await post(gateway, "/tokenize", **body, smallfirst={"tags": {}}) == (200, told)
     assert (slm.requests, slm.paths) == ([body | {"model": "small"}], ["/tokenize"])
+    await post(gateway, "/tokenize", **body, smallfirst={"context": ["Ice."]})
+    assert slm.requests.pop()["messages"] == [{"role": "user", "content": "Passages:\n\n[1] Ice.\n\nHi"}]
     slm.says(Reply(body={"prompt": "Hello world"}))
     assert await post(gateway, "/detokenize", model="small", tokens=[19556, 905]) == (
         200,

@@ -22,7 +22,8 @@ from policies.schema import Affinity, Policy
 from policies.tuning.records import CallLine, Record
 from routers.difficulty import Gate
 from routers.direct import Direct
-from routers.judge import Verify
+from routers.guard import Guard
+from routers.inline import Agree, Verify
 from routers.plan import Reason, Tier, Verdict
 
 GOOD, POOR, HOPELESS, SURE = worth(0.7), worth(0.3), worth(0.1, 6), worth(0.9, 10)
@@ -144,21 +145,41 @@ CASES: dict[str, Record] = {
         [judged(POOR), failed("llm", "lost", begun=True, cost_usd=0.003)], None, stream=True, status=502, error="x"
     ),
     "judged right": record(
-        [held(GOOD), judgement(0.9)], answered("slm", Reason.JUDGED, confidence(GOOD)), JUDGING
+        [held(GOOD), *[judgement(0.9)] * 2], answered("slm", Reason.JUDGED, confidence(GOOD)), JUDGING
     ),
     "judged wrong": record(
-        [held(GOOD), judgement(0.1), call("llm")], answered("llm", Reason.JUDGED, confidence(GOOD)), JUDGING
+        [held(GOOD), *[judgement(0.1)] * 2, call("llm")], answered("llm", Reason.JUDGED, confidence(GOOD)), JUDGING
     ),
     "judged wrong, the llm down": record(
-        [held(GOOD), judgement(0.1), failed("llm")], answered("slm", Reason.NO_LLM, confidence(GOOD)), JUDGING
+        [held(GOOD), *[judgement(0.1)] * 2, failed("llm")], answered("slm", Reason.NO_LLM, confidence(GOOD)), JUDGING
+    ),
+    "judged by samples, and by whether each supports it": record(
+        [
+            held(GOOD),
+            call("slm", ask="judge", because=Reason.JUDGED, inner=True, cost_usd=0.003),
+            judgement(0.2).model_copy(update={"inner": True}),
+            judgement(0.7),
+        ],
+        answered("slm", Reason.JUDGED, confidence(GOOD)),
+        policy(release="hold", judge=Agree(samples=2, compare="entailment")),
+    ),
+    "judged for itself, and by a guard": record(
+        [held(GOOD), *[judgement(0.9)] * 2, judgement(0.1, because=Reason.GUARDED)],
+        answered("slm", Reason.JUDGED, confidence(GOOD)),
+        JUDGING.changed(guard=Guard(output=0.5)),
+    ),
+    "judged by a guard alone": record(
+        [held(GOOD), judgement(0.1, because=Reason.GUARDED)],
+        answered("slm", Reason.CONFIDENT, confidence(GOOD)),
+        policy(release="hold").changed(guard=Guard(output=0.5)),
     ),
     "nobody could judge": record(
-        [held(GOOD), failed("slm", "garbage", ask="judge")],
+        [held(GOOD), failed("slm", "garbage", ask="judge", because=Reason.JUDGED)],
         answered("slm", Reason.CONFIDENT, confidence(GOOD)),
         JUDGING,
     ),
     "cancelled while it was judged": record(
-        [held(GOOD), failed("slm", "cancelled", ask="judge")], None, JUDGING, cancelled=True
+        [held(GOOD), failed("slm", "cancelled", ask="judge", because=Reason.JUDGED)], None, JUDGING, cancelled=True
     ),
     "a flaw": record(
         [

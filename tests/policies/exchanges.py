@@ -104,10 +104,10 @@ def outrun(tier: Tier, at: float, tokens: Sequence[Token] | None = None, **chang
     return call(tier, tokens, **{"outcome": "outrun", "finish": None, **spent, **changes})
 
 
-def judgement(yes: float, tier: Tier = "slm") -> CallLine:
+def judgement(yes: float, tier: Tier = "slm", because: Reason = Reason.JUDGED) -> CallLine:
     """A judge's call."""
     found = JudgedLine(p={"yes": yes, "no": 1.0 - yes}, mass=0.9)
-    return call(tier, ask="judge", because=Reason.JUDGED, judged=found)
+    return call(tier, ask="judge", because=because, judged=found)
 
 
 def judged(tokens: Sequence[Token], accept: float = 0.6) -> CallLine:

@@ -9,12 +9,14 @@ from builders import calibrator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.explain import DEPTH, Step, described, explained, hypotheses, lines
+from policies.compress import Compress
+from policies.explain import DEPTH, Step, before, described, explained, hypotheses, lines
+from policies.schema import Policy
 from routers.cascade import Cascade
 from routers.difficulty import Difficulty, Gate
 from routers.direct import Direct
 from routers.hedge import Hedge
-from routers.judge import Verify
+from routers.inline import Agree, Verify
 from routers.plan import (
     Answer,
     Ask,
@@ -30,6 +32,7 @@ from routers.plan import (
     Unavailable,
     Verdict,
 )
+from routers.relevance import Filter
 
 SLM = frozenset(("slm",))
 LLM = frozenset(("llm",))
@@ -162,16 +165,24 @@ def test_a_gated_cascade_drafts_only_what_is_easy() -> None:
 
 def test_a_judged_cascade_is_told_with_its_judgement() -> None:
     judged = cascade(release="hold", judge=Verify(tier="llm", below=0.9))
-    assert told(judged)[:9] == [
+    found = told(judged)
+    assert found[:4] == [
         "ask the slm, watched: accept at >= 0.6, have it judged under 0.9",
         "  if confident: serve the slm answer (reason confident)",
         "  if to be judged: have the llm judge the draft (yes or no)",
-        "    if yes: serve the slm answer (reason judged)",
-        "    if no: ask the llm (judged)",
+        "    if yes: have the llm judge the draft (no or yes)",
+    ]
+    assert "      if no or yes: serve the slm answer (reason judged)" in found
+    assert "    if no judgement: serve the slm answer (reason confident)" in found
+
+
+def test_a_cascade_that_samples_is_told_with_its_comparison() -> None:
+    judged = cascade(release="hold", judge=Agree(samples=3))
+    assert told(judged)[1:5] == [
+        "  if to be judged: have the slm write 3 more, and compare the draft with them by text",
+        "    if they agree: serve the slm answer (reason judged)",
+        "    if they do not: ask the llm (judged)",
         "      if answered: serve the llm answer (reason judged)",
-        "      if unavailable, prompt too long or request rejected: serve the slm answer (reason no_llm)",
-        "    if no judgement: serve the slm answer (reason confident)",
-        "  if low_confidence: ask the llm (low_confidence)",
     ]
 
 
@@ -389,3 +400,27 @@ def allowed(router: Router) -> frozenset[str]:
     if isinstance(router, Direct) and not router.fallback:
         return frozenset((router.tier,))
     return frozenset(("slm", "llm"))
+
+
+def test_a_filter_is_told_before_the_plan() -> None:
+    policy = Policy(name="p", description="d", router=Direct(tier="llm"), filter=Filter(most=3))
+    assert list(before(policy, Request(passages=7))) == [
+        "have the slm judge each of the 7 passages (the question's likelihood after it, 7 calls), and show those at "
+        ">= 0.5, at least 1, at most 3, the best first and last; all as given where it can't"
+    ]
+    assert list(before(policy, Request())) == []
+    assert described(Judge("slm", "", ("yes", "no"), passage=2)) == "have the slm judge passage 2 (yes or no)"
+
+
+def test_a_compression_is_told_where_there_are_two_models() -> None:
+    def policy(section: Compress) -> Policy:
+        return Policy(name="p", description="d", router=Direct(tier="llm"), compress=section)
+
+    halved = policy(Compress(target_ratio=0.5))
+    assert list(before(halved, Request())) == [
+        "whenever the llm is to write: have the slm read a prompt of 500 tokens or more, and leave 50% of it, "
+        "unless that costs more time or money than it saves"
+    ]
+    assert list(before(halved, Request(tiers=frozenset({"llm"})))) == []
+    (told,) = before(policy(Compress(target_tokens=900, min_tokens=0, worth="always")), Request())
+    assert told.endswith("and leave 900 tokens of it")

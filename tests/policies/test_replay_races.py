@@ -25,7 +25,7 @@ from policies.tuning.records import CallLine, Record, UsageLine
 from policies.tuning.replay import replay
 from routers.cost import cost
 from routers.direct import Direct
-from routers.judge import Verify
+from routers.inline import Verify
 from routers.plan import Both, Generate, Judge, Reason, Router, Tier, Usage, Verdict
 
 # --- races
@@ -167,7 +167,7 @@ def test_calls_made_one_after_the_other_do_not_tell_who_wins_a_race(name: str) -
 
 @pytest.mark.parametrize(("accept", "route"), [(0.3, "slm"), (0.5, "llm")])
 def test_a_recorded_judgement_is_weighed_anew(accept: float, route: str) -> None:
-    recorded = record([held(GOOD), judgement(0.4), call("llm")], None, JUDGING)
+    recorded = record([held(GOOD), judgement(0.4), judgement(0.4), call("llm")], None, JUDGING)
     replayed = replay(recorded, policy(release="hold", judge=Verify(accept=accept)).router)
     assert replayed.answer is not None
     assert (replayed.answer.route, replayed.answer.reason) == (route, Reason.JUDGED)

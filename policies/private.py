@@ -1,0 +1,117 @@
+"""A policy's `private` section: what is private, and what becomes of a request that holds some."""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+
+ENTITIES: Mapping[str, str] = MappingProxyType(
+    {
+        "EMAIL_ADDRESS": "an e-mail address in a domain under a public suffix",
+        "CREDIT_CARD": "a card's number (checksum)",
+        "IBAN_CODE": "an international bank account number (checksum, the country's format)",
+        "PHONE_NUMBER": "a telephone number, international or of US, GB, DE, FR, IL, IN, CA or BR (numbering plans)",
+        "US_SSN": "a US social security number, its parts apart",
+        "IP_ADDRESS": "an IPv4 or IPv6 address",
+        "MAC_ADDRESS": "a network card's address",
+        "CRYPTO": "a Bitcoin address (checksum)",
+        "ABA_ROUTING_NUMBER": "a US bank's routing number (checksum)",
+        "AU_ABN": "an Australian business number (checksum)",
+        "AU_MEDICARE": "an Australian Medicare number (checksum)",
+        "AU_TFN": "an Australian tax file number (checksum)",
+        "DE_TAX_ID": "a German tax identification number (checksum)",
+        "DE_VAT_ID": "a German VAT number",
+        "ES_NIE": "a Spanish foreigner's number (checksum)",
+        "ES_NIF": "a Spanish tax number (checksum)",
+        "FI_PERSONAL_IDENTITY_CODE": "a Finnish personal identity code (checksum)",
+        "IN_AADHAAR": "an Indian Aadhaar number (checksum)",
+        "IT_FISCAL_CODE": "an Italian fiscal code (checksum)",
+        "KR_RRN": "a Korean resident registration number (checksum)",
+        "PL_PESEL": "a Polish PESEL number (checksum)",
+        "SE_PERSONNUMMER": "a Swedish personal number (checksum)",
+        "SG_NRIC_FIN": "a Singaporean identity number",
+        "UK_NHS": "a British NHS number (checksum)",
+        "UK_NINO": "a British national insurance number",
+        "US_ITIN": "a US taxpayer's number, its parts apart",
+    }
+)
+"""What presidio-analyzer recognises by a pattern alone, well enough to count without words around it. Its `URL` and
+`IN_PAN` are not among them: their patterns take seconds to minutes for some texts of a few thousand characters."""
+
+DEFAULT = ("EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "PHONE_NUMBER", "US_SSN")
+LONGEST_PATTERN = 500
+NAME = re.compile(r"[A-Z][A-Z0-9_]{0,31}")
+RESERVED = "PLACEHOLDER"
+"""What placeholders name a request's own text that looks like one."""
+
+Action = Literal["stay_local", "redact", "block"]
+
+
+class Private(BaseModel):
+    """Private data is looked for in each request; needs `smallfirst[privacy]`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    action: Action
+    """What becomes of a request in which some is found: `stay_local`: no cloud sees any of it; `redact`: clouds get
+    placeholders, and the answer gets the originals back; `block`: it is refused."""
+    entities: tuple[str, ...] = DEFAULT
+    """What is looked for, by presidio-analyzer's names."""
+    patterns: dict[str, str] = {}
+    """Patterns of your own, regular expressions by the name that placeholders give what they find."""
+    score: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """Lowest score of a recogniser's that counts: 1 where a checksum is right, less for what only looks like it."""
+    attachments: Literal["private", "pass"] = "private"
+    """What of images, audio and files, which nobody here can look into: `private` keeps their requests from clouds."""
+
+    @field_validator("entities")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in ENTITIES:
+                raise ValueError(f"expected some of {', '.join(ENTITIES)}, found {name!r}")
+        return tuple(dict.fromkeys(names))
+
+    @field_validator("patterns")
+    @classmethod
+    def _usable(cls, patterns: dict[str, str]) -> dict[str, str]:
+        for name, pattern in patterns.items():
+            if not NAME.fullmatch(name) or name in (*ENTITIES, RESERVED):
+                what = f"names of up to 32 capital letters, digits and _, no entity's and not {RESERVED}"
+                raise ValueError(f"expected {what}, found {name!r}")
+            check_pattern(name, pattern)
+        return patterns
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+    def __str__(self) -> str:
+        """What it does, for people."""
+        what = ", ".join([*self.entities, *self.patterns])
+        return {
+            "stay_local": f"requests with {what} stay at home",
+            "redact": f"{what} are redacted for clouds",
+            "block": f"requests with {what} are refused",
+        }[self.action]
+
+
+def _form(value: object) -> str:
+    return "section" if isinstance(value, dict | Private) else "flag"
+
+
+Privately = Annotated[Annotated[bool, Tag("flag")] | Annotated[Private, Tag("section")], Discriminator(_form)]
+"""Yes or no, or what is looked for."""
+
+
+def check_pattern(name: str, pattern: str) -> None:
+    """Raises ValueError."""
+    if not 0 < len(pattern) <= LONGEST_PATTERN:
+        raise ValueError(f"{name}: expected 1 to {LONGEST_PATTERN} characters, found {len(pattern)}")
+    try:
+        empty = re.compile(pattern).search("")
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"{name}: expected a regular expression: {error}") from error
+    if empty:
+        raise ValueError(f"{name}: expected a pattern that finds something, and it finds nothing at all")

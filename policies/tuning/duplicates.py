@@ -1,0 +1,89 @@
+"""Which examples say the same as another: the newest of them stays.
+
+Exact: the same prompt and tools, letter case and white space apart, whatever was answered. Near: of what is new in an
+example, its last turn and the answer, at least `ALIKE` of the word 5-grams are shared (Jaccard), as in near-duplicate
+removal from training sets (Lee et al., arXiv 2107.06499). The pairs are found exactly, without hashing: two sets that
+are so alike share one of the rarest few of their members (prefix filtering; Bayardo, Ma, Srikant, WWW 2007).
+"""
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from .sft import Example, Message
+
+ALIKE = 0.8
+"""Share of common 5-grams from which on two examples are near duplicates."""
+
+WORDS = 5
+SHORT = 20
+"""Words below which an example has no near duplicates: one other word makes it another question."""
+
+
+def distinct(examples: Iterable[Example]) -> tuple[list[Example], int, int]:
+    """The examples that stay, oldest first; how many went as exact duplicates, how many as near ones."""
+    by_prompt: dict[str, Example] = {}
+    count = 0
+    for example in sorted(examples, key=lambda one: (one.at, one.id)):
+        count += 1
+        by_prompt[_prompt_key(example)] = example
+    exact = list(by_prompt.values())
+    kept = _without_near(exact)
+    return sorted(kept, key=lambda one: (one.at, one.id)), count - len(exact), len(exact) - len(kept)
+
+
+def normalised(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _prompt_key(example: Example) -> str:
+    said = [_said(message) for message in example.prompt]
+    return json.dumps([said, example.tools], sort_keys=True)
+
+
+def _said(message: Message) -> list[str]:
+    """A message without the ids of its calls, which no two requests share."""
+    calls = [call["function"] for call in message.get("tool_calls", ())]
+    called = [f"{call['name']} {normalised(call['arguments'])}" for call in calls]
+    return [message["role"], normalised(message.get("content", "")), *called]
+
+
+def _without_near(examples: Sequence[Example]) -> list[Example]:
+    """Newest first: whatever is alike to one that stays goes."""
+    grams = [_grams(example) for example in examples]
+    common = Counter(gram for some in grams for gram in some)
+    holding: dict[str, list[int]] = defaultdict(list)
+    kept = []
+    newest = sorted(range(len(examples)), key=lambda place: (examples[place].at, examples[place].id))
+    for place in reversed(newest):
+        some = grams[place]
+        rarest = sorted(some, key=lambda gram: (common[gram], gram))
+        rarest = rarest[: len(some) - _shared(len(some)) + 1] if some else []
+        others = {other for gram in rarest for other in holding[gram]}
+        if any(_alike(some, grams[other]) for other in others):
+            continue
+        for gram in rarest:
+            holding[gram].append(place)
+        kept.append(examples[place])
+    return kept
+
+
+def _shared(count: int) -> int:
+    """Members that a set of so many has in common with any that is alike to it, at the least."""
+    return math.ceil(ALIKE * count - 1e-9)
+
+
+def _alike(one: frozenset[str], other: frozenset[str]) -> bool:
+    return len(one & other) >= ALIKE * len(one | other) - 1e-9
+
+
+def _grams(example: Example) -> frozenset[str]:
+    """Of what was said after the last answer of the conversation, and of the answer."""
+    prompt = example.prompt
+    last = max((at for at, message in enumerate(prompt) if message["role"] == "assistant"), default=-1)
+    new = [message for message in example.messages[last + 1 :] if message["role"] != "system"]
+    words = " ".join(part for message in new for part in _said(message)[1:]).split()
+    if len(words) < SHORT:
+        return frozenset()
+    return frozenset(" ".join(words[at : at + WORDS]) for at in range(len(words) - WORDS + 1))

@@ -1,0 +1,104 @@
+"""Records -> a set of examples to tune the small model on, and one to see by what that was worth."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from policies.schema import Policy
+
+from .duplicates import distinct, normalised
+from .records import Record
+from .sft import NOT_ESCALATED, WITHOUT_CONTENT, Example, LeftOut, example_of, texts_of, with_texts
+
+Redact = Callable[[list[str], Policy], list[str]]
+"""The texts of one example, and the policy that it ran under -> the same with placeholders in the places of what must
+not be learned; equal originals get the same one. May raise LeftOut."""
+
+
+class NothingToExport(ValueError):
+    """The text says why."""
+
+
+@dataclass
+class Export:
+    """`left_out` counts exchanges by why they are in neither set."""
+
+    read: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    train: list[Example] = field(default_factory=list)
+    validation: list[Example] = field(default_factory=list)
+
+
+def export(
+    records: Iterable[Record],
+    *,
+    everyones: bool = False,
+    redact: Redact | None = None,
+    validation: float = 0.1,
+) -> Export:
+    """Raises NothingToExport, RecordError."""
+    found = Export()
+    examples = []
+    for record in records:
+        found.read += 1
+        try:
+            example = example_of(record.exchange, everyones)
+            if redact is not None:
+                example = with_texts(example, redact(texts_of(example), record.policy))
+        except LeftOut as why:
+            found.left_out[str(why)] += 1
+        else:
+            examples.append(example)
+    if not examples:
+        raise NothingToExport(_why_nothing(found))
+    kept, same, alike = distinct(examples)
+    found.left_out += Counter({"the same prompt again": same, "near duplicates": alike})
+    for example in kept:
+        (found.validation if held_out(example, validation) else found.train).append(example)
+    if not found.train:
+        raise NothingToExport(
+            f"all {len(kept)} examples fell to the validation set: there are too few conversations for a share of"
+            f" {validation:g}; record more, or say --validation 0"
+        )
+    return found
+
+
+def held_out(example: Example, share: float) -> bool:
+    """Whether it belongs to the validation set, `share` of all conversations. All turns of a conversation fall to the
+    same side, and go on to in every later export."""
+    digest = hashlib.blake2b(conversation(example).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
+def conversation(example: Example) -> str:
+    """The same for all turns of a conversation: what was said up to its first message that is not the system's."""
+    messages = example.messages
+    first = next(at for at, message in enumerate(messages) if message["role"] != "system")
+    return json.dumps([normalised(message.get("content", "")) for message in messages[: first + 1]])
+
+
+def as_jsonl(examples: Sequence[Example]) -> str:
+    return "".join(json.dumps(example.line(), ensure_ascii=False) + "\n" for example in examples)
+
+
+def account(found: Export) -> list[tuple[str, int]]:
+    """What became of the exchanges that were read."""
+    left = [(f"left out: {why}", count) for why, count in found.left_out.most_common()]
+    return [
+        ("exchanges read", found.read),
+        *left,
+        ("for training", len(found.train)),
+        ("for validation", len(found.validation)),
+    ]
+
+
+def _why_nothing(found: Export) -> str:
+    if not found.read:
+        return "holds no records"
+    why = ", ".join(f"{count} {what}" for what, count in found.left_out.most_common())
+    text = f"nothing to learn from in {found.read} exchanges: {why}"
+    if found.left_out[WITHOUT_CONTENT]:
+        return f"{text}; set records.content: true, and export what is recorded from then on"
+    return f"{text}; --all takes these too" if found.left_out[NOT_ESCALATED] else text
