@@ -33,8 +33,13 @@ proof: $(VENV)/.dev weights vllm
 	$(BIN)/python -m benchmarks.speculation
 	$(BIN)/python -m benchmarks.inside
 	$(BIN)/python -m benchmarks.greedy
-	$(BIN)/python -m benchmarks.flywheel
+	$(BIN)/python -m benchmarks.scoring
+	$(BIN)/python -m benchmarks.compression
+	$(BIN)/python -m benchmarks.evaluators
 	$(BIN)/python -m benchmarks.guard
+	$(BIN)/python -m benchmarks.privacy
+	$(BIN)/python -m benchmarks.relevance
+	$(BIN)/python -m benchmarks.flywheel
 
 # The small model, and the 1.5B model that stands in for a large one.
 weights: $(VENV)/.dev
