@@ -251,7 +251,8 @@ class _Run:
             draft = await self._read(ask, call, upstream, request, followed, sink)
             usage = draft.usage
             call.outcome = "ok" if draft.finish else "stopped"
-            _learn(upstream, call, usage)
+            if exchange.policy.compress is not None:  # nobody else asks how fast a server is
+                _learn(upstream, call, usage)
             return draft
         except (asyncio.CancelledError, Outrun):
             if isinstance(sink, Lane) and sink.outrun:
@@ -270,7 +271,7 @@ class _Run:
     async def _prepared(self, ask: Generate) -> wire.Body:
         """The request as this ask puts it to a model: a large one reads it compressed, where the policy says so, but
         for one that goes on from token ids."""
-        if ask.tier != "llm" or ask.after:
+        if ask.tier != "llm" or ask.after or self._exchange.policy.compress is None:
             return self._exchange.body
         return await self._compressing.body()
 
