@@ -13,12 +13,14 @@ import pytest
 from asking import chunks_of, policy, streamed
 from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, settings_of, simple_calibrator, upstream
+from judges import said
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.skills import detect
 from gateway.skills.detect import Detector, Undecided, detector
+from policies.evaluate import Evaluate
 from policies.private import ENTITIES, Private
 from policies.schema import Policy, Shadow
 from policies.split import Split
@@ -186,6 +188,11 @@ async def both(start: StartGateway, slm: Scripted, llm: Scripted, **private: Any
     return await start(settings_of(upstream(slm, "slm", limits=FAST), cloud), policies(**private))
 
 
+async def metrics(gateway: Gateway) -> str:
+    async with gateway.http.get(f"{gateway.root}/metrics") as response:
+        return await response.text()
+
+
 async def settled(gateway: Gateway) -> None:
     """Once nothing is under way, shadows included."""
     upstreams = [one for pool in gateway.app.pools.values() for one in pool.upstreams]
@@ -336,6 +343,27 @@ async def test_a_shadow_under_a_stricter_policy_and_one_under_a_laxer_keep_both_
         await settled(gateway)
     assert_clean(llm)
     assert len(llm.requests) == 1
+
+
+@pytest.mark.parametrize("name", ["small", "cascade", "hedge"])
+@pytest.mark.parametrize(("action", "outcome"), [("stay_local", "failed"), ("redact", "done")])
+async def test_an_evaluation_in_the_background_shows_a_cloud_no_more_than_the_answer_did(
+    start: StartGateway, slm: Scripted, llm: Scripted, name: str, action: Any, outcome: str
+):
+    """Its judge in the cloud would read the request, and an answer that repeats it."""
+    judges = {"share": 1, "evaluators": [{"kind": "verify", "tier": "llm"}, {"kind": "agree", "tier": "llm"}]}
+    section = Private(action=action, entities=("EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE"))
+    judged = policy(STRATEGIES[name], private=section, evaluate=Evaluate.model_validate(judges))
+    slm.says(Reply(TOLD, logprobs=SURE))
+    llm.says(said(yes=0.8, no=0.2))
+    gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm", cloud=True)), [judged])
+    assert (await gateway.post("/chat/completions", ASK | {"model": "test"}))[0] == 200
+    line = f'smallfirst_evaluations_total{{outcome="{outcome}",policy="test"}} 1.0'
+    async with asyncio.timeout(5):
+        while line not in await metrics(gateway):
+            await asyncio.sleep(0)
+    assert_clean(llm)
+    assert (action == "redact") == ("<EMAIL_ADDRESS_1>" in received(llm))
 
 
 async def test_records_hold_no_content_of_what_stays_and_placeholders_of_what_was_redacted(
