@@ -11,8 +11,8 @@ from policies.loader import load_policy
 from policies.split import Split
 from policies.tuning.differences import differences
 from policies.tuning.records import Record, RecordError, read_records
-from policies.tuning.replay import Replayed
 from policies.tuning.replay import replay as replay_one
+from policies.tuning.replayed import Replayed
 from policies.yaml_files import ConfigError
 from routers.plan import Router
 
@@ -35,12 +35,13 @@ def replay(
     """Replay records through the same plan and watch that ran live.
 
     Without --policy or --set every exchange must come out as recorded; exit code 1 says that one did not.
+    Evaluations, and skills that were asked by themselves, are left out: nothing of them is decided anew.
     """
     if not records.exists():
         fail(f"{records}: no such file or folder")
     try:
         other = _router_of(policy) if policy else None
-        found = list(read_records(records))
+        found = [record for record in read_records(records) if record.exchange.aside is None]
         changes = _changes(change or [], [other] if other else [record.policy.router for record in found])
         replayed = [replay_one(record, _router(record, other, changes)) for record in found]
     except (ConfigError, RecordError) as error:

@@ -3,7 +3,7 @@
 from routers.plan import Speculation
 
 from .records import SpeculationLine
-from .replay import Replayed
+from .replayed import Replayed
 
 
 def differences(replayed: Replayed) -> list[str]:

@@ -6,10 +6,8 @@ token), the replay ends in what is missing.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from math import inf
 
-from routers.cost import cost
 from routers.plan import (
     Answer,
     Ask,
@@ -33,16 +31,12 @@ from routers.plan import (
     Token,
     TokenLike,
     Unavailable,
-    Usage,
     Verdict,
     Watch,
 )
 
 from .records import CallLine, ExchangeLine, Record, RecordError
-
-CLOCK = 1e-6
-"""Seconds to which records tell the times of tokens."""
-
+from .replayed import Leg, Replayed, ReplayedCall, as_recorded, drafted, usage_of
 
 STAND_IN = "..."
 """For a text that nobody reads."""
@@ -52,125 +46,22 @@ class ClientGone(Exception):
     """The record ends where its client went away."""
 
 
-@dataclass(slots=True)
-class ReplayedCall:
-    """What the router made of one recorded call. `stopped_at` counts the tokens its watch took."""
-
-    line: CallLine
-    stopped_at: int | None = None
-    verdict: Verdict | None = None
-    reason: Reason | None = None
-    confidence: float | None = None
-    kept: int = 0
-    first_kept: int | None = None
-    """The count of tokens that the first commit took, where one came before the draft's end."""
-    cost_usd: float = 0.0
-
-    def commit_at(self, count: int) -> None:
-        self.kept = count
-        self.first_kept = self.first_kept or count
-
-    def first_commit(self) -> float:
-        """When its first part was committed, in seconds since the exchange began."""
-        line = self.line
-        if line.tokens is None:
-            return _ended_at(line) if line.first is None else line.first
-        return line.tokens.at[self.first_kept - 1] if self.first_kept else _ended_at(line)
-
-    @property
-    def cut(self) -> bool:
-        """Whether its record ends before its verdict, where the other leg of a race won."""
-        return self.line.outcome == "outrun" and self.verdict is None
-
-    def ended(self) -> float:
-        """When it was over, in seconds since the exchange began."""
-        line = self.line
-        if self.verdict is Verdict.GIVE_UP and line.tokens is not None and self.stopped_at:
-            return min(_ended_at(line), line.tokens.at[self.stopped_at - 1])
-        return _ended_at(line)
-
-    def cut_at(self, at: float) -> Draft:
-        """What it has when it is cancelled at `at`, before its verdict; what that costs is an estimate."""
-        self.verdict = self.reason = self.confidence = None
-        self.kept, self.first_kept = 0, None
-        line = self.line
-        began = line.started if line.sent is None else line.sent
-        seconds = max(0.0, at - began)
-        share = min(1.0, seconds / max(CLOCK, _ended_at(line) - began))
-        usage = Usage(line.usage.prompt_tokens, round(line.usage.completion_tokens * share), estimated=True)
-        self.cost_usd = cost(usage, line.price, seconds)
-        return Draft(line.tier, usage=usage, verdict=Verdict.CONTINUE)
-
-    def conclude(self, watch: Watch, verdict: Verdict) -> None:
-        self.verdict, self.reason, self.confidence = verdict, watch.reason, watch.confidence
-
-
-@dataclass(slots=True)
-class _Leg:
-    """One leg of a replayed race, in seconds since the exchange began: `committed` is when it would have taken the
-    floor, infinite where it would not; `ended` when it was over."""
-
-    outcome: Draft | Unavailable
-    call: ReplayedCall | None = None
-    committed: float = inf
-    ended: float = 0.0
-
-    def unknown(self, until: float) -> bool:
-        """Whether it may have committed by then, its record being of a race that it lost sooner."""
-        cut = self.call is not None and self.call.cut
-        return cut and (self.committed <= until or self.ended + CLOCK < until)
-
-    def outrun(self, at: float) -> Draft | Unavailable:
-        """What is left of it when the other leg commits at `at`."""
-        if self.call is None or self.call.cut or self.ended <= at < self.committed:
-            return self.outcome
-        return self.call.cut_at(at)
-
-
-def _ended_at(line: CallLine) -> float:
-    return line.started + line.seconds if line.ended is None else line.ended
-
-
-@dataclass(slots=True)
-class Replayed:
-    """`missing` is the ask that the record could not answer; `error` the code of a plan that ended in none."""
-
-    record: Record
-    answer: Answer | None = None
-    missing: Ask | None = None
-    error: str | None = None
-    cancelled: bool = False
-    calls: list[ReplayedCall] = field(default_factory=list)
-
-    @property
-    def cost_usd(self) -> float:
-        return sum(call.cost_usd for call in self.calls)
-
-    @property
-    def escalates(self) -> bool:
-        """Whether the LLM is asked, its answer recorded or not."""
-        wanted = self.missing
-        return any(call.line.tier == "llm" for call in self.calls) or (
-            wanted is not None and (isinstance(wanted, Both) or wanted.tier == "llm")
-        )
-
-
 def replay(record: Record, router: Router | None = None) -> Replayed:
     """Replays one exchange under its own policy, or that with another router; whether its conversation stays with the
     large model is as it was. Raises RecordError where the router reads features of the prompt which the record does
     not have."""
     exchange = record.exchange
     replayed = Replayed(record)
+    if exchange.aside is not None:
+        replayed.calls, replayed.error = [as_recorded(line) for line in exchange.calls], exchange.error
+        replayed.cancelled = exchange.cancelled
+        return replayed
     request = exchange.request.request()
     policy = record.policy if router is None else record.policy.model_copy(update={"router": router})
     if policy.router.reads_features and not request.features:
         raise RecordError(
             f"exchange {exchange.id}: its record has no features of the prompt, which this router reads"
         )
-    if exchange.aside is not None:
-        replayed.calls, replayed.error = [_as_recorded(line) for line in exchange.calls], exchange.error
-        replayed.cancelled = exchange.cancelled
-        return replayed
     try:
         replayed.answer = _drive(policy.plan(request), _Performer(exchange, replayed.calls))
     except Missing as missing:
@@ -184,18 +75,6 @@ def replay(record: Record, router: Router | None = None) -> Replayed:
 
 def _kind_of(line: CallLine) -> tuple[str, Tier, bool, Reason | None]:
     return line.ask, line.tier, line.resumed, line.because if line.ask == "judge" else None
-
-
-def _as_recorded(line: CallLine) -> ReplayedCall:
-    return ReplayedCall(
-        line,
-        stopped_at=len(line.tokens.ids) if line.tokens else None,
-        verdict=line.verdict,
-        reason=line.reason,
-        confidence=line.confidence,
-        kept=line.kept,
-        cost_usd=line.cost_usd,
-    )
 
 
 def _drive(plan: Plan, perform: Callable[[Ask], Outcome]) -> Answer:
@@ -294,18 +173,18 @@ class _Performer:
         if call.line.judged is None:
             raise self._ended(call)
         call.cost_usd = call.line.cost_usd
-        return Judged(call.line.judged.p, call.line.judged.mass, _usage(call.line))
+        return Judged(call.line.judged.p, call.line.judged.mass, usage_of(call.line))
 
     def _scored(self, call: ReplayedCall) -> Scored:
         line = call.line
         if line.scored is None:
             raise self._ended(call)
         call.cost_usd = line.cost_usd
-        return line.scored.scored(_usage(line), line.lasted)
+        return line.scored.scored(usage_of(line), line.lasted)
 
     def _raced(self, both: Both) -> Raced:
         """Both legs from their records, and then the time at which each committed: the later one is outrun."""
-        legs: list[_Leg] = []
+        legs: list[Leg] = []
         over: Exception | None = None
         for ask in (both.a, both.b):
             try:
@@ -323,20 +202,20 @@ class _Performer:
         a, b = [leg.outcome if leg is first or at == inf else leg.outrun(at) for leg in legs]
         return Raced(a, b)
 
-    def _leg(self, ask: Generate) -> _Leg:
+    def _leg(self, ask: Generate) -> Leg:
         """Raises ClientGone, which ends the race as a whole."""
         try:
             call = self._recorded(ask)
         except Unavailable as lost:
-            return _Leg(lost)
+            return Leg(lost)
         if call.line.because is not ask.because:
             raise Missing(ask)  # it was asked after the other one: when it would have committed is not known
         try:
             draft = self._written(ask, call)
         except Unavailable as lost:
-            return _Leg(lost, call, call.first_commit() if lost.partial else inf, call.ended())
+            return Leg(lost, call, call.first_commit() if lost.partial else inf, call.ended())
         commits = draft.verdict is Verdict.COMMIT or draft.kept
-        return _Leg(draft, call, call.first_commit() if commits else inf, call.ended())
+        return Leg(draft, call, call.first_commit() if commits else inf, call.ended())
 
     def _written(self, ask: Generate, call: ReplayedCall) -> Draft:
         line = call.line
@@ -358,7 +237,7 @@ class _Performer:
         if line.outcome != "ok":
             raise self._ended(call)
         call.cost_usd = line.cost_usd
-        return Draft(line.tier, finish=line.finish, usage=_usage(line))
+        return Draft(line.tier, finish=line.finish, usage=usage_of(line))
 
     def _watched(self, ask: Generate, watch: Watch, call: ReplayedCall, tokens: list[Token]) -> Draft:
         """Feeds the recorded tokens to the watch: the draft up to where it stops."""
@@ -369,9 +248,9 @@ class _Performer:
                 call.commit_at(count)
             if verdict is Verdict.GIVE_UP:
                 call.conclude(watch, verdict)
-                return _draft(call, tokens[:count], None)
+                return drafted(call, tokens[:count], None)
         if line.outcome == "outrun":
-            return _draft(call, tokens, None)
+            return drafted(call, tokens, None)
         if line.outcome == "stopped":
             raise Missing(ask)  # the record ends where a stricter watch gave up
         if line.outcome != "ok":
@@ -381,7 +260,7 @@ class _Performer:
         if verdict is Verdict.COMMIT:
             call.kept = len(tokens)
         call.conclude(watch, verdict)
-        return _draft(call, tokens, line.finish)
+        return drafted(call, tokens, line.finish)
 
     def _ended(
         self, call: ReplayedCall, tokens: Sequence[TokenLike] = (), confidence: float | None = None
@@ -397,33 +276,3 @@ class _Performer:
         text = "".join([token.text for token in kept])
         partial = Draft(line.tier, text, kept, kept=call.kept, confidence=confidence)
         return Unavailable(line.outcome, line.tier, partial=partial)
-
-
-def _draft(call: ReplayedCall, tokens: list[Token], finish: str | None) -> Draft:
-    """The draft, and its cost: the recorded one where the record ends at the same token."""
-    line = call.line
-    call.stopped_at = len(tokens)
-    recorded = line.tokens is not None and len(tokens) == len(line.tokens.ids) and finish == line.finish
-    usage = _usage(line) if recorded else Usage(line.usage.prompt_tokens, len(tokens), estimated=True)
-    call.cost_usd = line.cost_usd if recorded else cost(usage, line.price, _seconds(line, len(tokens)))
-    return Draft(
-        line.tier,
-        tokens=tokens,
-        finish=finish,
-        usage=usage,
-        verdict=call.verdict or Verdict.CONTINUE,
-        reason=call.reason,
-        confidence=call.confidence,
-        kept=call.kept,
-        kept_text="".join([token.text for token in tokens[: call.kept]]),
-        seconds=0.0 if finish is None else line.lasted,
-    )
-
-
-def _seconds(line: CallLine, count: int) -> float:
-    began = line.started if line.sent is None else line.sent
-    return line.tokens.at[count - 1] - began if line.tokens else line.seconds
-
-
-def _usage(line: CallLine) -> Usage:
-    return Usage(**line.usage.model_dump())

@@ -185,6 +185,16 @@ def test_replay_reproduces_what_was_recorded(records: Path):
         assert "3 of 3 exchanges reproduced exactly" in result.stdout
 
 
+def test_replay_leaves_out_exchanges_aside(records: Path):
+    """An evaluation that asked the large model is no request that went to it."""
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    escalated = next(line for line in lines if line.get("answer", {}).get("route") == "llm")
+    escalated |= {"aside": "evaluate", "answer": None}
+    records.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "2 of 2 exchanges reproduced exactly" in run("replay", records).stdout
+    assert "ask the llm           0 recorded" in run("replay", records, "--set", "accept=0.4").stdout
+
+
 def test_replay_finds_a_record_that_was_tampered_with(records: Path):
     lines = [json.loads(line) for line in records.read_text().splitlines()]
     changed = next(line for line in lines if line["type"] == "exchange")

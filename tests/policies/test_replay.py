@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from builders import worth
-from cases import CASES, GATE, GOOD, HOPELESS, SURE
+from cases import CASES, GATE, GOOD, HOPELESS, SURE, judgement
 from exchanges import (
     PRICE,
     PROMPT,
@@ -33,6 +33,11 @@ from routers.plan import Reason, Router, Tier, Usage, Verdict
 @pytest.mark.parametrize("name", CASES)
 def test_a_record_is_reproduced_exactly(name: str) -> None:
     assert differences(replay(CASES[name])) == []
+
+
+def test_of_an_exchange_aside_nothing_is_decided_anew_whatever_its_policy_reads() -> None:
+    aside = record([judgement(0.3)], None, policy(gate=GATE), aside="evaluate")
+    assert differences(replay(aside)) == []
 
 
 @pytest.mark.parametrize(
