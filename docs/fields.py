@@ -18,8 +18,9 @@ from policies.schema import Policy
 from policies.split import Split
 from routers.calibration import Calibrator
 from routers.difficulty import Scorer
-from routers.plan import Reason, Router
+from routers.plan import Reason
 from routers.relevance import Filter
+from routers.router import Router
 from routers.rubric import Rubric
 
 from .tables import code, table

@@ -8,7 +8,8 @@ from gateway.wire import Body, Endpoint
 from policies.strategies import STRATEGIES
 from policies.trained import STOCK_CALIBRATOR
 from routers.calibration import Calibrator
-from routers.plan import Capability, Router, Tier
+from routers.plan import Capability, Tier
+from routers.router import Router
 
 from .fields import fields_tables
 from .tables import code, table

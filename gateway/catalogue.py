@@ -15,7 +15,8 @@ from routers.cascade import Cascade, Judging
 from routers.difficulty import Difficulty, Gate
 from routers.direct import Direct
 from routers.guard import Guard
-from routers.plan import Capability, Router, Tier
+from routers.plan import Capability, Tier
+from routers.router import Router
 from routers.speculative import Speculative
 
 Asking = Mapping[Tier, Mapping[Capability, str]]

@@ -24,7 +24,6 @@ from routers.plan import (
     Judged,
     Question,
     Reason,
-    Request,
     Say,
     Scored,
     Skill,
@@ -34,6 +33,7 @@ from routers.plan import (
     Usage,
     Verdict,
 )
+from routers.router import Request
 from routers.structure import PLAIN, Expected
 
 _ids = random.Random()  # noqa: S311  unique is enough, and the system's generator costs 10 us a number

@@ -31,8 +31,9 @@ from policies.private import Private
 from policies.schema import Policy
 from policies.split import Split
 from routers.direct import Direct
-from routers.plan import NO_FEATURES, Reason, Request, Tier
+from routers.plan import NO_FEATURES, Reason, Tier
 from routers.reasons import ESCALATIONS
+from routers.router import Request
 from routers.structure import Expected
 
 Tag = Annotated[str, Field(max_length=256)]

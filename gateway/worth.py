@@ -7,7 +7,8 @@ from policies.measured import measured
 from policies.schema import Policy
 from routers.cascade import Cascade
 from routers.evaluators import Agreeing, Rating, Structure, Verification
-from routers.plan import Router, Tier
+from routers.plan import Tier
+from routers.router import Router
 from routers.speculative import Speculative
 
 Judge = Verification | Rating | Agreeing

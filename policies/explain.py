@@ -19,8 +19,6 @@ from routers.plan import (
     Outcome,
     Raced,
     Reason,
-    Request,
-    Router,
     Said,
     Say,
     Score,
@@ -32,6 +30,7 @@ from routers.plan import (
     Watch,
 )
 from routers.relevance import Filter
+from routers.router import Request, Router
 from routers.watch import ConfidenceWatch, HeldWatch, ObservingWatch
 
 DEPTH = 5

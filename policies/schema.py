@@ -12,9 +12,10 @@ from policies.evaluate import Evaluate
 from policies.private import Privately
 from policies.strategies import AnyRouter
 from routers.guard import Guard, guarded
-from routers.plan import Plan, Reason, Request
+from routers.plan import Plan, Reason
 from routers.relevance import Filter, filtered
 from routers.rescue import large
+from routers.router import Request
 
 OWN = frozenset(("kind", "calibrator", "constrained_calibrator", "otherwise"))
 """Fields of routers that no request may override: the strategy, what is trained, and strategies within."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 import routers
-from routers.plan import Router
+from routers.router import Router
 
 ENTRY_POINT = "smallfirst.routers"
 

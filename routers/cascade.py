@@ -12,20 +12,9 @@ from pydantic import Field, model_validator
 from .calibration import Calibrator
 from .difficulty import Gate
 from .inline import Agree, Inline, Rate, Verify
-from .plan import (
-    Answer,
-    Capability,
-    Draft,
-    Generate,
-    Plan,
-    Reason,
-    Request,
-    Router,
-    Tier,
-    Unavailable,
-    Verdict,
-)
+from .plan import Answer, Capability, Draft, Generate, Plan, Reason, Tier, Unavailable, Verdict
 from .rescue import alone, capable, go_on, instead, large, served, splice, write
+from .router import Request, Router
 from .watch import ConfidenceWatch, ObservingWatch, Release
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -13,8 +13,9 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from .calibration import Logistic, Source, Strict, Training
-from .plan import Generate, Plan, Reason, Request, Router, Unavailable
+from .plan import Generate, Plan, Reason, Unavailable
 from .rescue import alone, capable, instead, large, served, write
+from .router import Request, Router
 
 FeatureName = Literal[
     "log_length",

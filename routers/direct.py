@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from .plan import Capability, Generate, Plan, Reason, Request, Router, Tier, Unavailable
+from .plan import Capability, Generate, Plan, Reason, Tier, Unavailable
 from .rescue import RESTART_PATIENCE, capable, instead, served, write
+from .router import Request, Router
 from .watch import ObservingWatch
 
 

@@ -25,11 +25,11 @@ from .plan import (
     Plan,
     Raced,
     Reason,
-    Request,
     Tier,
     Unavailable,
 )
 from .rescue import served, write
+from .router import Request
 
 HALF = 0.5
 CALLS = 4

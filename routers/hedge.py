@@ -7,8 +7,9 @@ Deferral rule: the cascade's, but the large model is not waited for: latency is 
 from typing import Literal
 
 from .cascade import Judging
-from .plan import Answer, Both, Draft, Generate, Plan, Raced, Reason, Request, Unavailable, Verdict
+from .plan import Answer, Both, Draft, Generate, Plan, Raced, Reason, Unavailable, Verdict
 from .rescue import alone, go_on, instead, served
+from .router import Request
 
 
 class Hedge(Judging):

@@ -26,10 +26,10 @@ from .plan import (
     Outcome,
     Plan,
     Reason,
-    Request,
     Tier,
     Unavailable,
 )
+from .router import Request
 
 MOST_PASSAGES = 64
 """Of one request: each is a call to the judge."""

@@ -23,8 +23,6 @@ from .plan import (
     Generate,
     Plan,
     Reason,
-    Request,
-    Router,
     Score,
     Scored,
     Speculation,
@@ -32,6 +30,7 @@ from .plan import (
     Unavailable,
 )
 from .rescue import instead, large, served, write
+from .router import Request, Router
 from .verified import Verified, score
 from .watch import HeldWatch
 

@@ -28,7 +28,8 @@ from policies.loader import Loaded, load, load_policies, policy_paths
 from policies.show import differences, shown
 from policies.split import AnyPolicy
 from policies.yaml_files import ConfigError
-from routers.plan import Request, Tier
+from routers.plan import Tier
+from routers.router import Request
 from routers.structure import Expected
 
 from .check import described

@@ -14,7 +14,7 @@ from policies.tuning.records import Record, RecordError, read_records
 from policies.tuning.replay import replay as replay_one
 from policies.tuning.replayed import Replayed
 from policies.yaml_files import ConfigError
-from routers.plan import Router
+from routers.router import Router
 
 from .console import err, fail, out
 

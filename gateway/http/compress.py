@@ -16,7 +16,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.wire import Body
 from policies.compress import Compress
 from policies.schema import Policy
-from routers import plan
+from routers import router
 from routers.direct import Direct
 from routers.plan import Unavailable
 
@@ -87,7 +87,7 @@ def read(body: Body, policies: LivePolicies) -> Asked:
         policy=policy,
         body=content,
         raw=orjson.dumps(content),
-        request=plan.Request(),
+        request=router.Request(),
         alone_price=None,
         tags=own.tags,
         private=own.private or bool(policy.private),

@@ -17,7 +17,7 @@ from gateway.wire import Body
 from policies.ceilings import Ceilings
 from policies.measured import measured
 from policies.schema import Policy
-from routers import plan
+from routers import router
 from routers.direct import Direct
 
 from .errors import ApiError, invalid
@@ -94,7 +94,7 @@ def _exchange(item: Item, asked: Asked) -> Exchange:
         policy=policy,
         body=body,
         raw=orjson.dumps(body),
-        request=plan.Request(),
+        request=router.Request(),
         alone_price=None,
         tags=asked.tags,
         private=asked.private,

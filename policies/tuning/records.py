@@ -14,18 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from policies.schema import Policy
 from routers.cost import Price
-from routers.plan import (
-    Capability,
-    Choice,
-    Reason,
-    Request,
-    Scored,
-    ScoredToken,
-    Tier,
-    Token,
-    Usage,
-    Verdict,
-)
+from routers.plan import Capability, Choice, Reason, Scored, ScoredToken, Tier, Token, Usage, Verdict
+from routers.router import Request
 from routers.words import SHAPES, stand_in
 
 

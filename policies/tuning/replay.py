@@ -22,7 +22,6 @@ from routers.plan import (
     Question,
     Raced,
     Reason,
-    Router,
     Said,
     Say,
     Score,
@@ -34,6 +33,7 @@ from routers.plan import (
     Verdict,
     Watch,
 )
+from routers.router import Router
 
 from .records import CallLine, ExchangeLine, Record, RecordError
 from .replayed import Leg, Replayed, ReplayedCall, as_recorded, drafted, usage_of

@@ -16,7 +16,8 @@ from policies.loader import load_policies, load_policy
 from policies.split import Split
 from policies.strategies import STRATEGIES
 from routers.difficulty import FEATURES
-from routers.plan import BOTH_TIERS, Reason, Request, Router, Tier
+from routers.plan import BOTH_TIERS, Reason, Tier
+from routers.router import Request, Router
 
 DOCS = ROOT / "docs"
 STRATEGY_PAGES = [DOCS / "strategies" / f"{kind}.md" for kind in STRATEGIES]

@@ -16,7 +16,7 @@ from routers.difficulty import Difficulty, Gate
 from routers.direct import Direct
 from routers.hedge import Hedge
 from routers.inline import Verify
-from routers.plan import Router
+from routers.router import Router
 
 pytestmark = [pytest.mark.engine, pytest.mark.heavy]
 

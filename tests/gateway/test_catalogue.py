@@ -19,7 +19,8 @@ from routers.cascade import Cascade
 from routers.difficulty import Difficulty, Gate
 from routers.direct import Direct
 from routers.inline import Verify
-from routers.plan import Capability, Router, Tier
+from routers.plan import Capability, Tier
+from routers.router import Router
 
 ASK = {"model": "test", "messages": [{"role": "user", "content": "What is the opposite of hot?"}]}
 

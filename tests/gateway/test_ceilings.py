@@ -19,7 +19,8 @@ from gateway.upstreams.pool import pools
 from gateway.upstreams.upstream import Upstream
 from policies.schema import Ceilings, Policy
 from routers.cost import Price
-from routers.plan import Ask, Both, Generate, Judge, Plan, Reason, Request, Router, Say, Score, Unavailable
+from routers.plan import Ask, Both, Generate, Judge, Plan, Reason, Say, Score, Unavailable
+from routers.router import Request, Router
 from routers.watch import ObservingWatch
 
 BODY: dict[str, Any] = {"model": "hostile", "messages": [{"role": "user", "content": "Spend it all." * 20}]}

@@ -18,7 +18,8 @@ from gateway.wire import Event, text_of, tokens_of, trim_logprobs
 from policies.schema import Policy
 from routers.cost import FREE
 from routers.direct import Direct
-from routers.plan import Draft, Generate, Request
+from routers.plan import Draft, Generate
+from routers.router import Request
 from routers.watch import ObservingWatch
 
 JSON = st.recursive(

@@ -15,7 +15,7 @@ from policies.private import Private
 from policies.schema import Ceilings, Policy, Shadow
 from routers.cascade import Cascade
 from routers.direct import Direct
-from routers.plan import Router
+from routers.router import Router
 
 PROSE = " ".join(f"The {colour} fox sees a {animal} by the river." for colour in ("red", "grey", "white", "black")
                  for animal in ("hen", "goose", "hare", "mouse", "frog", "duck", "crow", "snail"))  # fmt: skip

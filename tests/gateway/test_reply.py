@@ -18,7 +18,7 @@ from gateway.exchange import Exchange
 from gateway.http.errors import ApiError
 from gateway.http.reply import PlainReply, StreamReply
 from gateway.wire import Endpoint
-from routers.plan import Request
+from routers.router import Request
 
 Body = dict[str, Any]
 Message = MutableMapping[str, Any]

@@ -25,14 +25,13 @@ from routers.plan import (
     Judge,
     Plan,
     Reason,
-    Request,
-    Router,
     Tier,
     TokenLike,
     Unavailable,
     Verdict,
 )
 from routers.relevance import Filter
+from routers.router import Request, Router
 
 SLM = frozenset(("slm",))
 LLM = frozenset(("llm",))

@@ -23,7 +23,8 @@ from policies.tuning.records import (
     TokensLine,
     read_records,
 )
-from routers.plan import Generate, Judge, Judged, Reason, Request, Tier, Token, Verdict
+from routers.plan import Generate, Judge, Judged, Reason, Tier, Token, Verdict
+from routers.router import Request
 from routers.watch import ObservingWatch
 from routers.words import END, GLUED, SHAPES, shape, stand_in
 

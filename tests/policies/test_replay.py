@@ -27,7 +27,8 @@ from policies.tuning.replay import replay
 from routers.cost import cost
 from routers.difficulty import Difficulty
 from routers.direct import Direct
-from routers.plan import Reason, Router, Tier, Usage, Verdict
+from routers.plan import Reason, Tier, Usage, Verdict
+from routers.router import Router
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -26,7 +26,8 @@ from policies.tuning.replay import replay
 from routers.cost import cost
 from routers.direct import Direct
 from routers.inline import Verify
-from routers.plan import Both, Generate, Judge, Reason, Router, Tier, Usage, Verdict
+from routers.plan import Both, Generate, Judge, Reason, Tier, Usage, Verdict
+from routers.router import Router
 
 # --- races
 

@@ -23,13 +23,12 @@ from routers.plan import (
     Outcome,
     Raced,
     Reason,
-    Request,
-    Router,
     Tier,
     Token,
     Unavailable,
     Verdict,
 )
+from routers.router import Request, Router
 from routers.watch import ConfidenceWatch
 
 MOST_ASKS = 8

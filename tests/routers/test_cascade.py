@@ -7,8 +7,9 @@ from builders import calibrator, settled, worth
 from pydantic import ValidationError
 
 from routers.cascade import Cascade
-from routers.plan import Answer, Draft, Generate, Reason, Request, Tier, Unavailable, Verdict
+from routers.plan import Answer, Draft, Generate, Reason, Tier, Unavailable, Verdict
 from routers.rescue import RESTART_PATIENCE
+from routers.router import Request
 from routers.watch import ConfidenceWatch, ObservingWatch, Release
 
 CASCADE = Cascade(accept=0.6, commit=0.8, give_up=0.2, calibrator=calibrator())

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from routers.calibration import Logistic
 from routers.difficulty import FEATURES, MOST_READ, Difficulty, Gate, features
-from routers.plan import NO_FEATURES, Answer, Draft, Generate, Reason, Request, Tier, Unavailable
+from routers.plan import NO_FEATURES, Answer, Draft, Generate, Reason, Tier, Unavailable
 from routers.rescue import RESTART_PATIENCE
+from routers.router import Request
 
 GATE = Gate(limits={"turns": 3.0})
 EASY, HARD = {"turns": 3.0}, {"turns": 4.0}

@@ -4,8 +4,9 @@ import pytest
 from builders import settled
 
 from routers.direct import Direct
-from routers.plan import Answer, Draft, Generate, Reason, Request, Tier, Unavailable
+from routers.plan import Answer, Draft, Generate, Reason, Tier, Unavailable
 from routers.rescue import RESTART_PATIENCE
+from routers.router import Request
 from routers.watch import ObservingWatch
 
 OTHER: dict[Tier, Tier] = {"slm": "llm", "llm": "slm"}

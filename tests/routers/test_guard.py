@@ -23,8 +23,6 @@ from routers.plan import (
     Outcome,
     Plan,
     Reason,
-    Request,
-    Router,
     Say,
     Score,
     Scored,
@@ -34,6 +32,7 @@ from routers.plan import (
     Unavailable,
     Verdict,
 )
+from routers.router import Request, Router
 from routers.speculative import Speculative
 
 JUDGING: dict[str, Any] = {"accept": 0.6, "commit": 0.7, "give_up": 0.2, "calibrator": calibrator()}

@@ -7,8 +7,9 @@ from builders import calibrator, settled
 from pydantic import ValidationError
 
 from routers.hedge import Hedge
-from routers.plan import Answer, Both, Draft, Generate, Raced, Reason, Request, Tier, Unavailable, Verdict
+from routers.plan import Answer, Both, Draft, Generate, Raced, Reason, Tier, Unavailable, Verdict
 from routers.rescue import RESTART_PATIENCE
+from routers.router import Request
 from routers.watch import ConfidenceWatch, ObservingWatch
 
 HEDGE = Hedge(accept=0.6, commit=0.8, give_up=0.2, calibrator=calibrator())

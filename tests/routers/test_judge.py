@@ -10,18 +10,8 @@ from routers.cascade import Cascade
 from routers.difficulty import Gate
 from routers.inline import Agree, Rate, Verify
 from routers.judge import ORDERS, question
-from routers.plan import (
-    Answer,
-    Draft,
-    Generate,
-    Judge,
-    Judged,
-    Reason,
-    Request,
-    Tier,
-    Unavailable,
-    Verdict,
-)
+from routers.plan import Answer, Draft, Generate, Judge, Judged, Reason, Tier, Unavailable, Verdict
+from routers.router import Request
 from routers.rubric import Rubric
 from routers.watch import ConfidenceWatch, ObservingWatch
 

@@ -8,7 +8,8 @@ from policies.schema import Policy
 from routers.calibration import Calibrator
 from routers.cascade import Cascade, Judging
 from routers.hedge import Hedge
-from routers.plan import Both, Draft, Generate, Raced, Reason, Request, Tier, Unavailable, Verdict
+from routers.plan import Both, Draft, Generate, Raced, Reason, Tier, Unavailable, Verdict
+from routers.router import Request
 from routers.watch import ConfidenceWatch, ObservingWatch
 
 STRATEGIES = pytest.mark.parametrize("strategy", [Cascade, Hedge])

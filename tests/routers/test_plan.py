@@ -4,19 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from routers.direct import Direct
-from routers.plan import (
-    Answer,
-    Both,
-    Draft,
-    Generate,
-    Judge,
-    Missing,
-    Reason,
-    Request,
-    Router,
-    Tier,
-    Unavailable,
-)
+from routers.plan import Answer, Both, Draft, Generate, Judge, Missing, Reason, Tier, Unavailable
+from routers.router import Request, Router
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ from routers.plan import (
     Judged,
     Raced,
     Reason,
-    Request,
     Unavailable,
     Verdict,
 )
 from routers.relevance import MOST_PASSAGES, QUESTION, READING, Filter, calibrated, filtered, relevant
+from routers.router import Request
 
 RAW: dict[str, Any] = {"calibrated": False, "by": "verdict"}
 P = [0.2, 0.9, 0.6, 0.8, 0.7]

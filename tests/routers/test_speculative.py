@@ -18,7 +18,6 @@ from routers.plan import (
     Draft,
     Generate,
     Reason,
-    Request,
     Said,
     Say,
     Score,
@@ -31,6 +30,7 @@ from routers.plan import (
     Usage,
 )
 from routers.rescue import RESTART_PATIENCE
+from routers.router import Request
 from routers.speculative import Greedy, Probe, Speculative
 
 END = 0
