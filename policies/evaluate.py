@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Field, Tag
 from pydantic import BeforeValidator as Before
 
-from routers.evaluators import Agreeing, Rating, Structure, Verification, kind_of, spelled_out
+from routers.evaluators import Agreeing, Rating, Structure, Verification, by_kind, spelled_out
 
 from .ceilings import Ceilings
 
@@ -14,7 +14,7 @@ AnyEvaluator = Annotated[
     | Annotated[Rating, Tag("rate")]
     | Annotated[Agreeing, Tag("agree")]
     | Annotated[Structure, Tag("structure")],
-    Discriminator(kind_of),
+    by_kind("verify", "rate", "agree", "structure"),
     Before(spelled_out),
 ]
 

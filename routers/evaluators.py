@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field
 
 from .agreement import Compare
 from .calibration import Strict
@@ -133,6 +133,15 @@ class Structure(Strict):
 def kind_of(value: Any) -> str | None:
     """For unions of these: `verify` where nothing else is said."""
     return value.get("kind", "verify") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+def by_kind(*kinds: str) -> Discriminator:
+    """Tells the members of a union of these apart, and names the kinds to whoever gives another."""
+    return Discriminator(
+        kind_of,
+        custom_error_type="kind",
+        custom_error_message=f"expected one of the kinds {', '.join(kinds)}",
+    )
 
 
 def spelled_out(value: Any) -> Any:

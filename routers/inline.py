@@ -2,10 +2,10 @@
 
 from typing import Annotated, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from .calibration import Strict
-from .evaluators import Agreeing, Rating, Verification, kind_of
+from .evaluators import Agreeing, Rating, Verification, by_kind
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -51,5 +51,5 @@ class Agree(Doubted, Agreeing):
 
 Inline = Annotated[
     Annotated[Verify, Tag("verify")] | Annotated[Rate, Tag("rate")] | Annotated[Agree, Tag("agree")],
-    Discriminator(kind_of),
+    by_kind("verify", "rate", "agree"),
 ]

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import ConfigDict, Discriminator, Tag, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Tag, TypeAdapter, ValidationError
 
 from gateway.evaluating import NAME, Evaluator, Output, output_of
 from gateway.opening import own_field
 from gateway.upstreams.upstream import Upstream
 from gateway.whole import MISSHAPEN
 from gateway.wire import Body
-from routers.evaluators import Agreeing, Rating, Structure, Verification, kind_of
+from routers.evaluators import Agreeing, Rating, Structure, Verification, by_kind
 from routers.plan import Tier
 from routers.rubric import Rubric
 from routers.structure import Expected
@@ -45,7 +45,7 @@ AnyAsked: TypeAdapter[Verification | Rating | Agreeing | StructureAsked] = TypeA
         | Annotated[Rating, Tag("rate")]
         | Annotated[Agreeing, Tag("agree")]
         | Annotated[StructureAsked, Tag("structure")],
-        Discriminator(kind_of),
+        by_kind("verify", "rate", "agree", "structure"),
     ]
 )
 

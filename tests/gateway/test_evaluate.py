@@ -159,7 +159,11 @@ async def test_a_client_that_goes_away_frees_its_judge(judge: Gateway, slm: Scri
     [
         ({"evaluators": None}, "evaluators", "evaluators is required: a list"),
         ({"evaluators": []}, "evaluators", "must hold 1 to 8, not 0"),
-        ({"evaluators": ["vote"]}, "evaluators[0]", "'verify', 'rate', 'agree', 'structure'"),
+        (
+            {"evaluators": ["vote"]},
+            "evaluators[0]",
+            "expected one of the kinds verify, rate, agree, structure",
+        ),
         ({"evaluators": [3]}, "evaluators[0]", "must be an evaluator's name, or an object with its kind"),
         ({"evaluators": [{"kind": "rate"}]}, "evaluators[0].rubric", "Field required"),
         (
