@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from gateway.catalogue import catalogue
+from gateway.doubts import doubts
 from gateway.local.run import as_upstream, check_local
 from gateway.settings import LOCAL, Settings, default_path, load_settings
 from gateway.upstreams.pool import pools
 from gateway.upstreams.trial import Untried, context_told, tried
 from gateway.upstreams.upstream import Upstream
-from gateway.worth import doubts
 from policies.loader import load_policies
 from policies.rubric_files import load_rubrics
 from policies.schema import Policy

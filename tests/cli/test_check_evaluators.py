@@ -6,11 +6,11 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
+from gateway.doubts import doubts
 from gateway.local.run import as_upstream
 from gateway.settings import LocalEngine
 from gateway.upstreams.pool import pools
 from gateway.upstreams.upstream import Upstream
-from gateway.worth import doubts
 from policies import measured
 from policies.loader import load_policies
 from policies.measured import Measured
