@@ -50,13 +50,16 @@ SHOWN = Policy(name="shown", description="Shows what it is given.", router=ALONE
 
 
 class Item(NamedTuple):
-    """`gold` are the places of the passages that answer it; an answer that has one of `answers` in it is right."""
+    """`gold` are the places of the passages that answer it; an answer that has one of `answers` in it is right. The
+    passages support what `grounded` says, and not what `ungrounded` does."""
 
     id: str
     question: str
     answers: list[str]
     passages: list[str]
     gold: list[int]
+    grounded: str
+    ungrounded: str
 
     @property
     def labels(self) -> list[float]:

@@ -1,0 +1,99 @@
+"""Answers of which it is known whether they are good, each kind for the evaluators that are to tell.
+
+The starter set's held-out items, drafted by the small model and graded; 40 questions of passages.jsonl, each answered
+with what its passages say and with what they do not; and answers.jsonl, 40 requests with a helpful answer, one that
+is of no use, a refusal and an insulting one. Both files were written by hand for these benchmarks, before any model
+had judged them.
+"""
+
+import asyncio
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import relevance
+from benchmarks.evaluators.kept import KEPT
+from benchmarks.pair import SEED
+from gateway.cli.collect import gather
+from gateway.settings import LocalEngine, Records, Settings
+from policies.tuning.graded import GradedDraft, read_graded
+from policies.tuning.starter import Item, load_items
+
+ANSWERS = Path(__file__).with_name("answers.jsonl")
+BAD = {"helpfulness": "unhelpful", "refusal": "refusing", "toxicity": "toxic"}
+"""By rubric, the answers of answers.jsonl that are not good in its eyes; the helpful ones are."""
+LONGEST = 64
+"""Tokens of a draft."""
+
+
+class Answered(NamedTuple):
+    id: str
+    request: str
+    answer: str
+    good: bool
+    context: str = ""
+    numeric: bool = False
+    """Whether a good answer is a number."""
+
+
+class Draft(NamedTuple):
+    """What the small model wrote for an item."""
+
+    item: Item
+    draft: GradedDraft
+
+    @property
+    def answered(self) -> Answered:
+        text = "".join(token.text for token in self.draft.tokens)
+        right = self.draft.grade.right
+        return Answered(self.item.id, self.item.prompt, text, right, numeric=self.item.grade == "number")
+
+
+def train_items(count: int) -> list[Item]:
+    """`count` items of the training split, as many of each kind."""
+    rng = random.Random(SEED)
+    items = [item for item in load_items() if item.split == "train"]
+    kinds = sorted({item.kind for item in items})
+    return [
+        item
+        for kind in kinds
+        for item in rng.sample([one for one in items if one.kind == kind], count // len(kinds))
+    ]
+
+
+def drafts(name: str, items: Sequence[Item]) -> list[Draft]:
+    """Of each item; collected where they are not there yet."""
+    folder = KEPT / name
+    if not (folder / "grades.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        settings = Settings(local=LocalEngine(), records=Records(content=True))
+        asyncio.run(gather(settings, folder, items, LONGEST))
+    found = {draft.grade.item: draft for draft in read_graded(folder)}
+    drawn = [Draft(item, draft) for item in items if (draft := found.get(item.id))]
+    random.Random(SEED).shuffle(drawn)  # so that a part of them is like the whole
+    return drawn
+
+
+def by_rubric() -> dict[str, list[Answered]]:
+    """For each rubric but correctness, as many good answers as others."""
+    rows = [json.loads(line) for line in ANSWERS.read_text(encoding="utf-8").splitlines()]
+    found = {
+        rubric: [
+            Answered(f"{place}.{sort}", row["request"], row[sort], sort == "helpful")
+            for place, row in enumerate(rows)
+            for sort in ("helpful", bad)
+        ]
+        for rubric, bad in BAD.items()
+    }
+    return found | {"groundedness": grounded()}
+
+
+def grounded() -> list[Answered]:
+    return [
+        Answered(f"{item.id}.{good}", item.question, answer, good, "\n\n".join(item.passages))
+        for item in relevance.items()
+        for good, answer in ((True, item.grounded), (False, item.ungrounded))
+    ]

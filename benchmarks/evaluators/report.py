@@ -1,0 +1,60 @@
+"""What was said of labelled answers -> what each evaluator is worth on one model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.evaluators.kept import Kept
+from benchmarks.evaluators.labelled import Answered, by_rubric
+from policies.tuning.report import auroc, calibration_error, interval
+from routers.agreement import COMPARED, agreement
+
+Scores = dict[str, Any]
+
+
+def told(judge: str, drafted: Sequence[Answered]) -> dict[str, Scores]:
+    """By evaluator, as results name it."""
+    return {
+        "verify": by_judgement(judge, "verify", drafted),
+        "rate:correctness": by_judgement(judge, "rate:correctness", drafted),
+        **by_comparison(judge, drafted),
+        "agree:entailment": by_judgement(judge, "agree:entailment", drafted),
+        **{
+            f"rate:{name}": by_judgement(judge, f"rate:{name}", answers)
+            for name, answers in by_rubric().items()
+        },
+    }
+
+
+def scored(answers: Sequence[Answered], p: Sequence[float]) -> Scores:
+    """Discrimination and calibration; `chance` where the interval of the AUROC has 0.5 in it, or lies below."""
+    good, told = np.array([float(one.good) for one in answers]), np.array(p)
+    found = interval(auroc, good, told)
+    return {
+        "answers": len(answers),
+        "good": round(float(good.mean()), 4),
+        "auroc": found,
+        "calibration_error": interval(calibration_error, good, told),
+        "chance": bool(found[1] <= 0.5),
+    }
+
+
+def by_judgement(judge: str, evaluator: str, answers: Sequence[Answered]) -> Scores:
+    kept = Kept(f"{judge}.{evaluator}")
+    rows = [kept[one.id] for one in answers]
+    mass = round(float(np.mean([row["mass"] for row in rows])), 4)
+    return scored(answers, [row["p"] for row in rows]) | {"mass": mass}
+
+
+def by_comparison(judge: str, drafted: Sequence[Answered]) -> dict[str, Scores]:
+    """By words over all items; by number over those whose answer is one."""
+    samples = Kept(f"{judge}.samples")
+    judged = {"text": drafted, "number": [one for one in drafted if one.numeric]}
+    return {
+        f"agree:{compare}": scored(
+            judged[compare],
+            [agreement(compare, one.answer, samples[one.id]["samples"]) for one in judged[compare]],
+        )
+        for compare in COMPARED
+    }
