@@ -111,7 +111,7 @@ def create_app(
     app = App(title="Smallfirst", version=__version__, lifespan=lifespan)
     app.policies, app.pools, app.exchanges, app.local = policies, by_tier, exchanges, supervisor
     app.include_router(own_routes(policies, engine, exchanges, metrics, engines, ledger))
-    app.include_router(compress_route(policies, engine, metrics, settings.listen.body_limit))
+    app.include_router(compress_route(policies, engine, evaluations, metrics, settings.listen.body_limit))
     app.include_router(token_routes(policies, by_tier, settings.listen.body_limit))
     app.include_router(evaluate_route(policies, engine, evaluations, metrics, settings.listen.body_limit))
     app.add_exception_handler(ApiError, _api_error)

@@ -70,15 +70,19 @@ class Evaluations:
             self._metrics.evaluation(exchange.policy.name, "queue_full")
             return
         self._waiting.append(_Drawn(exchange, wanted))
-        self.resume()
+        self._resume()
 
-    def give_way(self) -> None:
-        """A request has arrived."""
+    def arrived(self) -> None:
+        """A request: evaluations give way to it until it has `left`."""
+        self._metrics.in_flight += 1
         if self._task is not None:
             self._task.cancel()
 
-    def resume(self) -> None:
-        """Perhaps no request is in flight any more."""
+    def left(self) -> None:
+        self._metrics.in_flight -= 1
+        self._resume()
+
+    def _resume(self) -> None:
         if self._task is None and self._waiting and not self._metrics.in_flight and not self._closed:
             self._task = asyncio.ensure_future(self._work())
             self._task.add_done_callback(self._stopped)
@@ -91,7 +95,7 @@ class Evaluations:
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
         self._task = None
-        self.resume()
+        self._resume()
 
     async def _work(self) -> None:
         while self._waiting:

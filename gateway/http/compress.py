@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
 from gateway.engine import Engine
+from gateway.evaluation import Evaluations
 from gateway.exchange import Exchange
 from gateway.opening import own_field, policy_of
 from gateway.skills.compressing import Compression
@@ -43,7 +44,9 @@ class Asked(NamedTuple):
     section: Compress
 
 
-def compress_route(policies: LivePolicies, engine: Engine, metrics: Metrics, body_limit: int) -> APIRouter:
+def compress_route(
+    policies: LivePolicies, engine: Engine, evaluations: Evaluations, metrics: Metrics, body_limit: int
+) -> APIRouter:
     router = APIRouter()
 
     @router.post(
@@ -52,11 +55,11 @@ def compress_route(policies: LivePolicies, engine: Engine, metrics: Metrics, bod
     async def compress(request: Request) -> Body:
         try:
             asked = read(parse(await read_body(request.receive, body_limit)), policies)
-            metrics.in_flight += 1
+            evaluations.arrived()
             try:
                 found = await while_there(request, engine.compress(*asked))
             finally:
-                metrics.in_flight -= 1
+                evaluations.left()
         except ClientGone as gone:
             raise invalid("the client went away") from gone
         except Unavailable as lost:

@@ -66,15 +66,13 @@ def evaluate_route(
         except ApiError as error:
             metrics.rejected(endpoint=NAME, code=error.code, status=error.status)
             raise
-        metrics.in_flight += 1
-        evaluations.give_way()
+        evaluations.arrived()
         try:
             return await while_there(request, all_judged(asked))
         except ClientGone as gone:
             raise invalid("the client went away") from gone
         finally:
-            metrics.in_flight -= 1
-            evaluations.resume()
+            evaluations.left()
 
     return router
 

@@ -60,14 +60,12 @@ class Generation:
             return
         drawn = self._evaluations.draw(exchange)
         reply = surface.reply(send, exchange, asked, self._heartbeat, self._deadlines)
-        self._metrics.in_flight += 1
-        self._evaluations.give_way()
+        self._evaluations.arrived()
         try:
             await self._run(exchange, reply, receive)
         finally:
             reply.close()
-            self._metrics.in_flight -= 1
-            self._evaluations.resume()
+            self._evaluations.left()
         self._opening.over(exchange)
         self._shadows.follow(exchange)
         if drawn:

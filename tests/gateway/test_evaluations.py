@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from asking import ASK
-from doubles import Reply, Scripted
+from doubles import Reply, Scripted, scripted
 from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 from judges import said
+from reader_vllm import ReaderVllm
 
 from gateway import evaluation
 from policies.evaluate import Evaluate
@@ -113,6 +114,23 @@ async def test_it_begins_when_no_request_is_in_flight_and_gives_way_to_one_that_
     await third
     await until(gateway, outcome("done", 3))
     assert len(slm.requests) == asked + 6  # the one that was broken off began anew
+
+
+async def test_it_gives_way_to_a_compression_too_and_goes_on_after_it(start: StartGateway, llm: Scripted):
+    async with scripted("small", ReaderVllm) as slm:
+        upstreams = upstream(slm, "slm", engine="vllm"), upstream(llm, "llm")
+        gateway = await start(settings_of(*upstreams), [evaluating(router=LARGE)])
+        llm.says(SENTENCE)
+        slm.says(Reply("yes", gate=asyncio.Event()))
+        await ask(gateway)
+        async with asyncio.timeout(5):
+            await slm.holding.wait()
+            slm.says(said(yes=1.0))
+            compressed = {"text": f"{SENTENCE} " * 9, "target_ratio": 0.5}
+            status, _, raw = await gateway.post("/compress", compressed)
+            assert status == 200, raw
+            await slm.gone.wait()
+        await until(gateway, outcome("done"))
 
 
 async def test_one_that_requests_keep_breaking_off_is_given_up(
