@@ -199,13 +199,10 @@ def _at(found: Any, pointer: str) -> float:
 
 def evaluators_table() -> str:
     """What each evaluator is worth on each model that was measured as a judge; for a page of docs/skills/."""
-    found = found_in("evaluators")
     rows = []
-    for model, kinds in found.items():
-        if not isinstance(kinds, dict) or "verify" not in kinds:
-            continue
+    for model, kinds in found_in("evaluators")["judges"].items():
         for kind, scores in kinds.items():
-            at = f"/{model}/{kind}"
+            at = f"/judges/{model}/{kind}"
             rows.append(
                 (
                     model,
