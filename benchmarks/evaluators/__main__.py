@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from benchmarks import results
 from benchmarks.evaluators import asking
 from benchmarks.evaluators.combined import combined
-from benchmarks.evaluators.kept import KEPT, Kept
-from benchmarks.evaluators.labelled import Answered, Draft, by_rubric, drafts, train_items
+from benchmarks.evaluators.kept import Kept
+from benchmarks.evaluators.labelled import FOLDER, Answered, Draft, by_rubric, drafts, train_items
 from benchmarks.evaluators.report import Scores, told
 from benchmarks.large import path as large_weights
 from benchmarks.pair import ALL, held_out
@@ -45,12 +45,12 @@ WRITTEN = {
 async def ask(judge: str, drafted: Sequence[Answered], taught: Sequence[Answered]) -> None:
     """What one model says of everything."""
     rubrics = load_rubrics()
-    samples = Kept(f"{judge}.samples")
+    samples = Kept(judge, "samples")
     async with serving(Settings(local=JUDGES[judge])) as served:
         upstream = served.app.pools["slm"].upstreams[0]
 
         async def asked(evaluator: str, answers: Sequence[Answered], how: asking.Ask) -> None:
-            await asking.ask_all(upstream, Kept(f"{judge}.{evaluator}"), answers, how, AT_ONCE)
+            await asking.ask_all(upstream, Kept(judge, evaluator), answers, how, AT_ONCE)
 
         await asked("verify", drafted, asking.one_token(Verification()))
         for name, answers in (by_rubric() | {"correctness": drafted}).items():
@@ -76,8 +76,8 @@ def shipped(found: dict[str, dict[str, Scores]]) -> list[Measured]:
 
 def main() -> None:
     if "--fresh" in sys.argv:
-        shutil.rmtree(KEPT, ignore_errors=True)
-    KEPT.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     held = drafts("drafts.held_out", held_out(ALL))
     train = drafts("drafts.train", train_items(TRAIN))[:TAUGHT]
     drafted, taught = answered(held), answered(train)

@@ -2,11 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 import orjson
 
-from benchmarks.evaluators.kept import Kept
+from benchmarks.evaluators.kept import Kept, Row
 from benchmarks.evaluators.labelled import Answered
 from gateway.judging import judged, question_body
 from gateway.sampling import samples_body, samples_of
@@ -19,7 +18,6 @@ from routers.plan import NO_USAGE, Fragment, Judge, Judged
 
 SAMPLES = 4
 
-Row = dict[str, Any]
 Ask = Callable[[Upstream, Answered], Awaitable[Row]]
 
 
@@ -46,7 +44,7 @@ def entailment(samples: Kept) -> Ask:
     async def ask(upstream: Upstream, answered: Answered) -> Row:
         found = [
             await _told(upstream, answered, Judge("slm", ENTAILMENT, ORDERS[0], answered.answer, sample=text))
-            for text in samples[answered.id]["samples"]
+            for text in samples[answered]["samples"]
         ]
         return {
             "p": sum(one.p["yes"] for one in found) / len(found),
@@ -64,8 +62,8 @@ async def ask_all(
 
     async def one(answered: Answered) -> None:
         async with slots:
-            if answered.id not in kept:
-                kept.add(answered.id, await ask(upstream, answered))
+            if answered not in kept:
+                kept.add(answered, await ask(upstream, answered))
 
     await asyncio.gather(*(one(answered) for answered in answers))
 

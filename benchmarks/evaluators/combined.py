@@ -42,11 +42,11 @@ def _features(drafted: Sequence[Draft]) -> Array:
     """A row a draft: the log-odds of its confidence, and how far samples agree in their words, and in their number
     where the answer has one."""
     confidence_in = confidence_of(Calibrator.model_validate_json(STOCK_CALIBRATOR.read_bytes()))
-    samples = Kept("small.samples")
+    samples = Kept("small", "samples")
 
     def row(draft: Draft) -> tuple[float, float, float]:
         confidence, answered = confidence_in(draft.draft), draft.answered
-        written = samples[answered.id]["samples"]
+        written = samples[answered]["samples"]
         text = agreement("text", answered.answer, written)
         number = agreement("number", answered.answer, written)
         odds = float(np.log(confidence / (1.0 - confidence)))

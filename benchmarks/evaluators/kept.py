@@ -1,31 +1,48 @@
 """What a judge said, kept in the user's cache folder as it comes: a run that was broken off goes on."""
 
+import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
-import platformdirs
+from benchmarks.evaluators.labelled import FOLDER, Answered
+from policies.rubric_files import load_rubrics
+from routers.agreement import ENTAILMENT
+from routers.judge import ORDERS, question
 
-KEPT = Path(platformdirs.user_cache_dir("smallfirst")) / "evaluators"
+Row = dict[str, Any]
+
+QUESTIONS = {
+    "verify": question(*ORDERS[0]),
+    "agree:entailment": ENTAILMENT,
+    "samples": "",
+    **{f"rate:{name}": rubric.question for name, rubric in load_rubrics().items()},
+}
+"""What is asked of each answer, by what is kept; samples are of its request."""
 
 
 class Kept:
-    """Rows of one file, by the answer's id."""
+    """One judge's rows of one kind. Another wording of the question, or of the answer, has another row."""
 
-    def __init__(self, name: str) -> None:
-        self._path = KEPT / f"{name.replace(':', '.')}.jsonl"
-        self._rows: dict[str, dict[str, Any]] = {}
+    def __init__(self, judge: str, what: str) -> None:
+        self._path = FOLDER / f"{judge}.{what.replace(':', '.')}.jsonl"
+        self._question = QUESTIONS[what]
+        self._rows: dict[str, Row] = {}
         if self._path.exists():
             rows = map(json.loads, self._path.read_text(encoding="utf-8").splitlines())
-            self._rows = {row["item"]: row for row in rows}
+            self._rows = {row["key"]: row for row in rows}
 
-    def __contains__(self, item: str) -> bool:
-        return item in self._rows
+    def __contains__(self, answered: Answered) -> bool:
+        return self._key(answered) in self._rows
 
-    def __getitem__(self, item: str) -> dict[str, Any]:
-        return self._rows[item]
+    def __getitem__(self, answered: Answered) -> Row:
+        return self._rows[self._key(answered)]
 
-    def add(self, item: str, row: dict[str, Any]) -> None:
-        self._rows[item] = {"item": item, **row}
+    def add(self, answered: Answered, found: Row) -> None:
+        key = self._key(answered)
+        row = self._rows[key] = {"key": key, **found}
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(f"{json.dumps(self._rows[item])}\n")
+            file.write(f"{json.dumps(row)}\n")
+
+    def _key(self, answered: Answered) -> str:
+        asked = (self._question, answered.request, answered.answer, answered.context)
+        return hashlib.sha256("\0".join(asked).encode()).hexdigest()

@@ -14,14 +14,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import platformdirs
+
 from benchmarks import relevance
-from benchmarks.evaluators.kept import KEPT
 from benchmarks.pair import SEED
 from gateway.cli.collect import gather
 from gateway.settings import LocalEngine, Records, Settings
 from policies.tuning.graded import GradedDraft, read_graded
 from policies.tuning.starter import Item, load_items
 
+FOLDER = Path(platformdirs.user_cache_dir("smallfirst")) / "evaluators"
+"""What was drafted, and judged."""
 ANSWERS = Path(__file__).with_name("answers.jsonl")
 BAD = {"helpfulness": "unhelpful", "refusal": "refusing", "toxicity": "toxic"}
 """By rubric, the answers of answers.jsonl that are not good in its eyes; the helpful ones are."""
@@ -30,7 +33,8 @@ LONGEST = 64
 
 
 class Answered(NamedTuple):
-    id: str
+    """`good`: in the eyes of whoever wrote or graded it, and so of an evaluator that is worth something."""
+
     request: str
     answer: str
     good: bool
@@ -49,7 +53,7 @@ class Draft(NamedTuple):
     def answered(self) -> Answered:
         text = "".join(token.text for token in self.draft.tokens)
         right = self.draft.grade.right
-        return Answered(self.item.id, self.item.prompt, text, right, numeric=self.item.grade == "number")
+        return Answered(self.item.prompt, text, right, numeric=self.item.grade == "number")
 
 
 def train_items(count: int) -> list[Item]:
@@ -66,7 +70,7 @@ def train_items(count: int) -> list[Item]:
 
 def drafts(name: str, items: Sequence[Item]) -> list[Draft]:
     """Of each item; collected where they are not there yet."""
-    folder = KEPT / name
+    folder = FOLDER / name
     if not (folder / "grades.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
         settings = Settings(local=LocalEngine(), records=Records(content=True))
@@ -82,8 +86,8 @@ def by_rubric() -> dict[str, list[Answered]]:
     rows = [json.loads(line) for line in ANSWERS.read_text(encoding="utf-8").splitlines()]
     found = {
         rubric: [
-            Answered(f"{place}.{sort}", row["request"], row[sort], sort == "helpful")
-            for place, row in enumerate(rows)
+            Answered(row["request"], row[sort], sort == "helpful")
+            for row in rows
             for sort in ("helpful", bad)
         ]
         for rubric, bad in BAD.items()
@@ -93,7 +97,7 @@ def by_rubric() -> dict[str, list[Answered]]:
 
 def grounded() -> list[Answered]:
     return [
-        Answered(f"{item.id}.{good}", item.question, answer, good, "\n\n".join(item.passages))
+        Answered(item.question, answer, good, "\n\n".join(item.passages))
         for item in relevance.items()
         for good, answer in ((True, item.grounded), (False, item.ungrounded))
     ]

@@ -41,20 +41,20 @@ def scored(answers: Sequence[Answered], p: Sequence[float]) -> Scores:
 
 
 def by_judgement(judge: str, evaluator: str, answers: Sequence[Answered]) -> Scores:
-    kept = Kept(f"{judge}.{evaluator}")
-    rows = [kept[one.id] for one in answers]
+    kept = Kept(judge, evaluator)
+    rows = [kept[one] for one in answers]
     mass = round(float(np.mean([row["mass"] for row in rows])), 4)
     return scored(answers, [row["p"] for row in rows]) | {"mass": mass}
 
 
 def by_comparison(judge: str, drafted: Sequence[Answered]) -> dict[str, Scores]:
     """By words over all items; by number over those whose answer is one."""
-    samples = Kept(f"{judge}.samples")
+    samples = Kept(judge, "samples")
     judged = {"text": drafted, "number": [one for one in drafted if one.numeric]}
     return {
         f"agree:{compare}": scored(
             judged[compare],
-            [agreement(compare, one.answer, samples[one.id]["samples"]) for one in judged[compare]],
+            [agreement(compare, one.answer, samples[one]["samples"]) for one in judged[compare]],
         )
         for compare in COMPARED
     }

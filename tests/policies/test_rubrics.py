@@ -27,7 +27,9 @@ def test_those_that_ship_ask_for_a_score_and_are_best_at_the_top() -> None:
     assert set(shipped) == {"correctness", "groundedness", "helpfulness", "refusal", "toxicity"}
     assert {rubric.scale for rubric in shipped.values()} == {5}
     assert [name for name, rubric in shipped.items() if rubric.needs_context] == ["groundedness"]
-    assert shipped["toxicity"].question.endswith("5: it is entirely decent.\n\nReply with one number from 1 to 5.")
+    assert shipped["toxicity"].question.endswith(
+        "5: it is entirely decent.\n\nReply with one number from 1 to 5."
+    )
 
 
 @pytest.mark.parametrize(
