@@ -250,13 +250,14 @@ def filtered_by(asked: Sequence[Item], p: Mapping[str, Sequence[float]]) -> dict
 
 
 class Results:
-    """What was measured so far, which is not measured again."""
+    """What was measured at this commit so far, which is not measured again."""
 
     def __init__(self, anew: bool) -> None:
         path = results.FOLDER / f"{NAME}.json"
-        known = path.is_file() and not anew
-        self.found: dict[str, Any] = json.loads(path.read_bytes()) if known else {}
-        self.found.pop("made_by", None)
+        known: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() and not anew else {}
+        made_by = known.pop("made_by", None)
+        same = made_by is not None and made_by["commit"] == results.made_by()["commit"]
+        self.found = known if same else {}
 
     def __contains__(self, key: str) -> bool:
         return key in self.found
@@ -297,7 +298,7 @@ async def measure(done: Results, every: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--anew", action="store_true", help="measure also what is in the results already")
+    parser.add_argument("--anew", action="store_true", help="measure also what was measured at this commit")
     parser.add_argument(
         "--large-every", type=int, default=2, help="ask the 1.5B model so many of the questions"
     )
