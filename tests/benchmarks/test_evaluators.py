@@ -10,20 +10,23 @@ from benchmarks.evaluators.kept import Kept
 from benchmarks.evaluators.labelled import Answered, by_rubric
 from benchmarks.evaluators.report import by_comparison, by_judgement, scored
 from policies.rubric_files import load_rubrics
+from policies.tuning import report
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few draws do for intervals that nobody publishes."""
     monkeypatch.setattr(kept, "FOLDER", tmp_path)
+    monkeypatch.setattr(report, "RESAMPLES", 20)
 
 
 def test_every_rubric_has_as_many_good_answers_as_others_and_none_stands_twice() -> None:
-    found = by_rubric()
-    assert set(found) | {"correctness"} == set(load_rubrics())
+    found, rubrics = by_rubric(), load_rubrics()
+    assert set(found) | {"correctness"} == set(rubrics)
     for rubric, answers in found.items():
         assert Counter(one.good for one in answers) == {True: 40, False: 40}, rubric
         assert len({one[:2] for one in answers}) == 80, rubric
-        assert all(bool(one.context) == load_rubrics()[rubric].needs_context for one in answers), rubric
+        assert all(bool(one.context) == rubrics[rubric].needs_context for one in answers), rubric
 
 
 def test_what_a_judge_said_is_there_for_the_next_run_unless_it_would_be_asked_otherwise(

@@ -2,7 +2,10 @@
 
 from collections import Counter
 
+import pytest
+
 from benchmarks.guard import items, report
+from policies.tuning import report as intervals
 
 
 def test_as_many_items_are_harmful_as_are_not_and_none_stands_twice() -> None:
@@ -12,7 +15,8 @@ def test_as_many_items_are_harmful_as_are_not_and_none_stands_twice() -> None:
     assert all(bool(item.answer) == (item.part == "output") for item in items())
 
 
-def test_a_judge_that_knows_and_one_that_guesses() -> None:
+def test_a_judge_that_knows_and_one_that_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "RESAMPLES", 20)
     found = [item for item in items(10) if item.part == "input"]
     knows = report([(item, 0.9 if item.harmful else 0.1) for item in found], 2.0)
     assert (knows["auroc"], knows["better_than_chance"]) == ([1.0, 1.0, 1.0], True)
