@@ -36,7 +36,7 @@ def flywheel_table() -> str:
 
 def _seconds() -> str:
     parts = [f"{what} {_linked('{:.0f}', 'seconds', what)} s" for what in found_in(NAME)["seconds"]]
-    return f"Taken on two cores that had other work, in seconds: {', '.join(parts)}."
+    return f"Taken on two cores, in seconds: {', '.join(parts)}."
 
 
 def _linked(shape: str, *path: str) -> str:
