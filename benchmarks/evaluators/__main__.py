@@ -53,7 +53,7 @@ async def ask(judge: str, drafted: Sequence[Answered], taught: Sequence[Answered
             await asking.ask_all(upstream, Kept(judge, evaluator), answers, how, AT_ONCE)
 
         await asked("verify", drafted, asking.one_token(Verification()))
-        for name, answers in (by_rubric() | {"correctness": drafted}).items():
+        for name, answers in by_rubric(drafted).items():
             await asked(f"rate:{name}", answers, asking.one_token(Rating(rubric=rubrics[name])))
         await asking.ask_all(upstream, samples, [*drafted, *taught], asking.sample, AT_ONCE)
         await asked("agree:entailment", drafted, asking.entailment(samples))

@@ -4,36 +4,34 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.evaluators.kept import Kept
 from benchmarks.evaluators.labelled import Draft
+from benchmarks.evaluators.report import Array, good, scored
 from policies.trained import STOCK_CALIBRATOR
 from policies.tuning.calibrate import confidence_of
 from policies.tuning.logistic import Rows, model, scaling
-from policies.tuning.report import auroc, calibration_error, interval
+from policies.tuning.report import auroc
 from routers.agreement import agreement, last_number
 from routers.calibration import Calibrator
-
-Array = NDArray[np.float64]
 
 
 def combined(train: Sequence[Draft], held: Sequence[Draft]) -> dict[str, Any]:
     """Both, fitted on training items, on held-out ones: together, and the confidence alone."""
-    x, right = _features(train), _right(train)
+    x, right = _features(train), good([draft.answered for draft in train])
     groups = np.array([draft.item.template for draft in train])
     rows = Rows(x, right.astype(int), groups, np.ones(len(right)))
     center, scale = scaling(rows)
     fitted = model(rows.scaled(center, scale))
-    x_held, right_held = _features(held), _right(held)
+    x_held, right_held = _features(held), good([draft.answered for draft in held])
     both = fitted.predict_proba((x_held - center) / scale)[:, 1]
     alone = 1.0 / (1.0 + np.exp(-x_held[:, 0]))
     numbers = np.array([draft.answered.numeric for draft in held])
     return {
         "trained_on": len(train),
-        "confidence": _scored(right_held, alone),
-        "confidence_in_numbers": _scored(right_held[numbers], alone[numbers]),
-        "confidence_and_agreement": _scored(right_held, both),
+        "confidence": scored(right_held, alone),
+        "confidence_in_numbers": scored(right_held[numbers], alone[numbers]),
+        "confidence_and_agreement": scored(right_held, both),
         "gain": _gain(right_held, both, alone),
     }
 
@@ -53,18 +51,6 @@ def _features(drafted: Sequence[Draft]) -> Array:
         return odds, text, text if last_number(answered.answer) is None else number
 
     return np.array([row(draft) for draft in drafted])
-
-
-def _right(drafted: Sequence[Draft]) -> Array:
-    return np.array([float(draft.answered.good) for draft in drafted])
-
-
-def _scored(right: Array, p: Array) -> dict[str, Any]:
-    return {
-        "answers": len(right),
-        "auroc": interval(auroc, right, p),
-        "calibration_error": interval(calibration_error, right, p),
-    }
 
 
 def _gain(right: Array, both: Array, alone: Array) -> list[float]:

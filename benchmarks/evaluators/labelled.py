@@ -81,10 +81,10 @@ def drafts(name: str, items: Sequence[Item]) -> list[Draft]:
     return drawn
 
 
-def by_rubric() -> dict[str, list[Answered]]:
-    """For each rubric but correctness, as many good answers as others."""
+def by_rubric(drafted: Sequence[Answered]) -> dict[str, Sequence[Answered]]:
+    """Drafts for correctness; for each other rubric as many good answers as others."""
     rows = [json.loads(line) for line in ANSWERS.read_text(encoding="utf-8").splitlines()]
-    found = {
+    found: dict[str, Sequence[Answered]] = {
         rubric: [
             Answered(row["request"], row[sort], sort == "helpful")
             for row in rows
@@ -92,7 +92,7 @@ def by_rubric() -> dict[str, list[Answered]]:
         ]
         for rubric, bad in BAD.items()
     }
-    return found | {"groundedness": grounded()}
+    return {"correctness": drafted, **found, "groundedness": grounded()}
 
 
 def grounded() -> list[Answered]:

@@ -116,16 +116,22 @@ async def test_it_begins_when_no_request_is_in_flight_and_gives_way_to_one_that_
     assert len(slm.requests) == asked + 6  # the one that was broken off began anew
 
 
+async def while_judged(gateway: Gateway, slm: Scripted, llm: Scripted) -> None:
+    """An answer is given, and its judge is held; asked again, it judges."""
+    llm.says(SENTENCE)
+    slm.says(Reply("yes", gate=asyncio.Event()))
+    await ask(gateway)
+    async with asyncio.timeout(5):
+        await slm.holding.wait()
+    slm.says(said(yes=1.0))
+
+
 async def test_it_gives_way_to_a_compression_too_and_goes_on_after_it(start: StartGateway, llm: Scripted):
     async with scripted("small", ReaderVllm) as slm:
         upstreams = upstream(slm, "slm", engine="vllm"), upstream(llm, "llm")
         gateway = await start(settings_of(*upstreams), [evaluating(router=LARGE)])
-        llm.says(SENTENCE)
-        slm.says(Reply("yes", gate=asyncio.Event()))
-        await ask(gateway)
+        await while_judged(gateway, slm, llm)
         async with asyncio.timeout(5):
-            await slm.holding.wait()
-            slm.says(said(yes=1.0))
             compressed = {"text": f"{SENTENCE} " * 9, "target_ratio": 0.5}
             status, _, raw = await gateway.post("/compress", compressed)
             assert status == 200, raw
@@ -138,12 +144,7 @@ async def test_one_that_requests_keep_breaking_off_is_given_up(
 ):
     monkeypatch.setattr(evaluation, "MOST_BEGUN", 1)
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [evaluating(router=LARGE)])
-    llm.says(SENTENCE)
-    slm.says(Reply("yes", gate=asyncio.Event()))
-    await ask(gateway)
-    async with asyncio.timeout(5):
-        await slm.holding.wait()
-    slm.says(said(yes=1.0))
+    await while_judged(gateway, slm, llm)
     await ask(gateway)
     await until(gateway, outcome("given_up"))
     await until(gateway, outcome("done"))
