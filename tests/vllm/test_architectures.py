@@ -27,6 +27,9 @@ SHOWN = {
 
 CLIENTS = 12
 
+CONTEXT = 32768
+"""Tokens: so many that no draft is at its end before its server is killed, however fast that one is."""
+
 
 @pytest.fixture(scope="module")
 def checkpoints(vllm_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,7 +42,7 @@ def checkpoints(vllm_models: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module", params=SHOWN)
 def tiny(request: pytest.FixtureRequest, checkpoints: Path) -> Iterator[Server]:
-    with vllm(checkpoints / request.param) as server:
+    with vllm(checkpoints / request.param, f"--max-model-len={CONTEXT}") as server:
         yield server
 
 
@@ -92,7 +95,7 @@ async def test_kill_9_under_load_loses_no_request(gateway: Gateway, tiny: Server
     """Held drafts are replaced by the large model, those that flow are continued by it. Words drawn at random,
     for greedy ones go round in circles, which is found out before the server dies."""
     forms = [("test", False), ("test", True), ("flowing", True)]
-    more = {"max_tokens": 1900, "ignore_eos": True, "temperature": 1}
+    more = {"max_tokens": CONTEXT - 100, "ignore_eos": True, "temperature": 1}
     asking = asyncio.gather(
         *(
             gateway.post("/chat/completions", ask(model, stream=stream, seed=seed, **more))

@@ -51,6 +51,7 @@ def main(tokenizer: Path, folder: Path) -> None:
         "bos_token_id": words.bos_token_id,
         "eos_token_id": words.eos_token_id,
         "pad_token_id": words.eos_token_id,
+        "max_position_embeddings": 32768,
     }
     for make in (llama, gemma, mla):
         torch.manual_seed(0)
