@@ -70,7 +70,7 @@ class Calling:
         if ask.tier == "llm":
             prompt_tokens = max(1, prompt_tokens - self._exchange.spared)
         pool, left = self._door.candidates(ask, needs)
-        if isinstance(ask, Generate | Score) and ask.after:
+        if isinstance(ask, (Generate, Score)) and ask.after:
             left = [self.whose_ids(ask)]
         while True:
             upstream = pool.choose(left)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 from typing import TypeVar
 
 from gateway import scoring, wire
@@ -125,13 +126,20 @@ class _Run:
         self, pools: Mapping[Tier, Pool], exchange: Exchange, reply: Reply, deadlines: Deadlines
     ) -> None:
         self._calling = Calling(pools, exchange, deadlines)
-        self._questions = Questions(exchange, self._calling)
         self._saying = Saying(exchange, self._calling)
-        self._compressing = Compressing(exchange, self._calling, pools)
+        self._pools = pools
         self._exchange = exchange
         self._reply = reply
         self._followed: list[Followed] = []
         self._usage_event: wire.Body | None = None
+
+    @cached_property
+    def _questions(self) -> Questions:
+        return Questions(self._exchange, self._calling)
+
+    @cached_property
+    def _compressing(self) -> Compressing:
+        return Compressing(self._exchange, self._calling, self._pools)
 
     async def drive(self, plan: Fragment[T]) -> T:
         """Sends outcomes into the plan until it returns its answer. Raises what the plan lets through."""
@@ -175,28 +183,28 @@ class _Run:
             self._usage_event["usage"] = _summed(answer, self._usage_event["usage"])
         await self._reply.finish(self._usage_event)
 
-    async def _perform(self, ask: Ask) -> Outcome:
+    def _perform(self, ask: Ask) -> Awaitable[Outcome]:
         if isinstance(ask, Generate):
-            return await self._write(ask, self._reply)
+            return self._write(ask, self._reply)
         if isinstance(ask, Both):
-            return await race(
+            return race(
                 self._reply,
                 lambda lane: self._write(ask.a, lane, share=0.5),
                 lambda lane: self._write(ask.b, lane),
                 self._calling.out_of_time,
             )
         if isinstance(ask, Judge):
-            return await self._questions.judged(ask)
+            return self._questions.judged(ask)
         if isinstance(ask, Score):
-            return await self._questions.scored(ask)
+            return self._questions.scored(ask)
         upstream = self._calling.whose_ids(ask)
         self._reply.trim(False)
-        return await self._saying.say(ask, upstream, self._reply)
+        return self._saying.say(ask, upstream, self._reply)
 
     async def _write(self, ask: Generate, sink: Sink, share: float = 1.0) -> Draft:
         self._exchange.show(ask.passages)
         try:
-            asked = await self._prepared(ask)
+            asked = await self._compressing.body() if self._compresses(ask) else self._exchange.body
         except asyncio.CancelledError:
             if isinstance(sink, Lane) and sink.outrun:
                 return self._outrun_unsent(ask)
@@ -268,12 +276,10 @@ class _Run:
         finally:
             call.settle(exchange.elapsed(), usage)
 
-    async def _prepared(self, ask: Generate) -> wire.Body:
-        """The request as this ask puts it to a model: a large one reads it compressed, where the policy says so, but
-        for one that goes on from token ids."""
-        if ask.tier != "llm" or ask.after or self._exchange.policy.compress is None:
-            return self._exchange.body
-        return await self._compressing.body()
+    def _compresses(self, ask: Generate) -> bool:
+        """Whether the model reads the request compressed: a large one does, where the policy says so, but for one that
+        goes on from token ids."""
+        return ask.tier == "llm" and not ask.after and self._exchange.policy.compress is not None
 
     def _request(
         self, ask: Generate, upstream: Upstream, asked: wire.Body, most: int | None

@@ -265,7 +265,7 @@ class Exchange:
         prompt = 0
         for call in self.calls:
             self.cost_usd += call.cost_usd
-            if not prompt and call.outcome == "ok" and not isinstance(call.ask, Skill | Judge):
+            if not prompt and call.outcome == "ok" and not isinstance(call.ask, (Skill, Judge)):
                 prompt = call.usage.prompt_tokens + (self.spared if call.tier == "llm" else 0) + self.hidden
         if self.answer is not None and self.alone_price is not None:
             served = sum([part.usage.completion_tokens for part in self.answer.parts])

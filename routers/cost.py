@@ -46,10 +46,14 @@ class Price(Rates):
 FREE = Price()
 
 
+def _reached(price: Price, prompt_tokens: int) -> Rates:
+    reached = [bracket for bracket in price.brackets if prompt_tokens >= bracket.start]
+    return max(reached, key=lambda bracket: bracket.start, default=price)
+
+
 def cost(usage: Usage, price: Price, seconds: float = 0.0) -> float:
     """USD of one call that took `seconds`."""
-    reached = [bracket for bracket in price.brackets if usage.prompt_tokens >= bracket.start]
-    rates: Rates = max(reached, key=lambda bracket: bracket.start) if reached else price
+    rates = _reached(price, usage.prompt_tokens) if price.brackets else price
     cached = min(usage.cached_tokens, usage.prompt_tokens)
     cached_rate = rates.input if rates.cached_input is None else rates.cached_input
     per_million = (

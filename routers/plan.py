@@ -340,7 +340,8 @@ class Answer(NamedTuple):
     def route(self) -> str:
         """The tiers that wrote it: `slm`, `llm` or `slm+llm`."""
         first = self.parts[0].tier
-        return first if all(part.tier == first for part in self.parts) else "slm+llm"
+        alone = len(self.parts) == 1 or all(part.tier == first for part in self.parts)
+        return first if alone else "slm+llm"
 
 
 T = TypeVar("T")

@@ -28,7 +28,8 @@ def figure_headers(exchange: Exchange) -> Headers:
         (b"x-smallfirst-id", exchange.id.encode()),
         (b"x-smallfirst-policy", exchange.policy.name.encode()),
     ]
-    headers += [_skill_header(name, told) for name, told in exchange.skills.items()]
+    if exchange.skills:
+        headers += [_skill_header(name, told) for name, told in exchange.skills.items()]
     if (answer := exchange.answer) is None:
         return headers + (_decision(*exchange.decided) if exchange.decided else [])
     headers += _decision(answer.route, answer.reason, answer.confidence)

@@ -29,8 +29,8 @@ class _Counters(dict[Labels, float]):
         super().__init__()
         self._family = (f"smallfirst_{name}", documentation, labels)
 
-    def add(self, labels: Labels, amount: float = 1.0) -> None:
-        self[labels] = self.get(labels, 0.0) + amount
+    def __missing__(self, labels: Labels) -> float:
+        return 0.0
 
     def family(self) -> Metric:
         name, documentation, labels = self._family
@@ -182,7 +182,7 @@ class Metrics(Collector):
 
         None means that there was no first token, no score, or no price to compare with.
         """
-        self._requests.add((policy, endpoint, route, reason, status))
+        self._requests[policy, endpoint, route, reason, status] += 1
         self._seconds.observe((policy, route), seconds)
         self._overhead.observe((policy,), overhead)
         if ttft is not None:
@@ -196,14 +196,14 @@ class Metrics(Collector):
         self, *, policy: str, blocks: float, drafted: float, accepted: float, written: float, alone: float
     ) -> None:
         """Count what one answer's verified drafts came to, in tokens of the LLM."""
-        self._blocks.add((policy,), blocks)
+        self._blocks[policy,] += blocks
         counts = {"drafted": drafted, "accepted": accepted, "written": written, "alone": alone}
         for kind, count in counts.items():
-            self._speculated.add((policy, kind), count)
+            self._speculated[policy, kind] += count
 
     def rejected(self, *, endpoint: str, code: str, status: int) -> None:
         """Count a request that never became an exchange: its body or its model was wrong."""
-        self._requests.add(("none", endpoint, "none", code, status))
+        self._requests["none", endpoint, "none", code, status] += 1
 
     def quality(self, *, policy: str, route: str, evaluator: str, p: float) -> None:
         """Count what an evaluator found of one answer."""
@@ -211,13 +211,13 @@ class Metrics(Collector):
 
     def evaluation(self, policy: str, outcome: str) -> None:
         """Count one drawn answer: `done`, `failed`, `queue_full`, `given_up`, `unreadable` or `unaffordable`."""
-        self._evaluations.add((policy, outcome))
+        self._evaluations[policy, outcome] += 1
 
     def _save(self, policy: str, saved_usd: float) -> None:
         # Both must exist from the start: PromQL drops a policy from the difference saved - overspent when it
         # has only one of them.
-        self._saved.add((policy,), max(0.0, saved_usd))
-        self._overspent.add((policy,), max(0.0, -saved_usd))
+        self._saved[policy,] += max(0.0, saved_usd)
+        self._overspent[policy,] += max(0.0, -saved_usd)
 
     def call(
         self,
@@ -231,26 +231,26 @@ class Metrics(Collector):
         cost_usd: float,
     ) -> None:
         """Count one ended call; `outcome` is ok, cancelled, or an error code."""
-        self._calls.add((upstream, tier, outcome))
-        self._tokens.add((tier, model, "prompt"), prompt_tokens)
-        self._tokens.add((tier, model, "completion"), completion_tokens)
-        self._cost.add((tier, model), cost_usd)
+        self._calls[upstream, tier, outcome] += 1
+        self._tokens[tier, model, "prompt"] += prompt_tokens
+        self._tokens[tier, model, "completion"] += completion_tokens
+        self._cost[tier, model] += cost_usd
 
     def call_retried(self, upstream: str, tier: str) -> None:
-        self._retried.add((upstream, tier))
+        self._retried[upstream, tier] += 1
 
     def upstream_up(self, upstream: str, tier: str, up: bool) -> None:
         self._up[upstream, tier] = float(up)
 
     def engine_restarted(self, engine: str) -> None:
-        self._restarts.add((engine,))
+        self._restarts[engine,] += 1
 
     def record_dropped(self) -> None:
-        self._dropped.add(())
+        self._dropped[()] += 1
 
     def policies_loaded(self, *, ok: bool) -> None:
         """Count a load after the first, and whether what is in force is what the files say."""
-        self._reloads.add(("ok" if ok else "error",))
+        self._reloads["ok" if ok else "error",] += 1
         self._stale[()] = 0.0 if ok else 1.0
 
     def render(self, accept: str | None) -> tuple[bytes, str]:

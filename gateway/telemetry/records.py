@@ -162,7 +162,7 @@ def compact(line: dict[str, Any]) -> bytes:
 
 def exchange_line(exchange: Exchange) -> dict[str, Any]:
     """An ExchangeLine as plain values, without tokens and content."""
-    answer = exchange.answer
+    answer, request = exchange.answer, exchange.request
     return {
         "type": "exchange",
         "id": exchange.id,
@@ -171,18 +171,18 @@ def exchange_line(exchange: Exchange) -> dict[str, Any]:
         "policy": exchange.policy.name,
         "digest": exchange.policy.digest,
         "request": {
-            "stream": exchange.request.stream,
-            "judgeable": exchange.request.judgeable,
-            "whole": exchange.request.whole,
-            "tiers": sorted(exchange.request.tiers),
-            "able": sorted(exchange.request.able),
-            "stays": exchange.request.stays,
-            "features": dict(exchange.request.features),
-            "verifies": sorted(exchange.request.verifies),
-            "greedy": exchange.request.greedy,
-            "most": exchange.request.most,
-            "renormalised": exchange.request.renormalised,
-            "passages": exchange.request.passages,
+            "stream": request.stream,
+            "judgeable": request.judgeable,
+            "whole": request.whole,
+            "tiers": sorted(request.tiers),
+            "able": sorted(request.able),
+            "stays": request.stays,
+            "features": dict(request.features),
+            "verifies": sorted(request.verifies),
+            "greedy": request.greedy,
+            "most": request.most,
+            "renormalised": request.renormalised,
+            "passages": request.passages,
         },
         "calls": [_call_line(call) for call in exchange.calls],
         "answer": answer

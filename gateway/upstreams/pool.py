@@ -1,7 +1,7 @@
 """The upstreams of one tier: who of them is asked, and who else where one fails."""
 
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from gateway.needs import Needs
 from routers.plan import Tier, Unavailable
@@ -13,6 +13,9 @@ CURABLE = frozenset(
 )
 """Failures that another upstream need not share."""
 
+REMEMBERED = 256
+"""Kinds of requests of which it is remembered who can serve them: there are few, and a request asks five times."""
+
 
 class Pool:
     """Of the upstreams that are up and fit a request, those of the lowest priority share it: the one with the
@@ -21,6 +24,7 @@ class Pool:
     def __init__(self, upstreams: Iterable[Upstream]) -> None:
         self.upstreams = tuple(sorted(upstreams, key=lambda upstream: upstream.priority))
         self._credit = dict.fromkeys(self.upstreams, 0.0)
+        self._known = lru_cache(REMEMBERED)(self._found)
 
     @cached_property
     def writers(self) -> tuple[Upstream, ...]:
@@ -52,7 +56,7 @@ class Pool:
 
     def able(self, needs: Needs) -> bool:
         """Whether any of them can serve such a request, up or not."""
-        return self.first(needs) is not None
+        return bool(self._able(needs))
 
     def ready(self, needs: Needs) -> bool:
         """Whether any that can serve such a request is up."""
@@ -61,8 +65,8 @@ class Pool:
     def first(self, needs: Needs, *, up: bool = False) -> Upstream | None:
         """Who is asked such a request while all are idle and well; of equals, who was configured first. With `up`
         those that are down are passed over."""
-        for upstream in self.upstreams:
-            if upstream.fits(needs) and (upstream.up or not up):
+        for upstream in self._able(needs):
+            if upstream.up or not up:
                 return upstream
         return None
 
@@ -72,7 +76,7 @@ class Pool:
         if len(self.upstreams) == 1:
             return [*self.upstreams]
         able = self._able(needs)
-        return [upstream for upstream in able if upstream.up] or able or [self._nearest(needs)]
+        return [upstream for upstream in able if upstream.up] or [*able] or [self._nearest(needs)]
 
     def choose(self, left: list[Upstream]) -> Upstream:
         """Whom to ask next; takes it out of `left`."""
@@ -84,8 +88,12 @@ class Pool:
         left.remove(chosen)
         return chosen
 
-    def _able(self, needs: Needs) -> list[Upstream]:
-        return [upstream for upstream in self.upstreams if upstream.fits(needs)]
+    def _able(self, needs: Needs) -> tuple[Upstream, ...]:
+        """Those that can serve such a request, up or not."""
+        return self._found(needs) if needs.tokens else self._known(needs)
+
+    def _found(self, needs: Needs) -> tuple[Upstream, ...]:
+        return tuple(upstream for upstream in self.upstreams if upstream.fits(needs))
 
     def _nearest(self, needs: Needs) -> Upstream:
         lacking = {upstream: upstream.lacking(needs) for upstream in self.upstreams}
