@@ -1,6 +1,8 @@
 """YAML files -> checked values. An error names file, line, path in the file and what was expected."""
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -50,10 +52,12 @@ def read_yaml(path: Path, read: Read = Path.read_bytes) -> tuple[dict[str, Any],
         return {}, lines
     if not isinstance(data, dict):
         raise ConfigError(f"{path}:1: expected a mapping of settings, found {type(data).__name__}")
-    return data, lines
+    return deepcopy(data), lines
 
 
+@lru_cache(128)
 def _parsed(text: str, path: Path) -> tuple[Any, Lines]:
+    """Remembered, since a policy is read again for each that extends it, and at every reload."""
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()

@@ -13,6 +13,9 @@ from gateway.http.protocol import JoiningProtocol
 from gateway.settings import Settings
 from policies.split import AnyPolicy
 
+CLOSING = 0.005
+"""Seconds between two looks at whether all connections are closed."""
+
 
 @dataclass(frozen=True)
 class Served:
@@ -44,7 +47,8 @@ async def serving(settings: Settings, policies: Iterable[AnyPolicy] = ()) -> Asy
 
 
 class _Server(uvicorn.Server):
-    """Ends when told to, where uvicorn's own looks every tenth of a second whether it should."""
+    """Ends when told to, and as soon as nothing is under way: uvicorn's own looks every tenth of a second whether it
+    should, and waits for another in any case."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -52,3 +56,11 @@ class _Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         await self.stop.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in [*self.servers, *(sockets or ())]:
+            listener.close()
+        for connection in [*self.server_state.connections]:
+            connection.shutdown()
+        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110  which have no event
+            await asyncio.sleep(CLOSING)
