@@ -27,7 +27,7 @@ heavy: $(VENV)/.dev weights vllm
 # Everything, by hand: results with commit and versions go to docs/results/.
 proof: $(VENV)/.dev weights vllm
 	$(BIN)/python -m pytest -m "heavy or proof" --timeout 3600
-	$(BIN)/python -m benchmarks.overhead.run --rounds 15 --json docs/results/overhead.json
+	$(BIN)/python -m benchmarks.overhead.run --rounds 30 --json docs/results/overhead.json
 	$(BIN)/python -m benchmarks.proof
 	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.speculation

@@ -18,17 +18,13 @@ class _Alternative(msgspec.Struct, gc=False):
     logprob: float
 
 
-class ChunkToken(msgspec.Struct, gc=False):
+class ChunkToken(msgspec.Struct, gc=False, rename={"text": "token"}):
     """A token as chat chunks list it. Its alternatives are sorted only if somebody asks: some servers list the
     sampled token first, whatever its rank."""
 
-    token: str
+    text: str
     logprob: float | None
     top_logprobs: list[_Alternative] | None = None
-
-    @property
-    def text(self) -> str:
-        return self.token
 
     @property
     def top(self) -> list[float]:

@@ -4,6 +4,8 @@ Short replies lead up to what was asked for: "The capital of Japan is Tokyo." Ho
 word says more than how sure it was of its phrasing.
 """
 
+from functools import lru_cache
+
 SPACED, GLUED, MARK, END = " ", "w", ",", "."
 """Shapes of a token: it begins a word after a space, it begins with a letter or digit, anything else, it ends a
 sentence."""
@@ -13,7 +15,9 @@ _STAND_INS = {SPACED: " {}", GLUED: "{}", MARK: "#{}", END: ".{}"}
 _SENTENCE_ENDS = frozenset(".!?\n")
 
 
+@lru_cache(1 << 14)
 def shape(text: str) -> str:
+    """Remembered, for a model writes the same tokens again and again, and each is asked of several times."""
     if not _SENTENCE_ENDS.isdisjoint(text):
         return END
     if not text.lstrip()[:1].isalnum():

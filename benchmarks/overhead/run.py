@@ -32,7 +32,12 @@ ROWS = [targets.DIRECT, targets.NGINX, targets.BARE, targets.SMALLFIRST_DIRECT, 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--requests", type=int, default=2000, help="plain requests of a row in a round")
+    parser.add_argument(
+        "--requests",
+        type=int,
+        default=2000,
+        help="plain requests of a row in a round; the cascade's are a tenth",
+    )
     parser.add_argument("--streams", type=int, default=200, help="saturated streams of a row in a round")
     parser.add_argument("--paced-streams", type=int, default=100, help="paced streams of a row in a round")
     parser.add_argument("--only", default="", help=f"rows, comma-separated: {', '.join(ROWS)}")

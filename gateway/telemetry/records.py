@@ -254,7 +254,7 @@ def _tokens_line(call: Call, with_text: bool) -> dict[str, Any]:
         "ids": [numbers.setdefault(token.text, len(numbers)) for token in call.tokens],
         "shapes": "".join([shape(token.text) for token in call.tokens]),
         "logprobs": [token.logprob for token in call.tokens],
-        "top": [list(token.top) for token in call.tokens],
+        "top": [token.top for token in call.tokens],
         "at": [round(at, 6) for at in call.at],
         "texts": [token.text for token in call.tokens] if with_text else None,
         "reasoning": [place for place, token in enumerate(call.tokens) if token.reasoning],
