@@ -7,6 +7,7 @@ accuracy is what it expects. The gain's interval is a paired percentile bootstra
 
 import asyncio
 import json
+import os
 import random
 import tempfile
 from collections.abc import Sequence
@@ -32,7 +33,8 @@ Array = NDArray[np.float64]
 SHARES = (0.3, 0.5)
 RESAMPLES = 2000
 SEED = 20261121
-MAX_TOKENS = 64
+MAX_TOKENS = 256
+"""Room for an answer that is worked out step by step: at 64 the large model's sums are cut off before their result."""
 ALL, SAMPLE = 240, 100
 
 
@@ -64,7 +66,8 @@ async def ask_both(items: Sequence[Item], large: Path, calibrator: Calibrator) -
     with tempfile.TemporaryDirectory() as folder:
         drafts, answers = Path(folder) / "small", Path(folder) / "large"
         await gather(Settings(local=LocalEngine()), drafts, items, MAX_TOKENS)
-        grades = await gather(Settings(local=LocalEngine(model=str(large))), answers, items, MAX_TOKENS)
+        engine = LocalEngine(model=str(large), threads=os.cpu_count())  # nothing else runs meanwhile
+        grades = await gather(Settings(local=engine), answers, items, MAX_TOKENS)
         by_item = {draft.grade.item: draft for draft in read_graded(drafts)}
     right, confidence = confidences(confidence_of(calibrator), [by_item[item.id] for item in items])
     return Answers(confidence, right, np.array([float(grade.right) for grade in grades]))

@@ -32,6 +32,7 @@ from routers.calibration import Source, Training
 
 FORMATS = ("Q4_1", "F16")
 PROMPTS = 12
+DRAFT_TOKENS = 64
 MODEL = Source(model=DEFAULT.name, engine="llamacpp")
 
 
@@ -89,7 +90,7 @@ def format_measured(name: str, weights: Path, folder: Path) -> dict[str, Any]:
     items = load_items()
     if not folder.exists():
         folder.mkdir(parents=True)
-        asyncio.run(gather(settings(weights), folder, items, pair.MAX_TOKENS))
+        asyncio.run(gather(settings(weights), folder, items, DRAFT_TOKENS))
     drafts = read_graded(folder, measured_again)
     trained_on = Training(
         records=f"starter-{name}", sha256="", drafts=len(drafts), date=time.strftime("%Y-%m-%d")
