@@ -150,8 +150,8 @@ _NUMBER = r"(?:(?<![\d)])(?<![\d)]\s)-)?(?>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d
 _NUMBERS = re.compile(_NUMBER)
 # What announces a result: "=", "answer:", "the total is". A number that starts a new calculation is none.
 _CONCLUSIONS = re.compile(
-    r"(?:=|\b(?:answer|result|total|sum|difference|product)\b[^.=\d]{0,40}?(?:\bis\b|:))"
-    rf"\s*(?:\\boxed\{{)?[\\$€£(\"']*\s*({_NUMBER})(?!\s*[-+x×÷/=]\s*\$?\d|\s*=)"
+    r"(?:=|\b(?:answer|result|total|sum|difference|product)\b(?: of\b[^.=:]{0,40}?|[^.=\d]{0,40}?)(?:\bis\b|:))"
+    rf"(?:\\boxed\{{|[\\$€£(\"'\s])*({_NUMBER})(?!\s*[-+x×÷/=]\s*\$?\d|\s*=)"
 )
 
 
