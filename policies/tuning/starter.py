@@ -148,9 +148,10 @@ def _plain(text: str) -> str:
 # A minus sign counts unless it stands between two numbers, as in "7-5" and "7 -5".
 _NUMBER = r"(?:(?<![\d)])(?<![\d)]\s)-)?(?>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _NUMBERS = re.compile(_NUMBER)
-# What announces a result: "=", "answer:", "the total is". A number that starts a new calculation is none.
+# What announces a result: "=", "equals", "answer:", "the total is". A number that starts a new calculation is none.
 _CONCLUSIONS = re.compile(
-    r"(?:=|\b(?:answer|result|total|sum|difference|product)\b(?: of\b[^.=:]{0,40}?|[^.=\d]{0,40}?)(?:\bis\b|:))"
+    r"(?:=|\bequals\b|"
+    r"\b(?:answer|result|total|sum|difference|product)\b(?: of\b[^.=:]{0,40}?|[^.=\d]{0,40}?)(?:\bis\b|:))"
     rf"(?:\\boxed\{{|[\\$€£(\"'\s])*({_NUMBER})(?!\s*[-+x×÷/=]\s*\$?\d|\s*=)"
 )
 

@@ -202,6 +202,7 @@ def test_sums_are_computed_correctly() -> None:
         ("12", "3 + 4 = 7. The answer is 12"),
         ("12", "2 + 5 = 7, and one more 5: the sum of 7 and 5 is 12."),
         ("12", "\\[2 + 5 = 7\\] So, the sum of \\(7 + 5\\) is \\(\\boxed{12}\\)."),
+        ("12", "2 + 5 = 7, and so 7 plus 5 equals 12."),
         ("12", "Twelve"),
         ("12", "There are twelve."),
         ("12", "12.00"),
