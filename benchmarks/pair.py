@@ -65,8 +65,9 @@ def held_out(count: int) -> list[Item]:
 async def ask_both(items: Sequence[Item], large: Path, calibrator: Calibrator) -> Answers:
     with tempfile.TemporaryDirectory() as folder:
         drafts, answers = Path(folder) / "small", Path(folder) / "large"
-        await gather(Settings(local=LocalEngine()), drafts, items, MAX_TOKENS)
-        engine = LocalEngine(model=str(large), threads=os.cpu_count())  # nothing else runs meanwhile
+        # One at a time: what else is in a batch changes a text here and there, from run to run.
+        await gather(Settings(local=LocalEngine(slots=1)), drafts, items, MAX_TOKENS)
+        engine = LocalEngine(model=str(large), threads=os.cpu_count(), slots=1)  # nothing else runs meanwhile
         grades = await gather(Settings(local=engine), answers, items, MAX_TOKENS)
         by_item = {draft.grade.item: draft for draft in read_graded(drafts)}
     right, confidence = confidences(confidence_of(calibrator), [by_item[item.id] for item in items])
