@@ -45,14 +45,15 @@ def read_yaml(path: Path, read: Read = Path.read_bytes) -> tuple[dict[str, Any],
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text") from error
     try:
-        data, lines = _parsed(text, path)
+        remembered, lines = _parsed(text, path)
+        data = deepcopy(remembered)
     except RecursionError as error:
         raise ConfigError(f"{path}:1: is nested too deeply") from error
     if data is None:
         return {}, lines
     if not isinstance(data, dict):
         raise ConfigError(f"{path}:1: expected a mapping of settings, found {type(data).__name__}")
-    return deepcopy(data), lines
+    return data, lines
 
 
 @lru_cache(128)

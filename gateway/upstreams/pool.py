@@ -14,7 +14,7 @@ CURABLE = frozenset(
 """Failures that another upstream need not share."""
 
 REMEMBERED = 256
-"""Kinds of requests of which it is remembered who can serve them: there are few, and a request asks five times."""
+"""Kinds of requests of which it is remembered who can serve them: there are few, and a request asks several times."""
 
 
 class Pool:

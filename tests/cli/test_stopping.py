@@ -1,7 +1,10 @@
-"""`smallfirst serve` told to end: requests under way are answered, and nothing recorded is lost."""
+"""Commands told to end. `smallfirst serve`: requests under way are answered, and nothing recorded is lost."""
 
 import asyncio
+import json
 import signal
+import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import aiohttp
@@ -39,3 +42,20 @@ async def test_what_is_under_way_is_answered_and_recorded(
         await asyncio.wait_for(process.communicate(), 20)
         assert process.returncode == 0
     assert len(list(read_records(tmp_path / "records"))) == 2
+
+
+async def test_a_command_that_serves_itself_ends_with_ctrl_c(slm: Scripted, tmp_path: Path):
+    """Whatever it waits for."""
+    slm.says(Reply("Cold.", gate=asyncio.Event()))
+    upstream = {"name": "small", "tier": "slm", "url": slm.url, "model": "small", "engine": "llamacpp"}
+    config = tmp_path / "smallfirst.yaml"
+    config.write_text(json.dumps({"local": None, "upstreams": [upstream]}))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway.cli", "collect", str(tmp_path / "drafts"), "--config", str(config)),
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    await asyncio.wait_for(slm.arrived.wait(), 30)
+    process.send_signal(signal.SIGINT)
+    await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 130
