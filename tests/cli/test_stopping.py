@@ -54,8 +54,19 @@ async def test_a_command_that_serves_itself_ends_with_ctrl_c(slm: Scripted, tmp_
         *(sys.executable, "-m", "gateway.cli", "collect", str(tmp_path / "drafts"), "--config", str(config)),
         stdout=PIPE,
         stderr=PIPE,
+        preexec_fn=_as_in_a_terminal,
     )
-    await asyncio.wait_for(slm.arrived.wait(), 30)
-    process.send_signal(signal.SIGINT)
-    await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode == 130
+    try:
+        await asyncio.wait_for(slm.arrived.wait(), 30)
+        process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.communicate(), 20)
+        assert process.returncode == 130
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+def _as_in_a_terminal() -> None:
+    """Where the tests run in a shell's background, Ctrl-C is ignored, by what they start as well."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
