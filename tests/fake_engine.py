@@ -41,6 +41,16 @@ class FakeVllm:
         """The process that started the server."""
         return int(Path(f"/proc/{self.server}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
+    def environment(self) -> dict[str, str]:
+        """What the server was given last."""
+        given: dict[str, str] = json.loads((self.notes / "environment.json").read_text())
+        return given
+
+    @property
+    def temporary(self) -> Path:
+        """The server's folder for temporary files."""
+        return Path(self.environment()["TMPDIR"])
+
     def seen(self, note: str) -> bool:
         return (self.notes / note).exists()
 

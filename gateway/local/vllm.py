@@ -3,6 +3,7 @@ standard input.
 
 Nothing but the standard library is imported here, for the gateway's packages are not where vLLM is. vLLM's engine
 and workers rename themselves and outlive a server that is killed; they do not outlive this process, nor the gateway.
+Nor do the sockets and files that vLLM leaves where temporary files are: it is given a folder of its own for them.
 """
 
 import ctypes
@@ -12,6 +13,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from typing import Any
 
@@ -21,18 +23,25 @@ SET_CHILD_SUBREAPER = 36
 """Of Linux's prctl: orphans among what this process has started become its children."""
 
 
-def start(config: dict[str, Any]) -> "subprocess.Popen[bytes]":
+def start(config: dict[str, Any], scratch: str) -> "subprocess.Popen[bytes]":
     """The server. Its key stands in its environment, which only its owner may read, and in no argument."""
-    environment = {**os.environ, **config["environment"], "VLLM_API_KEY": config["key"]}
+    folders = {"TMPDIR": scratch}
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        # It would lie among the temporary files, and takes long to be compiled again.
+        compiled = os.path.join(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")
+        folders["TORCHINDUCTOR_CACHE_DIR"] = compiled
+    # Behind what was there: a process that sets the first variable anew can't rename itself any more.
+    environment = {**os.environ, **folders, **config["environment"], "VLLM_API_KEY": config["key"]}
     return subprocess.Popen(
         [sys.executable, "-m", *config["command"]], stdin=subprocess.DEVNULL, env=environment
     )
 
 
-def guard(patience: float) -> None:
+def guard(patience: float, scratch: str) -> None:
     """Ends this process group where both this process and the gateway were killed: by then nobody else is left
     who knows of vLLM's processes. It holds the gateway's pipe too, and dies with the group it ends."""
-    subprocess.Popen(["/bin/sh", "-c", f"read -r _; sleep {patience}; kill -KILL 0"])
+    ending = 'read -r _; sleep "$1"; rm -rf -- "$2"; kill -KILL 0'
+    subprocess.Popen(["/bin/sh", "-c", ending, "guard", str(patience), scratch])
 
 
 def wait(server: "subprocess.Popen[bytes]") -> None:
@@ -70,10 +79,12 @@ def end_rest() -> None:
 def main() -> None:
     config = json.loads(sys.stdin.buffer.readline())
     ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    guard(config["patience"])
-    server = start(config)
-    wait(server)
-    code = end(server, config["patience"])
+    # A socket's path may have 107 letters, and vLLM's names have 36.
+    with tempfile.TemporaryDirectory(prefix="vllm-", ignore_cleanup_errors=True) as scratch:
+        guard(config["patience"], scratch)
+        server = start(config, scratch)
+        wait(server)
+        code = end(server, config["patience"])
     sys.exit(code if code >= 0 else 128 - code)
 
 

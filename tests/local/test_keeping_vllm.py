@@ -30,7 +30,8 @@ def ask(question: str = "What is the opposite of hot?", **more: object) -> dict:
 
 
 @pytest.fixture
-def fake(tmp_path: Path) -> FakeVllm:
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeVllm:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     return FakeVllm(tmp_path)
 
 
@@ -53,6 +54,7 @@ async def test_the_stages_of_its_start_are_told_in_order_and_it_ends_in_its_own_
         assert app.local is not None
         await app.local.ready()
         assert len(fake.pids()) == 3
+        assert [path.name for path in fake.temporary.iterdir()] == ["socket"]
     assert [line.partition(" (")[0] for line in told] == [
         "vLLM: starting the engine",
         "vLLM: loading the weights",
@@ -61,6 +63,21 @@ async def test_the_stages_of_its_start_are_told_in_order_and_it_ends_in_its_own_
     ]
     assert fake.seen("stopped")
     assert fake.pids() == set()
+    assert not fake.temporary.exists()
+
+
+async def test_a_server_that_dies_leaves_no_temporary_files_and_what_torch_compiled_stays(
+    start: StartGateway, fake: FakeVllm
+):
+    await start(Settings(local=fake.engine()))
+    first, before = fake.environment(), fake.pids()
+    os.kill(fake.server, signal.SIGKILL)
+    await until(lambda: not Path(first["TMPDIR"]).exists())
+    await until(lambda: len(fake.pids() - before) == 3)
+    again = fake.environment()
+    assert again["TMPDIR"] != first["TMPDIR"]
+    assert again["TORCHINDUCTOR_CACHE_DIR"] == first["TORCHINDUCTOR_CACHE_DIR"]
+    assert not again["TORCHINDUCTOR_CACHE_DIR"].startswith((first["TMPDIR"], again["TMPDIR"]))
 
 
 async def test_its_key_stands_in_no_argument_and_it_gets_no_providers_key(
@@ -69,7 +86,7 @@ async def test_its_key_stands_in_no_argument_and_it_gets_no_providers_key(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-cloud")
     gateway = await start(Settings(local=fake.engine()))
     (key,) = gateway.upstream("slm")._secrets
-    environment = json.loads((fake.notes / "environment.json").read_text())
+    environment = fake.environment()
     assert environment["VLLM_API_KEY"] == key.decode()
     assert "OPENAI_API_KEY" not in environment
     assert {environment[name] for name in ("HF_HUB_OFFLINE", "VLLM_NO_USAGE_STATS", "DO_NOT_TRACK")} == {"1"}
@@ -140,7 +157,7 @@ async def test_no_process_of_it_outlives_a_gateway_that_is_killed(fake: FakeVllm
         await until(lambda: fake.seen("warmed"))
         process.kill()
         await process.communicate()
-        await until(lambda: not fake.pids())
+        await until(lambda: not fake.pids() and not fake.temporary.exists())
 
 
 async def test_a_start_that_fails_ends_serve_with_its_last_words(fake: FakeVllm, tmp_path: Path):
@@ -173,4 +190,4 @@ async def test_a_keeper_and_a_gateway_that_die_together_leave_nothing(fake: Fake
     keeper.kill()
     keeper.stdin.close()
     await keeper.wait()
-    await until(lambda: not fake.pids())
+    await until(lambda: not fake.pids() and not fake.temporary.exists())

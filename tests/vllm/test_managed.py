@@ -158,7 +158,7 @@ async def test_kill_9_under_load_loses_no_request_and_it_comes_back(managed: Man
     assert b"Paris" in raw
 
 
-async def test_serve_shows_its_start_and_no_process_outlives_serves_kill_9(
+async def test_serve_shows_its_start_and_no_process_or_file_outlives_serves_kill_9(
     engine: LocalEngine, tmp_path: Path
 ):
     local = engine.model_dump(mode="json", exclude_unset=True)
@@ -171,11 +171,19 @@ async def test_serve_shows_its_start_and_no_process_outlives_serves_kill_9(
             assert response.status == 200
         found = family(process.pid)
         assert {"VLLM::EngineCore", "VLLM::Worker"} <= set(found.values())
+        temporary = next(Path(folder) for folder in map(folder_of, found) if folder)
+        assert list(temporary.iterdir())
         process.kill()
         await process.communicate()
-        await until(lambda: not any(map(alive, found)), 60)
+        await until(lambda: not any(map(alive, found)) and not temporary.exists(), 60)
     stages = b"".join(told)
     assert stages.index(b"loading the weights") < stages.index(b"warming up") < stages.index(b"vLLM: ready")
+
+
+def folder_of(pid: int) -> str:
+    """A process's folder for temporary files; empty where that is nobody's in particular."""
+    variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return next((line[7:].decode() for line in variables if line.startswith(b"TMPDIR=")), "")
 
 
 def family(pid: int) -> dict[int, str]:

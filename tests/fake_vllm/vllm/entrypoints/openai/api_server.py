@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -122,6 +123,7 @@ def main() -> None:
     (NOTES / f"Server.{os.getpid()}").touch()
     (NOTES / "environment.json").write_text(json.dumps(dict(os.environ)))
     (NOTES / "engine.py").write_text(ENGINE)
+    Path(tempfile.gettempdir(), "socket").touch()
     say("(EngineCore pid=1) INFO Initializing a V1 LLM engine (v0.32.0) with config: model='m'")
     subprocess.Popen([sys.executable, "-c", ENGINE, "VLLM::EngineCore", str(NOTES)])
     say("(Worker pid=2) INFO Starting to load model m...")
