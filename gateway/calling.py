@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeVar
 
 from gateway import wire
@@ -12,10 +13,12 @@ from gateway.exchange import Call, Exchange
 from gateway.needs import Needs
 from gateway.skills.transform import arriving, leaving
 from gateway.upstreams.pool import Pool, might_cure
+from gateway.upstreams.transport import Broken
 from gateway.upstreams.upstream import Call as Sent
 from gateway.upstreams.upstream import Upstream
+from gateway.whole import MISSHAPEN
 from gateway.wire import Body
-from routers.plan import Generate, Judge, Question, Say, Score, Skill, Tier, Unavailable
+from routers.plan import NO_USAGE, Generate, Judge, Question, Say, Score, Skill, Tier, Unavailable
 
 T = TypeVar("T")
 
@@ -151,6 +154,23 @@ class Calling:
                 sent.close()
         finally:
             self._exchange.waited += time.perf_counter() - began
+
+    @asynccontextmanager
+    async def accounted(self, call: Call, upstream: Upstream, needs: Needs) -> AsyncIterator[None]:
+        """Settles the account of a call that writes nothing for the client, however it ends. Raises Unavailable where
+        it ends without an outcome."""
+        try:
+            check_fit(upstream, needs)
+            yield
+        except asyncio.CancelledError:
+            raise failed(call, self.cut_off(call)) from None
+        except (Broken, *MISSHAPEN) as error:
+            why = error.why if isinstance(error, Broken) else "garbage"
+            raise failed(call, Unavailable(why, call.tier, f"{upstream.name}: {error}")) from error
+        except Unavailable as lost:
+            raise failed(call, lost)  # noqa: B904  it is the same
+        finally:
+            call.settle(self._exchange.elapsed(), None if call.usage is NO_USAGE else call.usage)
 
     def cut_off(self, call: Call) -> Unavailable:
         """How a call ends that was cancelled: in what to tell the plan where it ran out of time. Raises CancelledError

@@ -1,15 +1,13 @@
 """Asks whose outcome are numbers: a judgement by one token, a score of a text. Nothing of them flows to the client."""
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
 import orjson
 
 from gateway import scoring
-from gateway.calling import Calling, Request, check_fit, failed
+from gateway.calling import Calling, Request
 from gateway.exchange import Call, Exchange
 from gateway.judging import judged, likelihood, question_body, read_text
 from gateway.needs import Needs
@@ -19,9 +17,9 @@ from gateway.skills.reading import reading
 from gateway.skills.surprise import Surprises
 from gateway.upstreams.transport import Broken
 from gateway.upstreams.upstream import Upstream
-from gateway.whole import MISSHAPEN, whole
+from gateway.whole import whole
 from gateway.wire import Body, begun_in
-from routers.plan import NO_USAGE, Choice, Judge, Judged, Question, Score, Scored, Unavailable, Usage
+from routers.plan import Choice, Judge, Judged, Score, Scored, Usage
 
 JUDGING = Needs(frozenset({"logprobs"}))
 
@@ -58,7 +56,7 @@ class Questions:
         needs = JUDGING._replace(model=ask.model or None)
 
         async def attempt(call: Call, upstream: Upstream, last: bool) -> _Concluded:
-            async with self._accounted(ask, call, upstream, needs):
+            async with self._calling.accounted(call, upstream, needs):
                 call.judged = await self._judged(ask, call, upstream, last)
                 return _Concluded(call.judged, call)
 
@@ -92,7 +90,7 @@ class Questions:
         needs = exchange.needs._replace(capabilities=capabilities, top_logprobs=0, model=ask.model or None)
 
         async def attempt(call: Call, upstream: Upstream, last: bool) -> tuple[list[str], Call]:
-            async with self._accounted(ask, call, upstream, needs):
+            async with self._calling.accounted(call, upstream, needs):
                 allowed = None if call.allowed is None else call.allowed // ask.samples
                 model = ask.model or upstream.model
                 body = samples_body(ask, exchange.body, exchange.endpoint, model, allowed)
@@ -119,7 +117,7 @@ class Questions:
         needs = needs._replace(capabilities=needs.capabilities | {"scoring"})
 
         async def attempt(call: Call, upstream: Upstream, last: bool) -> Scored:
-            async with self._accounted(ask, call, upstream, needs):
+            async with self._calling.accounted(call, upstream, needs):
                 call.scored = await self._scored(ask, call, upstream, last)
                 self._calling.scorer = upstream
                 return call.scored
@@ -192,21 +190,3 @@ class Questions:
             sent.close()
         call.usage = draft.usage
         return answer, draft.usage
-
-    @asynccontextmanager
-    async def _accounted(
-        self, ask: Question, call: Call, upstream: Upstream, needs: Needs
-    ) -> AsyncIterator[None]:
-        """Settles the call's account, however it ends. Raises Unavailable where it ends without an outcome."""
-        try:
-            check_fit(upstream, needs)
-            yield
-        except asyncio.CancelledError:
-            raise failed(call, self._calling.cut_off(call)) from None
-        except (Broken, *MISSHAPEN) as error:
-            why = error.why if isinstance(error, Broken) else "garbage"
-            raise failed(call, Unavailable(why, ask.tier, f"{upstream.name}: {error}")) from error
-        except Unavailable as lost:
-            raise failed(call, lost)  # noqa: B904  it is the same
-        finally:
-            call.settle(self._exchange.elapsed(), None if call.usage is NO_USAGE else call.usage)

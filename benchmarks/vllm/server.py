@@ -64,14 +64,17 @@ def vllm(model: Path, *options: str, core: int | None = None) -> Iterator[Server
         log = Path(scratch) / "log"
         command = [str(python()), "-m", "vllm.entrypoints.openai.api_server", f"--model={model}"]
         command += [f"--served-model-name={model.name}", f"--port={port}", *OPTIONS, *options]
-        bound = {} if core is None else {"VLLM_CPU_OMP_THREADS_BIND": str(core % (os.cpu_count() or 1))}
+        compiled = os.path.join(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")
+        apart = {"TMPDIR": scratch, "TORCHINDUCTOR_CACHE_DIR": compiled}
+        if core is not None:
+            apart["VLLM_CPU_OMP_THREADS_BIND"] = str(core % (os.cpu_count() or 1))
         with log.open("wb") as written:
             process = subprocess.Popen(
                 command,
                 stdout=written,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env=server_environment() | bound,
+                env=server_environment() | apart,
                 cwd=scratch,
                 start_new_session=True,
             )

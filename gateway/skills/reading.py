@@ -1,12 +1,11 @@
 """How a skill has a small model read texts: one call of the exchange's account, through its one door."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import orjson
 
-from gateway.calling import Calling, check_fit, failed
+from gateway.calling import Calling
 from gateway.exchange import Call, Exchange
 from gateway.needs import Needs
 from gateway.skills.surprise import Surprises, Unspelled
@@ -28,29 +27,20 @@ async def reading(
     of the tier tells the log-probabilities of a text."""
 
     async def attempt(call: Call, upstream: Upstream, last: bool) -> T:
-        read = 0
-        try:
-            check_fit(upstream, READING)
+        async with calling.accounted(call, upstream, READING):
             reader = _reader(calling, upstream)
             call.sent = exchange.elapsed()
             try:
                 found = await work(reader)
+            except Unspelled as error:
+                raise Unavailable("incapable", ask.tier, f"{upstream.name}: {error}") from error
+            except (Broken, *MISSHAPEN):
+                upstream.broke()
+                raise
             finally:
-                read = reader.read
+                call.usage = Usage(reader.read)
             upstream.worked()
             return found
-        except asyncio.CancelledError:
-            raise failed(call, calling.cut_off(call)) from None
-        except Unspelled as error:
-            raise failed(call, Unavailable("incapable", ask.tier, f"{upstream.name}: {error}")) from error
-        except (Broken, *MISSHAPEN) as error:
-            upstream.broke()
-            why = error.why if isinstance(error, Broken) else "garbage"
-            raise failed(call, Unavailable(why, ask.tier, f"{upstream.name}: {error}")) from error
-        except Unavailable as lost:
-            raise failed(call, lost)  # noqa: B904  it is the same
-        finally:
-            call.settle(exchange.elapsed(), Usage(read))
 
     return await calling.in_turn(ask, READING, attempt)
 
