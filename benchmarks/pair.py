@@ -2,7 +2,8 @@
 
 `python -m benchmarks.pair`: the small model drafts every item and the 1.5B model answers every item; the least
 confident share goes to the large one. Random escalation of the same share is the baseline: its
-accuracy is what it expects. The gain's interval is a paired percentile bootstrap over items.
+accuracy is what it expects. The gain's interval is a paired percentile bootstrap over items, within each kind, as
+they were drawn.
 """
 
 import asyncio
@@ -40,14 +41,21 @@ ALL, SAMPLE = 240, 100
 
 @dataclass(frozen=True)
 class Answers:
-    """Of each item, in order: the small model's confidence, and whether each model was right (0 or 1)."""
+    """Of each item, in order: its kind, the small model's confidence, and whether each model was right (0 or 1)."""
 
+    kinds: NDArray[np.str_]
     confidence: Array
     small: Array
     large: Array
 
     def drawn(self, at: NDArray[np.int64]) -> "Answers":
-        return Answers(self.confidence[at], self.small[at], self.large[at])
+        return Answers(self.kinds[at], self.confidence[at], self.small[at], self.large[at])
+
+    def resampled(self, rng: np.random.Generator) -> "Answers":
+        """As many of each kind as there are, with replacement: a bootstrap draws as the sample was drawn (Efron and
+        Tibshirani, An Introduction to the Bootstrap, 1993, section 8.3)."""
+        of_kind = [np.flatnonzero(self.kinds == kind) for kind in np.unique(self.kinds)]
+        return self.drawn(np.concatenate([rng.choice(at, len(at)) for at in of_kind]))
 
 
 def held_out(count: int) -> list[Item]:
@@ -71,7 +79,8 @@ async def ask_both(items: Sequence[Item], large: Path, calibrator: Calibrator) -
         grades = await gather(Settings(local=engine), answers, items, MAX_TOKENS)
         by_item = {draft.grade.item: draft for draft in read_graded(drafts)}
     right, confidence = confidences(confidence_of(calibrator), [by_item[item.id] for item in items])
-    return Answers(confidence, right, np.array([float(grade.right) for grade in grades]))
+    kinds = np.array([item.kind for item in items])
+    return Answers(kinds, confidence, right, np.array([float(grade.right) for grade in grades]))
 
 
 def gain(answers: Answers, share: float) -> float:
@@ -92,21 +101,16 @@ def _sent(confidence: Array, share: float) -> Array:
 
 
 def measured(answers: Answers) -> dict[str, Any]:
-    n = len(answers.small)
     rng = np.random.default_rng(SEED)
-    draws = [rng.integers(0, n, n) for _ in range(RESAMPLES)]
+    draws = [answers.resampled(rng) for _ in range(RESAMPLES)]
     found: dict[str, Any] = {
-        "items": n,
+        "items": len(answers.small),
         "small_right": round(float(answers.small.mean()), 4),
         "large_right": round(float(answers.large.mean()), 4),
         "auroc": round(auroc(answers.small, answers.confidence), 4),
     }
     for share in SHARES:
-        gains = [
-            gain(Answers(*(v[draw] for v in (answers.confidence, answers.small, answers.large))), share)
-            for draw in draws
-        ]
-        low, high = np.percentile(gains, (2.5, 97.5))
+        low, high = np.percentile([gain(draw, share) for draw in draws], (2.5, 97.5))
         chance = share * answers.large.mean() + (1 - share) * answers.small.mean()
         found[f"share_{round(share * 100)}"] = {
             "random": round(float(chance), 4),

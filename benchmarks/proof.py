@@ -32,7 +32,6 @@ from routers.calibration import Source, Training
 
 FORMATS = ("Q4_1", "F16")
 PROMPTS = 12
-DRAFT_TOKENS = 64
 MODEL = Source(model=DEFAULT.name, engine="llamacpp")
 
 
@@ -59,7 +58,7 @@ def requantised(source: Path, target: Path) -> None:
 
 
 def settings(weights: Path) -> Settings:
-    engine = LocalEngine(model=str(weights), threads=1)
+    engine = LocalEngine(model=str(weights), threads=1, slots=1)  # one at a time: no batch changes a text
     return Settings(local=engine, records=Records(content=True))  # the prompts are measured
 
 
@@ -90,7 +89,7 @@ def format_measured(name: str, weights: Path, folder: Path) -> dict[str, Any]:
     items = load_items()
     if not folder.exists():
         folder.mkdir(parents=True)
-        asyncio.run(gather(settings(weights), folder, items, DRAFT_TOKENS))
+        asyncio.run(gather(settings(weights), folder, items, pair.MAX_TOKENS))
     drafts = read_graded(folder, measured_again)
     trained_on = Training(
         records=f"starter-{name}", sha256="", drafts=len(drafts), date=time.strftime("%Y-%m-%d")
