@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import random
+import statistics
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ SEED = 20261121
 MAX_TOKENS = 256
 """Room for an answer that is worked out step by step: at 64 the large model's sums are cut off before their result."""
 ALL, SAMPLE = 240, 100
+SAMPLES = 200
+"""Samples of 100 in which it is looked how often the gain shows."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,13 @@ class Answers:
 
     def drawn(self, at: NDArray[np.int64]) -> "Answers":
         return Answers(self.kinds[at], self.confidence[at], self.small[at], self.large[at])
+
+    def sampled(self, rng: np.random.Generator, count: int) -> "Answers":
+        """`count` of them, as many of each kind."""
+        of_kind = [rng.permutation(np.flatnonzero(self.kinds == kind)) for kind in np.unique(self.kinds)]
+        return self.drawn(
+            np.sort(np.array([one for row in zip(*of_kind, strict=True) for one in row][:count]))
+        )
 
     def resampled(self, rng: np.random.Generator) -> "Answers":
         """As many of each kind as there are, with replacement: a bootstrap draws as the sample was drawn (Efron and
@@ -100,24 +110,43 @@ def _sent(confidence: Array, share: float) -> Array:
     return np.where(below, 1.0, np.where(at, fraction, 0.0))
 
 
-def measured(answers: Answers) -> dict[str, Any]:
+def gains(answers: Answers) -> dict[float, list[float]]:
+    """By share: [gain, low, high]."""
     rng = np.random.default_rng(SEED)
     draws = [answers.resampled(rng) for _ in range(RESAMPLES)]
+    found = {}
+    for share in SHARES:
+        low, high = np.percentile([gain(draw, share) for draw in draws], (2.5, 97.5))
+        found[share] = [round(float(value), 4) for value in (gain(answers, share), low, high)]
+    return found
+
+
+def measured(answers: Answers) -> dict[str, Any]:
     found: dict[str, Any] = {
         "items": len(answers.small),
         "small_right": round(float(answers.small.mean()), 4),
         "large_right": round(float(answers.large.mean()), 4),
         "auroc": round(auroc(answers.small, answers.confidence), 4),
     }
-    for share in SHARES:
-        low, high = np.percentile([gain(draw, share) for draw in draws], (2.5, 97.5))
+    for share, its in gains(answers).items():
         chance = share * answers.large.mean() + (1 - share) * answers.small.mean()
-        found[f"share_{round(share * 100)}"] = {
+        found[_key(share)] = {
             "random": round(float(chance), 4),
             "cascade": round(float(chance + gain(answers, share)), 4),
-            "gain": [round(float(v), 4) for v in (gain(answers, share), low, high)],
+            "gain": its,
         }
     return found
+
+
+def shown(answers: Answers) -> dict[str, float]:
+    """In which share of samples of 100 the gain's interval lies above zero: what luck with the sample does."""
+    rng = np.random.default_rng(SEED)
+    found = [gains(answers.sampled(rng, SAMPLE)) for _ in range(SAMPLES)]
+    return {_key(share): round(statistics.fmean(its[share][1] > 0 for its in found), 4) for share in SHARES}
+
+
+def _key(share: float) -> str:
+    return f"share_{round(share * 100)}"
 
 
 def asked(items: Sequence[Item]) -> Answers:
@@ -126,10 +155,10 @@ def asked(items: Sequence[Item]) -> Answers:
 
 
 def document(items: Sequence[Item], answers: Answers) -> dict[str, Any]:
-    """All held-out items, and of them the 100 that `make heavy` asks."""
+    """All held-out items, of them the 100 that `make heavy` asks, and how other samples of 100 would have done."""
     drawn = {item.id for item in held_out(SAMPLE)}
     at = np.array([index for index, item in enumerate(items) if item.id in drawn])
-    return {"all": measured(answers), "sample": measured(answers.drawn(at))}
+    return {"all": measured(answers), "sample": measured(answers.drawn(at)), "samples": shown(answers)}
 
 
 def main() -> None:

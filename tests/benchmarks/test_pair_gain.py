@@ -31,3 +31,9 @@ def test_the_interval_keeps_as_many_of_each_kind_as_were_drawn():
 def test_within_a_kind_items_are_drawn_anew():
     low, high = measured(answers([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], [1, 1, 1, 1]))["share_50"]["gain"][1:]
     assert low < 0.25 <= high
+
+
+def test_a_sample_has_as_many_of_each_kind():
+    many = answers([0.5] * 12, [0, 1] * 6, [1] * 12, ["sums"] * 6 + ["opposites"] * 6)
+    drawn = many.sampled(np.random.default_rng(0), 6)
+    assert sorted(drawn.kinds) == ["opposites"] * 3 + ["sums"] * 3
