@@ -54,18 +54,19 @@ class Answers:
     def drawn(self, at: NDArray[np.int64]) -> "Answers":
         return Answers(self.kinds[at], self.confidence[at], self.small[at], self.large[at])
 
+    def of_kinds(self) -> list[NDArray[np.int64]]:
+        """The places of each kind's items."""
+        return [np.flatnonzero(self.kinds == kind) for kind in np.unique(self.kinds)]
+
     def sampled(self, rng: np.random.Generator, count: int) -> "Answers":
         """`count` of them, as many of each kind."""
-        of_kind = [rng.permutation(np.flatnonzero(self.kinds == kind)) for kind in np.unique(self.kinds)]
-        return self.drawn(
-            np.sort(np.array([one for row in zip(*of_kind, strict=True) for one in row][:count]))
-        )
+        shuffled = zip(*(rng.permutation(at) for at in self.of_kinds()), strict=True)
+        return self.drawn(np.sort(np.concatenate(list(shuffled))[:count]))
 
     def resampled(self, rng: np.random.Generator) -> "Answers":
         """As many of each kind as there are, with replacement: a bootstrap draws as the sample was drawn (Efron and
         Tibshirani, An Introduction to the Bootstrap, 1993, section 8.3)."""
-        of_kind = [np.flatnonzero(self.kinds == kind) for kind in np.unique(self.kinds)]
-        return self.drawn(np.concatenate([rng.choice(at, len(at)) for at in of_kind]))
+        return self.drawn(np.concatenate([rng.choice(at, len(at)) for at in self.of_kinds()]))
 
 
 def held_out(count: int) -> list[Item]:

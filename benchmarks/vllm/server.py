@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.local.vllm import apart
+
 from .environment import python, server_environment
 
 PATIENCE = 400.0
@@ -64,17 +66,14 @@ def vllm(model: Path, *options: str, core: int | None = None) -> Iterator[Server
         log = Path(scratch) / "log"
         command = [str(python()), "-m", "vllm.entrypoints.openai.api_server", f"--model={model}"]
         command += [f"--served-model-name={model.name}", f"--port={port}", *OPTIONS, *options]
-        compiled = os.path.join(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")
-        apart = {"TMPDIR": scratch, "TORCHINDUCTOR_CACHE_DIR": compiled}
-        if core is not None:
-            apart["VLLM_CPU_OMP_THREADS_BIND"] = str(core % (os.cpu_count() or 1))
+        bound = {} if core is None else {"VLLM_CPU_OMP_THREADS_BIND": str(core % (os.cpu_count() or 1))}
         with log.open("wb") as written:
             process = subprocess.Popen(
                 command,
                 stdout=written,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env=server_environment() | apart,
+                env=server_environment() | apart(scratch) | bound,
                 cwd=scratch,
                 start_new_session=True,
             )

@@ -32,7 +32,7 @@ COLLECT = Policy(
 def collect(
     into: Annotated[Path, typer.Argument(help="A new folder for the records and their grades.")],
     items: Annotated[Path | None, typer.Option(help="Graded items; default: the starter set.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="Longest draft.")] = 256,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest draft.")] = 256,
     config: ConfigOption = None,
 ) -> None:
     """Ask the small model every item of a graded set, and keep records and grades for `smallfirst tune`."""

@@ -23,15 +23,17 @@ SET_CHILD_SUBREAPER = 36
 """Of Linux's prctl: orphans among what this process has started become its children."""
 
 
+def apart(scratch: str) -> dict[str, str]:
+    """Variables by which what vLLM leaves among temporary files lies in a folder of its own."""
+    # What torch has compiled would lie there too, and takes long to compile again.
+    compiled = os.path.join(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")
+    return {"TMPDIR": scratch, "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", compiled)}
+
+
 def start(config: dict[str, Any], scratch: str) -> "subprocess.Popen[bytes]":
     """The server. Its key stands in its environment, which only its owner may read, and in no argument."""
-    folders = {"TMPDIR": scratch}
-    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
-        # It would lie among the temporary files, and takes long to be compiled again.
-        compiled = os.path.join(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")
-        folders["TORCHINDUCTOR_CACHE_DIR"] = compiled
-    # Behind what was there: a process that sets the first variable anew can't rename itself any more.
-    environment = {**os.environ, **folders, **config["environment"], "VLLM_API_KEY": config["key"]}
+    # Ours stand last: a process that sets its first variable anew can't rename itself any more, as vLLM's do.
+    environment = {**os.environ, **apart(scratch), **config["environment"], "VLLM_API_KEY": config["key"]}
     return subprocess.Popen(
         [sys.executable, "-m", *config["command"]], stdin=subprocess.DEVNULL, env=environment
     )

@@ -171,7 +171,7 @@ async def test_serve_shows_its_start_and_no_process_or_file_outlives_serves_kill
             assert response.status == 200
         found = family(process.pid)
         assert {"VLLM::EngineCore", "VLLM::Worker"} <= set(found.values())
-        temporary = next(Path(folder) for folder in map(folder_of, found) if folder)
+        temporary = folder_of(next(pid for pid, name in found.items() if "api_server" in name))
         assert list(temporary.iterdir())
         process.kill()
         await process.communicate()
@@ -180,10 +180,10 @@ async def test_serve_shows_its_start_and_no_process_or_file_outlives_serves_kill
     assert stages.index(b"loading the weights") < stages.index(b"warming up") < stages.index(b"vLLM: ready")
 
 
-def folder_of(pid: int) -> str:
-    """A process's folder for temporary files; empty where that is nobody's in particular."""
+def folder_of(pid: int) -> Path:
+    """A process's folder for temporary files."""
     variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    return next((line[7:].decode() for line in variables if line.startswith(b"TMPDIR=")), "")
+    return Path(next(line[7:].decode() for line in variables if line.startswith(b"TMPDIR=")))
 
 
 def family(pid: int) -> dict[int, str]:
