@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from statistics import median
 
 from doubles import Scripted
+from waiting import PATIENCE
 
 MOST = 0.1
 """Seconds from a client's leaving to where its upstream sees it gone."""
@@ -28,7 +29,7 @@ async def freed(
             server.forget()
         say(asyncio.Event())
         asking = asyncio.ensure_future(ask())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*(server.holding.wait() for server in servers))
             left = asyncio.get_running_loop().time()
             asking.cancel()

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from waiting import soon, until
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -32,23 +34,23 @@ async def serve(folder: Path, stdin: int = DEVNULL, **config: Any) -> AsyncItera
     )
     assert process.stderr is not None
     try:
-        while b"Try:" not in await asyncio.wait_for(process.stderr.readline(), 30):
+        while b"Try:" not in await soon(process.stderr.readline()):
             pass
         await _listening(port)
         yield process, f"http://127.0.0.1:{port}"
     finally:
         if process.returncode is None:
             process.terminate()
-            await asyncio.wait_for(process.communicate(), 20)
+            await soon(process.communicate())
 
 
 async def _listening(port: int) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except ConnectionRefusedError:
-                await asyncio.sleep(0.01)
-            else:
-                writer.close()
-                return await writer.wait_closed()
+    async def connected() -> asyncio.StreamWriter | None:
+        try:
+            return (await asyncio.open_connection("127.0.0.1", port))[1]
+        except ConnectionRefusedError:
+            return None
+
+    writer = await until(connected)
+    writer.close()
+    await writer.wait_closed()

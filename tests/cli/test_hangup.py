@@ -1,6 +1,5 @@
 """`smallfirst serve` sent SIGHUP: its policies are loaded anew, unless it is its terminal that has gone."""
 
-import asyncio
 import json
 import os
 import signal
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 from processes import serve
+from waiting import soon, until
 
 UPSTREAM = {
     "name": "large",
@@ -24,29 +24,27 @@ async def test_a_hangup_loads_the_policies_anew(tmp_path: Path):
     folder.mkdir()
     policies = {"folder": str(folder), "reload": None}
 
-    async def known() -> list[str]:
+    async def knows_new() -> bool:
         async with http.get(f"{url}/v1/models") as response:
-            return [model["id"] for model in json.loads(await response.read())["data"]]
+            return "new" in [model["id"] for model in json.loads(await response.read())["data"]]
 
     async with (
         serve(tmp_path, upstreams=[UPSTREAM], policies=policies) as (process, url),
         aiohttp.ClientSession() as http,
     ):
         (folder / "new.yaml").write_text(POLICY)
-        assert "new" not in await known()
+        assert not await knows_new()
         process.send_signal(signal.SIGHUP)
-        async with asyncio.timeout(20):
-            while "new" not in await known():
-                pass
+        await until(knows_new)
         (folder / "new.yaml").write_text(POLICY + "colour: red\n")
         process.send_signal(signal.SIGHUP)
         assert process.stderr is not None
-        while b"colour" not in (line := await asyncio.wait_for(process.stderr.readline(), 20)):
+        while b"colour" not in (line := await soon(process.stderr.readline())):
             pass
         assert line.decode().endswith(
             f"policies stay as they were: {folder}/new.yaml:3: colour: unknown key\n"
         )
-        assert "new" in await known()
+        assert await knows_new()
 
 
 async def test_what_was_started_in_a_terminal_ends_with_it(tmp_path: Path):
@@ -55,7 +53,7 @@ async def test_what_was_started_in_a_terminal_ends_with_it(tmp_path: Path):
         os.close(stdin)
         os.close(terminal)
         process.send_signal(signal.SIGHUP)
-        await asyncio.wait_for(process.communicate(), 20)
+        await soon(process.communicate())
         assert process.returncode == 0
 
 
@@ -66,9 +64,11 @@ async def test_a_hangup_that_leaves_the_terminal_there_ends_nothing(tmp_path: Pa
         aiohttp.ClientSession() as http,
     ):
         process.send_signal(signal.SIGHUP)
-        async with asyncio.timeout(20):
-            while b'reloads_total{outcome="ok"} 1.0' not in await metrics(http, url):
-                pass
+
+        async def reloaded() -> bool:
+            return b'reloads_total{outcome="ok"} 1.0' in await metrics(http, url)
+
+        await until(reloaded)
         assert process.returncode is None
     os.close(stdin)
     os.close(terminal)

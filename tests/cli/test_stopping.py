@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from doubles import Reply, Scripted
 from processes import serve
+from waiting import soon
 
 from policies.tuning.records import read_records
 
@@ -39,7 +40,7 @@ async def test_what_is_under_way_is_answered_and_recorded(
         process.send_signal(told)
         gate.set()
         assert b"Cold it is." in await asking
-        await asyncio.wait_for(process.communicate(), 20)
+        await soon(process.communicate())
         assert process.returncode == 0
     assert len(list(read_records(tmp_path / "records"))) == 2
 
@@ -57,9 +58,9 @@ async def test_a_command_that_serves_itself_ends_with_ctrl_c(slm: Scripted, tmp_
         preexec_fn=_as_in_a_terminal,
     )
     try:
-        await asyncio.wait_for(slm.arrived.wait(), 30)
+        await soon(slm.arrived.wait())
         process.send_signal(signal.SIGINT)
-        await asyncio.wait_for(process.communicate(), 20)
+        await soon(process.communicate())
         assert process.returncode == 130
     finally:
         if process.returncode is None:

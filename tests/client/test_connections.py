@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from raw_server import Answers, Serve, listening, request_of
+from waiting import PATIENCE
 
 from gateway.upstreams.connection import HIGH_WATER
 from gateway.upstreams.http11 import HttpTransport
@@ -26,7 +27,7 @@ async def client_of(
     serve: Serve, headers: dict[str, str] | None = None, **changes: Any
 ) -> AsyncIterator[Ask]:
     """Posts a body to the server; the response's head may take `wait` seconds."""
-    async with listening(serve) as port, asyncio.timeout(20):
+    async with listening(serve) as port, asyncio.timeout(PATIENCE):
         url = f"http://127.0.0.1:{port}/v1/chat"
         client = HttpTransport(url, headers or {}, **{"connect": 5.0, "gap": 60.0} | changes)
 

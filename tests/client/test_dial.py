@@ -11,6 +11,7 @@ from typing import cast
 
 import pytest
 from raw_server import Answers, listening
+from waiting import soon
 
 from gateway.upstreams.connection import Connection
 from gateway.upstreams.dial import first, in_turn
@@ -162,8 +163,7 @@ class Attempt:
 async def test_an_address_that_does_not_answer_holds_up_the_next_only_briefly():
     silent, good, last = Attempt(), Attempt(), Attempt()
     racing = asyncio.ensure_future(first([silent.connect, good.connect, last.connect]))
-    async with asyncio.timeout(5):
-        await good.begun.wait()
+    await soon(good.begun.wait())
     good.ends.set_result(None)
     assert await racing is good
     await asyncio.sleep(0)
@@ -173,12 +173,11 @@ async def test_an_address_that_does_not_answer_holds_up_the_next_only_briefly():
 async def test_of_two_addresses_that_answer_at_once_one_is_kept():
     one, two = Attempt(), Attempt()
     racing = asyncio.ensure_future(first([one.connect, two.connect]))
-    async with asyncio.timeout(5):
-        await two.begun.wait()
-        one.ends.set_result(None)
-        two.ends.set_result(None)
-        kept = await racing
-        await (two if kept is one else one).closed.wait()
+    await soon(two.begun.wait())
+    one.ends.set_result(None)
+    two.ends.set_result(None)
+    kept = await racing
+    await soon((two if kept is one else one).closed.wait())
     assert not kept.closed.is_set()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from raw_server import Answers, listening
+from waiting import soon
 
 from gateway.upstreams.http11 import HttpTransport
 from gateway.upstreams.transport import Broken, Response
@@ -100,8 +101,7 @@ async def test_a_connection_that_cannot_be_used_again_is_closed(answer: bytes):
         client = HttpTransport(url, {}, connect=5.0, gap=5.0)
         assert await whole(await client.post(url, b"{}", 5.0)) == b"cold"
         assert await whole(await client.post(url, b"{}", 5.0)) == b"next"
-        async with asyncio.timeout(5):
-            await server.gone.wait()
+        await soon(server.gone.wait())
         await client.close()
 
 
@@ -148,8 +148,7 @@ async def test_what_is_no_response_is_lost_and_not_waited_for(answer: bytes):
         with pytest.raises(Broken) as lost:
             await ask()
         assert (lost.value.why, lost.value.fresh) == ("lost", False)
-        async with asyncio.timeout(5):
-            await server.gone.wait()
+        await soon(server.gone.wait())
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from waiting import PATIENCE
 
 from deploy.grafana.overview import queries
 from policies.evaluate import Evaluate
@@ -25,8 +26,6 @@ from routers.evaluators import Structure
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "deploy" / "prometheus" / "prometheus.yml"
 RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
-START_DEADLINE_S = 10.0
-DATA_DEADLINE_S = 15.0
 RATE_INTERVAL = "10s"
 
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on the PATH")
@@ -171,7 +170,7 @@ def prometheus(scrape_target: str, tmp_path: Path) -> Iterator[int]:
         subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path) as process,
     ):
         try:
-            wait_until(lambda: is_ready(process, port, log_path), START_DEADLINE_S, "Prometheus is ready")
+            wait_until(lambda: is_ready(process, port, log_path), "Prometheus is ready")
             yield port
         finally:
             stop(process)
@@ -205,7 +204,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
     try:
-        process.wait(timeout=10)
+        process.wait(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
@@ -224,10 +223,10 @@ def get(port: int, path: str) -> tuple[int, bytes]:
         connection.close()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        assert time.monotonic() < deadline, f"not within {PATIENCE} s: {what}"
         time.sleep(0.1)
 
 
@@ -249,9 +248,9 @@ def answer_all(port: int) -> None:
         unanswered[:] = [query for query in unanswered if not finite_values(port, query[1])]
         return not unanswered
 
-    deadline = time.monotonic() + DATA_DEADLINE_S
+    deadline = time.monotonic() + PATIENCE
     while not all_answered():
-        assert time.monotonic() < deadline, f"no finite sample within {DATA_DEADLINE_S} s: {unanswered}"
+        assert time.monotonic() < deadline, f"no finite sample within {PATIENCE} s: {unanswered}"
         time.sleep(0.1)
 
 

@@ -1,11 +1,12 @@
 """The real local engine judges: an answer sent to it, and its own streamed answers in the background."""
 
-import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from evaluating import judged_by_a_real_model
 from gateways import StartGateway
+from waiting import until
 
 from gateway.settings import LocalEngine, Settings
 from policies.evaluate import Evaluate
@@ -24,7 +25,8 @@ async def test_the_local_engine_judges_what_it_is_sent_and_what_it_wrote(start: 
     question = {"role": "user", "content": "What is the capital of France? Answer with one word."}
     body = {"model": "test", "messages": [question], "max_tokens": 8, "stream": True}
     _, headers, _ = await gateway.post("/chat/completions", body)
-    async with asyncio.timeout(30):
-        while (found := await gateway.exchange(headers["x-smallfirst-id"]))["evaluation"] is None:
-            await asyncio.sleep(0.01)
-    assert 0.0 < found["evaluation"]["results"][0]["p"] < 1.0
+
+    async def evaluation() -> dict[str, Any] | None:
+        return (await gateway.exchange(headers["x-smallfirst-id"]))["evaluation"]
+
+    assert 0.0 < (await until(evaluation))["results"][0]["p"] < 1.0

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from doubles import Scripted
 from gateways import Gateway, StartGateway, upstream
+from waiting import soon, until
 
 from gateway.settings import LocalEngine, Settings
 from gateway.upstreams.kinds import KINDS
@@ -163,13 +164,11 @@ async def test_the_engine_ends_with_a_gateway_that_is_killed(weights: Path, tmp_
         sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    assert await asyncio.wait_for(process.stdout.readline(), 60) == b"ready\n"
+    assert await soon(process.stdout.readline()) == b"ready\n"
     (child,) = children(process.pid)
     process.kill()
     await process.wait()
-    async with asyncio.timeout(10):
-        while alive(child):
-            await asyncio.sleep(0.05)
+    await until(lambda: not alive(child))
 
 
 async def test_with_no_key_nothing_leaves_the_machine(weights: Path, tmp_path: Path):
@@ -200,7 +199,7 @@ async def test_with_no_key_nothing_leaves_the_machine(weights: Path, tmp_path: P
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, env=environment, cwd=tmp_path
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 90)
+    out, _ = await soon(process.communicate())
     assert process.returncode == 0
     hosts = json.loads(out.decode().removeprefix("hosts ").replace("'", '"'))
     assert set(hosts) <= {"127.0.0.1", "::1", "localhost", "b'127.0.0.1'"}

@@ -7,6 +7,7 @@ import pytest
 from asking import ASK, HOPELESS, SENTENCE, SURE, UNSURE, figures_of, hedge, policy, text_of
 from doubles import Reply, Scripted
 from gateways import StartGateway, settings_of, simple_policy, upstream
+from waiting import soon
 
 from policies.schema import Ceilings
 from routers.direct import Direct
@@ -59,7 +60,7 @@ async def test_the_ceiling_on_time_ends_a_call_and_the_exchange(
     slm.says(Reply(SENTENCE, gate=asyncio.Event(), gate_at=2))
     status, _, raw = await gateway.post("/chat/completions", ASK)
     assert (status, json.loads(raw)["error"]["code"]) == (403, "ceiling_reached")
-    await asyncio.wait_for(slm.gone.wait(), 2)
+    await soon(slm.gone.wait())
     assert llm.requests == []
 
 
@@ -75,7 +76,7 @@ async def test_the_ceiling_on_time_ends_both_legs_of_a_hedge_and_the_exchange(
     error = json.loads(raw)["error"]
     assert (status, error["code"]) == (403, "ceiling_reached")
     assert error["message"] == "out of time; then the 0.3 s of this exchange are over"
-    await asyncio.wait_for(asyncio.gather(slm.gone.wait(), llm.gone.wait()), 2)
+    await soon(asyncio.gather(slm.gone.wait(), llm.gone.wait()))
     assert (len(slm.requests), len(llm.requests)) == (1, 1)
     found = await gateway.exchange(headers["x-smallfirst-id"])
     assert [(call["tier"], call["upstream"], call["outcome"]) for call in found["calls"]] == [

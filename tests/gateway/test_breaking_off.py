@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from doubles import Reply, Scripted, logprobs_of
 from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from waiting import soon, until
 
 from gateway.settings import Records
 from gateway.telemetry.records import Queued, Recorder
@@ -80,11 +81,8 @@ async def test_a_relayed_stream_that_its_client_leaves_is_charged_for_what_was_w
         if seen.endswith("six"):
             break
     await stream.close()
-    await asyncio.wait_for(llm.gone.wait(), 5)
-    async with asyncio.timeout(5):
-        while not gateway.app.exchanges.ids():
-            await asyncio.sleep(0.01)
-    (exchange_id,) = gateway.app.exchanges.ids()
+    await soon(llm.gone.wait())
+    (exchange_id,) = await until(gateway.app.exchanges.ids)
     exchange = await gateway.exchange(exchange_id)
     (call,) = exchange["calls"]
     assert (call["outcome"], call["completion_tokens"], call["estimated"]) == ("cancelled", 6, True)
@@ -106,15 +104,11 @@ async def test_a_call_that_never_left_costs_nothing(start: StartGateway, slm: Sc
     await llm.arrived.wait()
     second = asyncio.create_task(gateway.post("/chat/completions", plain))
     large = gateway.upstream("llm")
-    async with asyncio.timeout(5):
-        while not large.waiting:
-            await asyncio.sleep(0.01)
-        second.cancel()
-        while large.waiting:
-            await asyncio.sleep(0.01)
-        first.cancel()
-        while len(gateway.app.exchanges.ids()) < 2:
-            await asyncio.sleep(0.01)
+    await until(lambda: large.waiting)
+    second.cancel()
+    await until(lambda: not large.waiting)
+    first.cancel()
+    await until(lambda: len(gateway.app.exchanges.ids()) == 2)
     found = [await gateway.exchange(one) for one in gateway.app.exchanges.ids()]
     costs = sorted(exchange["cost_usd"] for exchange in found)
     assert costs[0] == 0.0

@@ -11,6 +11,7 @@ from gateways import PRICE, settings_of, upstream
 from hypothesis import Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from waiting import soon
 
 from gateway.engine import Engine
 from gateway.exchange import Exchange
@@ -112,8 +113,9 @@ async def spent(asks: list[Ask], ceilings: Ceilings) -> tuple[Exchange, list[Obe
             pass
 
         try:
-            async with asyncio.timeout(10):
-                await Engine(pools(upstreams), leave=over.append).run(exchange, PlainReply(nobody, exchange))
+            await soon(
+                Engine(pools(upstreams), leave=over.append).run(exchange, PlainReply(nobody, exchange))
+            )
         finally:
             for one in upstreams:
                 await one.close()

@@ -7,6 +7,7 @@ import openai
 import pytest
 from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from waiting import soon
 
 ASK = {"model": "test", "messages": [{"role": "user", "content": "What is the opposite of hot?"}]}
 STREAM = ASK | {"stream": True}
@@ -133,7 +134,7 @@ async def test_a_hopeless_draft_is_stopped_and_its_server_sees_the_client_gone(
     status, headers, raw = await gateway.post("/chat/completions", body)
     assert status == 200
     assert b"Cold." in raw
-    await asyncio.wait_for(slm.gone.wait(), 5)
+    await soon(slm.gone.wait())
     exchange = await gateway.exchange(headers["x-smallfirst-id"])
     draft, better = exchange["calls"]
     assert (draft["outcome"], draft["reason"], draft["completion_tokens"]) == ("stopped", "gave_up", 6)
@@ -340,7 +341,7 @@ async def test_a_client_that_goes_away_cancels_its_upstream_call(gateway: Gatewa
     asking = asyncio.create_task(gateway.post("/chat/completions", body))
     await slm.arrived.wait()
     asking.cancel()
-    await asyncio.wait_for(slm.gone.wait(), 5)
+    await soon(slm.gone.wait())
 
 
 async def test_a_policy_in_the_body_and_tags_are_read_and_kept(gateway: Gateway, slm: Scripted):

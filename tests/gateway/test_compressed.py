@@ -9,6 +9,7 @@ from asking import assert_well_formed, hedge, policy, streamed
 from doubles import Reply, Scripted, scripted
 from gateways import PRICE, Gateway, StartGateway, settings_of, simple_calibrator, upstream
 from reader_vllm import ReaderVllm
+from waiting import soon, until
 
 from policies.compress import Compress
 from policies.private import Private
@@ -99,8 +100,7 @@ async def test_one_reading_serves_retries_and_shadows_and_drafts_see_all(
     status, headers, _ = await gateway.post("/chat/completions", asking())
     assert (status, headers["x-smallfirst-reason"]) == (200, "low_confidence")
     assert reader.requests[0]["messages"] == MESSAGES
-    while len(llm.requests) + len(spare.requests) < 3:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(llm.requests) + len(spare.requests) >= 3)
     sent = [request["messages"] for request in llm.requests + spare.requests]
     assert sent == [sent[0]] * 3
     assert sent[0] != MESSAGES
@@ -201,8 +201,7 @@ async def test_a_client_that_leaves_ends_the_reading(start: StartGateway, reader
     gateway = await started(start, reader, llm)
     reader.gate = asyncio.Event()
     asked = asyncio.ensure_future(gateway.post("/chat/completions", asking()))
-    await asyncio.wait_for(reader.holding.wait(), 10)
+    await soon(reader.holding.wait())
     asked.cancel()
-    while not gateway.app.exchanges.ids():
-        await asyncio.sleep(0.02)
+    await until(gateway.app.exchanges.ids)
     assert llm.requests == []

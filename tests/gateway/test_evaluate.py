@@ -8,6 +8,7 @@ import pytest
 from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, settings_of, upstream
 from judges import said, samples
+from waiting import soon
 
 ASKED = {"input": "What is 2 + 2?", "output": "It is 4."}
 CLOUD = {"cloud": True}
@@ -148,10 +149,9 @@ async def test_what_is_private_is_judged_at_home(judge: Gateway, llm: Scripted):
 async def test_a_client_that_goes_away_frees_its_judge(judge: Gateway, slm: Scripted):
     slm.says(Reply("yes", gate=asyncio.Event()))
     asking = asyncio.ensure_future(judge.post("/evaluate", ASKED | {"evaluators": ["verify"]}))
-    async with asyncio.timeout(5):
-        await slm.holding.wait()
-        asking.cancel()
-        await slm.gone.wait()
+    await soon(slm.holding.wait())
+    asking.cancel()
+    await soon(slm.gone.wait())
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from doubles import Reply, Scripted, scripted
 from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 from judges import said
 from reader_vllm import ReaderVllm
+from waiting import soon, until
 
 from gateway import evaluation
 from policies.evaluate import Evaluate
@@ -31,12 +32,14 @@ async def told(gateway: Gateway) -> str:
         return await response.text()
 
 
-async def until(gateway: Gateway, wanted: Callable[[str], bool]) -> str:
+async def told_as(gateway: Gateway, wanted: Callable[[str], bool]) -> str:
     """The metrics, once they are as wanted."""
-    async with asyncio.timeout(5):
-        while not wanted(found := await told(gateway)):
-            await asyncio.sleep(0)
-    return found
+
+    async def found() -> str | None:
+        metrics = await told(gateway)
+        return metrics if wanted(metrics) else None
+
+    return str(await until(found))
 
 
 def outcome(name: str, count: int = 1) -> Callable[[str], bool]:
@@ -73,7 +76,7 @@ async def test_the_answer_of_either_tier_is_judged_afterwards(
     body = {key: value for key, value in ASK.items() if key == "model" or path.startswith("/chat")}
     status, headers, raw = await gateway.post(path, body | more)
     assert status == 200, raw
-    metrics = await until(gateway, outcome("done"))
+    metrics = await told_as(gateway, outcome("done"))
     assert f'smallfirst_quality_sum{{evaluator="verify",policy="test",route="{tier}"}} 0.7' in metrics
     assert f'smallfirst_quality_sum{{evaluator="rate:mine",policy="test",route="{tier}"}} 0.25' in metrics
     assert f'smallfirst_quality_sum{{evaluator="structure",policy="test",route="{tier}"}} 1.0' in metrics
@@ -101,18 +104,17 @@ async def test_it_begins_when_no_request_is_in_flight_and_gives_way_to_one_that_
     slm.says(Reply("yes", gate=judging))
     busy.set()
     await first
-    async with asyncio.timeout(5):
-        await slm.holding.wait()
-        llm.says(Reply(SENTENCE, gate=(again := asyncio.Event())))
-        llm.holding.clear()
-        third = asyncio.ensure_future(ask(gateway))
-        await slm.gone.wait()  # the judge's call is closed,
-        await llm.holding.wait()  # and the request answered meanwhile
+    await soon(slm.holding.wait())
+    llm.says(Reply(SENTENCE, gate=(again := asyncio.Event())))
+    llm.holding.clear()
+    third = asyncio.ensure_future(ask(gateway))
+    await soon(slm.gone.wait())  # the judge's call is closed,
+    await soon(llm.holding.wait())  # and the request answered meanwhile
     asked = len(slm.requests)
     slm.says(said(yes=1.0))
     again.set()
     await third
-    await until(gateway, outcome("done", 3))
+    await told_as(gateway, outcome("done", 3))
     assert len(slm.requests) == asked + 6  # the one that was broken off began anew
 
 
@@ -121,8 +123,7 @@ async def while_judged(gateway: Gateway, slm: Scripted, llm: Scripted) -> None:
     llm.says(SENTENCE)
     slm.says(Reply("yes", gate=asyncio.Event()))
     await ask(gateway)
-    async with asyncio.timeout(5):
-        await slm.holding.wait()
+    await soon(slm.holding.wait())
     slm.says(said(yes=1.0))
 
 
@@ -131,12 +132,11 @@ async def test_it_gives_way_to_a_compression_too_and_goes_on_after_it(start: Sta
         upstreams = upstream(slm, "slm", engine="vllm"), upstream(llm, "llm")
         gateway = await start(settings_of(*upstreams), [evaluating(router=LARGE)])
         await while_judged(gateway, slm, llm)
-        async with asyncio.timeout(5):
-            compressed = {"text": f"{SENTENCE} " * 9, "target_ratio": 0.5}
-            status, _, raw = await gateway.post("/compress", compressed)
-            assert status == 200, raw
-            await slm.gone.wait()
-        await until(gateway, outcome("done"))
+        compressed = {"text": f"{SENTENCE} " * 9, "target_ratio": 0.5}
+        status, _, raw = await gateway.post("/compress", compressed)
+        assert status == 200, raw
+        await soon(slm.gone.wait())
+        await told_as(gateway, outcome("done"))
 
 
 async def test_one_that_requests_keep_breaking_off_is_given_up(
@@ -146,8 +146,8 @@ async def test_one_that_requests_keep_breaking_off_is_given_up(
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [evaluating(router=LARGE)])
     await while_judged(gateway, slm, llm)
     await ask(gateway)
-    await until(gateway, outcome("given_up"))
-    await until(gateway, outcome("done"))
+    await told_as(gateway, outcome("given_up"))
+    await told_as(gateway, outcome("done"))
 
 
 async def test_what_is_drawn_beyond_the_queue_is_dropped_and_counted(
@@ -164,7 +164,7 @@ async def test_what_is_drawn_beyond_the_queue_is_dropped_and_counted(
     assert outcome("queue_full")(await told(gateway))
     busy.set()
     await first
-    await until(gateway, outcome("done"))
+    await told_as(gateway, outcome("done"))
 
 
 @pytest.mark.parametrize("where", ["request", "policy"])
@@ -175,7 +175,7 @@ async def test_what_is_private_is_judged_by_no_cloud(
     judging = judging.changed(private=where == "policy")
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm", cloud=True)), [judging])
     await ask(gateway, smallfirst={"private": where == "request"})
-    await until(gateway, outcome("failed"))
+    await told_as(gateway, outcome("failed"))
     assert llm.requests == []
 
 
@@ -184,9 +184,9 @@ async def test_an_hour_has_its_dollars(start: StartGateway, slm: Scripted, llm: 
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [judging])
     llm.says(SENTENCE, said(yes=1.0), said(yes=1.0), SENTENCE)
     await ask(gateway)
-    await until(gateway, outcome("done"))
+    await told_as(gateway, outcome("done"))
     await ask(gateway)
-    await until(gateway, outcome("unaffordable"))
+    await told_as(gateway, outcome("unaffordable"))
 
 
 async def test_answers_that_are_no_text_are_only_checked_for_their_form(
@@ -199,7 +199,7 @@ async def test_answers_that_are_no_text_are_only_checked_for_their_form(
     tool = {"type": "function", "function": {"name": "f", "parameters": {"required": ["a"]}}}
     llm.says(Reply(calls=[("f", "{}")]))
     await ask(gateway, tools=[tool], stream=True)
-    metrics = await until(gateway, outcome("done"))
+    metrics = await told_as(gateway, outcome("done"))
     assert 'smallfirst_quality_sum{evaluator="structure",policy="test",route="llm"} 0.0' in metrics
     assert slm.requests == []
 
@@ -223,9 +223,9 @@ async def test_groundedness_is_judged_in_the_passages_that_came_with_the_request
     slm.says(said(_5=1.0))
     llm.says(SENTENCE)
     await ask(gateway)
-    await until(gateway, outcome("done"))
+    await told_as(gateway, outcome("done"))
     assert slm.requests == []  # without a context, it is left out
     await ask(gateway, smallfirst={"context": ["Ice is frozen water.", {"title": "Cold", "text": "Brr."}]})
-    await until(gateway, outcome("done", 2))
+    await told_as(gateway, outcome("done", 2))
     (question,) = [body["messages"][0]["content"] for body in slm.requests]
     assert question.startswith(f"Context: Ice is frozen water.\n\nCold: Brr. Answer: {SENTENCE}\n")

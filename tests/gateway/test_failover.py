@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from doubles import Reply, Scripted
 from gateways import PRICE, Gateway, StartGateway, settings_of, simple_policy, upstream
+from waiting import soon
 
 from gateway.upstreams.breaker import FAILURES
 from policies.schema import Ceilings
@@ -266,7 +267,7 @@ async def test_a_client_that_leaves_while_another_writes_cancels_that_one(
     asking = asyncio.create_task(gateway.post("/chat/completions", LARGE))
     await spare.arrived.wait()
     asking.cancel()
-    await asyncio.wait_for(spare.gone.wait(), 5)
+    await soon(spare.gone.wait())
 
 
 async def test_the_first_is_not_asked_again_while_another_is_there(

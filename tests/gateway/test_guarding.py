@@ -10,6 +10,7 @@ import pytest
 from asking import ASK, SENTENCE, SURE, UNSURE, assert_well_formed, chunks_of, text_of
 from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from waiting import soon, until
 
 from policies.schema import Policy, Shadow
 from routers.direct import Direct
@@ -153,8 +154,7 @@ async def test_what_stays_local_has_no_shadow_in_a_cloud(
     )
     guard.says("attack")
     await asked(gateway, "kept", False)
-    while len(gateway.app.exchanges.ids()) < 2:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(gateway.app.exchanges.ids()) == 2)
     assert llm.requests == []
 
 
@@ -171,7 +171,7 @@ async def test_nothing_of_an_answer_leaves_before_it_is_judged(
     guard.says(Reply("no", gate=gate))
     body = ASK | {"model": "judged", "stream": stream}
     asking = asyncio.ensure_future(gateway.http.post(f"{gateway.url}/chat/completions", json=body))
-    await asyncio.wait_for(guard.holding.wait(), 2)
+    await soon(guard.holding.wait())
     await asyncio.sleep(0.05)
     assert not asking.done()
     gate.set()
@@ -224,9 +224,9 @@ async def test_a_client_may_leave_while_its_answer_is_judged(begin: Start, guard
     gateway = await begin(guarded("judged", input=True, output=True))
     guard.says("normal", Reply("no", gate=asyncio.Event()))
     asking = asyncio.ensure_future(gateway.post("/chat/completions", ASK | {"model": "judged"}))
-    await asyncio.wait_for(guard.holding.wait(), 2)
+    await soon(guard.holding.wait())
     asking.cancel()
-    await asyncio.wait_for(guard.gone.wait(), 2)
+    await soon(guard.gone.wait())
 
 
 async def test_a_judged_answer_may_be_a_prediction_s(

@@ -8,6 +8,7 @@ import pytest
 from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
 from leaving import MOST, freed
+from waiting import until
 
 from policies.schema import Policy
 from routers.direct import Direct
@@ -37,9 +38,7 @@ def asking(gateway: Gateway, path: str, stream: bool) -> Callable[[], Any]:
 async def ended(gateway: Gateway) -> list[dict[str, Any]]:
     """All exchanges, once nothing is under way."""
     upstreams = [one for pool in gateway.app.pools.values() for one in pool.upstreams]
-    async with asyncio.timeout(5):
-        while any(one.load for one in upstreams):
-            await asyncio.sleep(0.005)
+    await until(lambda: not any(one.load for one in upstreams))
     await gateway.get("/v1/exchanges/none")
     return [await gateway.exchange(one) for one in gateway.app.exchanges.ids()]
 

@@ -16,6 +16,7 @@ from gateways import Gateway, StartGateway, settings_of, simple_calibrator, upst
 from judges import said
 from pydantic import ValidationError
 from typer.testing import CliRunner
+from waiting import until
 
 from gateway.cli import app
 from gateway.skills import detect
@@ -196,10 +197,8 @@ async def metrics(gateway: Gateway) -> str:
 async def settled(gateway: Gateway) -> None:
     """Once nothing is under way, shadows included."""
     upstreams = [one for pool in gateway.app.pools.values() for one in pool.upstreams]
-    async with asyncio.timeout(5):
-        await asyncio.sleep(0.005)
-        while any(one.load for one in upstreams):
-            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.005)
+    await until(lambda: not any(one.load for one in upstreams))
 
 
 def well(gateway: Gateway) -> None:
@@ -359,9 +358,11 @@ async def test_an_evaluation_in_the_background_shows_a_cloud_no_more_than_the_an
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm", cloud=True)), [judged])
     assert (await gateway.post("/chat/completions", ASK | {"model": "test"}))[0] == 200
     line = f'smallfirst_evaluations_total{{outcome="{outcome}",policy="test"}} 1.0'
-    async with asyncio.timeout(5):
-        while line not in await metrics(gateway):
-            await asyncio.sleep(0)
+
+    async def counted() -> bool:
+        return line in await metrics(gateway)
+
+    await until(counted)
     assert_clean(llm)
     assert (action == "redact") == ("<EMAIL_ADDRESS_1>" in received(llm))
 

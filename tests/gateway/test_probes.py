@@ -1,12 +1,11 @@
 """Whether an upstream is there, found out before a request does; and whose machine it is."""
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, settings_of, upstream
+from waiting import until
 
 from gateway.settings import UpstreamSettings
 from gateway.upstreams.breaker import FAILURES
@@ -15,12 +14,6 @@ from gateway.upstreams.upstream import Upstream
 
 LARGE = {"model": "large", "messages": [{"role": "user", "content": "What is the opposite of hot?"}]}
 OFTEN = 0.01
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def probed(start: StartGateway, llm: Scripted, **changes: Any) -> Gateway:

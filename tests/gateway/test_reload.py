@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
+from waiting import until
 
 from gateway.state.policies import LivePolicies
 from gateway.telemetry.metrics import Metrics
@@ -46,12 +47,6 @@ async def live(start: StartGateway, slm: Scripted, llm: Scripted, folder: Path) 
         upstream(slm, "slm"), upstream(llm, "llm"), policies={"folder": folder, "reload": LOOK}
     )
     return await start(settings, [simple_policy()])
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
-        while not await condition():
-            pass
 
 
 async def names(gateway: Gateway) -> set[str]:
@@ -295,9 +290,8 @@ def told(version: int) -> Stamps:
 
 
 async def rested(files: Told, policies: LivePolicies) -> None:
-    async with policies.watched(), asyncio.timeout(20):
-        while not files.rested.is_set():  # set in a thread
-            await asyncio.sleep(0)
+    async with policies.watched():
+        await until(files.rested.is_set)  # in a thread
 
 
 @pytest.mark.parametrize(

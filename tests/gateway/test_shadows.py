@@ -1,6 +1,5 @@
 """What outlives an exchange: conversations that stay with the large model, and shadows."""
 
-import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from asking import ASK, SENTENCE, SURE, UNSURE, figures_of, policy, streamed
 from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from waiting import soon, until
 
 from policies.schema import Affinity, Shadow
 from routers.direct import Direct
@@ -61,8 +61,8 @@ async def test_a_shadow_is_recorded_beside_the_answer_and_nobody_gets_it(
     slm.says(Reply(SENTENCE, logprobs=SURE))
     text, _, raw = await streamed(gateway, ASK)
     assert text == SENTENCE
-    await asyncio.wait_for(llm.arrived.wait(), 2)
-    shadow = await until(gateway, lambda found: found["shadow_of"] == figures_of(raw)["id"])
+    await soon(llm.arrived.wait())
+    shadow = await first_that(gateway, lambda found: found["shadow_of"] == figures_of(raw)["id"])
     assert (shadow["policy"], shadow["route"], shadow["stream"]) == ("large-only", "llm", False)
     _, metrics = await metrics_of(gateway)
     assert 'smallfirst_requests_total{endpoint="chat",policy="large-only"' not in metrics
@@ -76,7 +76,7 @@ async def test_embeddings_have_no_shadow(start: StartGateway, slm: Scripted, llm
     slm.says(Reply(SENTENCE, logprobs=SURE))
     assert (await gateway.post("/embeddings", {"model": "test", "input": "ice"}))[0] == 200
     _, headers, _ = await gateway.post("/chat/completions", ASK)
-    await until(gateway, lambda found: found["shadow_of"] == headers["x-smallfirst-id"])
+    await first_that(gateway, lambda found: found["shadow_of"] == headers["x-smallfirst-id"])
     assert len(gateway.app.exchanges.ids()) == 3
     assert len(llm.requests) == 1
 
@@ -94,7 +94,7 @@ async def test_a_shadow_that_is_down_or_private_disturbs_nobody(
     for own in ({}, {"smallfirst": {"private": True}}):
         status, headers, _ = await gateway.post("/chat/completions", ASK | own)
         assert status == 200
-        shadow = await until(gateway, lambda found: found["shadow_of"] == headers["x-smallfirst-id"])  # noqa: B023
+        shadow = await first_that(gateway, lambda found: found["shadow_of"] == headers["x-smallfirst-id"])  # noqa: B023
         assert shadow["error"] == ("private" if own else "upstream_error")
     assert len(llm.requests) == 1
 
@@ -104,14 +104,16 @@ async def metrics_of(gateway: Gateway) -> tuple[int, str]:
         return response.status, await response.text()
 
 
-async def until(gateway: Gateway, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+async def first_that(gateway: Gateway, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """The first exchange that is as wanted, once there is one."""
-    async with asyncio.timeout(3):
-        while True:
-            for name in gateway.app.exchanges.ids():
-                if wanted(found := await gateway.exchange(name)):
-                    return found
-            await gateway.get("/health/live")
+
+    async def found() -> dict[str, Any] | None:
+        for name in gateway.app.exchanges.ids():
+            if wanted(exchange := await gateway.exchange(name)):
+                return exchange
+        return None
+
+    return dict(await until(found))
 
 
 async def test_a_shadow_of_a_policy_that_is_not_served_is_refused_and_named(

@@ -19,6 +19,7 @@ from asking import (
 )
 from doubles import Reply, Scripted
 from gateways import StartGateway, settings_of, simple_policy, upstream
+from waiting import soon
 
 from gateway.upstreams.breaker import FAILURES
 from routers.difficulty import Difficulty, Gate
@@ -37,7 +38,7 @@ async def test_a_sure_draft_outruns_the_llm_which_is_cancelled(
     status, headers, raw = await gateway.post("/chat/completions", ASK | {"stream": stream})
     assert status == 200
     assert (text_of(raw) if stream else json.loads(raw)["choices"][0]["message"]["content"]) == SENTENCE
-    await asyncio.wait_for(llm.gone.wait(), 2)
+    await soon(llm.gone.wait())
     found = await gateway.exchange(headers["x-smallfirst-id"])
     assert [call["outcome"] for call in found["calls"]] == ["ok", "outrun"]
     assert (found["route"], found["reason"]) == ("slm", "committed" if stream else "confident")
@@ -54,7 +55,7 @@ async def test_the_llm_outruns_a_draft_that_is_slow_to_convince(
     assert status == 200
     text = text_of(raw) if stream else json.loads(raw)["choices"][0]["message"]["content"]
     assert text == "It is cold, yes."
-    await asyncio.wait_for(slm.gone.wait(), 2)
+    await soon(slm.gone.wait())
     found = await gateway.exchange(headers["x-smallfirst-id"])
     assert [call["outcome"] for call in found["calls"]] == ["outrun", "ok"]
     assert (found["route"], found["reason"]) == ("llm", "outran")
@@ -68,7 +69,7 @@ async def test_a_hedged_draft_that_gives_up_leaves_the_answer_to_the_llm(
     slm.says(Reply(SENTENCE, logprobs=HOPELESS, gate=asyncio.Event(), gate_at=6))
     llm.says(Reply("It is cold, yes.", gate=gate))
     asking = asyncio.ensure_future(gateway.post("/chat/completions", ASK | {"stream": True}))
-    await asyncio.wait_for(slm.gone.wait(), 2)
+    await soon(slm.gone.wait())
     gate.set()
     _, headers, raw = await asking
     assert text_of(raw) == "It is cold, yes."
@@ -112,7 +113,7 @@ async def test_a_client_that_leaves_a_hedge_cancels_both_legs(
     asking = asyncio.ensure_future(gateway.post("/chat/completions", ASK | {"stream": True}))
     await asyncio.gather(slm.arrived.wait(), llm.arrived.wait())
     asking.cancel()
-    await asyncio.wait_for(asyncio.gather(slm.gone.wait(), llm.gone.wait()), 2)
+    await soon(asyncio.gather(slm.gone.wait(), llm.gone.wait()))
 
 
 # --- difficulty

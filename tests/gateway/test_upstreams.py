@@ -13,6 +13,7 @@ import pytest
 from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 from raw_server import listening, request_of
+from waiting import until
 
 from gateway.settings import UpstreamSettings
 from gateway.upstreams.breaker import FAILURES, LONGEST, REST, Breaker
@@ -232,12 +233,6 @@ async def test_a_client_that_leaves_the_queue_frees_its_place(start: StartGatewa
     await until(lambda: upstream_waiting.waiting == 1)
     gate.set()
     assert [(await task)[0] for task in (first, third)] == [200, 200]
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 class Clock:

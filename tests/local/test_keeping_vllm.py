@@ -12,9 +12,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 from doubles import Scripted
-from fake_engine import FAKE, FakeVllm, until
+from fake_engine import FAKE, FakeVllm
 from gateways import StartGateway, upstream
 from processes import free_port, serve
+from waiting import soon, until
 
 from gateway.app import create_app
 from gateway.local.run import KEEPER
@@ -170,7 +171,7 @@ async def test_a_start_that_fails_ends_serve_with_its_last_words(fake: FakeVllm,
         stderr=PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
-    _, err = await asyncio.wait_for(process.communicate(), 30)
+    _, err = await soon(process.communicate())
     assert process.returncode == 1
     assert b"vLLM ended with code 1 before it was ready" in err
     assert b"Free memory on device is less than desired" in err

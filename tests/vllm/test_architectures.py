@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from doubles import Scripted
 from gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
+from waiting import until
 
 from benchmarks.vllm.environment import python, server_environment
 from benchmarks.vllm.server import Server, vllm
@@ -103,9 +104,11 @@ async def test_kill_9_under_load_loses_no_request(gateway: Gateway, tiny: Server
             for model, stream in forms
         )
     )
-    async with asyncio.timeout(60):
-        while await asyncio.to_thread(tiny.metric, "vllm:generation_tokens_total") < 60 * CLIENTS:
-            await asyncio.sleep(0.02)
+
+    async def half_written() -> bool:
+        return await asyncio.to_thread(tiny.metric, "vllm:generation_tokens_total") >= 60 * CLIENTS
+
+    await until(half_written)
     os.kill(tiny.process.pid, signal.SIGKILL)
     routes = []
     for status, headers, raw in await asking:

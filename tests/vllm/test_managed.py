@@ -12,9 +12,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from doubles import Scripted, scripted
-from fake_engine import alive, until
+from fake_engine import alive
 from gateways import Gateway, gateway_of, simple_calibrator, upstream
 from processes import serve
+from waiting import until
 
 from benchmarks.vllm.environment import python
 from gateway.local.settings import LocalEngine
@@ -144,9 +145,9 @@ async def test_kill_9_under_load_loses_no_request_and_it_comes_back(managed: Man
         for stream in (True, False) * 4
     ]
     local = managed.gateway.upstream("slm")
-    await until(lambda: local.load == len(asking), 60)
+    await until(lambda: local.load == len(asking))
     os.kill(next(pid for pid, name in before.items() if "EngineCore" in name), signal.SIGKILL)
-    await until(lambda: not local.up, 60)
+    await until(lambda: not local.up)
     for status, headers, raw in await asyncio.gather(*asking):
         assert (status, headers["x-smallfirst-route"]) == (200, "llm")
         assert b"cloud." in raw
@@ -175,7 +176,7 @@ async def test_serve_shows_its_start_and_no_process_or_file_outlives_serves_kill
         assert list(temporary.iterdir())
         process.kill()
         await process.communicate()
-        await until(lambda: not any(map(alive, found)) and not temporary.exists(), 60)
+        await until(lambda: not any(map(alive, found)) and not temporary.exists())
     stages = b"".join(told)
     assert stages.index(b"loading the weights") < stages.index(b"warming up") < stages.index(b"vLLM: ready")
 
