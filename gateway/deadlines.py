@@ -60,10 +60,10 @@ class Deadlines:
         if not self.pending:
             self._looking = False
             return
+        loop.call_later(PERIOD, self._look, loop)  # first: an act that fails takes no other deadline with it
         now = loop.time()
         for deadline in [deadline for deadline in self.pending if deadline.due <= now]:
             deadline.come()
-        loop.call_later(PERIOD, self._look, loop)
 
 
 class Limit:
