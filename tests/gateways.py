@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import openai
 from doubles import Scripted
+from waiting import PATIENCE
 
 from gateway.cli.serving import Served, serving
 from gateway.settings import Settings, load_settings
@@ -24,6 +25,8 @@ from routers.plan import Tier
 
 CERTIFICATES = ssl.create_default_context()
 PRICE = {"input": 1.0, "output": 4.0}
+ONCE = {"retries": 0, "connect": PATIENCE}
+"""Limits of an upstream that is asked once, so that each request it sees is one that was meant."""
 
 
 StartGateway = Callable[..., Any]
@@ -60,7 +63,7 @@ def upstream(server: Scripted, tier: str, **changes: Any) -> dict[str, Any]:
         fields["price"] = PRICE
     else:
         fields["capabilities"] = {"prefill": True}
-    return fields | {"limits": {"retries": 0}, "probe": 0} | changes
+    return fields | {"limits": ONCE, "probe": 0} | changes
 
 
 def settings_of(*upstreams: dict[str, Any], **more: Any) -> Settings:

@@ -9,7 +9,7 @@ import jsonschema
 import openai
 import pytest
 from doubles import Reply, Scripted
-from gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
+from gateways import ONCE, Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
 from waiting import until
 
 from benchmarks.vllm.server import Server
@@ -29,9 +29,8 @@ JUDGES = {
 
 
 def served(server: Server, **more: Any) -> dict[str, Any]:
-    limits = {"retries": 0}
     fields = {"name": "vllm", "tier": "slm", "url": server.url, "model": server.model, "engine": "vllm"}
-    return fields | {"probe": 0, "limits": limits} | more
+    return fields | {"probe": 0, "limits": ONCE} | more
 
 
 def ask(question: str, **more: Any) -> dict[str, Any]:
