@@ -177,6 +177,8 @@ class _Run:
             if any(followed.call.tokens is part.tokens for part in answer.parts):
                 await followed.release_all(self._reply)
                 self._usage_event = followed.usage_event
+                if followed.gave_up:  # what it has stands all the same
+                    await self._saying.end(followed.call.model, "length", self._reply)
         if self._saying.model:
             self._usage_event = self._usage_event or self._saying.usage_event()
         if self._usage_event is not None and (len(answer.parts) > 1 or self._saying.model):

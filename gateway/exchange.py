@@ -268,6 +268,7 @@ class Exchange:
             if not prompt and call.outcome == "ok" and not isinstance(call.ask, (Skill, Judge)):
                 prompt = call.usage.prompt_tokens + (self.spared if call.tier == "llm" else 0) + self.hidden
         if self.answer is not None and self.alone_price is not None:
+            prompt = prompt or self.answer.parts[0].usage.prompt_tokens + self.hidden
             served = sum([part.usage.completion_tokens for part in self.answer.parts])
             self.alone_usd = llm_alone(prompt, served, self.policy.length_ratio, self.alone_price)
 

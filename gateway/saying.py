@@ -43,6 +43,11 @@ class Saying:
         await sink.events(events)
         return Said(self._text)
 
+    async def end(self, model: str, finish: str, sink: Sink) -> None:
+        """Ends the answer of a writer that was stopped in its midst."""
+        self.model = model
+        await sink.events([self._event("", finish=finish)])
+
     async def _grown(self, ask: Say, upstream: Upstream) -> str:
         """What the text has more than before. The server decodes all of it each time: a token's text depends on
         those before it."""

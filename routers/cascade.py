@@ -78,7 +78,7 @@ class Judging(Router):
         return ConfidenceWatch(self.calibrator, self.accept, commit, self.give_up, self.release)
 
     def _observe(self) -> ObservingWatch:
-        return ObservingWatch(self.calibrator)
+        return ObservingWatch(self.calibrator, ends_loops=True)
 
     def _draft(self, request: Request) -> Generate:
         return Generate("slm", lambda: self._watch(request))

@@ -259,6 +259,13 @@ def looping(texts: Sequence[str]) -> bool:
     return any(_repeats(tail, period, agreed) for period, agreed in _agreements(tail))
 
 
+def stuck(texts: Sequence[str]) -> bool:
+    """Whether a draft has been looping for so long that nobody can have asked for it: all of the tail that `looping`
+    looks at is one block again and again, however monotonous."""
+    tail = texts[: -TAIL - 1 : -1]
+    return len(tail) == TAIL and any(period + agreed == TAIL for period, agreed in _agreements(tail))
+
+
 def _repeats(tail: Sequence[str], period: int, agreed: int) -> bool:
     cover = period + agreed
     if cover < max(COVER, TIMES * period):

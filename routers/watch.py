@@ -7,11 +7,14 @@ from typing import Literal
 from .calibration import Calibrator
 from .plan import Reason, TokenLike, Verdict
 from .signals import MissingLogprobs, Signals, signals
-from .structure import looping
+from .structure import TAIL, looping, stuck
 from .words import END, shape
 
 FIRST_LOOK = 6
 """Tokens before the first look: fewer say little."""
+
+LOOP_LOOK = 64
+"""Tokens between two looks at a draft that stands in any case, whether it can leave its loop."""
 
 Release = Literal["hold", "commit", "splice"]
 """When a stream's draft flows: at its end; every token from the moment its running confidence clears; or sentence
@@ -114,25 +117,37 @@ class ConfidenceWatch:
 @dataclass(slots=True)
 class ObservingWatch:
     """Commits every token: for a draft that stands whatever it is worth. With a calibrator it still says at
-    the end how confident the draft was."""
+    the end how confident the draft was. With `ends_loops` it gives up a draft that is `stuck`, looking every
+    `LOOP_LOOK` tokens: all of it stands, but a small model would go on until its context is full."""
 
     calibrator: Calibrator | None = None
+    ends_loops: bool = False
     reason: Reason | None = None
     confidence: float | None = None
     _tokens: list[TokenLike] = field(default_factory=list)
 
     def token(self, token: TokenLike) -> Verdict:
         self._tokens.append(token)
+        if self.ends_loops and len(self._tokens) % LOOP_LOOK == 0 and self._is_stuck():
+            self.reason = Reason.LOOP
+            self._judge("length")
+            return Verdict.GIVE_UP
         return Verdict.COMMIT
 
+    def _is_stuck(self) -> bool:
+        return stuck([token.text for token in self._tokens[-TAIL:]])
+
     def end(self, finish: str | None, flaw: Reason | None = None) -> Verdict:
+        self._judge(finish)
+        return Verdict.COMMIT
+
+    def _judge(self, finish: str | None) -> None:
         if self.calibrator is None:
-            return Verdict.COMMIT
+            return
         try:
             self.confidence = self.calibrator.confidence(signals(self._tokens, finish), finished=True)
         except MissingLogprobs:
             self.confidence = None
-        return Verdict.COMMIT
 
 
 @dataclass(slots=True)

@@ -259,7 +259,7 @@ def test_without_an_llm_the_small_model_is_only_observed() -> None:
     assert asked(asks) == [("slm", Reason.NO_LLM)]
     assert asks[0].patience == RESTART_PATIENCE
     assert asks[0].watch is not None
-    assert asks[0].watch() == ObservingWatch(CASCADE.calibrator)
+    assert asks[0].watch() == ObservingWatch(CASCADE.calibrator, ends_loops=True)
     assert answer == Answer((SMALL,), Reason.NO_LLM, 0.4)
 
 

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from routers.plan import Reason, ToolCall
-from routers.structure import PLAIN, Expected, flaw, looping, parsed, refuses
+from routers.structure import PLAIN, Expected, flaw, looping, parsed, refuses, stuck
 
 CITY = {
     "type": "object",
@@ -628,6 +628,19 @@ def test_only_the_equality_of_tokens_counts(tokens: list[str], random: Any) -> N
 @given(NEARLY_LOOPS)
 def test_a_new_token_ends_a_loop(tokens: list[str]) -> None:
     assert not looping([*tokens, "new"])
+
+
+@pytest.mark.parametrize("block", [["ha"], SENTENCE, [str(n) for n in range(64)]])
+def test_a_draft_is_stuck_when_nothing_else_is_left_in_sight(block: list[str]) -> None:
+    tokens = ["Well", ",", *block * 384]
+    assert stuck(tokens[: 2 + 384])
+    assert not stuck(tokens[: 2 + 383])
+    assert not stuck([*tokens, "new"])
+
+
+@given(NEARLY_LOOPS)
+def test_what_is_stuck_is_looping(tokens: list[str]) -> None:
+    assert looping(tokens) or not stuck(tokens)
 
 
 @pytest.mark.parametrize("start", [0, 1, 500])

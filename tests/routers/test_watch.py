@@ -169,6 +169,19 @@ def test_an_observer_of_what_cannot_be_judged_has_no_confidence(draft: list[Toke
     assert watched.confidence is None
 
 
+def test_an_observer_gives_up_what_is_stuck_where_it_is_to_end_loops() -> None:
+    loop = [token(-0.5, text) for text in ("la", " femme", " au", " mart", "yre", ",") * 100]
+    assert set(fed(ObservingWatch(calibrator()), loop)) == {COMMIT}
+    watched = ObservingWatch(calibrator(), ends_loops=True)
+    verdicts = fed(watched, loop)
+    assert verdicts[:384] == [COMMIT] * 383 + [GIVE_UP]
+    assert watched.reason is Reason.LOOP
+    found = signals(loop[: len(verdicts)], "length")
+    assert watched.confidence == pytest.approx(calibrator().confidence(found, finished=True))
+    varied = [token(-0.5, f"{n}") for n in range(100)] * 6
+    assert set(fed(ObservingWatch(calibrator(), ends_loops=True), varied)) == {COMMIT}
+
+
 def test_an_observer_without_a_calibrator_only_commits() -> None:
     watched = ObservingWatch()
     assert fed(watched, worth(0.5)) == [COMMIT] * 3
