@@ -95,3 +95,16 @@ async def test_a_sure_real_draft_outruns_an_llm_that_is_slow_and_is_outrun_by_a_
     _, headers, _ = await gateway.post("/chat/completions", ask(TALE, stream=False, max_tokens=400))
     found = await gateway.exchange(headers["x-smallfirst-id"])
     assert (found["route"], [call["outcome"] for call in found["calls"]]) == ("llm", ["outrun", "ok"])
+
+
+async def test_alone_in_a_loop_the_real_engine_is_stopped_and_free_again(start: StartGateway, weights: Path):
+    gateway = await start(Settings(local=LocalEngine(threads=1)))
+    forced = {"grammar": 'root ::= "sea " root', "max_tokens": None, "model": "auto"}
+    _, headers, raw = await gateway.post("/chat/completions", ask(TALE, **forced))
+    assert raw.count(b'"finish_reason":"length"') == 1
+    found = await gateway.exchange(headers["x-smallfirst-id"])
+    (call,) = found["calls"]
+    assert (found["reason"], call["outcome"], call["reason"]) == ("no_llm", "stopped", "loop")
+    assert 384 <= call["completion_tokens"] < 512
+    status, _, _ = await gateway.post("/chat/completions", ask(EASY, model="auto"))
+    assert status == 200
