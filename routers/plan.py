@@ -327,7 +327,8 @@ class Speculation(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the plan settled on: the drafts that make up the reply, in order, and why."""
+    """What the plan settled on: the drafts that make up the reply, in order, and why. A last one that was given up
+    while it was written ends the reply as at a limit of tokens, finish reason `length`."""
 
     parts: Sequence[Draft]
     reason: Reason

@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 60.0
-"""Seconds after which it does not come: a machine that is shared stands still for several, now and then."""
+PATIENCE = 30.0
+"""Seconds after which it does not come. A machine that is shared stands still for several, now and then; but after 60
+between two reads a gateway closes by itself the connection that a test waits for it to close."""
 
 
-async def soon(coming: Awaitable[T]) -> T:
-    return await asyncio.wait_for(coming, PATIENCE)
+async def soon(coming: Awaitable[T], patience: float = PATIENCE) -> T:
+    return await asyncio.wait_for(coming, patience)
 
 
 async def until(condition: Callable[[], Any], patience: float = PATIENCE) -> Any:

@@ -164,7 +164,7 @@ async def test_the_engine_ends_with_a_gateway_that_is_killed(weights: Path, tmp_
         sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    assert await soon(process.stdout.readline()) == b"ready\n"
+    assert await soon(process.stdout.readline(), 60) == b"ready\n"
     (child,) = children(process.pid)
     process.kill()
     await process.wait()
@@ -199,7 +199,7 @@ async def test_with_no_key_nothing_leaves_the_machine(weights: Path, tmp_path: P
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, env=environment, cwd=tmp_path
     )
-    out, _ = await soon(process.communicate())
+    out, _ = await soon(process.communicate(), 90)
     assert process.returncode == 0
     hosts = json.loads(out.decode().removeprefix("hosts ").replace("'", '"'))
     assert set(hosts) <= {"127.0.0.1", "::1", "localhost", "b'127.0.0.1'"}

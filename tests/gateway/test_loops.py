@@ -105,8 +105,7 @@ async def test_a_guard_judges_what_there_is(
     assert STUCK in spare.requests[0]["messages"][0]["content"]
 
 
-async def test_a_policy_that_follows_its_only_model_lets_it_write_on(start: StartGateway, slm: Scripted):
-    """As every request by that model's name does: who asks for it gets all of it."""
+async def test_who_asks_for_a_model_by_its_name_gets_all_that_it_writes(start: StartGateway, slm: Scripted):
     gateway = await start(settings_of(upstream(slm, "slm")), [simple_policy()])
     slm.says(Reply(LOOP))
     answer = await gateway.client.chat.completions.create(**QUESTION | {"model": "small"})

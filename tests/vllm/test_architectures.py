@@ -108,7 +108,7 @@ async def test_kill_9_under_load_loses_no_request(gateway: Gateway, tiny: Server
     async def half_written() -> bool:
         return await asyncio.to_thread(tiny.metric, "vllm:generation_tokens_total") >= 60 * CLIENTS
 
-    await until(half_written)
+    await until(half_written, 60)
     os.kill(tiny.process.pid, signal.SIGKILL)
     routes = []
     for status, headers, raw in await asking:

@@ -145,9 +145,9 @@ async def test_kill_9_under_load_loses_no_request_and_it_comes_back(managed: Man
         for stream in (True, False) * 4
     ]
     local = managed.gateway.upstream("slm")
-    await until(lambda: local.load == len(asking))
+    await until(lambda: local.load == len(asking), 60)
     os.kill(next(pid for pid, name in before.items() if "EngineCore" in name), signal.SIGKILL)
-    await until(lambda: not local.up)
+    await until(lambda: not local.up, 60)
     for status, headers, raw in await asyncio.gather(*asking):
         assert (status, headers["x-smallfirst-route"]) == (200, "llm")
         assert b"cloud." in raw
@@ -176,7 +176,7 @@ async def test_serve_shows_its_start_and_no_process_or_file_outlives_serves_kill
         assert list(temporary.iterdir())
         process.kill()
         await process.communicate()
-        await until(lambda: not any(map(alive, found)) and not temporary.exists())
+        await until(lambda: not any(map(alive, found)) and not temporary.exists(), 60)
     stages = b"".join(told)
     assert stages.index(b"loading the weights") < stages.index(b"warming up") < stages.index(b"vLLM: ready")
 
