@@ -1,9 +1,7 @@
 """Writes records in a thread of its own: a request never waits for the disk."""
 
 import logging
-import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +15,10 @@ from gateway.settings import Records
 from gateway.skills.privacy import Privacy
 from gateway.wire import Body, Endpoint
 from policies.schema import Policy
-from policies.tuning.records import PolicyLine
 from routers.plan import Generate, Scored
 from routers.words import shape
+
+from .record_file import RecordFile
 
 log = logging.getLogger(__name__)
 
@@ -48,21 +47,20 @@ class Queued(NamedTuple):
 
 
 class Recorder:
-    """Takes exchanges that are over, and appends their lines to `<path>/<day>-<pid>.jsonl`.
+    """Takes exchanges that are over, and appends their lines to the record file of the day.
 
     Lines are made as they are taken, which lets go of the exchange; the disk is the thread's. The queue is
     bounded: when it is full the record is dropped and `on_drop` called, the request not delayed.
     """
 
     def __init__(self, settings: Records, folder: Path, on_drop: Callable[[], None]) -> None:
-        self._folder = folder
+        self._file = RecordFile(folder)
         self._content = settings.content
         self._most = settings.queue
         self._on_drop = on_drop
         self._queue: deque[Queued] = deque()
         self._taken = self._read = 0  # bytes of answers: one is the loop's to count, the other the thread's
         self._stop = threading.Event()
-        self._known: dict[str, frozenset[str]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._thread = threading.Thread(target=self._work, name="records", daemon=True)
         self._thread.start()
@@ -103,23 +101,13 @@ class Recorder:
     def _write_queued(self) -> None:
         if not self._queue:
             return
-        path = self._folder / f"{time.strftime('%Y%m%d')}-{os.getpid()}.jsonl"
-        known = self._known.get(path.name, frozenset())
         batch = [self._queue.popleft() for _ in range(len(self._queue))]
-        new = {one.policy.digest: one.policy for one in batch if one.policy.digest not in known}
         try:
-            lines = [one.whole() for one in batch]
-            introductions = [
-                PolicyLine(digest=digest, policy=policy).model_dump_json().encode()
-                for digest, policy in new.items()
-            ]
-            _append(path, b"\n".join([*introductions, *lines]) + b"\n")
+            self._file.append([(one.policy, one.whole()) for one in batch])
         except Exception as error:  # the thread must outlive whatever befalls a batch
-            log.error("records: %s: %s", path, error)
+            log.error("records: %s: %s", self._file.path, error)
             for _ in batch:
                 self._on_drop()
-        else:
-            self._known[path.name] = known | new.keys()
         self._read += sum(one.kept.size for one in batch if one.kept is not None)
 
 
@@ -136,22 +124,6 @@ def _recordable(exchange: Exchange) -> tuple[Body | None, Privacy | None]:
 
 def _followed(call: Call) -> bool:
     return isinstance(call.ask, Generate) and call.ask.watch is not None
-
-
-def _append(path: Path, data: bytes) -> None:
-    """All of `data` or nothing: half a line would make the whole file unreadable."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        size = os.fstat(descriptor).st_size
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-        except OSError:
-            os.ftruncate(descriptor, size)
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def compact(line: dict[str, Any]) -> bytes:

@@ -174,7 +174,7 @@ def test_a_batch_that_cannot_be_written_costs_only_itself(tmp_path: Path, monkey
             raise OSError(28, "No space left on device")
         return int(write(descriptor, data))
 
-    monkeypatch.setattr("gateway.telemetry.records.os.write", failing)
+    monkeypatch.setattr("gateway.telemetry.record_file.os.write", failing)
     recorder._queue.append(Queued(policy, b"first"))
     recorder._write_queued()
     assert len(dropped) == 1
