@@ -32,7 +32,8 @@ from gateway.cli.serving import serving
 from gateway.settings import LocalEngine, Records, Settings, UpstreamSettings
 from policies.schema import Policy
 from policies.tuning.differences import differences
-from policies.tuning.records import ExchangeLine, Record, read_records
+from policies.tuning.record_files import read_records
+from policies.tuning.records import ExchangeLine, Record
 from policies.tuning.replay import replay
 from policies.tuning.starter import load_items
 from routers.blocks import verified

@@ -17,7 +17,7 @@ from gateway.upstreams.upstream import Upstream
 from policies.schema import Policy
 from policies.split import AnyPolicy
 from policies.tuning.differences import differences
-from policies.tuning.records import read_records
+from policies.tuning.record_files import LeftOut, read_records
 from policies.tuning.replay import replay
 from routers.calibration import Calibrator, Logistic, Mode, Source, Training
 from routers.cascade import Cascade
@@ -78,7 +78,9 @@ async def gateway_of(
     settings = settings.model_copy(update={"records": settings.records.model_copy(update={"path": records})})
     async with serving(settings, policies) as served:
         yield served
-    found = list(read_records(records))
+    left_out = LeftOut()
+    found = list(read_records(records, left_out))
+    assert left_out.reasons == []
     assert {record.exchange.id for record in found} == served.app.exchanges.ids()
     for record in found:
         assert differences(replay(record)) == []

@@ -9,7 +9,8 @@ from asking import UNSURE
 from doubles import Reply, Scripted
 from gateways import Gateway, gateway_of, settings_of, simple_policy, upstream
 
-from policies.tuning.records import ExchangeLine, read_records
+from policies.tuning.record_files import read_records
+from policies.tuning.records import ExchangeLine
 
 CHAT = "/chat/completions"
 SPLICING = simple_policy(release="splice", accept=0.5, commit=0.8, give_up=0.3).changed(name="splicing")

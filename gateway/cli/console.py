@@ -17,6 +17,10 @@ ConfigOption = Annotated[
 ]
 
 
+def warn(message: object) -> None:
+    err.print(f"smallfirst: {message}", markup=False, style="yellow")
+
+
 def fail(message: object, code: int = 2) -> NoReturn:
     err.print(f"smallfirst: {message}", markup=False, style="red")
     raise typer.Exit(code)

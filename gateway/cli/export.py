@@ -13,13 +13,14 @@ from policies.private import RESERVED, Private
 from policies.schema import Policy
 from policies.tuning.export import Export, NothingToExport, Redact, account, as_jsonl
 from policies.tuning.export import export as export_records
-from policies.tuning.records import RecordError, read_records
+from policies.tuning.records import RecordError
 from policies.tuning.selection import Selected, select
 from policies.tuning.sft import LeftOut
 from policies.yaml_files import ConfigError
 
 from .console import ConfigOption, err, fail, out
 from .losses import losses_of
+from .reading import read_with_warning
 
 
 def export(
@@ -62,7 +63,7 @@ def export(
     redact = _redacting(entities, as_it_is)
     try:
         found = export_records(
-            read_records(records), everyones=everyones, redact=redact, validation=validation
+            read_with_warning(records), everyones=everyones, redact=redact, validation=validation
         )
         selected = None if count is None else asyncio.run(_selected(found, count, config))
         _write(into, found, selected)

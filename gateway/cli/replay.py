@@ -10,13 +10,14 @@ from pydantic import ValidationError
 from policies.loader import load_policy
 from policies.split import Split
 from policies.tuning.differences import differences
-from policies.tuning.records import Record, RecordError, read_records
+from policies.tuning.records import Record, RecordError
 from policies.tuning.replay import replay as replay_one
 from policies.tuning.replayed import Replayed
 from policies.yaml_files import ConfigError
 from routers.router import Router
 
 from .console import err, fail, out
+from .reading import read_with_warning
 
 
 def replay(
@@ -41,7 +42,7 @@ def replay(
         fail(f"{records}: no such file or folder")
     try:
         other = _router_of(policy) if policy else None
-        found = [record for record in read_records(records) if record.exchange.aside is None]
+        found = [record for record in read_with_warning(records) if record.exchange.aside is None]
         changes = _changes(change or [], [other] if other else [record.policy.router for record in found])
         replayed = [replay_one(record, _router(record, other, changes)) for record in found]
     except (ConfigError, RecordError) as error:

@@ -16,6 +16,7 @@ from policies.tuning.records import RecordError
 from routers.calibration import Source, Training
 
 from .console import err, fail, out
+from .reading import read_with_warning
 
 
 def tune(
@@ -48,7 +49,7 @@ def tune(
     made_for = Source(model=model, engine=engine, mode="constrained" if constrained else "free")
     learn = _scorer if difficulty else _calibrator
     try:
-        graded = read_graded(records, measured_again)
+        graded = read_graded(records, measured_again, read_with_warning)
         drafts = [draft for draft in graded if draft.renormalised == constrained]
         train = [draft for draft in drafts if draft.grade.split == "train"]
         trained_on = Training(

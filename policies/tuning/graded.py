@@ -1,6 +1,6 @@
 """Records joined with grades: what a calibrator learns from."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from routers.plan import Token
 
-from .records import Line, RecordError, read_records
+from .record_files import read_records
+from .records import Line, Record, RecordError
 
 
 class Grade(Line):
@@ -42,16 +43,19 @@ Judge = Callable[[GradedDraft], float]
 Measure = Callable[[dict[str, Any]], Mapping[str, float]]
 """A request's body -> the measures of its prompt."""
 
+Read = Callable[[Path], Iterable[Record]]
+"""A file or folder -> its records."""
+
 
 GRADES = "grades.json"
 """A JSON list beside the records, so that a folder of both is one graded set."""
 
 
-def read_graded(folder: Path, measure: Measure | None = None) -> list[GradedDraft]:
+def read_graded(folder: Path, measure: Measure | None = None, read: Read = read_records) -> list[GradedDraft]:
     """The finished small-model drafts of a folder of records that have a grade, and an answer to learn from; prompts
     that are in the records, and not measured yet, are measured. Raises RecordError."""
     grades = {grade.id: grade for grade in _grades(folder / GRADES)}
-    return list(_joined(folder, grades, measure))
+    return list(_joined(read(folder), grades, measure))
 
 
 def _grades(path: Path) -> list[Grade]:
@@ -63,8 +67,10 @@ def _grades(path: Path) -> list[Grade]:
         raise RecordError(f"{path}: {error}") from error
 
 
-def _joined(folder: Path, grades: dict[str, Grade], measure: Measure | None) -> Iterator[GradedDraft]:
-    for record in read_records(folder):
+def _joined(
+    records: Iterable[Record], grades: dict[str, Grade], measure: Measure | None
+) -> Iterator[GradedDraft]:
+    for record in records:
         exchange = record.exchange
         grade = grades.get(exchange.id)
         if grade is None:

@@ -1,4 +1,4 @@
-"""What one exchange leaves behind for tuning: a line of JSON, read back here.
+"""What one exchange leaves behind for tuning: a line of JSON.
 
 A record set is one or more .jsonl files. A `policy` line holds a policy whole, calibrator included, and stands
 before the first exchange that ran under it; `exchange` lines name it by digest. Records hold no prompt and no
@@ -6,11 +6,9 @@ answer unless the operator turned content on: a token's text is then replaced by
 the draft share and by its shape (where words begin, where sentences end), which is all that signals need.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from policies.schema import Policy
 from routers.cost import Price
@@ -233,34 +231,4 @@ class Record(Line):
 
 
 class RecordError(ValueError):
-    """A line that is no record; the text names file and line."""
-
-
-def read_records(path: Path) -> Iterator[Record]:
-    """The records of a .jsonl file, or of all in a folder. Raises RecordError."""
-    for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
-        yield from _read_file(file)
-
-
-def _read_file(path: Path) -> Iterator[Record]:
-    policies: dict[str, Policy] = {}
-    with path.open("rb") as lines:
-        for number, text in enumerate(lines, 1):
-            line = _parsed(text, path, number)
-            if isinstance(line, PolicyLine):
-                policies[line.digest] = line.policy
-            elif line.digest in policies:
-                yield Record.model_construct(exchange=line, policy=policies[line.digest])
-            else:
-                raise RecordError(
-                    f"{path}:{number}: no policy line with digest {line.digest} before this exchange"
-                )
-
-
-def _parsed(text: bytes, path: Path, number: int) -> PolicyLine | ExchangeLine:
-    try:
-        return AnyLine.validate_json(text)
-    except ValidationError as error:
-        detail = error.errors()[0]
-        where = ".".join(map(str, detail["loc"]))
-        raise RecordError(f"{path}:{number}: {where or 'the line'}: {detail['msg']}") from error
+    """Records that can't be used; the text says which, and why."""

@@ -229,6 +229,19 @@ def test_replay_refuses_a_change_that_makes_no_sense(records: Path, arguments: l
     assert said in result.stderr
 
 
+def test_replay_warns_once_of_what_it_leaves_out(records: Path):
+    policy, *exchanges = records.read_bytes().splitlines(keepends=True)
+    records.write_bytes(policy + exchanges[0] + b"{\n" * 5 + exchanges[1] + exchanges[2][:99])
+    orphan = records.with_name("0.jsonl")
+    orphan.write_bytes(exchanges[2])
+    result = run("replay", records.parent)
+    assert (result.exit_code, result.stdout) == (0, "2 of 2 exchanges reproduced exactly\n")
+    (warning,) = result.stderr.splitlines()
+    assert warning.startswith(f"smallfirst: 7 lines of records left out: {orphan}:1: no policy line with ")
+    assert f"{records}:3: the line: Invalid JSON" in warning
+    assert warning.endswith("; and 4 more")
+
+
 def test_replay_of_what_is_no_record_names_file_and_line(tmp_path: Path):
     assert "no such file" in run("replay", tmp_path / "none.jsonl").stderr
     path = tmp_path / "wrong.jsonl"

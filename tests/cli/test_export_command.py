@@ -45,6 +45,17 @@ def checked(line: dict[str, Any]) -> None:
     assert "weight" not in line["messages"][-1]
 
 
+async def test_what_cannot_be_read_is_left_out_with_one_warning(slm: Scripted, llm: Scripted, tmp_path: Path):
+    await recorded(slm, llm, tmp_path / "records", [(CHAT, ASK, doubted(), Reply("It was cold."))])
+    torn = tmp_path / "records" / "0.jsonl"
+    torn.write_text('{"type": "exch')
+    arguments = (tmp_path / "records", "--no-redact", "--validation", 0, "--out", tmp_path / "set")
+    result = run(*arguments)
+    assert (result.exit_code, len(lines(tmp_path / "set" / "train.jsonl"))) == (0, 1)
+    first, *_ = result.stderr.splitlines()
+    assert first.startswith(f"smallfirst: 1 line of records left out: {torn}:1: the line: Invalid JSON")
+
+
 async def test_escalated_exchanges_become_lines_to_tune_on(slm: Scripted, llm: Scripted, tmp_path: Path):
     later = [*ASK["messages"], {"role": "assistant", "content": "No."}, {"role": "user", "content": "Sure?"}]
     turns: list[Turn] = [

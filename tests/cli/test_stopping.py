@@ -13,7 +13,7 @@ from doubles import Reply, Scripted
 from processes import serve
 from waiting import soon
 
-from policies.tuning.records import read_records
+from policies.tuning.record_files import read_records
 
 
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])

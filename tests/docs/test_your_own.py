@@ -17,7 +17,8 @@ from gateways import gateway_of, settings_of, upstream
 
 from docs.markdown import ROOT, fenced
 from policies.schema import Policy
-from policies.tuning.records import Record, read_records
+from policies.tuning.record_files import read_records
+from policies.tuning.records import Record
 from policies.tuning.replay import replay
 from routers.direct import Direct
 from routers.plan import Generate, Reason

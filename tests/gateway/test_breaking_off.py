@@ -12,7 +12,7 @@ from waiting import soon, until
 from gateway.settings import Records
 from gateway.telemetry.records import Queued, Recorder
 from policies.schema import Policy
-from policies.tuning.records import read_records
+from policies.tuning.record_files import read_records
 
 STREAM = {"model": "test", "messages": [{"role": "user", "content": "Go on?"}], "stream": True}
 WORDS = ["one", " two", " three", " four", " five", " six", " seven"]

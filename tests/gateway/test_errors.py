@@ -14,7 +14,7 @@ from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, gateway_of, settings_of, simple_policy, upstream
 from raw_server import listening, request_of
 
-from policies.tuning.records import read_records
+from policies.tuning.record_files import read_records
 
 ASK = {"model": "test", "messages": [{"role": "user", "content": "What is the opposite of hot?"}]}
 LARGE = ASK | {"model": "large"}

@@ -10,7 +10,7 @@ import pytest
 from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, gateway_of, settings_of, simple_policy, upstream
 
-from policies.tuning.records import read_records
+from policies.tuning.record_files import read_records
 from routers.cascade import Cascade
 
 ASK = {"model": "test", "messages": [{"role": "user", "content": "What is the opposite of hot?"}]}

@@ -160,6 +160,16 @@ def test_tune_writes_a_scorer_and_what_it_is_worth(tmp_path: Path) -> None:
     assert "| facts, trained without it | 20 |" in result.stdout
 
 
+def test_tune_warns_of_records_that_it_leaves_out(tmp_path: Path) -> None:
+    folder = recorded(tmp_path / "drafts", content=True)
+    torn = folder / "0.jsonl"
+    torn.write_text('{"type": "exch')
+    arguments = ["tune", str(folder), "--difficulty", "--out", str(tmp_path / "scorer.json")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith(f"smallfirst: 1 line of records left out: {torn}:1: the line: Invalid")
+
+
 def test_tune_says_what_a_scorer_lacks(tmp_path: Path) -> None:
     folder = recorded(tmp_path / "drafts", content=False)
     result = CliRunner().invoke(

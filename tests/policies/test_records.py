@@ -14,6 +14,7 @@ from gateway.exchange import Call, Exchange
 from gateway.settings import Records
 from gateway.telemetry.records import Recorder, compact, exchange_line
 from policies.tuning.graded import GRADES, read_graded
+from policies.tuning.record_files import LeftOut, read_records
 from policies.tuning.records import (
     JudgedLine,
     PolicyLine,
@@ -21,7 +22,6 @@ from policies.tuning.records import (
     RecordError,
     RequestLine,
     TokensLine,
-    read_records,
 )
 from routers.plan import Generate, Judge, Judged, Reason, Tier, Token, Verdict
 from routers.router import Request
@@ -57,6 +57,14 @@ def refusal(path: Path) -> str:
     return str(error.value)
 
 
+def read(path: Path) -> tuple[list[Record], list[str]]:
+    """The records, and why lines were left out."""
+    left_out = LeftOut()
+    found = list(read_records(path, left_out))
+    assert left_out.lines == len(left_out.reasons)
+    return found, left_out.reasons
+
+
 def test_records_survive_their_file(tmp_path: Path) -> None:
     other = record([judged(worth(0.7))], None, policy(accept=0.65))
     kept = [ACCEPTED, BARE, other]
@@ -78,30 +86,73 @@ def test_a_folder_is_read_in_order_of_its_files_names(tmp_path: Path) -> None:
 def test_a_policy_line_counts_for_its_own_file_only(tmp_path: Path) -> None:
     written(tmp_path, lines_of(ACCEPTED), "a.jsonl")
     path = written(tmp_path, ACCEPTED.exchange.model_dump_json(), "b.jsonl")
-    digest = ACCEPTED.policy.digest
-    assert refusal(tmp_path) == f"{path}:1: no policy line with digest {digest} before this exchange"
+    reason = f"{path}:1: no policy line with digest {ACCEPTED.policy.digest} before this exchange"
+    assert read(tmp_path) == ([ACCEPTED], [reason])
+    assert refusal(path) == reason
 
 
-@pytest.mark.parametrize(
-    ("line", "error"),
-    [
-        ("{", "the line: Invalid JSON"),
-        ("", "the line: Invalid JSON"),
-        ('{"type": "exchange"', "the line: Invalid JSON"),
-        ('{"type": "poem"}', "the line: Input tag 'poem'"),
-        ('{"type": "exchange"}', "exchange.id: Field required"),
-        ('{"type": "policy", "digest": "0", "policy": {}}', "policy.policy.name: Field required"),
-    ],
-)
-def test_a_bad_line_is_named(tmp_path: Path, line: str, error: str) -> None:
-    path = written(tmp_path, lines_of(ACCEPTED) + line + "\n")
-    assert refusal(path).startswith(f"{path}:3: {error}")
+BAD_LINES = [
+    (b"{", "the line: Invalid JSON"),
+    (b"", "the line: Invalid JSON"),
+    (b'{"type": "exchange"', "the line: Invalid JSON"),
+    (b"\x00\x1b[2J\xff\xfe", "the line: Invalid JSON"),
+    (b'{"type": "\xff"}', "the line: Invalid JSON"),
+    (b"[" * 10_000, "the line: Invalid JSON"),
+    (b"5", "the line: Input should be"),
+    (b'{"type": "poem"}', "the line: Input tag 'poem'"),
+    (b'{"type": "exchange"}', "exchange.id: Field required"),
+    (b'{"type": "policy", "digest": "0", "policy": {}}', "policy.policy.name: Field required"),
+]
 
 
-def test_a_line_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("line", "reason"), BAD_LINES)
+def test_a_bad_line_is_named_and_the_rest_is_read(tmp_path: Path, line: bytes, reason: str) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_bytes(lines_of(ACCEPTED).encode() + b'{"type": "\xff"}\n')
-    assert refusal(path).startswith(f"{path}:3: ")
+    policy, exchange = lines_of(ACCEPTED).encode().splitlines()
+    path.write_bytes(b"\n".join([policy, exchange, line, exchange, b""]))
+    found, (why,) = read(tmp_path)
+    assert found == [ACCEPTED, ACCEPTED]
+    assert why.startswith(f"{path}:3: {reason}")
+    assert why.isprintable()
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD_LINES)
+def test_where_nothing_can_be_read_the_first_line_is_the_error(
+    tmp_path: Path, line: bytes, reason: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(line + b"\n")
+    assert refusal(tmp_path).startswith(f"{path}:1: {reason}")
+    path.write_bytes(line + b"\n" + line + b"\n")
+    assert refusal(tmp_path).endswith("; and 1 more")
+
+
+def test_a_file_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").mkdir()
+    written(tmp_path, lines_of(ACCEPTED), "b.jsonl")
+    reason = f"{tmp_path / 'a.jsonl'}: cannot be read: Is a directory"
+    assert read(tmp_path) == ([ACCEPTED], [reason])
+    (tmp_path / "b.jsonl").unlink()
+    assert refusal(tmp_path) == reason
+
+
+def test_where_there_are_no_lines_nothing_is_wrong(tmp_path: Path) -> None:
+    assert read(tmp_path) == ([], [])
+    written(tmp_path, lines_of(ACCEPTED).splitlines()[0])
+    assert read(tmp_path) == ([], [])
+
+
+def test_many_bad_lines_are_counted_and_the_first_named(tmp_path: Path) -> None:
+    path = written(tmp_path, "{\n" * 5 + lines_of(ACCEPTED))
+    left_out = LeftOut()
+    assert list(read_records(path, left_out)) == [ACCEPTED]
+    text = str(left_out)
+    assert text.startswith(f"5 lines of records left out: {path}:1: ")
+    assert (f"{path}:3: " in text, f"{path}:4: " in text, text.endswith("; and 2 more")) == (
+        True,
+        False,
+        True,
+    )
 
 
 def test_records_before_a_bad_line_are_read(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from doubles import Scripted
 from processes import serve
 from waiting import until
 
-from policies.tuning.records import read_records
+from policies.tuning.record_files import read_records
 
 LONG = "cold " * 5000
 """Its record fits into no rest of a page."""

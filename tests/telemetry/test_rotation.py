@@ -16,7 +16,7 @@ from waiting import until
 from gateway.cli.serving import serving
 from gateway.settings import Records
 from policies.tuning.differences import differences
-from policies.tuning.records import read_records
+from policies.tuning.record_files import read_records
 from policies.tuning.replay import replay
 
 Ask = Callable[[], Any]
