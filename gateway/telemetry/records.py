@@ -15,6 +15,7 @@ from gateway.settings import Records
 from gateway.skills.privacy import Privacy
 from gateway.wire import Body, Endpoint
 from policies.schema import Policy
+from policies.tuning.formats import CURRENT
 from routers.plan import Generate, Scored
 from routers.words import shape
 
@@ -137,6 +138,7 @@ def exchange_line(exchange: Exchange) -> dict[str, Any]:
     answer, request = exchange.answer, exchange.request
     return {
         "type": "exchange",
+        "format": CURRENT,
         "id": exchange.id,
         "at": exchange.at,
         "endpoint": exchange.surface,

@@ -16,6 +16,8 @@ from routers.plan import Capability, Choice, Reason, Scored, ScoredToken, Tier, 
 from routers.router import Request
 from routers.words import SHAPES, stand_in
 
+from .formats import CURRENT, Format
+
 
 class Line(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -184,12 +186,14 @@ class SpeculationLine(Line):
 
 class PolicyLine(Line):
     type: Literal["policy"] = "policy"
+    format: Format = CURRENT
     digest: str
     policy: Policy
 
 
 class ExchangeLine(Line):
     type: Literal["exchange"] = "exchange"
+    format: Format = CURRENT
     id: str
     at: float
     endpoint: str

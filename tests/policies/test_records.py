@@ -1,5 +1,6 @@
 """Records survive their file, and a bad line is named."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,117 @@ def test_many_bad_lines_are_counted_and_the_first_named(tmp_path: Path) -> None:
 def test_records_before_a_bad_line_are_read(tmp_path: Path) -> None:
     found = read_records(written(tmp_path, lines_of(ACCEPTED) + "{\n"))
     assert next(found) == ACCEPTED
+
+
+# --- formats
+
+
+def changed(record: Record, **more: Any) -> Any:
+    """Its policy line and its exchange line, as plain values."""
+    policy, exchange = (json.loads(line) | more for line in lines_of(record).splitlines())
+    return policy, exchange
+
+
+def write_lines(path: Path, *lines: Any) -> Path:
+    return written(path, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_every_line_names_its_format(tmp_path: Path) -> None:
+    recorded(tmp_path, False)
+    (path,) = tmp_path.iterdir()
+    assert [json.loads(line)["format"] for line in path.read_bytes().splitlines()] == [1, 1]
+
+
+def test_lines_without_a_format_are_of_format_1(tmp_path: Path) -> None:
+    lines = changed(ACCEPTED)
+    for line in lines:
+        del line["format"]
+    write_lines(tmp_path, *lines)
+    assert read(tmp_path) == ([ACCEPTED], [])
+
+
+@pytest.mark.parametrize("format_", [1, "1", "1.0", "1.1", "1.10"])
+def test_a_format_that_adds_nothing_is_read(tmp_path: Path, format_: int | str) -> None:
+    write_lines(tmp_path, *changed(ACCEPTED, format=format_))
+    (found,), reasons = read(tmp_path)
+    assert (found.exchange.format, reasons) == (format_, [])
+    assert found.exchange.model_copy(update={"format": 1}) == ACCEPTED.exchange
+
+
+def with_unknown_keys(format_: int | str) -> tuple[Any, Any]:
+    """In all places that differ: at the top, in a member of a union, in a list, beside a key like a tag."""
+    policy, exchange = changed(ACCEPTED, format=format_, mood={"deep": [1]})
+    policy["policy"]["exchange"] = policy["policy"]["router"]["mood"] = 1
+    policy["policy"]["private"] = {"action": "redact", "mood": 1}
+    exchange["request"]["mood"] = exchange["calls"][0]["mood"] = exchange["calls"][0]["tokens"]["mood"] = 1
+    return policy, exchange
+
+
+def test_unknown_keys_of_a_newer_minor_format_are_ignored_and_named(tmp_path: Path) -> None:
+    policy, exchange = with_unknown_keys("1.2")
+    write_lines(tmp_path, policy, exchange, exchange)
+    left_out = LeftOut()
+    found = list(read_records(tmp_path, left_out))
+    assert [each.exchange.calls for each in found] == [ACCEPTED.exchange.calls] * 2
+    assert found[0].policy.router == ACCEPTED.policy.router
+    assert left_out.reasons == []
+    assert left_out.keys == {
+        "policy.mood": 1,
+        "policy.policy.exchange": 1,
+        "policy.policy.private.section.mood": 1,
+        "policy.policy.router.cascade.mood": 1,
+        "exchange.mood": 2,
+        "exchange.request.mood": 2,
+        "exchange.calls.mood": 2,
+        "exchange.calls.tokens.mood": 2,
+    }
+    assert str(left_out) == (
+        "keys of a newer format ignored: exchange.calls.mood (2 lines), exchange.calls.tokens.mood (2 lines), "
+        "exchange.mood (2 lines), and 5 more"
+    )
+
+
+@pytest.mark.parametrize("format_", [1, "1.0"])
+def test_unknown_keys_of_this_format_make_a_line_unreadable(tmp_path: Path, format_: int | str) -> None:
+    policy, exchange = changed(ACCEPTED)
+    path = write_lines(tmp_path, policy, exchange, exchange | {"format": format_, "mood": 1})
+    found, reasons = read(tmp_path)
+    assert found == [ACCEPTED]
+    assert reasons == [f"{path}:3: exchange.mood: Extra inputs are not permitted"]
+
+
+@pytest.mark.parametrize("more", [{"type": "poem"}, {"status": "fine"}, {"endpoint": None, "mood": 1}])
+def test_what_is_more_than_a_key_is_unreadable_in_any_format(tmp_path: Path, more: dict[str, Any]) -> None:
+    policy, exchange = changed(ACCEPTED)
+    path = write_lines(tmp_path, policy, exchange, exchange | {"format": "1.2"} | more)
+    left_out = LeftOut()
+    assert list(read_records(tmp_path, left_out)) == [ACCEPTED]
+    (reason,) = left_out.reasons
+    assert (reason.startswith(f"{path}:3: "), left_out.keys) == (True, {})
+
+
+@pytest.mark.parametrize("more", [{}, {"mood": 1}, {"type": "poem"}, {"calls": 5}])
+@pytest.mark.parametrize("format_", [2, "2", "2.0", "10.3"])
+def test_another_major_format_is_left_out_with_its_number(
+    tmp_path: Path, format_: int | str, more: dict[str, Any]
+) -> None:
+    policy, exchange = changed(ACCEPTED)
+    path = write_lines(tmp_path, policy, exchange, exchange | {"format": format_} | more)
+    found, reasons = read(tmp_path)
+    major = str(format_).partition(".")[0]
+    assert found == [ACCEPTED]
+    assert reasons == [f"{path}:3: it is of format {major}, this version of smallfirst reads format 1"]
+
+
+@pytest.mark.parametrize(
+    "format_", [0, -1, 1.2, True, None, "", "1.", ".1", "v1", "1.2.3", "one", [1], "1\n"]
+)
+def test_what_is_no_format_is_named(tmp_path: Path, format_: Any) -> None:
+    policy, exchange = changed(ACCEPTED)
+    path = write_lines(tmp_path, policy, exchange, exchange | {"format": format_})
+    found, reasons = read(tmp_path)
+    assert found == [ACCEPTED]
+    assert reasons == [f'{path}:3: expected a format such as 1 or "1.2", found {format_!r}']
 
 
 # --- tokens
