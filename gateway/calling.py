@@ -18,7 +18,7 @@ from gateway.upstreams.upstream import Call as Sent
 from gateway.upstreams.upstream import Upstream
 from gateway.whole import MISSHAPEN
 from gateway.wire import Body
-from routers.plan import NO_USAGE, Generate, Judge, Question, Say, Score, Skill, Tier, Unavailable
+from routers.plan import NO_USAGE, Ask, Both, Generate, Judge, Question, Say, Score, Skill, Tier, Unavailable
 
 T = TypeVar("T")
 
@@ -56,10 +56,17 @@ class Calling:
             self._limit.end()
 
     def out_of_time(self) -> bool:
-        """Asked of a CancelledError: whether it is the ceiling on time that has cancelled."""
-        if self._limit is not None and self._limit.caught():
+        """Asked of a CancelledError: whether it is the ceiling on time that has cancelled, and not a client that left,
+        be it after the time was over."""
+        if self._limit is None:
+            return False
+        if self._limit.caught():
             self._door.expired = True
-        return self._door.expired
+        return self._door.expired and not self._limit.overruled
+
+    def check_time(self, ask: Say) -> None:
+        """Raises Unavailable once the exchange's time is over, for an ask that makes no call of its own."""
+        self._door.check_time(ask)
 
     async def in_turn(
         self,
@@ -179,6 +186,15 @@ class Calling:
             call.outcome = "cancelled"
             raise asyncio.CancelledError
         return Unavailable("ceiling", call.tier, "out of time")
+
+    def cut_short(self, ask: Ask) -> Unavailable:
+        """How an ask ends that was cancelled while no call of its own was there to be `cut_off`: in what to tell the
+        plan where it ran out of time. Raises CancelledError where the client has gone."""
+        if self.out_of_time():
+            return self._door.refused("ceiling", ask.a if isinstance(ask, Both) else ask, "out of time")
+        if isinstance(ask, Say):  # other asks have the call on the account that the client left
+            self._door.note("cancelled", ask, "the client left")
+        raise asyncio.CancelledError
 
 
 def check_fit(upstream: Upstream, needs: Needs) -> None:

@@ -72,6 +72,7 @@ class Limit:
     def __init__(self, deadlines: Deadlines, seconds: float) -> None:
         self.fired = False
         self._task = asyncio.current_task()
+        self._requests = 0 if self._task is None else self._task.cancelling()
         self._deadline = deadlines.after(seconds, self._fire)
 
     def _fire(self) -> None:
@@ -83,7 +84,12 @@ class Limit:
         """Asked in the task, of a CancelledError: whether this limit raised it and nobody else did. Then the
         task goes on."""
         fired, self.fired = self.fired, False
-        return fired and self._task is not None and self._task.uncancel() == 0
+        return fired and self._task is not None and self._task.uncancel() <= self._requests
+
+    @property
+    def overruled(self) -> bool:
+        """Whether somebody else has cancelled the task, once this limit has been `caught`."""
+        return self._task is not None and self._task.cancelling() > self._requests
 
     def end(self) -> None:
         self._deadline.cancel()

@@ -51,8 +51,7 @@ class Door:
         counts = not isinstance(ask, Skill)  # what prepares a call is none of the plan's
         if counts and self._passed >= (most := self._exchange.most_calls):
             raise self.refused("ceiling", ask, f"more than {most} upstream calls")
-        if self.expired:
-            raise self.refused("ceiling", ask, f"the {ceilings.seconds:g} s of this exchange are over")
+        self.check_time(ask)
         left = inf
         if ceilings.tokens is not None or ceilings.usd is not None:
             left = share * min(self._tokens_left(), self._tokens_for_money(price, prompt_tokens))
@@ -61,6 +60,12 @@ class Door:
             raise self.refused("ceiling", ask, "the tokens or dollars of this exchange are spent")
         self._passed += counts
         return int(left) if left < inf else None
+
+    def check_time(self, ask: Generate | Question | Say | Skill) -> None:
+        """Raises Unavailable once the exchange's time is over."""
+        if self.expired:
+            seconds = self._exchange.policy.ceilings.seconds
+            raise self.refused("ceiling", ask, f"the {seconds:g} s of this exchange are over")
 
     def _tokens_left(self) -> float:
         most = self._exchange.policy.ceilings.tokens
@@ -82,16 +87,20 @@ class Door:
 
     def refused(self, why: str, ask: Generate | Question | Say | Skill, message: str) -> Unavailable:
         """On the exchange's account where replay, which has no door, could not tell it."""
-        exchange = self._exchange
         if why != "not_configured":
-            call = Call(ask, ask.tier, "", "", FREE, started=exchange.elapsed(), prompt_tokens=0)
-            call.outcome, call.message = why, message
-            call.settle(exchange.elapsed(), None)
-            exchange.calls.append(call)
+            self.note(why, ask, message)
         self._refusals += 1
-        if self._refusals > exchange.most_calls:
+        if self._refusals > self._exchange.most_calls:
             raise Closed(why, ask.tier, message)
         return Unavailable(why, ask.tier, message)
+
+    def note(self, outcome: str, ask: Generate | Question | Say | Skill, message: str) -> None:
+        """Puts on the exchange's account how an ask ended for which no call was let out."""
+        exchange = self._exchange
+        call = Call(ask, ask.tier, "", "", FREE, started=exchange.elapsed(), prompt_tokens=0)
+        call.outcome, call.message = outcome, message
+        call.settle(exchange.elapsed(), None)
+        exchange.calls.append(call)
 
 
 class Closed(Unavailable):

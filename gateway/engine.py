@@ -153,6 +153,8 @@ class _Run:
                     raise
                 except Unavailable as lost:
                     ask = plan.throw(lost)
+                except asyncio.CancelledError:
+                    ask = plan.throw(self._calling.cut_short(ask))
                 else:
                     ask = plan.send(outcome)
         except StopIteration as settled:

@@ -34,6 +34,7 @@ class Saying:
         if not self.tokens:
             events.append(self._event("", role=True))
         if ask.ids:
+            self._calling.check_time(ask)
             events.append(self._event(await self._grown(ask, upstream)))
             self.tokens = len(ask.after) + len(ask.ids)
         if ask.finish is not None:

@@ -1,6 +1,7 @@
 """A large model that can score, in miniature, and a small one that drafts for it: servers on loopback that speak as
 vLLM's does, over bytes and some words, so that characters fall apart and one text has many spellings."""
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -45,6 +46,8 @@ class ToyVllm(Scripted):
     """A page that answers 500."""
     fails_after = 0
     """Calls of it that are answered before."""
+    hangs: str | None = None
+    """A page that is not answered, after as many calls; `holding` is set then."""
 
     def own(self, after: Sequence[int]) -> int:
         """Its greedy choice after tokens of an answer."""
@@ -66,6 +69,9 @@ class ToyVllm(Scripted):
         if page == self.fails and self.paths.count(request.path) > self.fails_after:
             return web.json_response({"error": {"message": "it is broken"}}, status=500)
         self.requests.append(body)
+        if page == self.hangs and self.paths.count(request.path) > self.fails_after:
+            self.holding.set()
+            await asyncio.Event().wait()
         if page == "completions":
             return await self._completed(request, body)
         return web.json_response(self._tokenized(body) if page == "tokenize" else self._text(body))

@@ -124,6 +124,8 @@ class _Performer:
         if self._unused and self._unused[0].ask == "say":
             line = self._unused.pop(0)
             self._calls.append(ReplayedCall(line, cost_usd=line.cost_usd))
+            if line.outcome == "cancelled":
+                raise ClientGone
             raise Unavailable(line.outcome, ask.tier)
         resumed = not self._unused or self._unused[0].resumed
         return Said(STAND_IN if resumed else "")
