@@ -15,6 +15,7 @@ from gateway.http.errors import ApiError
 from gateway.http.evaluate import evaluate_route
 from gateway.http.generation import Generation, Scope
 from gateway.http.intake import Receive
+from gateway.http.internal_error import InternalErrors, Sent
 from gateway.http.own import own_routes
 from gateway.http.reply import Send, respond_error
 from gateway.http.surface import SURFACES
@@ -49,10 +50,21 @@ class App(FastAPI):
     pools: dict[Tier, Pool]
     exchanges: Exchanges
     hot: Mapping[str, Generation]
+    internal_errors: InternalErrors
     local: Supervisor | None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self.hot.get(scope["path"]) if scope["type"] == "http" else None
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        sent = Sent(send)
+        try:
+            await self._answer(scope, receive, sent)
+        except Exception as error:
+            await self.internal_errors.conclude(error, self._endpoint_of(scope), sent)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self.hot.get(scope["path"])
         if endpoint is None:
             await super().__call__(scope, receive, send)
         elif scope["method"] == "POST":
@@ -60,6 +72,12 @@ class App(FastAPI):
         else:
             message = f"{scope['path']} takes POST, not {scope['method']}"
             await respond_error(send, ApiError(405, "method_not_allowed", message), [(b"allow", b"POST")])
+
+    def _endpoint_of(self, scope: Scope) -> str:
+        """The endpoint's name in metrics: never a path, of which clients could make up any number."""
+        if scope["path"] in self.hot:
+            return self.hot[scope["path"]].name
+        return getattr(scope.get("route"), "name", "none")
 
 
 def create_app(
@@ -116,6 +134,8 @@ def create_app(
     app.include_router(evaluate_route(policies, engine, evaluations, metrics, settings.listen.body_limit))
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _leave_to_app)
+    app.internal_errors = InternalErrors(metrics)
     app.hot = {
         path: Generation(
             surface,
@@ -141,3 +161,8 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     message = f"{request.method} {request.url.path}: {error.detail}"
     found = ApiError(error.status_code, "not_found" if error.status_code == 404 else "http_error", message)
     return JSONResponse(found.body(), error.status_code, error.headers)
+
+
+async def _leave_to_app(_: Request, error: Exception) -> JSONResponse:
+    """Keeps the framework from answering in plain text: `App` answers for all endpoints."""
+    raise error

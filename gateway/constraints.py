@@ -2,8 +2,7 @@
 
 from typing import Any, Literal, NamedTuple
 
-import orjson
-
+from gateway.nesting import read_json
 from gateway.wire import Body
 from routers.plan import Capability
 
@@ -85,8 +84,8 @@ def constraint_of(body: Body) -> Constraint | None:
 
 def _schema_in(text: str) -> Constraint | None:
     try:
-        schema = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        schema = read_json(text)
+    except ValueError:
         return None
     return Constraint("json", schema) if isinstance(schema, dict) else None
 

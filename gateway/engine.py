@@ -11,7 +11,8 @@ from gateway.calling import Calling, Request, check_fit, failed
 from gateway.deadlines import Deadlines
 from gateway.door import Closed
 from gateway.exchange import Call, Exchange
-from gateway.http.errors import ApiError, from_unavailable
+from gateway.http.errors import ApiError, from_unavailable, internal_error
+from gateway.http.internal_error import Accounted
 from gateway.http.reply import PlainReply, Reply, to_nobody
 from gateway.legs import Followed, Relayed, Sink
 from gateway.needs import Needs, least_tokens
@@ -72,11 +73,8 @@ class Engine:
             exchange.cancelled, exchange.status = True, CLIENT_GONE
             raise
         except Exception:
-            exchange.status, exchange.error = 500, "internal_error"
             log.exception("exchange %s failed", exchange.id)
-            await reply.fail(
-                ApiError(500, "internal_error", "the gateway failed; see its log", kind="api_error")
-            )
+            await reply.fail(_noted_as(exchange, internal_error()))
         finally:
             exchange.seconds = exchange.elapsed()
             if exchange.answer is None:
@@ -103,6 +101,9 @@ class Engine:
         except asyncio.CancelledError:
             exchange.cancelled, exchange.status = True, CLIENT_GONE
             raise
+        except Exception as error:
+            _noted_as(exchange, internal_error())
+            raise Accounted from error
         finally:
             exchange.seconds = exchange.elapsed()
             exchange.account()
@@ -114,7 +115,12 @@ class Engine:
 
 def _noted(exchange: Exchange, lost: Unavailable) -> ApiError:
     account_guard(exchange)
-    error = from_unavailable(lost, [call.message for call in exchange.calls if call.message])
+    return _noted_as(
+        exchange, from_unavailable(lost, [call.message for call in exchange.calls if call.message])
+    )
+
+
+def _noted_as(exchange: Exchange, error: ApiError) -> ApiError:
     exchange.status, exchange.error = error.status, error.code
     return error
 

@@ -9,9 +9,10 @@ import orjson
 from gateway.chunks import PlainChunk, plain_chunk
 from gateway.exchange import Call, Exchange
 from gateway.http.sse import EventReader, payload_of
+from gateway.nesting import TooDeep, read_json
 from gateway.thinking import OPENING, THINK_END, Thinking
-from gateway.upstreams.transport import Broken, Response
-from gateway.whole import MISSHAPEN, Garbage
+from gateway.upstreams.transport import Broken, Garbage, Response
+from gateway.whole import MISSHAPEN
 from gateway.wire import (
     Body,
     Event,
@@ -67,9 +68,11 @@ async def _next(response: Response, exchange: Exchange, call: Call, done: bool) 
 def parsed(payload: bytes) -> Body:
     """A chunk's JSON. Raises Garbage where it is none, or where the server sends its error as an event."""
     try:
-        event: Any = orjson.loads(payload)
+        event: Any = read_json(payload)
     except orjson.JSONDecodeError as error:
         raise Garbage(f"an event is not JSON: {payload[:80]!r}") from error
+    except TooDeep as error:
+        raise Garbage(f"an event: {error}") from error
     if not isinstance(event, dict):
         raise Garbage(f"an event is not an object: {payload[:80]!r}")
     if "error" in event and not event.get("choices"):

@@ -5,19 +5,12 @@ import time
 import orjson
 
 from gateway.exchange import Call, Exchange
-from gateway.upstreams.transport import Broken, Response
+from gateway.upstreams.transport import Garbage, Response
 from gateway.wire import Body, usage_of, without_beginning
 from routers.plan import Draft, Usage
 
 MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 """What reading a chunk of another shape than OpenAI's ends in."""
-
-
-class Garbage(Broken):
-    """A response that is no answer."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("garbage", message, fresh=False)
 
 
 async def whole(response: Response, exchange: Exchange, call: Call, echoed: str = "") -> tuple[bytes, Draft]:

@@ -42,6 +42,11 @@ def unsupported(param: str, why: str) -> ApiError:
     return invalid(f"{param} is not supported: {why}", param, "not_supported")
 
 
+def internal_error() -> ApiError:
+    """For what only the log explains."""
+    return ApiError(500, "internal_error", "the gateway failed; see its log", kind="api_error")
+
+
 STATUS = {
     "not_configured": (503, "no_upstream"),
     "down": (503, "upstream_unavailable"),

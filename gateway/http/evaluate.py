@@ -49,11 +49,14 @@ def evaluate_route(
                 return await judged(exchange, item, asked)
 
         exchanges = [_exchange(item, asked) for item in asked.items]
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(one(exchange, item))
-                for exchange, item in zip(exchanges, asked.items, strict=True)
-            ]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(one(exchange, item))
+                    for exchange, item in zip(exchanges, asked.items, strict=True)
+                ]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0]  # noqa: B904  the group says no more than it does
         return _told(asked, exchanges, [task.result() for task in tasks], upstreams)
 
     @router.post("/v1/evaluate", summary="Judges answers: one, or several as `items`")

@@ -35,6 +35,7 @@ class Generation:
         metrics: Metrics,
         listen: Listen,
     ) -> None:
+        self.name = surface.name
         self._surface = surface
         self._opening = opening
         self._engine = engine

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from gateway.fields import UNWATCHED, given
+from gateway.nesting import TooDeep, read_json
 from gateway.wire import Body
 
 from .errors import ApiError, invalid
@@ -43,10 +44,13 @@ async def read_body(receive: Receive, limit: int) -> bytes:
 
 
 def parse(raw: bytes) -> Body:
+    """The body's object. Raises ApiError."""
     try:
-        body = orjson.loads(raw)
+        body = read_json(raw)
     except orjson.JSONDecodeError as error:
         raise invalid(f"the request body is not valid JSON: {error}", code="invalid_json") from error
+    except TooDeep as error:
+        raise invalid(str(error), error.field) from error
     if not isinstance(body, dict):
         raise invalid(f"the request body must be a JSON object, not {_name(body)}", code="invalid_json")
     return body

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 
 from gateway.fields import given
 from gateway.needs import Needs
+from gateway.nesting import read_json
 from gateway.opening import at_home, own_field, policy_of
 from gateway.passages import passages_of
 from gateway.state.policies import LivePolicies
@@ -113,9 +114,9 @@ async def _posted(upstream: Upstream, endpoint: str, content: Body) -> Body:
     """Raises Unavailable."""
     call = await upstream.send(upstream.url(endpoint), orjson.dumps(content), stream=False)
     try:
-        answer: Body = orjson.loads(await call.response.read())
+        answer: Body = read_json(await call.response.read())
         upstream.worked()
-    except (Broken, orjson.JSONDecodeError) as error:
+    except (Broken, ValueError) as error:
         upstream.broke()
         why = error.why if isinstance(error, Broken) else "garbage"
         raise Unavailable(why, upstream.tier, f"{upstream.name}: {error}") from error

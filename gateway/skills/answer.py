@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import orjson
 
 from gateway.http.sse import DONE, DONE_EVENT, EventReader, event, payload_of
-from gateway.upstreams.transport import Response
+from gateway.nesting import TooDeep, read_json
+from gateway.upstreams.transport import Garbage, Response
 from gateway.wire import Body, call_index
 
 TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
@@ -118,10 +119,12 @@ class Rewritten:
         """What is no answer of OpenAI's shape is left as it is. Raises Broken."""
         data = await self._response.read()
         try:
-            body = orjson.loads(data)
+            body = read_json(data)
             choices = [choice for choice in body.get("choices") or () if isinstance(choice, dict)]
         except (orjson.JSONDecodeError, AttributeError, TypeError):
             return data
+        except TooDeep as error:
+            raise Garbage(f"the response: {error}") from error
         for choice in choices:
             for place in _texts(choice):
                 chain = self._chain(place.channel)
@@ -153,7 +156,7 @@ class Rewritten:
     def _rewritten(self, payload: bytes) -> bytes | Body:
         """Whoever reads what is no chunk of OpenAI's shape judges it."""
         try:
-            chunk = orjson.loads(payload)
+            chunk = read_json(payload)
             choices = chunk.get("choices") or ()
             for choice in choices:
                 for place in _texts(choice):
@@ -165,6 +168,8 @@ class Rewritten:
                     self._end([channel for channel in self._chains if channel[0] == index])
         except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError):
             return b"data: " + payload + b"\n\n"
+        except TooDeep as error:
+            raise Garbage(f"an event: {error}") from error
         body: Body = chunk
         return body
 

@@ -5,13 +5,20 @@ from typing import Protocol
 
 
 class Broken(Exception):
-    """The exchange of bytes failed. `why`: `down` (no connection), `timeout`, or `lost` (it broke off).
-    `fresh`: nothing of a response had arrived."""
+    """The exchange of bytes failed. `why`: `down` (no connection), `timeout`, `lost` (it broke off), or
+    `garbage` (it is no answer). `fresh`: nothing of a response had arrived."""
 
     def __init__(self, why: str, message: str, *, fresh: bool) -> None:
         super().__init__(message)
         self.why = why
         self.fresh = fresh
+
+
+class Garbage(Broken):
+    """A response that is no answer."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("garbage", message, fresh=False)
 
 
 class Response(Protocol):

@@ -1,0 +1,58 @@
+"""JSON that was read can be written again: what nests too deeply for that is refused as it is read."""
+
+from typing import Any
+
+import orjson
+
+MAX_NESTING = 200
+"""Levels of objects and lists in a JSON text. orjson reads 1024 and writes 254."""
+
+SPARE = 54
+"""Levels that orjson can write around those: a record, a response or an event holds parts of a request."""
+
+
+class TooDeep(ValueError):
+    """A JSON text that nests more than `MAX_NESTING` levels. `field` is the key of the outermost object under which it
+    does; None for a list."""
+
+    def __init__(self, field: str | None) -> None:
+        what = "it" if field is None else field
+        super().__init__(
+            f"{what} is nested too deeply: expected at most {MAX_NESTING} levels of objects and lists"
+        )
+        self.field = field
+
+
+def read_json(raw: bytes | str) -> Any:
+    """The value of a JSON text, which orjson can write again. Raises orjson.JSONDecodeError, TooDeep."""
+    value = orjson.loads(raw)
+    if _may_be_deep(raw) and not _is_writable(value):
+        raise TooDeep(_deep_field(value))
+    return value
+
+
+def _may_be_deep(raw: bytes | str) -> bool:
+    """Whether a JSON text has as many brackets, in strings or not, as its nesting would take. Splitting ends at the
+    last one that matters; counting them all takes a third of the time of parsing."""
+    if len(raw) <= 2 * MAX_NESTING:
+        return False
+    objects, lists = (b"{", b"[") if isinstance(raw, bytes) else ("{", "[")
+    half = MAX_NESTING // 2
+    return len(raw.split(objects, half)) > half or len(raw.split(lists, half)) > half  # type: ignore[arg-type]
+
+
+def _is_writable(value: Any, spare: int = SPARE) -> bool:
+    for _ in range(spare):
+        value = [value]
+    try:
+        orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return False
+    return True
+
+
+def _deep_field(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return None
+    field: str = next(key for key, inner in value.items() if not _is_writable(inner, SPARE + 1))
+    return field
