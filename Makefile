@@ -59,11 +59,11 @@ dashboard: $(VENV)/.dev
 
 # Tables in docs/ that are made from the code.
 docs: $(VENV)/.dev
-	$(BIN)/python -m docs.generate
+	$(BIN)/python -m tools.docs.generate
 
 # One request's way through the gateway, traced and drawn anew.
 picture: $(VENV)/.dev
-	$(BIN)/python -m docs.trace
+	$(BIN)/python -m tools.docs.trace
 
 clean:
 	rm -rf $(VENV) dist build

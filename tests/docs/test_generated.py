@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from docs.errors import WORDS, codes
-from docs.fields import meanings
-from docs.generate import SECTIONS, current
-from docs.markdown import ROOT
 from policies.tuning.records import CallLine, ExchangeLine, TokensLine, UsageLine
 from routers.cascade import Cascade
 from routers.plan import Reason
+from tools.docs.generate import SECTIONS, current
+from tools.docs.markdown import ROOT
+from tools.docs.tables.error_codes import WORDS, codes
+from tools.docs.tables.model_fields import meanings
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
@@ -19,7 +19,7 @@ PAGES = sorted((ROOT / "docs").rglob("*.md"))
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_generated_sections_are_current(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert current(text) == text, "bring it up to date with: python -m docs.generate"
+    assert current(text) == text, "bring it up to date with: python -m tools.docs.generate"
 
 
 def test_every_section_stands_in_one_page() -> None:

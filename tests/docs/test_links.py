@@ -5,7 +5,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from docs.markdown import ROOT, anchors, links, pages, prose
+from tools.docs.markdown import ROOT, anchors, links, pages, prose
 
 
 def broken(page: Path) -> list[str]:

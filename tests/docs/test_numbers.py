@@ -1,12 +1,12 @@
-"""A measured number in the docs is a link to the value it was rounded from: see docs/numbers.py."""
+"""A measured number in the docs is a link to the value it was rounded from: see tools/docs/numbers.py."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from docs.markdown import ROOT, pages
-from docs.numbers import unsourced, wrong_numbers
+from tools.docs.markdown import ROOT, pages
+from tools.docs.numbers import unsourced, wrong_numbers
 
 CLAIMING = [
     ROOT / "README.md",

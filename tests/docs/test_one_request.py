@@ -6,9 +6,9 @@ from operator import attrgetter
 
 import pytest
 
-from docs.markdown import ROOT
-from docs.picture import Mark, Span, drawn
-from docs.trace import PICTURE, STORY, Called, Hop, hops, lanes, marks, traced
+from tools.docs.markdown import ROOT
+from tools.docs.trace.picture import Mark, Span, drawn
+from tools.docs.trace.request import PICTURE, STORY, Called, Hop, hops, lanes, marks, traced
 
 HOPS = hops(STORY.read_text(encoding="utf-8"))
 
@@ -38,7 +38,7 @@ async def test_a_request_comes_by_every_hop_in_the_order_of_the_story() -> None:
     made = drawn(lanes(HOPS), tracer.spans, marks(HOPS, tracer.calls))
     committed = PICTURE.read_text(encoding="utf-8")
     assert {span.lane for span in tracer.spans} == set(lanes(HOPS))
-    assert lanes_of(made) == lanes_of(committed) == list(lanes(HOPS)), "run: python -m docs.trace"
+    assert lanes_of(made) == lanes_of(committed) == list(lanes(HOPS)), "run: python -m tools.docs.trace"
     assert numbers_of(made) == numbers_of(committed) == [hop.number for hop in HOPS]
     assert len(lanes_of(made)) <= 20
 

@@ -6,9 +6,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from docs.built_in import comment
-from docs.markdown import ROOT, fenced, pages
-from docs.strategy_tables import VARIANTS, variants
 from gateway.opening import OwnField
 from policies.explain import explained, lines
 from policies.layers import BUILT_IN, policy_files
@@ -18,6 +15,9 @@ from policies.strategies import STRATEGIES
 from routers.difficulty import FEATURES
 from routers.plan import BOTH_TIERS, Reason, Tier
 from routers.router import Request, Router
+from tools.docs.markdown import ROOT, fenced, pages
+from tools.docs.tables.built_in_policies import comment
+from tools.docs.tables.strategies import VARIANTS, variants
 
 DOCS = ROOT / "docs"
 STRATEGY_PAGES = [DOCS / "strategies" / f"{kind}.md" for kind in STRATEGIES]

@@ -15,13 +15,13 @@ import pytest
 from doubles import Scripted
 from gateways import gateway_of, settings_of, upstream
 
-from docs.markdown import ROOT, fenced
 from policies.schema import Policy
 from policies.tuning.record_files import read_records
 from policies.tuning.records import Record
 from policies.tuning.replay import replay
 from routers.direct import Direct
 from routers.plan import Generate, Reason
+from tools.docs.markdown import ROOT, fenced
 
 PAGE = (ROOT / "docs" / "strategies" / "your-own.md").read_text(encoding="utf-8")
 (ROUTER,), (YAML,), (TEST,), (ENTRY,) = [

@@ -3,10 +3,10 @@
 from typing import Any
 
 from policies.private import ENTITIES, Private
+from tools.docs.table import code, table
+from tools.docs.tables.model_fields import fields_table
 
-from .fields import fields_table
-from .measured import found_in
-from .tables import code, table
+from .results import found_in
 
 NAME = "privacy"
 

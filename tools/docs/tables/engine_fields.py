@@ -12,8 +12,7 @@ from gateway.upstreams.capabilities import Capabilities
 from gateway.upstreams.kind import Engine
 from gateway.upstreams.upstream import Upstream
 from gateway.wire import Body
-
-from .tables import code, table
+from tools.docs.table import code, table
 
 ELSEWHERE = "http://10.0.0.1/v1"
 SERVERS: dict[str, tuple[Engine, str]] = {

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from .measured import found_in
-from .tables import table
+from tools.docs.table import table
+
+from .results import found_in
 
 NAME = "relevance"
 JUDGES = {

@@ -10,9 +10,9 @@ from policies.trained import STOCK_CALIBRATOR
 from routers.calibration import Calibrator
 from routers.plan import Capability, Tier
 from routers.router import Router
+from tools.docs.table import code, table
 
-from .fields import fields_tables
-from .tables import code, table
+from .model_fields import fields_tables
 
 SCORE = {"limits": {"turns": 8}}
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {

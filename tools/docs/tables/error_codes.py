@@ -6,9 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from gateway.http.errors import STATUS
-
-from .markdown import ROOT
-from .tables import code, table
+from tools.docs.markdown import ROOT
+from tools.docs.table import code, table
 
 WORDS = {
     "invalid_json": "The body is not a JSON object.",
@@ -48,7 +47,7 @@ def errors_table() -> str:
     found = codes()
     if found.keys() != WORDS.keys():
         raise ValueError(
-            f"docs/errors.py: codes without words, or words without a code: {found.keys() ^ WORDS.keys()}"
+            f"{__file__}: codes without words, or words without a code: {found.keys() ^ WORDS.keys()}"
         )
     rows = [[code(name), _statuses(found[name]), words] for name, words in WORDS.items()]
     return table(["code", "status", "when"], rows)

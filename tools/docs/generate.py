@@ -1,6 +1,6 @@
 """Writes what pages say of the code: tables between `<!-- generated:NAME -->` and `<!-- /generated -->`.
 
-`python -m docs.generate` brings the pages of docs/ up to date; a test fails where a committed page is not.
+`python -m tools.docs.generate` brings the pages of docs/ up to date; a test fails where a committed page is not.
 """
 
 import re
@@ -10,29 +10,31 @@ from functools import partial
 from policies.strategies import STRATEGIES
 from routers.guard import Guard
 
-from . import calculator, measured_privacy, policy_example
-from .built_in import built_in_table
-from .engine_fields import constraints_table, fields_table, removed_table
-from .errors import errors_table
-from .fields import fields_tables, filter_table, policy_tables, reasons_table, settings_tables, split_table
-from .interfaces import auto_policy, commands, kinds_table, metrics_table, providers_table
+from .examples import policy, speculate
 from .markdown import ROOT
-from .measured import (
-    confidence_table,
-    engines_table,
-    evaluators_table,
-    formats_table,
-    overhead_table,
-    pair_table,
-    schema_table,
-    scorer_table,
+from .measured import privacy
+from .measured.compression import prompts_table, quality_table, reading_table
+from .measured.confidence import confidence_table, formats_table, pair_table, scorer_table
+from .measured.engines import engines_table, schema_table
+from .measured.evaluators import evaluators_table
+from .measured.flywheel import account_table, flywheel_table
+from .measured.guard import guard_table
+from .measured.overhead import overhead_table
+from .measured.relevance import answers_table, judges_table
+from .measured.speculation import forecast_table, inside_table, pairs_table, ties_table, verification_table
+from .tables.built_in_policies import built_in_table
+from .tables.engine_fields import constraints_table, fields_table, removed_table
+from .tables.error_codes import errors_table
+from .tables.interfaces import auto_policy, commands, kinds_table, metrics_table, providers_table
+from .tables.model_fields import (
+    fields_tables,
+    filter_table,
+    policy_tables,
+    reasons_table,
+    settings_tables,
+    split_table,
 )
-from .measured_compression import prompts_table, quality_table, reading_table
-from .measured_flywheel import account_table, flywheel_table
-from .measured_guard import guard_table
-from .measured_relevance import answers_table, judges_table
-from .measured_speculation import forecast_table, inside_table, pairs_table, ties_table, verification_table
-from .strategy_tables import fields_of, needs_table, requests_table
+from .tables.strategies import fields_of, needs_table, requests_table
 
 SECTIONS: dict[str, Callable[[], str]] = {
     "settings": settings_tables,
@@ -52,17 +54,17 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "built-in": built_in_table,
     "metrics": metrics_table,
     "auto": auto_policy,
-    "extending": policy_example.extending,
-    "asked": policy_example.asked,
-    "explained": policy_example.explained,
+    "extending": policy.extending,
+    "asked": policy.asked,
+    "explained": policy.explained,
     "confidence": confidence_table,
     "scorer": scorer_table,
     "formats": formats_table,
     "pair": pair_table,
     "overhead": overhead_table,
-    "across": partial(calculator.printed, calculator.ACROSS),
-    "shorter": partial(calculator.printed, calculator.SHORTER),
-    "inside": partial(calculator.printed, calculator.INSIDE),
+    "across": partial(speculate.printed, speculate.ACROSS),
+    "shorter": partial(speculate.printed, speculate.SHORTER),
+    "inside": partial(speculate.printed, speculate.INSIDE),
     "verification": verification_table,
     "forecast": forecast_table,
     "pairs-of-models": pairs_table,
@@ -75,12 +77,12 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "schema": schema_table,
     "flywheel-account": account_table,
     "flywheel": flywheel_table,
-    "private-section": measured_privacy.section_table,
-    "private-entities": measured_privacy.entities_table,
-    "private-found": measured_privacy.found_table,
-    "private-disguised": measured_privacy.disguised_table,
-    "private-alike": measured_privacy.alike_table,
-    "private-cost": measured_privacy.cost_table,
+    "private-section": privacy.section_table,
+    "private-entities": privacy.entities_table,
+    "private-found": privacy.found_table,
+    "private-disguised": privacy.disguised_table,
+    "private-alike": privacy.alike_table,
+    "private-cost": privacy.cost_table,
     "guard": partial(fields_tables, Guard),
     "guard-measured": guard_table,
     "filter": filter_table,

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from policies.layers import BUILT_IN, policy_files
 from policies.loader import load_policy
-
-from .tables import code, table
+from tools.docs.table import code, table
 
 
 def built_in_table() -> str:

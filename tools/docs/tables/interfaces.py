@@ -11,9 +11,8 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.capabilities import Capabilities
 from gateway.upstreams.kinds import KINDS
 from gateway.upstreams.providers import PROVIDERS
-
-from .markdown import ROOT
-from .tables import code, table
+from tools.docs.markdown import ROOT
+from tools.docs.table import code, table
 
 
 def commands() -> str:

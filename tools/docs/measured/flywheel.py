@@ -3,9 +3,9 @@
 from urllib.parse import quote
 
 from benchmarks.flywheel import ADAPTER, BASE
+from tools.docs.table import table
 
-from .measured import found_in
-from .tables import table
+from .results import found_in
 
 NAME = "flywheel"
 

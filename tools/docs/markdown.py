@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("benchmarks", "deploy", "docs", "gateway", "policies", "routers", "tests")
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("benchmarks", "deploy", "docs", "gateway", "policies", "routers", "tests", "tools")
 
 _GENERATED = re.compile(r"<!-- (generated:[\w-]+|/generated) -->")
 _CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)")

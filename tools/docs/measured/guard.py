@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from .measured import found_in
-from .tables import table
+from tools.docs.table import table
+
+from .results import found_in
 
 NAME = "guard"
 MODELS = {"small": "SmolLM2-135M-Instruct", "large": "Qwen2.5-Coder-1.5B-Instruct"}

@@ -22,8 +22,7 @@ from routers.plan import Reason
 from routers.relevance import Filter
 from routers.router import Router
 from routers.rubric import Rubric
-
-from .tables import code, table
+from tools.docs.table import code, table
 
 HEAD = ("key", "type", "default", "meaning")
 NAMES: dict[Any, str] = {

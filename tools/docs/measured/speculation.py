@@ -1,7 +1,8 @@
 """Tables of docs/results/speculation.json."""
 
-from .measured import found_in, linked
-from .tables import table
+from tools.docs.table import table
+
+from .results import found_in, linked
 
 NAME = "speculation"
 KINDS = {

@@ -1,6 +1,6 @@
 """One request's way through the gateway, drawn from a real run.
 
-`python -m docs.trace` starts a gateway between two scripted models, streams one request through it, notes which
+`python -m tools.docs.trace` starts a gateway between two scripted models, streams one request through it, notes which
 function of ours runs when, and draws `pictures/one-request.svg`: the lanes and numbers are the hops that
 `one-request.md` tells.
 """
@@ -21,10 +21,10 @@ import aiohttp
 from gateway.cli.serving import Served, serving
 from gateway.settings import PolicySettings, Records, Settings, UpstreamSettings
 from gateway.telemetry.ledger import PERIOD
+from tools.docs.markdown import ROOT
 
-from .markdown import ROOT
 from .picture import Mark, Span, drawn
-from .scripted import scripted
+from .scripted_model import scripted
 
 STORY = ROOT / "docs" / "one-request.md"
 PICTURE = ROOT / "docs" / "pictures" / "one-request.svg"
@@ -175,7 +175,3 @@ def main() -> None:
     found = hops(STORY.read_text(encoding="utf-8"))
     tracer = asyncio.run(traced(lanes(found), TRIES))
     PICTURE.write_text(drawn(lanes(found), tracer.spans, marks(found, tracer.calls)), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,3 @@
+from .request import main
+
+main()
