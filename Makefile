@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test heavy proof lint weights vllm bench dashboard docs picture clean
+.PHONY: run test heavy proof lint weights vllm bench dashboard docs picture imports clean
 
 run: $(VENV)/.run
 	$(BIN)/smallfirst models pull
@@ -64,6 +64,10 @@ docs: $(VENV)/.dev
 # One request's way through the gateway, traced and drawn anew.
 picture: $(VENV)/.dev
 	$(BIN)/python -m tools.docs.trace
+
+# Which package imports which; fails where imports form a circle.
+imports: $(VENV)/.dev
+	$(BIN)/python -m tools.imports
 
 clean:
 	rm -rf $(VENV) dist build
