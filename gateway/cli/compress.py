@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import openai
 import typer
 
 from gateway.settings import Settings, default_path, load_settings
@@ -32,6 +31,8 @@ def compress(
     config: ConfigOption = None,
 ) -> None:
     """Compress a text: it goes to standard output, what became of it to standard error."""
+    import openai  # takes longer to load than all the rest of the command line
+
     try:
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         text = data.decode()
@@ -53,6 +54,8 @@ def compress(
 
 
 async def _asked(settings: Settings, body: dict[str, Any]) -> dict[str, Any]:
+    import openai
+
     async with (
         serving(settings) as served,
         openai.AsyncOpenAI(base_url=served.url, api_key="none", timeout=PATIENCE, max_retries=0) as client,
