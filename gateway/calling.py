@@ -16,7 +16,6 @@ from gateway.upstreams.pool import Pool, might_cure
 from gateway.upstreams.transport import Broken
 from gateway.upstreams.upstream import Call as Sent
 from gateway.upstreams.upstream import Upstream
-from gateway.whole import MISSHAPEN
 from gateway.wire import Body
 from routers.plan import NO_USAGE, Ask, Both, Generate, Judge, Question, Say, Score, Skill, Tier, Unavailable
 
@@ -171,11 +170,13 @@ class Calling:
             yield
         except asyncio.CancelledError:
             raise failed(call, self.cut_off(call)) from None
-        except (Broken, *MISSHAPEN) as error:
-            why = error.why if isinstance(error, Broken) else "garbage"
-            raise failed(call, Unavailable(why, call.tier, f"{upstream.name}: {error}")) from error
+        except Broken as broken:
+            raise failed(call, Unavailable(broken.why, call.tier, f"{upstream.name}: {broken}")) from broken
         except Unavailable as lost:
             raise failed(call, lost)  # noqa: B904  it is the same
+        except Exception:
+            call.outcome = "stopped"
+            raise
         finally:
             call.settle(self._exchange.elapsed(), None if call.usage is NO_USAGE else call.usage)
 

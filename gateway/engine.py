@@ -68,7 +68,7 @@ class Engine:
             exchange.answer = await run.drive(exchange.policy.plan(exchange.request))
             await run.conclude(exchange.answer)
         except Unavailable as lost:
-            await self._fail(exchange, reply, lost)
+            await reply.fail(_noted(exchange, lost))
         except asyncio.CancelledError:
             exchange.cancelled, exchange.status = True, CLIENT_GONE
             raise
@@ -108,9 +108,6 @@ class Engine:
             exchange.seconds = exchange.elapsed()
             exchange.account()
             self._leave(exchange)
-
-    async def _fail(self, exchange: Exchange, reply: Reply, lost: Unavailable) -> None:
-        await reply.fail(_noted(exchange, lost))
 
 
 def _noted(exchange: Exchange, lost: Unavailable) -> ApiError:
@@ -190,7 +187,7 @@ class _Run:
         if self._saying.model:
             self._usage_event = self._usage_event or self._saying.usage_event()
         if self._usage_event is not None and (len(answer.parts) > 1 or self._saying.model):
-            self._usage_event["usage"] = _summed(answer, self._usage_event["usage"])
+            self._usage_event["usage"] = wire.summed(answer, self._usage_event["usage"])
         await self._reply.finish(self._usage_event)
 
     def _perform(self, ask: Ask) -> Awaitable[Outcome]:
@@ -256,15 +253,13 @@ class _Run:
         last: bool,
     ) -> Draft:
         exchange = self._exchange
-        most = _least(ask.max_tokens, call.allowed, exchange.choices(ask))
-        url, body = self._request(ask, upstream, asked, most)
-        as_chunk = scoring.chat_chunk if ask.after and exchange.endpoint == "chat" else None
-        followed = Followed(ask.watch(), exchange, call, as_chunk) if ask.watch is not None else None
-        if followed is not None:
-            self._followed.append(followed)
-        request = Request(url, body, followed is not None or exchange.request.stream, ask.patience, last)
+        followed: Followed | None = None
         usage: Usage | None = None
         try:
+            most = _least(ask.max_tokens, call.allowed, exchange.choices(ask))
+            url, body = self._request(ask, upstream, asked, most)
+            followed = self._follow(ask, call)
+            request = Request(url, body, followed is not None or exchange.request.stream, ask.patience, last)
             check_fit(upstream, needs)
             draft = await self._read(ask, call, upstream, request, followed, sink)
             usage = draft.usage
@@ -283,8 +278,21 @@ class _Run:
             raise failed(call, cut_off) from None
         except Unavailable as lost:
             raise failed(call, lost)  # noqa: B904  it is the same
+        except Exception:
+            call.outcome = "stopped"
+            raise
         finally:
             call.settle(exchange.elapsed(), usage)
+
+    def _follow(self, ask: Generate, call: Call) -> Followed | None:
+        """What follows a call's draft; None for one that nobody watches."""
+        if ask.watch is None:
+            return None
+        exchange = self._exchange
+        as_chunk = scoring.chat_chunk if ask.after and exchange.endpoint == "chat" else None
+        followed = Followed(ask.watch(), exchange, call, as_chunk)
+        self._followed.append(followed)
+        return followed
 
     def _compresses(self, ask: Generate) -> bool:
         """Whether the model reads the request compressed: a large one does, where the policy says so, but for one that
@@ -386,14 +394,3 @@ def _least(wanted: int | None, allowed: int | None, choices: int) -> int | None:
     if allowed is None:
         return wanted
     return allowed // choices if wanted is None else min(wanted, allowed // choices)
-
-
-def _summed(answer: Answer, last: wire.Body) -> wire.Body:
-    """The client's usage of an answer in parts: the first writer's prompt, everyone's completion."""
-    prompt = answer.parts[0].usage.prompt_tokens
-    completion = sum(part.usage.completion_tokens for part in answer.parts)
-    return last | {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-    }

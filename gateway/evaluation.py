@@ -18,7 +18,7 @@ from gateway.exchange import Exchange, plain
 from gateway.hourly import Hourly
 from gateway.http.kept import Kept
 from gateway.telemetry.metrics import Metrics
-from gateway.whole import MISSHAPEN
+from gateway.upstreams.garbage import MISSHAPEN
 from policies.evaluate import Evaluate
 from routers.plan import Fragment, Unavailable
 

@@ -1,23 +1,23 @@
 """How an upstream's stream becomes a draft: followed token by token, or relayed as it comes."""
 
-import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import orjson
 
 from gateway.chunks import PlainChunk, plain_chunk
+from gateway.events import next_read, parsed
 from gateway.exchange import Call, Exchange
 from gateway.http.sse import EventReader, payload_of
-from gateway.nesting import TooDeep, read_json
 from gateway.thinking import OPENING, THINK_END, Thinking
-from gateway.upstreams.transport import Broken, Garbage, Response
-from gateway.whole import MISSHAPEN
+from gateway.upstreams.garbage import MISSHAPEN, Garbage
+from gateway.upstreams.transport import Broken, Response
 from gateway.wire import (
     Body,
     Event,
     call_index,
     finish_apart,
+    is_well_formed,
     marked,
     text_of,
     tokens_of,
@@ -28,8 +28,6 @@ from routers.plan import Draft, Reason, TokenLike, ToolCall, Usage, Verdict, Wat
 from routers.structure import flaw
 
 DONE = b"[DONE]"
-GRACE = 1.0
-"""Seconds that a server may take to end its response after it has ended the answer."""
 
 
 class Sink(Protocol):
@@ -46,40 +44,6 @@ class Sink(Protocol):
     async def raw(self, data: bytes) -> None: ...
 
     async def whole(self, body: bytes) -> None: ...
-
-
-async def _next(response: Response, exchange: Exchange, call: Call, done: bool) -> bytes:
-    """The response's next read, nothing at its end; the time waited for it is the upstream's, not ours.
-
-    Once the answer is finished, breaking off does no harm. Once it is `done`, only the end of the bytes is still
-    to come: it is waited for briefly, so that the connection can be used again.
-    """
-    began = time.perf_counter()
-    try:
-        return await response.next(GRACE if done else None)
-    except Broken:
-        if done or call.finish is not None:
-            return b""
-        raise
-    finally:
-        exchange.waited += time.perf_counter() - began
-
-
-def parsed(payload: bytes) -> Body:
-    """A chunk's JSON. Raises Garbage where it is none, or where the server sends its error as an event."""
-    try:
-        event: Any = read_json(payload)
-    except orjson.JSONDecodeError as error:
-        raise Garbage(f"an event is not JSON: {payload[:80]!r}") from error
-    except TooDeep as error:
-        raise Garbage(f"an event: {error}") from error
-    if not isinstance(event, dict):
-        raise Garbage(f"an event is not an object: {payload[:80]!r}")
-    if "error" in event and not event.get("choices"):
-        detail = event["error"]
-        message = detail.get("message") if isinstance(detail, dict) else detail
-        raise Garbage(f"the server broke off: {str(message)[:300]}")
-    return event
 
 
 class _Read(NamedTuple):
@@ -123,7 +87,7 @@ class Followed:
         self._refusal = ""
 
     async def read(self, response: Response, reply: Sink) -> Draft:
-        """Follows the response to its end or to a GIVE_UP. Raises Broken."""
+        """Follows the response to its end or to a GIVE_UP. Raises Broken, and what the watch raises."""
         try:
             await self._follow(response, reply)
         except Broken:
@@ -133,7 +97,7 @@ class Followed:
         if not self.gave_up:
             self.call.ended = self.exchange.elapsed()
             self.call.flaw = self._flaw()
-            self._conclude(self.watch.end(self.call.finish, self.call.flaw))
+            self._end()
             if self.call.verdict is Verdict.COMMIT:
                 self.call.kept = len(self.call.tokens)
                 await self.release_all(reply)
@@ -142,7 +106,7 @@ class Followed:
 
     async def _follow(self, response: Response, reply: Sink) -> None:
         reader = EventReader()
-        while data := await _next(response, self.exchange, self.call, self._done):
+        while data := await next_read(response, self.exchange, self.call, self._done):
             self._take_all(reader.feed(data))
             if self._ready:
                 await self._release(reply)
@@ -151,6 +115,13 @@ class Followed:
         self._take_all([payload for payload in (payload_of(reader.rest()),) if payload])
         if self.call.finish is None and not self.gave_up:
             raise Broken("lost", "the stream ended before the answer did", fresh=False)
+
+    def _end(self) -> None:
+        try:
+            self._conclude(self.watch.end(self.call.finish, self.call.flaw))
+        except Exception as error:
+            self._check_tokens(error)
+            raise
 
     async def release_all(self, reply: Sink) -> None:
         """Commits what is still held: the plan settled on this draft."""
@@ -200,19 +171,16 @@ class Followed:
 
     def _take_all(self, payloads: list[bytes]) -> None:
         now = self.exchange.elapsed()
-        try:
-            for payload in payloads:
-                if payload == DONE:
-                    self._done = True
-                elif (plain := self._plain(payload)) is not None:
-                    self._hold(plain.payload, plain.text, self._watched(plain.tokens, now))
-                else:
-                    event = parsed(payload)
-                    self._take(event if self._as_chunk is None else self._as_chunk(event), now)
-                if self.gave_up:
-                    return
-        except MISSHAPEN as error:
-            raise Garbage("an event is not shaped as a chunk") from error
+        for payload in payloads:
+            if payload == DONE:
+                self._done = True
+            elif (plain := self._plain(payload)) is not None:
+                self._hold(plain.payload, plain.text, self._watched(plain.tokens, now))
+            else:
+                for read in self._parse(payload):
+                    self._add(read, now)
+            if self.gave_up:
+                return
 
     def _plain(self, payload: bytes) -> PlainChunk | None:
         """None for a chunk that has to be read whole; one that may be of reasoning has, to be told token by token."""
@@ -221,7 +189,16 @@ class Followed:
         chunk = plain_chunk(payload)
         return None if chunk is None or OPENING in chunk.text else chunk
 
-    def _take(self, event: Body, now: float) -> None:
+    def _parse(self, payload: bytes) -> "Sequence[_Read]":
+        """What a chunk that is read whole lets the watch be told. Raises Garbage. No watch is asked in here: what one
+        raises is not the server's fault."""
+        try:
+            event = parsed(payload)
+            return self._reads(event if self._as_chunk is None else self._as_chunk(event))
+        except MISSHAPEN as error:
+            raise Garbage("an event is not shaped as a chunk") from error
+
+    def _reads(self, event: Body) -> "Sequence[_Read]":
         usage = usage_of(event) if event.get("usage") is not None else None
         choices = event.get("choices")
         if usage is not None:
@@ -230,44 +207,44 @@ class Followed:
                 del event["usage"]
         if not choices:
             self.usage_event = self.usage_event if usage is None else event
-            return
+            return ()
         choice = choices[0]
         text = text_of(choice)
-        read = _Read(event, text, tokens_of(choice, text))
+        tokens = tokens_of(choice, text)
+        self._take_other(choice.get("delta") or {})
+        read = _Read(trim_logprobs(event, self._wanted_logprobs), text, tokens)
         if self._unsure or self._thinking.inside or OPENING in text:
-            self._tell(read, now)
-        else:
-            self._add(read, now)
+            return self._marked(read)
+        return (read,)
 
-    def _tell(self, read: "_Read", now: float) -> None:
-        """Adds what is read, and what was kept back before it, once it is told what of it is reasoning. Only text and
-        what follows it at once has tags."""
+    def _marked(self, read: "_Read") -> "Sequence[_Read]":
+        """What is read, and what was kept back before it, once it is told what of it is reasoning. Only text and what
+        follows it at once has tags."""
         last = not read.text or read.event["choices"][0].get("finish_reason") is not None
         unsure = [*self._unsure, read] if read.text else self._unsure
         tokens = [token for one in unsure for token in one.tokens]
         marks = self._thinking.marks([token.text for token in tokens], last=last)
         if marks is None:
             self._unsure = unsure
-            return
+            return ()
         self._unsure = []
         told = iter(marks)
-        for one in unsure:
-            self._add(one._replace(tokens=marked(one.tokens, [next(told) for _ in one.tokens])), now)
+        reads = [one._replace(tokens=marked(one.tokens, [next(told) for _ in one.tokens])) for one in unsure]
         if not read.text:
             inside = [self._thinking.inside] * len(read.tokens)
-            self._add(read._replace(tokens=marked(read.tokens, inside)), now)
+            reads.append(read._replace(tokens=marked(read.tokens, inside)))
+        return reads
 
     def _add(self, read: "_Read", now: float) -> None:
         if self.gave_up:
             return
         event, text, tokens = read
-        choice = event["choices"][0]
+        finish = event["choices"][0].get("finish_reason")
         committed = self._watched(tokens, now)
-        if choice.get("finish_reason") is not None and not self.gave_up:
-            self.call.finish = choice["finish_reason"]
-        self._take_other(choice.get("delta") or {})
-        self._hold(trim_logprobs(event, self._wanted_logprobs), text, committed)
-        if committed and choice.get("finish_reason") is not None:
+        if finish is not None and not self.gave_up:
+            self.call.finish = finish
+        self._hold(event, text, committed)
+        if committed and finish is not None:
             self._held.append(finish_apart(event))
 
     def _hold(self, event: Event, text: str, committed: bool) -> None:
@@ -291,15 +268,28 @@ class Followed:
     def _watched(self, tokens: Sequence[TokenLike], now: float) -> bool:
         verdict = Verdict.CONTINUE
         call = self.call
-        for token in tokens:
-            call.tokens.append(token)
-            call.at.append(now)
-            verdict = self.watch.token(token)
-            if verdict is Verdict.GIVE_UP:
-                self.gave_up = True
-                self._conclude(verdict)
-                return False
+        try:
+            for token in tokens:
+                call.tokens.append(token)
+                call.at.append(now)
+                verdict = self.watch.token(token)
+                if verdict is Verdict.GIVE_UP:
+                    self.gave_up = True
+                    self._conclude(verdict)
+                    return False
+        except Exception as error:
+            self._check_tokens(error)
+            raise
         return verdict is Verdict.COMMIT
+
+    def _check_tokens(self, error: Exception) -> None:
+        """Raises Garbage for a watch that failed on tokens of another shape than OpenAI's, which nobody looks at before
+        a watch does. Those are the server's fault, and all else is the watch's."""
+        call = self.call
+        bad = next((place for place, token in enumerate(call.tokens) if not is_well_formed(token)), None)
+        if bad is not None:
+            del call.tokens[bad:], call.at[bad:]
+            raise Garbage("a token's log-probabilities are not shaped as such") from error
 
     def _conclude(self, verdict: Verdict) -> None:
         self.call.verdict = verdict
@@ -332,7 +322,7 @@ class Relayed:
     async def read(self, response: Response, reply: Sink) -> Draft:
         """Relays to the end. Raises Broken."""
         reader = EventReader()
-        while data := await _next(response, self.exchange, self.call, self._done):
+        while data := await next_read(response, self.exchange, self.call, self._done):
             await self._send(self._pass(reader.blocks(data)), reply)
         await self._send(self._pass([block for block in (reader.rest(),) if block]), reply)
         if not self._done and self.call.finish is None:

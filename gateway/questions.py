@@ -15,11 +15,13 @@ from gateway.sampling import agreed, samples_body, samples_of, told
 from gateway.scoring import Prompt
 from gateway.skills.reading import reading
 from gateway.skills.surprise import Surprises
+from gateway.skills.transform import Unusable
+from gateway.upstreams.garbage import parsing
 from gateway.upstreams.transport import Broken
 from gateway.upstreams.upstream import Upstream
 from gateway.whole import whole
 from gateway.wire import Body, begun_in
-from routers.plan import Choice, Judge, Judged, Score, Scored, Usage
+from routers.plan import Choice, Judge, Judged, Score, Scored, Unavailable, Usage
 
 JUDGING = Needs(frozenset({"logprobs"}))
 
@@ -68,7 +70,10 @@ class Questions:
         given, text = read_text(ask, *self._about(ask), exchange.endpoint)
 
         async def work(reader: Surprises) -> Judged:
-            return likelihood(await reader.surprises(text, given), reader.read)
+            found = await reader.surprises(text, given)
+            if all(one.logprob is None for one in found):
+                raise Unavailable("incapable", ask.tier, "the question's text has nothing to be read")
+            return likelihood(found, reader.read)
 
         found = await reading(exchange, self._calling, ask, work)
         next(call for call in reversed(exchange.calls) if call.ask is ask).judged = found
@@ -95,7 +100,9 @@ class Questions:
                 model = ask.model or upstream.model
                 body = samples_body(ask, exchange.body, exchange.endpoint, model, allowed)
                 answer, _ = await self._answered(call, upstream, exchange.endpoint, body, last)
-                return samples_of(answer, begun_in(exchange.body.get("messages") or [])), call
+                begun = begun_in(exchange.body.get("messages") or [])
+                with parsing("samples"):
+                    return samples_of(answer, begun), call
 
         return await self._calling.in_turn(ask, needs, attempt)
 
@@ -135,8 +142,13 @@ class Questions:
         if self._prompt is None or self._calling.scorer is not upstream:
             exchange = self._exchange
             asked = scoring.prompt_body(exchange.body, exchange.endpoint, upstream.model)
-            self._prompt = scoring.prompt_of(await self._calling.told(upstream, "tokenize", asked))
+            self._prompt = await self._tokenized(upstream, asked)
         return self._prompt
+
+    async def _tokenized(self, upstream: Upstream, asked: Body) -> Prompt:
+        answer = await self._calling.told(upstream, "tokenize", asked)
+        with parsing("what /tokenize gives"):
+            return scoring.prompt_of(answer)
 
     async def _judged(self, ask: Judge, call: Call, upstream: Upstream, last: bool) -> Judged:
         exchange = self._exchange
@@ -144,20 +156,20 @@ class Questions:
         top = upstream.most_alternatives
         body = question_body(ask, about, exchange.endpoint, ask.model or upstream.model, top, passage)
         answer, usage = await self._answered(call, upstream, "chat", body, last)
-        return judged(ask, answer, usage)
+        with parsing("a judgement"):
+            return judged(ask, answer, usage)
 
     async def _scored(self, ask: Score, call: Call, upstream: Upstream, last: bool) -> Scored:
         prompt = await self.prompt(upstream)
         text = scoring.continuation(ask.prefix, ask.text)
         ids: Sequence[int] = ()
         if text:
-            ids = scoring.prompt_of(
-                await self._calling.told(upstream, "tokenize", scoring.text_body(text, upstream.model))
-            ).ids
+            ids = (await self._tokenized(upstream, scoring.text_body(text, upstream.model))).ids
         before = [*prompt.ids, *ask.after]
         body = scoring.score_body(self._exchange.body, [*before, *ids], upstream.model)
         answer, _ = await self._answered(call, upstream, "completions", body, last)
-        reading = scoring.read_scores(answer, len(before), ids, upstream.ending)
+        with parsing("scores"):
+            reading = scoring.read_scores(answer, len(before), ids, upstream.ending)
         scored = await self._told_apart(reading, upstream, [*before, *ids], len(before))
         return scored._replace(seconds=call.lasted)
 
@@ -169,8 +181,10 @@ class Questions:
         for place, doubtful in reading.doubtful.items():
             if doubtful not in upstream.ending:
                 body = scoring.forced_body(ids[: before + place], doubtful, upstream.model)
-                answer = orjson.loads(await self._calling.told(upstream, "completions", body))
-                upstream.ending[doubtful] = answer["choices"][0]["finish_reason"] == "stop"
+                answer = await self._calling.told(upstream, "completions", body)
+                with parsing("a completion"):
+                    finish = orjson.loads(answer)["choices"][0]["finish_reason"]
+                upstream.ending[doubtful] = finish == "stop"
             own = Choice(doubtful, tokens[place].own.logprob, upstream.ending[doubtful])
             tokens[place] = tokens[place]._replace(own=own)
         return scored._replace(tokens=tokens)
@@ -183,8 +197,9 @@ class Questions:
         try:
             answer, draft = await whole(sent.response, self._exchange, call)
             upstream.worked()
-        except Broken:
-            upstream.broke()
+        except Broken as broken:
+            if not isinstance(broken, Unusable):
+                upstream.broke()
             raise
         finally:
             sent.close()

@@ -1,13 +1,12 @@
 """Tokens that a plan has verified, as the client gets them: text, in the events of a stream."""
 
-import orjson
-
 from gateway.calling import Calling
 from gateway.exchange import Call, Exchange
 from gateway.legs import Sink
+from gateway.scoring import detokenized
+from gateway.upstreams.garbage import parsing
 from gateway.upstreams.transport import Broken
 from gateway.upstreams.upstream import Upstream
-from gateway.whole import MISSHAPEN
 from gateway.wire import Body, Event
 from routers.cost import FREE
 from routers.plan import Said, Say, Unavailable
@@ -55,9 +54,10 @@ class Saying:
         ids = [*ask.after, *ask.ids]
         try:
             answer = await self._calling.told(upstream, "detokenize", {"model": self.model, "tokens": ids})
-            text: str = orjson.loads(answer)["prompt"]
-        except (Broken, *MISSHAPEN) as error:
-            raise self._failed(ask, upstream, Unavailable("garbage", ask.tier, str(error))) from error
+            with parsing("what /detokenize gives"):
+                text = detokenized(answer)
+        except Broken as broken:
+            raise self._failed(ask, upstream, Unavailable("garbage", ask.tier, str(broken))) from broken
         except Unavailable as lost:
             raise self._failed(ask, upstream, lost)  # noqa: B904  it is the same
         if ask.finish is None:

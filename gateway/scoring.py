@@ -39,8 +39,17 @@ def prompt_body(body: Body, endpoint: Endpoint, model: str) -> Body:
 
 
 def prompt_of(answer: bytes) -> Prompt:
+    """Raises what reading an answer of another shape ends in."""
     data = orjson.loads(answer)
-    return Prompt(data["tokens"], data["max_model_len"])
+    return Prompt([int(id_) for id_ in data["tokens"]], int(data["max_model_len"]))
+
+
+def detokenized(answer: bytes) -> str:
+    """The text of token ids. Raises as `prompt_of`."""
+    text = orjson.loads(answer)["prompt"]
+    if not isinstance(text, str):
+        raise TypeError(f"a text was expected, not {text!r}")
+    return text
 
 
 def text_body(text: str, model: str) -> Body:
@@ -112,13 +121,13 @@ def read_scores(answer: bytes, before: int, ids: Sequence[int], ending: dict[int
         own_id, own = next((int(key), found) for key, found in entry.items() if found["rank"] == 1)
         if own_id not in ending and SPECIAL.fullmatch(own["decoded_token"] or ""):
             doubtful[place] = own_id
-        best = Choice(own_id, own["logprob"], ending.get(own_id, False))
-        tokens.append(ScoredToken(id_, entry[str(id_)]["logprob"], best))
+        best = Choice(own_id, float(own["logprob"]), ending.get(own_id, False))
+        tokens.append(ScoredToken(id_, float(entry[str(id_)]["logprob"]), best))
     written = choice["token_ids"][0]
     ends = choice["finish_reason"] == "stop"
     if ends:
         ending[written] = True
-    following = Choice(written, choice["logprobs"]["token_logprobs"][0], ends)
+    following = Choice(written, float(choice["logprobs"]["token_logprobs"][0]), ends)
     usage = usage_of(data)
     assert usage is not None  # noqa: S101  this kind of server always reports it
     return Reading(Scored(tokens, following, usage), doubtful)

@@ -5,12 +5,10 @@ import time
 import orjson
 
 from gateway.exchange import Call, Exchange
-from gateway.upstreams.transport import Garbage, Response
+from gateway.upstreams.garbage import MISSHAPEN, Garbage
+from gateway.upstreams.transport import Response
 from gateway.wire import Body, usage_of, without_beginning
 from routers.plan import Draft, Usage
-
-MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError, ValueError)
-"""What reading a chunk of another shape than OpenAI's ends in."""
 
 
 async def whole(response: Response, exchange: Exchange, call: Call, echoed: str = "") -> tuple[bytes, Draft]:

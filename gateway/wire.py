@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import orjson
 
-from routers.plan import Token, TokenLike, Usage
+from routers.plan import Answer, Token, TokenLike, Usage
 
 Endpoint = Literal["chat", "completions", "embeddings"]
 Body = dict[str, Any]
@@ -125,6 +125,15 @@ class BodyToken:
         return found
 
 
+def is_well_formed(token: TokenLike) -> bool:
+    """Whether the token's text is one and its log-probabilities are numbers: those of a BodyToken are as they came."""
+    try:
+        numbers = [*token.top, 0.0 if token.logprob is None else token.logprob]
+    except (KeyError, TypeError, AttributeError):
+        return False
+    return isinstance(token.text, str) and all(isinstance(number, int | float) for number in numbers)
+
+
 def tokens_of(choice: Body, text: str) -> Sequence[TokenLike]:
     """The tokens in a chunk's choice, whose `text_of` is `text`. Text without log-probabilities counts as one
     token without any."""
@@ -184,6 +193,17 @@ def usage_of(data: Body) -> Usage | None:
         accepted=written.get("accepted_prediction_tokens") or 0,
         rejected=written.get("rejected_prediction_tokens") or 0,
     )
+
+
+def summed(answer: Answer, last: Body) -> Body:
+    """The client's usage of an answer in parts: the first writer's prompt, everyone's completion."""
+    prompt = answer.parts[0].usage.prompt_tokens
+    completion = sum(part.usage.completion_tokens for part in answer.parts)
+    return last | {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
 
 
 def estimated_prompt_tokens(raw: bytes) -> int:

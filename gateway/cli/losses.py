@@ -7,11 +7,11 @@ import orjson
 from rich.progress import Progress
 
 from gateway.settings import Settings
+from gateway.upstreams.garbage import MISSHAPEN
 from gateway.upstreams.kind import Scorer, Tokenizer
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.transport import Broken
 from gateway.upstreams.upstream import Upstream
-from gateway.whole import MISSHAPEN
 from gateway.wire import Body
 from policies.tuning.selection import Loss
 from policies.tuning.sft import Example, Message

@@ -43,7 +43,7 @@ def unsupported(param: str, why: str) -> ApiError:
 
 
 def internal_error() -> ApiError:
-    """For what only the log explains."""
+    """For what failed by no fault of the request's or of an upstream's: the log explains it."""
     return ApiError(500, "internal_error", "the gateway failed; see its log", kind="api_error")
 
 

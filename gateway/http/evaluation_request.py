@@ -7,8 +7,8 @@ from pydantic import ConfigDict, Tag, TypeAdapter, ValidationError
 
 from gateway.evaluating import NAME, Evaluator, Output, output_of
 from gateway.opening import own_field
+from gateway.upstreams.garbage import MISSHAPEN
 from gateway.upstreams.upstream import Upstream
-from gateway.whole import MISSHAPEN
 from gateway.wire import Body
 from routers.evaluators import Agreeing, Rating, Structure, Verification, by_kind
 from routers.plan import Tier

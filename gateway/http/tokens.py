@@ -11,10 +11,10 @@ from gateway.nesting import read_json
 from gateway.opening import at_home, own_field, policy_of
 from gateway.passages import passages_of
 from gateway.state.policies import LivePolicies
+from gateway.upstreams.garbage import MISSHAPEN
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.transport import Broken
 from gateway.upstreams.upstream import Upstream
-from gateway.whole import MISSHAPEN
 from gateway.wire import Body, Endpoint
 from policies.schema import Policy
 from routers.direct import Direct

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gateway.upstreams.garbage import parsing
 from gateway.upstreams.kind import Post, Scorer, Spelled
 from gateway.upstreams.llamacpp import forced, spell
 
@@ -66,7 +67,8 @@ class States:
     def _logprobs(self, answer: Any, ids: Sequence[int], after: int) -> Sequence[float]:
         import numpy as np
 
-        states = np.array(answer[0]["embedding"][after - 1 : len(ids) - 1], np.float32)
+        with parsing("the states of a text"):
+            states = np.array(answer[0]["embedding"][after - 1 : len(ids) - 1], np.float32)
         own = np.array(ids[after:])
         output = self._output()
         found: list[float] = []

@@ -8,7 +8,8 @@ import orjson
 
 from gateway.http.sse import DONE, DONE_EVENT, EventReader, event, payload_of
 from gateway.nesting import TooDeep, read_json
-from gateway.upstreams.transport import Garbage, Response
+from gateway.upstreams.garbage import Garbage, parsing
+from gateway.upstreams.transport import Response
 from gateway.wire import Body, call_index
 
 TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
@@ -74,8 +75,10 @@ class _Text:
 
 
 def _texts(choice: Body) -> Iterator[_Text]:
-    """All there are in a choice, of a stream's chunk or of a whole answer, chat or completion."""
+    """All there are in a choice, of a stream's chunk or of a whole answer, chat or completion. Raises what reading one
+    of another shape ends in."""
     index = choice.get("index", 0)
+    hash(index)  # raises TypeError for what can't tell choices apart
     if isinstance(choice.get("text"), str):
         yield _Text((index, "text"), choice, "text")
     message = choice.get("delta") or choice.get("message")
@@ -116,7 +119,7 @@ class Rewritten:
         self._response.close()
 
     async def read(self) -> bytes:
-        """What is no answer of OpenAI's shape is left as it is. Raises Broken."""
+        """What is no answer of OpenAI's shape is left as it is. Raises Broken; Garbage where only a part is another."""
         data = await self._response.read()
         try:
             body = read_json(data)
@@ -125,10 +128,11 @@ class Rewritten:
             return data
         except TooDeep as error:
             raise Garbage(f"the response: {error}") from error
-        for choice in choices:
-            for place in _texts(choice):
-                chain = self._chain(place.channel)
-                place.text = chain.feed(place.text) + chain.end()
+        with parsing("a choice of OpenAI's shape"):
+            places = [place for choice in choices for place in _texts(choice)]
+        for place in places:
+            chain = self._chain(place.channel)
+            place.text = chain.feed(place.text) + chain.end()
         return orjson.dumps(body) if choices else data
 
     async def next(self, gap: float | None = None) -> bytes:
@@ -154,24 +158,28 @@ class Rewritten:
                 self._held.append(self._rewritten(payload))
 
     def _rewritten(self, payload: bytes) -> bytes | Body:
-        """Whoever reads what is no chunk of OpenAI's shape judges it."""
+        """Whoever reads what is no chunk of OpenAI's shape judges it. No filter runs where that is found out: what one
+        raises is no fault of the chunk's."""
         try:
             chunk = read_json(payload)
-            choices = chunk.get("choices") or ()
-            for choice in choices:
-                for place in _texts(choice):
-                    if place.text:
-                        self._last[place.channel] = place
-                        place.text = self._chain(place.channel).feed(place.text)
-                if choice.get("finish_reason") is not None:
-                    index = choice.get("index", 0)
-                    self._end([channel for channel in self._chains if channel[0] == index])
+            choices = [(choice, [*_texts(choice)]) for choice in chunk.get("choices") or ()]
         except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError):
             return b"data: " + payload + b"\n\n"
         except TooDeep as error:
             raise Garbage(f"an event: {error}") from error
+        for choice, places in choices:
+            self._filter(places)
+            if choice.get("finish_reason") is not None:
+                index = choice.get("index", 0)
+                self._end([channel for channel in self._chains if channel[0] == index])
         body: Body = chunk
         return body
+
+    def _filter(self, places: "Sequence[_Text]") -> None:
+        for place in places:
+            if place.text:
+                self._last[place.channel] = place
+                place.text = self._chain(place.channel).feed(place.text)
 
     def _end(self, channels: Sequence[tuple[Any, ...]]) -> None:
         """What their filters still hold is the end of the last text that each got."""

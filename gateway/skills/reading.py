@@ -9,9 +9,9 @@ from gateway.calling import Calling
 from gateway.exchange import Call, Exchange
 from gateway.needs import Needs
 from gateway.skills.surprise import Surprises, Unspelled
+from gateway.upstreams.garbage import parsing
 from gateway.upstreams.transport import Broken
 from gateway.upstreams.upstream import Upstream
-from gateway.whole import MISSHAPEN
 from gateway.wire import Body
 from routers.plan import Judge, Skill, Unavailable, Usage
 
@@ -34,7 +34,7 @@ async def reading(
                 found = await work(reader)
             except Unspelled as error:
                 raise Unavailable("incapable", ask.tier, f"{upstream.name}: {error}") from error
-            except (Broken, *MISSHAPEN):
+            except Broken:
                 upstream.broke()
                 raise
             finally:
@@ -47,8 +47,10 @@ async def reading(
 
 def _reader(calling: Calling, upstream: Upstream) -> Surprises:
     async def post(page: str, body: Body) -> Body:
-        answer: Body = orjson.loads(await calling.told(upstream, page, body))
-        return answer
+        answer = await calling.told(upstream, page, body)
+        with parsing("JSON"):
+            found: Body = orjson.loads(answer)
+            return found
 
     assert upstream.scorer is not None  # noqa: S101  it fits
     return Surprises(upstream.scorer, upstream.model, upstream.context, post)

@@ -39,7 +39,7 @@ class Window(NamedTuple):
 class Surprises:
     """One model's, by its server's scorer. `context` is how many tokens it has room for, where that is known.
 
-    Its methods raise what `post` raises, what reading an answer of another shape ends in, and Unspelled.
+    Its methods raise what `post` raises, Garbage for an answer of another shape, and Unspelled.
     """
 
     def __init__(self, scorer: Scorer, model: str, context: int | None, post: Post) -> None:

@@ -36,7 +36,7 @@ class Spelled(NamedTuple):
 
 class Scorer(NamedTuple):
     """How a server tells how likely its model finds each token of a text that nobody chats. What is posted says no
-    model: whoever posts adds it."""
+    model: whoever posts adds it. Raises what posting raises, and Garbage for an answer of another shape."""
 
     spell: Callable[[Post, str], Awaitable[Spelled]]
     """A text's tokens, and first and last what special ones the model would have there."""

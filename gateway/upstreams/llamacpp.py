@@ -8,6 +8,7 @@ from gateway.fields import OPENAI, REMOVED, VLLM
 from gateway.wire import Body
 
 from .capabilities import Capabilities
+from .garbage import parsing
 from .kind import Kind, Post, Scorer, Spelled, Tokenizer, root_health
 
 FORCE = 1000.0
@@ -105,8 +106,10 @@ async def detokenize(post: Post, body: Body) -> Body:
 
 async def spell(post: Post, text: str) -> Spelled:
     asked = {"content": text, "add_special": True, "parse_special": False, "with_pieces": True}
-    pieces = (await post("tokenize", asked))["tokens"]
-    return Spelled([one["id"] for one in pieces], [_bytes(one["piece"]) for one in pieces])
+    answer = await post("tokenize", asked)
+    with parsing("what /tokenize gives"):
+        pieces = answer["tokens"]
+        return Spelled([one["id"] for one in pieces], [_bytes(one["piece"]) for one in pieces])
 
 
 async def forced(post: Post, ids: Sequence[int], after: int) -> Sequence[float]:
@@ -120,8 +123,13 @@ async def _forced(post: Post, before: Sequence[int], id_: int) -> float:
     not."""
     if told := await _written(post, before, id_, 1):
         return _logprob_of(id_, told[:1])
-    (other,) = (await post("tokenize", {"content": "a", "add_special": False}))["tokens"]
-    return _logprob_of(id_, (await _written(post, before, other, ALL))[0]["top_logprobs"])
+    answer = await post("tokenize", {"content": "a", "add_special": False})
+    with parsing("one token"):
+        (other,) = answer["tokens"]
+    found = await _written(post, before, other, ALL)
+    with parsing("alternatives"):
+        alternatives = found[0]["top_logprobs"]
+    return _logprob_of(id_, alternatives)
 
 
 async def _written(post: Post, before: Sequence[int], id_: int, alternatives: int) -> Sequence[Any]:
@@ -136,13 +144,14 @@ async def _written(post: Post, before: Sequence[int], id_: int, alternatives: in
         "samplers": [],
         "response_fields": ["completion_probabilities"],
     }
-    told: Sequence[Any] = (await post("completion", asked)).get("completion_probabilities", ())
-    return told
+    answer = await post("completion", asked)
+    with parsing("probabilities"):
+        return list(answer.get("completion_probabilities", ()))
 
 
 def _logprob_of(id_: int, told: Sequence[Any]) -> float:
-    found: float = {one["id"]: one["logprob"] for one in told}[id_]
-    return found
+    with parsing("its log-probability"):
+        return float({one["id"]: one["logprob"] for one in told}[id_])
 
 
 # It goes on from a last assistant message by itself. After a stream it closes, whatever its keep-alive header says.

@@ -14,13 +14,6 @@ class Broken(Exception):
         self.fresh = fresh
 
 
-class Garbage(Broken):
-    """A response that is no answer."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("garbage", message, fresh=False)
-
-
 class Response(Protocol):
     status: int
 

@@ -8,13 +8,11 @@ import orjson
 from gateway.wire import Body, Endpoint
 
 from .failures import Failure
+from .garbage import MISSHAPEN
 from .http11 import HttpTransport
 from .probes import PATIENCE
 from .transport import Broken
 from .upstream import Upstream
-
-MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError, ValueError)
-"""What reading an answer of another shape than OpenAI's ends in."""
 
 IMAGE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQAAAACCEkxzAAAAEklEQVR42mP4DwUMo4xRBukMAOPT/hAC2mzjAAA"

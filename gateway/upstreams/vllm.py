@@ -6,6 +6,7 @@ from gateway.fields import LLAMACPP, OPENAI, REMOVED
 from gateway.wire import Body
 
 from .capabilities import Capabilities
+from .garbage import parsing
 from .kind import Kind, Post, Scorer, Spelled, Tokenizer, root_health
 from .spelling import bytes_of
 
@@ -50,14 +51,17 @@ async def detokenize(post: Post, body: Body) -> Body:
 
 async def spell(post: Post, text: str) -> Spelled:
     told = await post("tokenize", {"prompt": text, "return_token_strs": True})
-    return Spelled(told["tokens"], bytes_of(told["token_strs"], text))
+    with parsing("what /tokenize gives"):
+        return Spelled(list(told["tokens"]), bytes_of(told["token_strs"], text))
 
 
 async def logprobs(post: Post, ids: Sequence[int], after: int) -> Sequence[float]:
     """One prefill: the log-probability of each token that it reads, and of no other. It writes one, for it must."""
     asked = {"prompt": list(ids), "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
-    entries = (await post("completions", asked))["choices"][0]["prompt_logprobs"]
-    return [entry[str(id_)]["logprob"] for id_, entry in zip(ids[after:], entries[after:], strict=True)]
+    answer = await post("completions", asked)
+    with parsing("log-probabilities of a prompt"):
+        entries = answer["choices"][0]["prompt_logprobs"][after:]
+        return [float(entry[str(id_)]["logprob"]) for id_, entry in zip(ids[after:], entries, strict=True)]
 
 
 KIND = Kind(
