@@ -7,8 +7,7 @@ import orjson
 
 from gateway.exchange import Call, Exchange
 from gateway.nesting import TooDeep, read_json
-from gateway.upstreams.garbage import Garbage
-from gateway.upstreams.transport import Broken, Response
+from gateway.upstreams.transport import Broken, Garbage, Response
 from gateway.wire import Body
 
 GRACE = 1.0

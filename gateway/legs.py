@@ -8,10 +8,10 @@ import orjson
 from gateway.chunks import PlainChunk, plain_chunk
 from gateway.events import next_read, parsed
 from gateway.exchange import Call, Exchange
-from gateway.http.sse import EventReader, payload_of
+from gateway.http.sse import MAX_EVENT, payload_of
 from gateway.thinking import OPENING, THINK_END, Thinking
-from gateway.upstreams.garbage import MISSHAPEN, Garbage
-from gateway.upstreams.transport import Broken, Response
+from gateway.upstreams.garbage import MISSHAPEN, UpstreamEvents
+from gateway.upstreams.transport import Broken, Garbage, Response
 from gateway.wire import (
     Body,
     Event,
@@ -83,8 +83,8 @@ class Followed:
         self._ready = 0
         self._texts: list[str] = []
         self._kept_texts = 0
-        self._tool_calls: dict[int, list[str]] = {}
-        self._refusal = ""
+        self._tool_calls: dict[int, tuple[list[str], list[str]]] = {}
+        self._refusal: list[str] = []
 
     async def read(self, response: Response, reply: Sink) -> Draft:
         """Follows the response to its end or to a GIVE_UP. Raises Broken, and what the watch raises."""
@@ -105,7 +105,7 @@ class Followed:
         return self.draft
 
     async def _follow(self, response: Response, reply: Sink) -> None:
-        reader = EventReader()
+        reader = UpstreamEvents()
         while data := await next_read(response, self.exchange, self.call, self._done):
             self._take_all(reader.feed(data))
             if self._ready:
@@ -163,11 +163,16 @@ class Followed:
         )
 
     def _calls(self) -> list[ToolCall]:
-        return [ToolCall(name, arguments) for _, (name, arguments) in sorted(self._tool_calls.items())]
+        return [
+            ToolCall("".join(name), "".join(arguments))
+            for _, (name, arguments) in sorted(self._tool_calls.items())
+        ]
 
     def _flaw(self) -> Reason | None:
         text = "".join(self._texts).rpartition(THINK_END)[2]
-        return flaw(text, self._calls(), self.call.finish, self.exchange.expected, self._refusal or None)
+        return flaw(
+            text, self._calls(), self.call.finish, self.exchange.expected, "".join(self._refusal) or None
+        )
 
     def _take_all(self, payloads: list[bytes]) -> None:
         now = self.exchange.elapsed()
@@ -258,12 +263,12 @@ class Followed:
     def _take_other(self, delta: Body) -> None:
         """What a chunk brings beside text: parts of tool calls, or of a refusal."""
         for place, part in enumerate(delta.get("tool_calls") or ()):
-            called = self._tool_calls.setdefault(call_index(part, place), ["", ""])
+            name, arguments = self._tool_calls.setdefault(call_index(part, place), ([], []))
             function = part.get("function") or {}
-            called[0] += function.get("name") or ""
-            called[1] += function.get("arguments") or ""
+            name.append(function.get("name") or "")
+            arguments.append(function.get("arguments") or "")
         if delta.get("refusal"):
-            self._refusal += delta["refusal"]
+            self._refusal.append(delta["refusal"])
 
     def _watched(self, tokens: Sequence[TokenLike], now: float) -> bool:
         verdict = Verdict.CONTINUE
@@ -317,11 +322,11 @@ class Relayed:
         self.usage_event: Body | None = None
         self._done = False
         self._speaks = False
-        self._silent = b""
+        self._silent = bytearray()
 
     async def read(self, response: Response, reply: Sink) -> Draft:
         """Relays to the end. Raises Broken."""
-        reader = EventReader()
+        reader = UpstreamEvents()
         while data := await next_read(response, self.exchange, self.call, self._done):
             await self._send(self._pass(reader.blocks(data)), reply)
         await self._send(self._pass([block for block in (reader.rest(),) if block]), reply)
@@ -335,9 +340,12 @@ class Relayed:
     async def _send(self, out: bytes, reply: Sink) -> None:
         if not self._speaks:
             self._silent += out
+            if len(self._silent) > MAX_EVENT:
+                raise Garbage(f"events without a word are over the limit of {MAX_EVENT} bytes")
             return
         if self._silent:
-            out, self._silent = self._silent + out, b""
+            out = bytes(self._silent) + out
+            self._silent.clear()
         if not out:
             return
         if self.call.first is None:

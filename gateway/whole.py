@@ -5,8 +5,8 @@ import time
 import orjson
 
 from gateway.exchange import Call, Exchange
-from gateway.upstreams.garbage import MISSHAPEN, Garbage
-from gateway.upstreams.transport import Response
+from gateway.upstreams.garbage import MISSHAPEN
+from gateway.upstreams.transport import Garbage, Response
 from gateway.wire import Body, usage_of, without_beginning
 from routers.plan import Draft, Usage
 

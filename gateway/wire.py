@@ -254,9 +254,27 @@ def assembled(events: Iterable[Body], endpoint: Endpoint) -> Body:
     whole["object"] = "chat.completion" if endpoint == "chat" else "text_completion"
     whole["choices"] = [choices[index] for index in sorted(choices)]
     for choice in whole["choices"]:
+        if "text" in choice:
+            choice["text"] = "".join(choice["text"])
+        for key in ("message", "logprobs"):
+            if isinstance(choice.get(key), dict):
+                _join(choice[key])
         for call in choice.get("message", {}).get("tool_calls") or ():
             del call["index"]  # a stream's way to say which call a delta is of
+            _join(call)
     return whole
+
+
+class _Growing(list[str]):
+    """The pieces of a text that chunks add to: joined once, at the end."""
+
+
+def _join(whole: Body) -> None:
+    for key, value in whole.items():
+        if isinstance(value, _Growing):
+            whole[key] = "".join(value)
+        elif isinstance(value, dict):
+            _join(value)
 
 
 def _add_choice(whole: Body, choice: Body, endpoint: Endpoint) -> None:
@@ -265,12 +283,12 @@ def _add_choice(whole: Body, choice: Body, endpoint: Endpoint) -> None:
         _merge(message, choice.get("delta") or {})
     for key, value in choice.items():
         if key == "text":
-            whole["text"] = whole.get("text", "") + (value or "")
+            whole.setdefault("text", _Growing()).append(value or "")
         elif key == "logprobs" and isinstance(value, dict):
             whole["logprobs"] = whole.get("logprobs") or {}
             _merge(whole["logprobs"], value)
-        elif isinstance(value, list) and isinstance(whole.get(key), list):
-            whole[key] += value
+        elif isinstance(value, list) and key != "delta":
+            _extend(whole, key, value)
         elif key != "delta" and (value is not None or key not in whole):
             whole[key] = value
 
@@ -282,18 +300,36 @@ SAID_ONCE = frozenset({"role", "id", "type", "name"})
 def _merge(whole: Body, part: Body) -> Body:
     for key, value in part.items():
         held = whole.get(key)
-        joinable = isinstance(held, str | list) and type(held) is type(value)
         if held and key in SAID_ONCE:
             continue
         if key == "tool_calls" and isinstance(value, list):
             whole[key] = _with_calls(held or [], value)
         elif isinstance(value, dict):
             whole[key] = _merge(held if isinstance(held, dict) else {}, value)
-        elif joinable:
-            whole[key] = held + value
+        elif isinstance(value, list):
+            _extend(whole, key, value)
+        elif isinstance(value, str):
+            _extend_text(whole, key, value)
         elif value is not None:
             whole[key] = value
     return whole
+
+
+def _extend(whole: Body, key: str, value: list[Any]) -> None:
+    """The list is ours: an event's own stays as it is."""
+    held = whole.get(key)
+    if type(held) is list:
+        held += value
+    else:
+        whole[key] = [*value]
+
+
+def _extend_text(whole: Body, key: str, value: str) -> None:
+    held = whole.get(key)
+    if not isinstance(held, _Growing):
+        held = whole[key] = _Growing()
+    if value:
+        held.append(value)
 
 
 def _with_calls(calls: list[Body], deltas: list[Body]) -> list[Body]:

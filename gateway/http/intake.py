@@ -33,11 +33,15 @@ async def read_body(receive: Receive, limit: int) -> bytes:
     if message["type"] == "http.disconnect":
         raise ClientGone
     body: bytes = message.get("body", b"")
-    while message.get("more_body") and len(body) <= limit:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        body += message.get("body", b"")
+    if message.get("more_body"):
+        parts, size = [body], len(body)
+        while message.get("more_body") and size <= limit:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+        body = b"".join(parts)
     if len(body) > limit:
         raise ApiError(413, "body_too_large", f"the request body is over the limit of {limit} bytes")
     return body

@@ -9,27 +9,49 @@ DONE_EVENT = b"data: [DONE]\n\n"
 HEARTBEAT = b": waiting\n\n"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+MAX_EVENT = 16 * 2**20
+"""Bytes of one event of an upstream's."""
+
+
+class EventTooLarge(ValueError):
+    """An event has more than `MAX_EVENT` bytes."""
+
 
 class EventReader:
     """Splits a stream into events. Line ends may be LF, CRLF or CR; comments, other fields and a byte order mark at
     the beginning are skipped."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
         self._after_cr = False
         self._fresh = True
 
     def blocks(self, data: bytes) -> list[bytes]:
-        """The events that `data` completes, raw, each without its blank line."""
+        """The events that `data` completes, raw, each without its blank line. Takes time linear in all data, wherever
+        it is cut. Raises EventTooLarge for an event of more than `MAX_EVENT` bytes, be it complete or not."""
         if self._after_cr or b"\r" in data:
             data = self._with_lf(data)
-        buffer = self._rest + data if self._rest else data
+        if self._rest:
+            before = len(self._rest)
+            self._rest += data
+            if not self._fresh and self._rest.find(b"\n\n", before - 1) < 0:
+                self._check_size(before + len(data))
+                return []
+            data = bytes(self._rest)
+            self._rest.clear()
+        return self._split(data)
+
+    def _split(self, buffer: bytes) -> list[bytes]:
+        """The events of a buffer whose last part is then the rest."""
         if self._fresh:
             if BYTE_ORDER_MARK.startswith(buffer):
-                self._rest = buffer  # perhaps all of the mark, perhaps its beginning
+                self._rest += buffer  # perhaps all of the mark, perhaps its beginning
                 return []
             buffer, self._fresh = buffer.removeprefix(BYTE_ORDER_MARK), False
-        *complete, self._rest = buffer.split(b"\n\n")
+        *complete, rest = buffer.split(b"\n\n")
+        if len(buffer) > MAX_EVENT:
+            self._check_size(max(map(len, (*complete, rest))))
+        self._rest += rest
         return complete
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -41,8 +63,14 @@ class EventReader:
 
     def rest(self) -> bytes:
         """What came after the last complete event: a server may leave out the last blank line."""
-        rest, self._rest = self._rest, b""
+        rest = bytes(self._rest)
+        self._rest.clear()
         return rest
+
+    def _check_size(self, size: int) -> None:
+        if size > MAX_EVENT:
+            self._rest.clear()
+            raise EventTooLarge(f"an event is over the limit of {MAX_EVENT} bytes")
 
     def _with_lf(self, data: bytes) -> bytes:
         """`data` with LF for every line end. A CRLF may be split between two reads."""

@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 import orjson
 
-from gateway.http.sse import DONE, DONE_EVENT, EventReader, event, payload_of
+from gateway.http.sse import DONE, DONE_EVENT, event, payload_of
 from gateway.nesting import TooDeep, read_json
-from gateway.upstreams.garbage import Garbage, parsing
-from gateway.upstreams.transport import Response
+from gateway.upstreams.garbage import UpstreamEvents, parsing
+from gateway.upstreams.transport import Garbage, Response
 from gateway.wire import Body, call_index
 
 TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
@@ -107,7 +107,7 @@ class Rewritten:
         self._filters = filters
         self._chains: dict[tuple[Any, ...], _Chain] = {}
         self._last: dict[tuple[Any, ...], _Text] = {}
-        self._reader = EventReader()
+        self._reader = UpstreamEvents()
         self._held: deque[bytes | Body] = deque()
         self._over = False
 

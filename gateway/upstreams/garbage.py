@@ -1,19 +1,14 @@
-"""Answers of another shape than their endpoint gives."""
+"""What of an upstream's answer can't be read: another shape than its endpoint gives, or more than fits."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .transport import Broken
+from gateway.http.sse import EventReader, EventTooLarge
+
+from .transport import Garbage
 
 MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 """What reading an answer of another shape ends in."""
-
-
-class Garbage(Broken):
-    """A response that is no answer."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("garbage", message, fresh=False)
 
 
 @contextmanager
@@ -24,3 +19,13 @@ def parsing(what: str) -> Iterator[None]:
         yield
     except MISSHAPEN as error:
         raise Garbage(f"not {what}: {type(error).__name__}: {error}") from error
+
+
+class UpstreamEvents(EventReader):
+    """Reads an upstream's events. Raises Garbage for one that is too large."""
+
+    def blocks(self, data: bytes) -> list[bytes]:
+        try:
+            return super().blocks(data)
+        except EventTooLarge as error:
+            raise Garbage(str(error)) from error

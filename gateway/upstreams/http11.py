@@ -12,7 +12,7 @@ from .connection import Connection
 from .dial import dial, trusted
 from .inflate import inflated
 from .origin import check_headers, origin_of, request_head
-from .transport import Response
+from .transport import MAX_BODY, Response, read_whole, too_large
 
 
 class HttpTransport:
@@ -20,8 +20,9 @@ class HttpTransport:
 
     `headers` go with every request. `connect` and `gap` (between two reads of a response) are time limits in
     seconds. `keep_alive` is off for servers that close connections they said they would keep; else one is kept
-    for `idle` seconds. `tls` verifies the server, by the system's certificates where it is not given. Raises
-    ValueError for a URL that no request can be sent to, and for headers that would break one.
+    for `idle` seconds. `tls` verifies the server, by the system's certificates where it is not given. `limit` is the
+    most bytes of a body that is read whole. Raises ValueError for a URL that no request can be sent to, and for headers
+    that would break one.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class HttpTransport:
         keep_alive: bool = True,
         idle: float = 30.0,
         tls: ssl.SSLContext | None = None,
+        limit: int = MAX_BODY,
     ) -> None:
         check_headers(headers)
         self._origin = origin_of(url)
@@ -43,6 +45,7 @@ class HttpTransport:
         self._gap = gap
         self._keep_alive = keep_alive
         self._kept_for = idle
+        self._limit = limit
         self._deadlines = Deadlines()
         self._heads: dict[tuple[str, str], bytes] = {}
         self._idle: dict[Connection, None] = {}
@@ -69,9 +72,9 @@ class HttpTransport:
         except BaseException:
             connection.close()
             raise
-        response = HttpResponse(connection, self._gap, self)
+        response = HttpResponse(connection, self._gap, self, self._limit)
         coding = connection.headers.get(b"content-encoding")
-        return response if coding is None else inflated(response, coding)
+        return response if coding is None else inflated(response, coding, self._limit)
 
     async def _dial(self, limit: float) -> Connection:
         connection = await dial(self._make, self._origin, self._tls, limit)
@@ -106,13 +109,16 @@ class HttpTransport:
 class HttpResponse:
     """A `Response` as it arrives on its connection, which it has until it is closed."""
 
-    __slots__ = ("_closed", "_connection", "_fields", "_gap", "_transport", "status")
+    __slots__ = ("_closed", "_connection", "_fields", "_gap", "_limit", "_transport", "status")
 
-    def __init__(self, connection: Connection, gap: float, transport: HttpTransport) -> None:
+    def __init__(
+        self, connection: Connection, gap: float, transport: HttpTransport, limit: int = MAX_BODY
+    ) -> None:
         self.status = connection.status
         self._fields = connection.headers
         self._connection = connection
         self._gap = gap
+        self._limit = limit
         self._transport = transport
         self._closed = False
 
@@ -122,11 +128,11 @@ class HttpResponse:
 
     async def read(self) -> bytes:
         if self._connection.ended:
-            return self._connection.take()  # it came with the head, as short responses do
-        parts = []
-        while data := await self.next():
-            parts.append(data)
-        return b"".join(parts)
+            body = self._connection.take()  # it came with the head, as short responses do
+            if len(body) > self._limit:
+                raise too_large(self._limit)
+            return body
+        return await read_whole(self, self._limit)
 
     async def next(self, gap: float | None = None) -> bytes:
         connection = self._connection

@@ -3,36 +3,42 @@
 import zlib
 from collections.abc import Mapping
 
-from .transport import Broken, Response
+from .transport import Broken, Response, read_whole
 
 MOST_AT_ONCE = 2**20
 """Bytes that one piece is inflated to before its reader has taken them."""
+
+PIECE = 2**14
+"""Bytes that zlib is given at once: it copies what it leaves of them, and a body may have many members."""
 
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 BARE_DEFLATE = -zlib.MAX_WBITS
 
 
-def inflated(response: Response, coding: bytes) -> Response:
-    """The response without its content coding. Raises Broken for one that we do not know."""
+def inflated(response: Response, coding: bytes, limit: int) -> Response:
+    """The response without its content coding, of which `limit` bytes are read whole at most. Raises Broken for a
+    coding that we do not know."""
     coding = coding.strip().lower()
     if coding in (b"identity", b""):
         return response
     if coding not in (b"gzip", b"x-gzip", b"deflate"):
         response.close()
         raise Broken("lost", f"the response is encoded as {coding.decode('latin-1')!r}", fresh=False)
-    return Inflated(response)
+    return Inflated(response, limit)
 
 
 class Inflated:
     """A `Response` whose body is inflated as it comes: gzip, zlib, or deflate without zlib's header, which some
     servers send as `deflate`."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Response, limit: int) -> None:
         self.status = response.status
+        self._limit = limit
         self._response = response
         self._zlib = zlib.decompressobj()
         self._begun = False
         self._rest = b""
+        self._at = 0
         self._more = False
 
     @property
@@ -40,16 +46,13 @@ class Inflated:
         return self._response.headers
 
     async def read(self) -> bytes:
-        parts = []
-        while data := await self.next():
-            parts.append(data)
-        return b"".join(parts)
+        return await read_whole(self, self._limit)
 
     async def next(self, gap: float | None = None) -> bytes:
         data = b""
         while not data:
             if not self._more:
-                self._rest = await self._response.next(gap)
+                self._rest, self._at = await self._response.next(gap), 0
                 if not self._rest:
                     return self._end()
             data = self._inflate()
@@ -59,18 +62,19 @@ class Inflated:
         self._response.close()
 
     def _inflate(self) -> bytes:
-        """Of `_rest` as much as may be held at once."""
+        """Of the next piece of `_rest` as much as may be held at once."""
+        piece = self._rest[self._at : self._at + PIECE]
         if not self._begun or self._zlib.eof:  # a gzip body may have several members
-            self._zlib = zlib.decompressobj(_window(self._rest[0]))
+            self._zlib = zlib.decompressobj(_window(piece[0]))
             self._begun = True
         try:
-            data = self._zlib.decompress(self._rest, MOST_AT_ONCE)
+            data = self._zlib.decompress(piece, MOST_AT_ONCE)
         except zlib.error as error:
             raise Broken(
                 "lost", f"the response is not compressed as it says: {error}", fresh=False
             ) from error
-        self._rest = self._zlib.unconsumed_tail or self._zlib.unused_data
-        self._more = bool(self._rest) or (len(data) == MOST_AT_ONCE and not self._zlib.eof)
+        self._at += len(piece) - len(self._zlib.unconsumed_tail or self._zlib.unused_data)
+        self._more = self._at < len(self._rest) or (len(data) == MOST_AT_ONCE and not self._zlib.eof)
         return data
 
     def _end(self) -> bytes:

@@ -14,6 +14,13 @@ class Broken(Exception):
         self.fresh = fresh
 
 
+class Garbage(Broken):
+    """A response that is no answer."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("garbage", message, fresh=False)
+
+
 class Response(Protocol):
     status: int
 
@@ -23,7 +30,7 @@ class Response(Protocol):
         ...
 
     async def read(self) -> bytes:
-        """The whole body. Raises Broken."""
+        """The whole body. Raises Broken, and Garbage for one that is too large."""
         ...
 
     async def next(self, gap: float | None = None) -> bytes:
@@ -34,6 +41,25 @@ class Response(Protocol):
     def close(self) -> None:
         """Before the body's end, the server sees its client gone."""
         ...
+
+
+MAX_BODY = 256 * 2**20
+"""Bytes of a response that is read whole: OpenAI's largest, 2048 embeddings of 3072 numbers, has some 140 million."""
+
+
+def too_large(limit: int) -> Garbage:
+    return Garbage(f"the response is over the limit of {limit} bytes")
+
+
+async def read_whole(response: Response, limit: int) -> bytes:
+    """All of a response's body. Raises Broken, and Garbage for more than `limit` bytes."""
+    parts, size = [], 0
+    while data := await response.next():
+        size += len(data)
+        if size > limit:
+            raise too_large(limit)
+        parts.append(data)
+    return b"".join(parts)
 
 
 class Transport(Protocol):

@@ -12,7 +12,7 @@ from raw_server import Answers, listening
 from waiting import soon
 
 from gateway.upstreams.http11 import HttpTransport
-from gateway.upstreams.transport import Broken, Response
+from gateway.upstreams.transport import Broken, Garbage, Response
 
 
 @asynccontextmanager
@@ -217,6 +217,24 @@ async def test_a_compressed_body_that_is_not_whole_is_lost(data: bytes):
         with pytest.raises(Broken) as lost:
             await whole(await ask())
         assert (lost.value.why, lost.value.fresh) == ("lost", False)
+
+
+@pytest.mark.parametrize("size", [1000, 1001, 2**20])
+async def test_a_body_over_the_limit_is_garbage_however_it_is_sent(size: int):
+    body = bytes(size)
+    packed, coding = gzip.compress(body), b"Content-Encoding: gzip"
+    answers = (plain(body), chunked(body[:500], body[500:]), plain(packed, coding), body_until_the_end(body))
+    for answer in answers:
+        async with asking(Answers(answer, closes=True), limit=1000) as ask:
+            if size > 1000:
+                with pytest.raises(Garbage, match="over the limit of 1000 bytes"):
+                    await whole(await ask())
+            else:
+                assert await whole(await ask()) == body
+
+
+def body_until_the_end(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\n\r\n" + body
 
 
 async def test_a_bomb_is_inflated_only_as_it_is_read():

@@ -14,6 +14,7 @@ from doubles import Reply, Scripted
 from gateways import Gateway, StartGateway, gateway_of, settings_of, simple_policy, upstream
 from raw_server import listening, request_of
 
+from gateway.http.sse import MAX_EVENT
 from policies.tuning.record_files import read_records
 
 ASK = {"model": "test", "messages": [{"role": "user", "content": "What is the opposite of hot?"}]}
@@ -144,6 +145,19 @@ async def test_a_body_over_the_limit_is_refused_and_one_at_the_limit_is_not(
             assert error_of(raw)["code"] == "body_too_large"
             assert str(limit) in error_of(raw)["message"]
     assert len(slm.requests) == 1
+
+
+@pytest.mark.parametrize("model", ["small", "large", "test"])
+async def test_an_upstreams_event_over_the_limit_is_garbage(
+    gateway: Gateway, slm: Scripted, llm: Scripted, model: str
+):
+    """Relayed (a model by its name) and followed (the cascade) alike."""
+    for server in (slm, llm):
+        server.says(Reply(raw=b"data: " + b"x" * MAX_EVENT, then="hang"))
+    status, _, raw = await gateway.post("/chat/completions", ASK | {"model": model, "stream": True})
+    error = error_of(raw)
+    assert (status, error["code"], error["type"]) == (502, "upstream_garbage", "upstream_error")
+    assert f"an event is over the limit of {MAX_EVENT} bytes" in error["message"]
 
 
 async def test_wrong_methods_and_paths_answer_in_json(gateway: Gateway):

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
-from gateway.http.sse import BYTE_ORDER_MARK, DONE_EVENT, HEARTBEAT, EventReader, comment, event, payload_of
+from gateway.http.sse import (
+    BYTE_ORDER_MARK,
+    DONE_EVENT,
+    HEARTBEAT,
+    MAX_EVENT,
+    EventReader,
+    EventTooLarge,
+    comment,
+    event,
+    payload_of,
+)
 
 ENDS = ["\n", "\r\n", "\r"]
 TEXT = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=12)
@@ -177,3 +187,17 @@ def test_whatever_we_write_is_what_we_and_the_official_client_read(
         *found, done = payloads
         assert [orjson.loads(payload) for payload in found] == objects
         assert done == b"[DONE]"
+
+
+@pytest.mark.parametrize("size", [MAX_EVENT - 6, MAX_EVENT - 5, 2 * MAX_EVENT])
+@pytest.mark.parametrize("pieces", [1, 2, 300])
+@pytest.mark.parametrize("ends", [True, False])
+def test_an_event_may_have_so_many_bytes_and_no_more(size: int, pieces: int, ends: bool):
+    wire = b"data: 1\n\ndata: " + b"x" * size + (b"\n\ndata: 2\n\n" if ends else b"")
+    step = -(-len(wire) // pieces)
+    parts = [wire[at : at + step] for at in range(0, len(wire), step)]
+    if size + 6 > MAX_EVENT:
+        with pytest.raises(EventTooLarge, match=str(MAX_EVENT)):
+            read(parts)
+    else:
+        assert list(map(len, read(parts))) == [1, size, 1][: 2 + ends]

@@ -128,7 +128,7 @@ class ResponseEvents:
     def _left(self) -> Iterator[Body]:
         """Another item follows: the current one is done, but for a call whose arguments have not come to an end."""
         item = self._current
-        if item is not None and (item.kind != "function_call" or output.arguments_end(item.text(ARGUMENTS))):
+        if item is not None and (item.kind != "function_call" or item.arguments_end()):
             yield from self._closed(item, "completed")
 
     def _closed(self, item: "_Item", status: output.Status) -> Iterator[Body]:
@@ -183,6 +183,12 @@ class _Item:
 
     def text(self, kind: str) -> str:
         return "".join(self.texts[kind])
+
+    def arguments_end(self) -> bool:
+        """Whether a call's arguments are complete. Where calls take turns this is asked at each, so all of the text is
+        only read if its end is an object's."""
+        last = next((piece for piece in reversed(self.texts[ARGUMENTS]) if not piece.isspace()), "")
+        return last.rstrip().endswith("}") and output.arguments_end(self.text(ARGUMENTS))
 
     def at(self, kind: str) -> Body:
         """Where an event of that text belongs."""
