@@ -1,12 +1,14 @@
 """What a command loads before it runs: the OpenAI client takes longer than all the rest, and few commands use it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 LOADED = """
 import sys
 {code}
@@ -32,6 +34,7 @@ def test_the_openai_client_is_not_loaded(tmp_path: Path, code: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOADED.format(code=code)],
         cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,
