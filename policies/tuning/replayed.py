@@ -115,7 +115,11 @@ class Replayed:
 
     @property
     def cost_usd(self) -> float:
-        return sum(call.cost_usd for call in self.calls)
+        """USD of all calls, added one by one as live: from Python 3.12 on `sum` rounds otherwise."""
+        total = 0.0
+        for call in self.calls:
+            total += call.cost_usd
+        return total
 
     @property
     def escalates(self) -> bool:

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from policies.tuning.differences import differences
 from policies.tuning.records import RecordError
 from policies.tuning.replay import replay
+from policies.tuning.replayed import Replayed, ReplayedCall
 from routers.cost import cost
 from routers.difficulty import Difficulty
 from routers.direct import Direct
@@ -34,6 +35,16 @@ from routers.router import Router
 @pytest.mark.parametrize("name", CASES)
 def test_a_record_is_reproduced_exactly(name: str) -> None:
     assert differences(replay(CASES[name])) == []
+
+
+@given(st.lists(st.floats(min_value=0.0, max_value=1.0), max_size=20))
+def test_costs_add_up_to_what_the_live_exchange_added_up(costs: list[float]) -> None:
+    total = 0.0
+    for usd in costs:
+        total += usd
+    case = CASES["escalated"]
+    calls = [ReplayedCall(case.exchange.calls[0], cost_usd=usd) for usd in costs]
+    assert Replayed(case, calls=calls).cost_usd == total
 
 
 def test_of_an_exchange_aside_nothing_is_decided_anew_whatever_its_policy_reads() -> None:
