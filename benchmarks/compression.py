@@ -30,14 +30,14 @@ from benchmarks import results
 from benchmarks.few_shot import Question, Set, folder, sets
 from benchmarks.large import path as large_weights
 from benchmarks.vllm import environment
-from gateway.local import states
-from gateway.local.catalog import DEFAULT, find
-from gateway.local.llamacpp import parameters
+from gateway.local.llamacpp import hidden_states as states
+from gateway.local.llamacpp.server import parameters
+from gateway.local.model_catalog import DEFAULT, find
 from gateway.settings import load_settings
-from gateway.skills.compress import Goal, compress
-from gateway.skills.surprise import Surprises
-from gateway.skills.turns import turns
-from gateway.wire import Body
+from gateway.skills.compress.compression import Goal, compress
+from gateway.skills.compress.messages import turns
+from gateway.skills.compress.surprisal import Surprises
+from gateway.wire.responses import Body
 
 RATIO = 0.5
 GOAL = Goal(ratio=RATIO, question_aware=False, drop=True)

@@ -24,16 +24,16 @@ from benchmarks import pair, results
 from benchmarks.proof import requantised
 from benchmarks.vllm import environment
 from benchmarks.vllm.server import vllm
-from gateway.cli.collect import COLLECT
-from gateway.cli.serving import serving
-from gateway.local.catalog import DEFAULT, find
+from gateway.cli.records.collect import COLLECT
+from gateway.cli.test_server import serving
+from gateway.local.model_catalog import DEFAULT, find
 from gateway.settings import LocalEngine, Settings, load_settings
-from policies.loader import load_policies
-from policies.schema import Policy
-from routers.calibration import Calibrator
-from routers.cascade import Cascade
+from policies.loading.loader import load_policies
+from policies.schema.policy import Policy
+from routers.confidence.calibration import Calibrator
+from routers.confidence.signals import SIGNALS, signals
 from routers.plan import Token
-from routers.signals import SIGNALS, signals
+from routers.strategies.cascade import Cascade
 
 ITEMS = 100
 MAX_TOKENS = 64

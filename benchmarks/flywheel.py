@@ -25,7 +25,7 @@ from aiohttp import web
 
 from benchmarks import results
 from benchmarks.vllm.environment import VERSION, folder, models, python, server_environment
-from gateway.cli.serving import serving
+from gateway.cli.test_server import serving
 from gateway.settings import LocalEngine, Records, Settings, UpstreamSettings
 
 PEFT = "0.21.2"

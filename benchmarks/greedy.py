@@ -28,19 +28,19 @@ from benchmarks import results
 from benchmarks.speculation import Run, compared
 from benchmarks.vllm.environment import models
 from benchmarks.vllm.server import vllm
-from gateway.cli.serving import serving
+from gateway.cli.test_server import serving
 from gateway.settings import LocalEngine, Records, Settings, UpstreamSettings
-from policies.schema import Policy
-from policies.tuning.differences import differences
-from policies.tuning.record_files import read_records
-from policies.tuning.records import ExchangeLine, Record
-from policies.tuning.replay import replay
-from policies.tuning.starter import load_items
-from routers.blocks import verified
-from routers.direct import Direct
+from policies.records.differences import differences
+from policies.records.lines import ExchangeLine, Record
+from policies.records.reader import read_records
+from policies.records.replay import replay
+from policies.schema.policy import Policy
+from policies.tuning.starter_set import load_items
+from routers.fragments.draft_blocks import verified
+from routers.fragments.speedup import Costs
 from routers.plan import NO_USAGE, Tier
-from routers.speculative import Greedy, Speculative
-from routers.speedup import Costs
+from routers.strategies.direct import Direct
+from routers.strategies.speculative import Greedy, Speculative
 
 PROMPTS = 100
 MAX_TOKENS = 48
@@ -238,8 +238,8 @@ def replayed(records: Sequence[Record]) -> dict[str, int]:
 
 
 def foretold(found: Sequence[Row], records: Sequence[Record]) -> dict[str, Any]:
-    """What `routers.speedup` makes of the costs and the acceptance of these very answers, beside what they took. Of
-    answers that were drafted to their end."""
+    """What `routers.fragments.speedup` makes of the costs and the acceptance of these very answers, beside what they
+    took. Of answers that were drafted to their end."""
     by_id = {record.exchange.id: record.exchange for record in records}
     pairs = [(row, by_id[row.id]) for row in found if by_id[row.id].calls[-1].ask == "score"]
     if not pairs:

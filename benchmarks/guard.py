@@ -1,7 +1,7 @@
 """What a guard is worth with the models at hand as its judge: `python -m benchmarks.guard [--items N]`
 
-The questions of `routers.guard`, put by the gateway's own engine to the default small model and to the 1.5B model on
-llama.cpp, for the messages and answers of guard.jsonl: AUROC with a percentile bootstrap over items, and what the
+The questions of `routers.judges.guard`, put by the gateway's own engine to the default small model and to the 1.5B
+model on llama.cpp, for the messages and answers of guard.jsonl: AUROC with a percentile bootstrap over items, and what the
 threshold 0.5 flags. guard.jsonl was written by hand for this benchmark and is taken from no data set: 60 attempts to
 override an assistant and 60 messages that look alike and are none, 30 mildly harmful answers (insults, threats, fraud;
 none of use to anybody) and 30 harmless ones to the same questions. The questions were chosen on 32 other items.
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from benchmarks import results
 from benchmarks.large import path as large_weights
-from gateway.cli.serving import serving
-from gateway.judging import judged, question_body
+from gateway.cli.test_server import serving
+from gateway.engine.judge.prompt import judged, question_body
 from gateway.settings import LocalEngine, Settings
 from gateway.upstreams.upstream import Upstream
 from policies.tuning.report import auroc, interval
-from routers.guard import ATTACK, HARMFUL
+from routers.judges.guard import ATTACK, HARMFUL
 from routers.plan import NO_USAGE, Judge
 
 ITEMS = Path(__file__).with_name("guard.jsonl")

@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from benchmarks import results
 from benchmarks.large import path as large_weights
-from gateway.cli.collect import gather
+from gateway.cli.records.collect import gather
 from gateway.settings import LocalEngine, Settings
-from policies.trained import STOCK_CALIBRATOR
+from policies.loading.trained import STOCK_CALIBRATOR
 from policies.tuning.calibrate import confidence_of
-from policies.tuning.graded import read_graded
+from policies.tuning.graded_drafts import read_graded
 from policies.tuning.report import auroc, confidences
-from policies.tuning.starter import Item, load_items
-from routers.calibration import Calibrator
+from policies.tuning.starter_set import Item, load_items
+from routers.confidence.calibration import Calibrator
 
 Array = NDArray[np.float64]
 SHARES = (0.3, 0.5)

@@ -17,9 +17,9 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from benchmarks import results
-from gateway.skills.detect import PATIENCE, Undecided, detector
-from gateway.skills.privacy import Privacy
-from policies.private import Private
+from gateway.skills.privacy.detection import PATIENCE, Undecided, detector
+from gateway.skills.privacy.screen import Privacy
+from policies.schema.private import Private
 
 SEED = 20261126
 EACH = 100

@@ -17,18 +17,18 @@ import numpy as np
 import openai
 
 from benchmarks import pair, results
-from gateway.cli.collect import gather
-from gateway.cli.serving import serving
-from gateway.local.catalog import DEFAULT, find
-from gateway.prompt import measured_again
+from gateway.cli.records.collect import gather
+from gateway.cli.test_server import serving
+from gateway.local.model_catalog import DEFAULT, find
 from gateway.settings import LocalEngine, Records, Settings, load_settings
+from gateway.wire.prompt_text import measured_again
 from policies.tuning import calibrate, difficulty
 from policies.tuning.calibrate import confidence_of
 from policies.tuning.difficulty import score_of
-from policies.tuning.graded import read_graded
+from policies.tuning.graded_drafts import read_graded
 from policies.tuning.report import measured
-from policies.tuning.starter import load_items
-from routers.calibration import Source, Training
+from policies.tuning.starter_set import load_items
+from routers.confidence.calibration import Source, Training
 
 FORMATS = ("Q4_1", "F16")
 PROMPTS = 12

@@ -22,13 +22,13 @@ import openai
 
 from benchmarks import results
 from benchmarks.large import path as large_weights
-from gateway.cli.serving import Served, serving
-from gateway.local.catalog import DEFAULT
+from gateway.cli.test_server import Served, serving
+from gateway.local.model_catalog import DEFAULT
 from gateway.settings import LocalEngine, Settings
-from policies.schema import Policy
+from policies.schema.policy import Policy
 from policies.tuning.report import auroc
-from routers.direct import Direct
-from routers.relevance import By, Filter, calibrated
+from routers.fragments.passage_filter import By, Filter, calibrated
+from routers.strategies.direct import Direct
 
 NAME = "relevance"
 ITEMS = Path(__file__).with_name("passages.jsonl")

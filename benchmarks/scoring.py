@@ -24,14 +24,14 @@ import xllamacpp
 from benchmarks import results
 from benchmarks.vllm import environment
 from benchmarks.vllm.server import Server, vllm
-from gateway.local import states
-from gateway.local.catalog import DEFAULT, find
-from gateway.local.llamacpp import parameters
+from gateway.local.llamacpp import hidden_states as states
+from gateway.local.llamacpp.server import parameters
+from gateway.local.model_catalog import DEFAULT, find
 from gateway.settings import load_settings
-from gateway.skills.surprise import Surprises
-from gateway.upstreams.kind import Post, Scorer
-from gateway.upstreams.kinds import KINDS
-from gateway.wire import Body
+from gateway.skills.compress.surprisal import Surprises
+from gateway.upstreams.providers.kind import Post, Scorer
+from gateway.upstreams.providers.kinds import KINDS
+from gateway.wire.responses import Body
 
 LENGTHS = (200, 800)
 """Tokens of a text."""

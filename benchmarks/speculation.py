@@ -1,4 +1,4 @@
-"""What speculation across HTTP takes here, and whether the model of routers/speedup.py foretells it.
+"""What speculation across HTTP takes here, and whether the model of routers/fragments/speedup.py foretells it.
 
 `python -m benchmarks.speculation [--llm URL --model NAME]`: measures a vLLM server's verifications and its own
 decoding, and the small model's drafting on the built-in engine; then plays answers against the vLLM server with drafts
@@ -25,9 +25,9 @@ import openai
 from benchmarks import results
 from benchmarks.vllm.environment import models
 from benchmarks.vllm.server import vllm
-from gateway.cli.serving import serving
+from gateway.cli.test_server import serving
 from gateway.settings import LocalEngine, Settings
-from routers.speedup import Costs, acceptance, best_block, forecast
+from routers.fragments.speedup import Costs, acceptance, best_block, forecast
 
 LENGTHS = (64, 256, 768)
 """Tokens before the block that is verified."""

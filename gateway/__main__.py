@@ -16,7 +16,7 @@ def main() -> None:
         name, place = hidden
         sys.stderr.write(f"smallfirst: `{name}` is {place}, which is not Smallfirst's. {ADVICE}\n")
         sys.exit(2)
-    from gateway.cli import app
+    from .cli import app
 
     app()
 

@@ -7,36 +7,37 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gateway import __version__
-from gateway.engine import Engine
-from gateway.evaluation import Evaluations
-from gateway.http.compress import compress_route
-from gateway.http.errors import ApiError
-from gateway.http.evaluate import evaluate_route
-from gateway.http.generation import Generation, Scope
-from gateway.http.intake import Receive
-from gateway.http.internal_error import InternalErrors, Sent
-from gateway.http.own import own_routes
-from gateway.http.reply import Send, respond_error
-from gateway.http.surface import SURFACES
-from gateway.http.tokens import token_routes
-from gateway.local.run import local_engine
-from gateway.local.supervisor import Supervisor
-from gateway.opening import Opening
-from gateway.settings import Settings
-from gateway.shadow import Shadows
-from gateway.state.exchanges import Exchanges
-from gateway.state.policies import LivePolicies
-from gateway.telemetry.engines import EngineMetrics
-from gateway.telemetry.ledger import Ledger
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.records import Recorder
-from gateway.upstreams.pool import Pool, pools
-from gateway.upstreams.probes import probing
-from gateway.upstreams.upstream import Upstream
-from policies.files import PolicyFiles
-from policies.split import AnyPolicy
+from policies.loading.files import PolicyFiles
+from policies.schema.split import AnyPolicy
 from routers.plan import Tier
+
+from . import __version__
+from .api.compress import compress_route
+from .api.evaluation.endpoint import evaluate_route
+from .api.generation import Generation, Scope
+from .api.info import own_routes
+from .api.internal_error import InternalErrors, Sent
+from .api.request_body import Receive
+from .api.surface import SURFACES
+from .api.tokens import token_routes
+from .api.writers import Send, respond_error
+from .background.evaluations import Evaluations
+from .background.shadow import Shadows
+from .catalog.live import LivePolicies
+from .engine.engine import Engine
+from .errors import ApiError
+from .exchange.builder import Opening
+from .local.factory import local_engine
+from .local.supervisor import Supervisor
+from .settings import Settings
+from .state.exchanges import Exchanges
+from .telemetry.engine_metrics import EngineMetrics
+from .telemetry.ledger import Ledger
+from .telemetry.metrics import Metrics
+from .telemetry.record_writer import Recorder
+from .upstreams.health import probing
+from .upstreams.pool import Pool, pools
+from .upstreams.upstream import Upstream
 
 
 class App(FastAPI):

@@ -13,7 +13,7 @@ import platformdirs
 from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from policies.yaml_files import ConfigError, Lines, explain, placed, read_yaml
+from policies.loading.yaml_files import ConfigError, Lines, explain, placed, read_yaml
 from routers.cost import Price
 from routers.plan import Tier
 
@@ -21,9 +21,9 @@ from .local.settings import LocalEngine as LocalEngine
 from .local.settings import chosen
 from .strict import Count, Seconds, Strict, Weight
 from .upstreams.capabilities import Capabilities
-from .upstreams.hosts import is_ours
-from .upstreams.kind import Engine
-from .upstreams.providers import PROVIDERS, Provider
+from .upstreams.providers.env_providers import PROVIDERS, Provider
+from .upstreams.providers.kind import Engine
+from .upstreams.transport.hosts import is_ours
 
 PREFIX = "SMALLFIRST_"
 OTHER_VARIABLES = (

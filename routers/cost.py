@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from .calibration import Strict
+from .confidence.calibration import Strict
 from .plan import Usage
 
 Dollars = Annotated[float, Field(ge=0.0)]

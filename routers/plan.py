@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
-from .agreement import Compare
+from .judges.agreement import Compare
 from .reasons import Reason as Reason
 
 Tier = Literal["slm", "llm"]

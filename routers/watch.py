@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .calibration import Calibrator
+from .confidence.answer_words import END, shape
+from .confidence.calibration import Calibrator
+from .confidence.signals import MissingLogprobs, Signals, signals
 from .plan import Reason, TokenLike, Verdict
-from .signals import MissingLogprobs, Signals, signals
-from .structure import TAIL, looping, stuck
-from .words import END, shape
+from .structure.expected import TAIL, looping, stuck
 
 FIRST_LOOK = 6
 """Tokens before the first look: fewer say little."""

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from doubles import Scripted, scripted
-from gateways import Gateway, StartGateway, gateway_of, settings_of, simple_policy, upstream
 from hypothesis import HealthCheck
 from hypothesis import settings as examples
+from support.doubles import Scripted, scripted
+from support.gateways import Gateway, StartGateway, gateway_of, settings_of, simple_policy, upstream
 
 from gateway.settings import Settings, load_settings
-from policies.split import AnyPolicy
+from policies.schema.split import AnyPolicy
 
-pytest_plugins = ["traced"]
+pytest_plugins = ["support.traced"]
 
 # Properties are not timed: a slow machine proves nothing about them.
 examples.register_profile(

@@ -18,12 +18,12 @@ from benchmarks.evaluators.labelled import FOLDER, Answered, Draft, by_rubric, d
 from benchmarks.evaluators.report import Scores, told
 from benchmarks.large import path as large_weights
 from benchmarks.pair import ALL, held_out
-from gateway.cli.serving import serving
+from gateway.cli.test_server import serving
 from gateway.settings import LocalEngine, Settings
-from policies.measured import PATH, Measured
-from policies.rubric_files import load_rubrics
-from routers.calibration import Source
-from routers.evaluators import Rating, Verification
+from policies.loading.evaluator_results import PATH, Measured
+from policies.loading.rubric_files import load_rubrics
+from routers.confidence.calibration import Source
+from routers.judges.evaluators import Rating, Verification
 
 TRAIN, TAUGHT = 240, 120
 """Training drafts that are made, and that are sampled anew."""

@@ -7,13 +7,13 @@ import orjson
 
 from benchmarks.evaluators.kept import Kept, Row
 from benchmarks.evaluators.labelled import Answered
-from gateway.judging import judged, question_body
-from gateway.sampling import samples_body, samples_of
+from gateway.engine.judge.prompt import judged, question_body
+from gateway.engine.judge.self_consistency import samples_body, samples_of
 from gateway.upstreams.upstream import Upstream
-from gateway.wire import Body
-from routers.agreement import ENTAILMENT
-from routers.evaluators import Rating, Verification
-from routers.judge import ORDERS, Judgement
+from gateway.wire.responses import Body
+from routers.judges.agreement import ENTAILMENT
+from routers.judges.evaluators import Rating, Verification
+from routers.judges.judgements import ORDERS, Judgement
 from routers.plan import NO_USAGE, Fragment, Judge, Judged
 
 SAMPLES = 4

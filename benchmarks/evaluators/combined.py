@@ -8,12 +8,12 @@ import numpy as np
 from benchmarks.evaluators.kept import Kept
 from benchmarks.evaluators.labelled import Draft
 from benchmarks.evaluators.report import Array, good, scored
-from policies.trained import STOCK_CALIBRATOR
+from policies.loading.trained import STOCK_CALIBRATOR
 from policies.tuning.calibrate import confidence_of
 from policies.tuning.logistic import Rows, model, scaling
 from policies.tuning.report import auroc
-from routers.agreement import agreement, last_number
-from routers.calibration import Calibrator
+from routers.confidence.calibration import Calibrator
+from routers.judges.agreement import agreement, last_number
 
 
 def combined(train: Sequence[Draft], held: Sequence[Draft]) -> dict[str, Any]:

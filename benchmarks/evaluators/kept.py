@@ -5,9 +5,9 @@ import json
 from typing import Any
 
 from benchmarks.evaluators.labelled import FOLDER, Answered
-from policies.rubric_files import load_rubrics
-from routers.agreement import ENTAILMENT
-from routers.judge import ORDERS, question
+from policies.loading.rubric_files import load_rubrics
+from routers.judges.agreement import ENTAILMENT
+from routers.judges.judgements import ORDERS, question
 
 Row = dict[str, Any]
 

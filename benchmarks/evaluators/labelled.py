@@ -18,10 +18,10 @@ import platformdirs
 
 from benchmarks import relevance
 from benchmarks.pair import SEED
-from gateway.cli.collect import gather
+from gateway.cli.records.collect import gather
 from gateway.settings import LocalEngine, Records, Settings
-from policies.tuning.graded import GradedDraft, read_graded
-from policies.tuning.starter import Item, load_items
+from policies.tuning.graded_drafts import GradedDraft, read_graded
+from policies.tuning.starter_set import Item, load_items
 
 FOLDER = Path(platformdirs.user_cache_dir("smallfirst")) / "evaluators"
 """What was drafted, and judged."""

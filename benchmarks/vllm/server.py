@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.local.vllm import apart
-
-from .environment import python, server_environment
+from benchmarks.vllm.environment import python, server_environment
+from gateway.local.vllm.keeper import apart
 
 PATIENCE = 400.0
 """Seconds until it is ready: thirty where nothing else runs, ten times as many where much does."""

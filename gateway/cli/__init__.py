@@ -6,7 +6,10 @@ import typer
 
 from gateway import __version__
 
-from . import chat, check, collect, compress, export, models, policy, replay, serve, tune
+from .models import weights
+from .policies import policy, replay, tune
+from .records import collect, export
+from .serving import chat, check, compress, serve
 
 app = typer.Typer(
     help="An OpenAI-compatible gateway: a small model of your own first, a large one when it is worth it.",
@@ -40,4 +43,4 @@ app.command()(tune.tune)
 app.command()(replay.replay)
 app.command()(export.export)
 app.add_typer(policy.app, name="policy")
-app.add_typer(models.app, name="models")
+app.add_typer(weights.app, name="models")

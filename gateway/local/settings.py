@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from gateway.strict import Count, Strict, Weight
 from routers.cost import Price
 
-from .catalog import CATALOG
+from .model_catalog import CATALOG
 
 LocalKind = Literal["llamacpp", "vllm"]
 

@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gateway.upstreams.http11 import HttpTransport
-from gateway.upstreams.transport import Broken
+from gateway.upstreams.transport.http11 import HttpTransport
+from gateway.upstreams.transport.transport import Broken
 
-from .child import Child, started
-from .last_words import KEPT, last_words
+from .child_process import Child, started
+from .startup_error import KEPT, last_words
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
-from gateway.upstreams.transport import Broken, Response
-from gateway.wire import Body
+from gateway.upstreams.transport.transport import Broken, Response
+from gateway.wire.responses import Body
 
-from .answer import Rewritten, TextFilter
+from .answer_rewriter import Rewritten, TextFilter
 
 if TYPE_CHECKING:
     from gateway.upstreams.upstream import Upstream

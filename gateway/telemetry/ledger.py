@@ -3,11 +3,11 @@
 import asyncio
 import logging
 
-from gateway.exchange import Call, Exchange
+from gateway.exchange.exchange import Call, Exchange
 from gateway.state.exchanges import Exchanges
 
 from .metrics import Metrics
-from .records import Recorder, compact, exchange_line
+from .record_writer import Recorder, compact, exchange_line
 
 log = logging.getLogger(__name__)
 

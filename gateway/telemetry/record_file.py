@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from policies.schema import Policy
-from policies.tuning.records import PolicyLine
+from policies.records.lines import PolicyLine
+from policies.schema.policy import Policy
 
 
 class Extent(NamedTuple):

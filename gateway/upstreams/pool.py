@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
 
-from gateway.needs import Needs
+from gateway.wire.requirements import Needs
 from routers.plan import Tier, Unavailable
 
 from .upstream import Upstream

@@ -9,26 +9,26 @@ from collections.abc import Callable
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
-from gateway.constraints import without
-from gateway.fields import ASIDE, OPENAI, SPECIAL
-from gateway.needs import Needs
 from gateway.settings import UpstreamSettings
-from gateway.wire import Body
-from policies.yaml_files import ConfigError
-from routers.calibration import Source
+from gateway.wire.requirements import Needs
+from gateway.wire.responses import Body
+from gateway.wire.structured_outputs import without
+from gateway.wire.vendor_fields import ASIDE, OPENAI, SPECIAL
+from policies.loading.yaml_files import ConfigError
+from routers.confidence.calibration import Source
 from routers.cost import FREE, Price
 
-from .address import base_of, headers_of, probe_of, secrets_of, urls_of
 from .breaker import Breaker
 from .capabilities import Capabilities
+from .concurrency import Full, Slots
 from .failures import SAFE_TO_REPEAT, Failure, failed
-from .http11 import HttpTransport
-from .kind import Scorer
-from .kinds import KINDS
-from .pace import Pace
-from .prices import known_price
-from .slots import Full, Slots
-from .transport import Broken, Response, Transport
+from .latency import Pace
+from .providers.kind import Scorer
+from .providers.kinds import KINDS
+from .providers.prices import known_price
+from .transport.address import base_of, headers_of, probe_of, secrets_of, urls_of
+from .transport.http11 import HttpTransport
+from .transport.transport import Broken, Response, Transport
 
 log = logging.getLogger(__name__)
 

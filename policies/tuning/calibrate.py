@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from routers.calibration import Calibrator, Source, Training
-from routers.signals import SIGNALS, SignalName, signals
+from routers.confidence.calibration import Calibrator, Source, Training
+from routers.confidence.signals import SIGNALS, SignalName, signals
 from routers.watch import FIRST_LOOK, looks
 
-from .graded import GradedDraft, Judge
+from .graded_drafts import GradedDraft, Judge
 from .logistic import Rows, agreement, model, rounded, rule, scaling, teaching
 
 CHOICES: tuple[tuple[SignalName, ...], ...] = (

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from routers.calibration import Source, Training
-from routers.difficulty import FEATURES, FeatureName, Scorer
+from routers.confidence.calibration import Source, Training
+from routers.strategies.difficulty import FEATURES, FeatureName, Scorer
 
-from .graded import GradedDraft, Judge
+from .graded_drafts import GradedDraft, Judge
 from .logistic import Rows, rounded, rule, scaling, teaching
 
 SAME = 0.9

@@ -11,7 +11,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from .sft import Example, Message
+from .sft_examples import Example, Message
 
 ALIKE = 0.8
 """Share of common 5-grams from which on two examples are near duplicates."""

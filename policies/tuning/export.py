@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from policies.schema import Policy
+from policies.records.lines import Record
+from policies.schema.policy import Policy
 
 from .duplicates import distinct, normalised
-from .records import Record
-from .sft import NOT_ESCALATED, WITHOUT_CONTENT, Example, LeftOut, example_of, texts_of, with_texts
+from .sft_examples import NOT_ESCALATED, WITHOUT_CONTENT, Example, LeftOut, example_of, texts_of, with_texts
 
 Redact = Callable[[list[str], Policy], list[str]]
 """The texts of one example, and the policy that it ran under -> the same with placeholders in the places of what must

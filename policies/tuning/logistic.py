@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import GroupKFold
 
-from routers.calibration import Logistic
+from routers.confidence.calibration import Logistic
 
 Array = NDArray[np.float64]
 STRENGTHS = 10.0 ** np.arange(-3, 2)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from .graded import GradedDraft, Judge
+from .graded_drafts import GradedDraft, Judge
 
 Array = NDArray[np.float64]
 RESAMPLES = 1000

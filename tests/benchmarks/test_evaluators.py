@@ -10,7 +10,7 @@ from benchmarks.evaluators import asking, kept
 from benchmarks.evaluators.kept import Kept
 from benchmarks.evaluators.labelled import Answered, by_rubric
 from benchmarks.evaluators.report import by_comparison, by_judgement, scored
-from policies.rubric_files import load_rubrics
+from policies.loading.rubric_files import load_rubrics
 from policies.tuning import report
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from benchmarks.speculation import Run, compared, line, misses, played
-from routers.speedup import Costs, forecast
+from routers.fragments.speedup import Costs, forecast
 
 OWN = list(range(100, 164))
 COSTS = Costs(0.03, 0.01, 0.002, 0.0, 0.0)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import aiohttp
 import pytest
 import pytest_asyncio
-from doubles import Scripted, scripted
-from gateways import Gateway, gateway_of, settings_of, upstream
-from scenarios import POLICIES, SMALL, Case, booked
+from support.doubles import Scripted, scripted
+from support.gateways import Gateway, gateway_of, settings_of, upstream
+from support.scenarios import POLICIES, SMALL, Case, booked
 
 _numbers = count(1)
 

@@ -7,8 +7,8 @@ import agents
 import openai
 import pytest
 from agents import Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, RunConfig, Runner
-from leaving import MOST
-from scenarios import ERRORS, WAYS, Case, Opposite, freed_by, look_up
+from support.leaving import MOST
+from support.scenarios import ERRORS, WAYS, Case, Opposite, freed_by, look_up
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import openai
 import pytest
-from doubles import Reply
-from leaving import MOST
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from responses_types import typed_event, typed_response
-from scenarios import ERRORS, LOGPROBS, RETRY_AFTER, SAID, SMALL, Case, Opposite, freed_by, look_up
+from support.doubles import Reply
+from support.leaving import MOST
+from support.responses_types import typed_event, typed_response
+from support.scenarios import ERRORS, LOGPROBS, RETRY_AFTER, SAID, SMALL, Case, Opposite, freed_by, look_up
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

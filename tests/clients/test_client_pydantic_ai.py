@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from leaving import MOST
 from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from scenarios import ERRORS, WAYS, Case, Opposite, freed_by, look_up
+from support.leaving import MOST
+from support.scenarios import ERRORS, WAYS, Case, Opposite, freed_by, look_up
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -15,13 +15,13 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 import yaml
-from doubles import Reply, Scripted
-from gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
-from waiting import PATIENCE
+from support.doubles import Reply, Scripted
+from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from support.waiting import PATIENCE
 
 from deploy.grafana.overview import queries
-from policies.evaluate import Evaluate
-from routers.evaluators import Structure
+from policies.schema.evaluate import Evaluate
+from routers.judges.evaluators import Structure
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "deploy" / "prometheus" / "prometheus.yml"

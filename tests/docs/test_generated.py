@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from policies.tuning.records import CallLine, ExchangeLine, TokensLine, UsageLine
-from routers.cascade import Cascade
+from policies.records.lines import CallLine, ExchangeLine, TokensLine, UsageLine
 from routers.plan import Reason
+from routers.strategies.cascade import Cascade
 from tools.docs.generate import SECTIONS, current
 from tools.docs.markdown import ROOT
 from tools.docs.tables.error_codes import WORDS, codes

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.opening import OwnField
-from policies.explain import explained, lines
-from policies.layers import BUILT_IN, policy_files
-from policies.loader import load_policies, load_policy
-from policies.split import Split
-from policies.strategies import STRATEGIES
-from routers.difficulty import FEATURES
+from gateway.exchange.builder import OwnField
+from policies.explain.plan_tree import explained, lines
+from policies.loading.layers import BUILT_IN, policy_files
+from policies.loading.loader import load_policies, load_policy
+from policies.schema.split import Split
+from policies.schema.strategies import STRATEGIES
 from routers.plan import BOTH_TIERS, Reason, Tier
 from routers.router import Request, Router
+from routers.strategies.difficulty import FEATURES
 from tools.docs.markdown import ROOT, fenced, pages
 from tools.docs.tables.built_in_policies import comment
 from tools.docs.tables.strategies import VARIANTS, variants

@@ -12,15 +12,15 @@ from typing import Any
 
 import aiohttp
 import pytest
-from doubles import Scripted
-from gateways import gateway_of, settings_of, upstream
+from support.doubles import Scripted
+from support.gateways import gateway_of, settings_of, upstream
 
-from policies.schema import Policy
-from policies.tuning.record_files import read_records
-from policies.tuning.records import Record
-from policies.tuning.replay import replay
-from routers.direct import Direct
+from policies.records.lines import Record
+from policies.records.reader import read_records
+from policies.records.replay import replay
+from policies.schema.policy import Policy
 from routers.plan import Generate, Reason
+from routers.strategies.direct import Direct
 from tools.docs.markdown import ROOT, fenced
 
 PAGE = (ROOT / "docs" / "strategies" / "your-own.md").read_text(encoding="utf-8")
@@ -95,11 +95,11 @@ LIVE = """
 import asyncio, json, sys
 from pathlib import Path
 import aiohttp
-from doubles import scripted
-from gateways import gateway_of, settings_of, upstream
+from support.doubles import scripted
+from support.gateways import gateway_of, settings_of, upstream
 from typer.testing import CliRunner
 from gateway.cli import app
-from policies.loader import load_policy
+from policies.loading.loader import load_policy
 
 async def asked():
     async with scripted("small") as slm, scripted("large") as llm:

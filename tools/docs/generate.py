@@ -7,26 +7,31 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from policies.strategies import STRATEGIES
-from routers.guard import Guard
-
-from .examples import policy, speculate
-from .markdown import ROOT
-from .measured import privacy
-from .measured.compression import prompts_table, quality_table, reading_table
-from .measured.confidence import confidence_table, formats_table, pair_table, scorer_table
-from .measured.engines import engines_table, schema_table
-from .measured.evaluators import evaluators_table
-from .measured.flywheel import account_table, flywheel_table
-from .measured.guard import guard_table
-from .measured.overhead import overhead_table
-from .measured.relevance import answers_table, judges_table
-from .measured.speculation import forecast_table, inside_table, pairs_table, ties_table, verification_table
-from .tables.built_in_policies import built_in_table
-from .tables.engine_fields import constraints_table, fields_table, removed_table
-from .tables.error_codes import errors_table
-from .tables.interfaces import auto_policy, commands, kinds_table, metrics_table, providers_table
-from .tables.model_fields import (
+from policies.schema.strategies import STRATEGIES
+from routers.judges.guard import Guard
+from tools.docs.examples import policy, speculate
+from tools.docs.markdown import ROOT
+from tools.docs.measured import privacy
+from tools.docs.measured.compression import prompts_table, quality_table, reading_table
+from tools.docs.measured.confidence import confidence_table, formats_table, pair_table, scorer_table
+from tools.docs.measured.engines import engines_table, schema_table
+from tools.docs.measured.evaluators import evaluators_table
+from tools.docs.measured.flywheel import account_table, flywheel_table
+from tools.docs.measured.guard import guard_table
+from tools.docs.measured.overhead import overhead_table
+from tools.docs.measured.relevance import answers_table, judges_table
+from tools.docs.measured.speculation import (
+    forecast_table,
+    inside_table,
+    pairs_table,
+    ties_table,
+    verification_table,
+)
+from tools.docs.tables.built_in_policies import built_in_table
+from tools.docs.tables.engine_fields import constraints_table, fields_table, removed_table
+from tools.docs.tables.error_codes import errors_table
+from tools.docs.tables.interfaces import auto_policy, commands, kinds_table, metrics_table, providers_table
+from tools.docs.tables.model_fields import (
     fields_tables,
     filter_table,
     policy_tables,
@@ -34,7 +39,7 @@ from .tables.model_fields import (
     settings_tables,
     split_table,
 )
-from .tables.strategies import fields_of, needs_table, requests_table
+from tools.docs.tables.strategies import fields_of, needs_table, requests_table
 
 SECTIONS: dict[str, Callable[[], str]] = {
     "settings": settings_tables,

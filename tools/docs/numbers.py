@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from .markdown import links, prose
+from tools.docs.markdown import links, prose
 
 EXEMPT = "<!-- not measured -->"
 

@@ -2,9 +2,8 @@
 
 from typing import Any
 
+from tools.docs.measured.results import found_in, linked
 from tools.docs.table import table
-
-from .results import found_in, linked
 
 ENGINES = {
     "F16_vllm": "llama.cpp in 16 bits, vLLM in 32",

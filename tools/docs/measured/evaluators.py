@@ -1,8 +1,7 @@
 """The table of docs/results/evaluators.json."""
 
+from tools.docs.measured.results import found_in, interval
 from tools.docs.table import code, table
-
-from .results import found_in, interval
 
 
 def evaluators_table() -> str:

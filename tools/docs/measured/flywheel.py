@@ -3,9 +3,8 @@
 from urllib.parse import quote
 
 from benchmarks.flywheel import ADAPTER, BASE
+from tools.docs.measured.results import found_in
 from tools.docs.table import table
-
-from .results import found_in
 
 NAME = "flywheel"
 

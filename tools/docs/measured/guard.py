@@ -2,9 +2,8 @@
 
 from typing import Any
 
+from tools.docs.measured.results import found_in
 from tools.docs.table import table
-
-from .results import found_in
 
 NAME = "guard"
 MODELS = {"small": "SmolLM2-135M-Instruct", "large": "Qwen2.5-Coder-1.5B-Instruct"}

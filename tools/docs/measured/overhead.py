@@ -1,8 +1,7 @@
 """The table of docs/results/overhead.json."""
 
+from tools.docs.measured.results import found_in, linked
 from tools.docs.table import table
-
-from .results import found_in, linked
 
 
 def overhead_table() -> str:

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from policies.private import ENTITIES, Private
+from policies.schema.private import ENTITIES, Private
+from tools.docs.measured.results import found_in
 from tools.docs.table import code, table
 from tools.docs.tables.model_fields import fields_table
-
-from .results import found_in
 
 NAME = "privacy"
 

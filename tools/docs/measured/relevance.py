@@ -2,9 +2,8 @@
 
 from typing import Any
 
+from tools.docs.measured.results import found_in
 from tools.docs.table import table
-
-from .results import found_in
 
 NAME = "relevance"
 JUDGES = {

@@ -1,8 +1,7 @@
 """Tables of docs/results/speculation.json."""
 
+from tools.docs.measured.results import found_in, linked
 from tools.docs.table import table
-
-from .results import found_in, linked
 
 NAME = "speculation"
 KINDS = {

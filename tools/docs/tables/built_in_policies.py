@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from policies.layers import BUILT_IN, policy_files
-from policies.loader import load_policy
+from policies.loading.layers import BUILT_IN, policy_files
+from policies.loading.loader import load_policy
 from tools.docs.table import code, table
 
 

@@ -4,14 +4,14 @@ from collections import defaultdict
 
 from pydantic import HttpUrl
 
-from gateway.constraints import capabilities_for
-from gateway.fields import ASIDE, REMOVED, SPECIAL
-from gateway.needs import Needs
 from gateway.settings import UpstreamSettings
 from gateway.upstreams.capabilities import Capabilities
-from gateway.upstreams.kind import Engine
+from gateway.upstreams.providers.kind import Engine
 from gateway.upstreams.upstream import Upstream
-from gateway.wire import Body
+from gateway.wire.requirements import Needs
+from gateway.wire.responses import Body
+from gateway.wire.structured_outputs import capabilities_for
+from gateway.wire.vendor_fields import ASIDE, REMOVED, SPECIAL
 from tools.docs.table import code, table
 
 ELSEWHERE = "http://10.0.0.1/v1"

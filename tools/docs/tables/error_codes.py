@@ -5,7 +5,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator
 
-from gateway.http.errors import STATUS
+from gateway.errors import STATUS
 from tools.docs.markdown import ROOT
 from tools.docs.table import code, table
 

@@ -6,11 +6,11 @@ from typing import Any
 import typer
 
 from gateway.cli import app
-from gateway.telemetry.engines import THEIRS, EngineMetrics, Reading
+from gateway.telemetry.engine_metrics import THEIRS, EngineMetrics, Reading
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.capabilities import Capabilities
-from gateway.upstreams.kinds import KINDS
-from gateway.upstreams.providers import PROVIDERS
+from gateway.upstreams.providers.env_providers import PROVIDERS
+from gateway.upstreams.providers.kinds import KINDS
 from tools.docs.markdown import ROOT
 from tools.docs.table import code, table
 
@@ -43,7 +43,7 @@ def _parameter(parameter: Any) -> list[str]:
 
 def auto_policy() -> str:
     """The built-in policy's file, whole."""
-    text = (ROOT / "policies" / "auto.yaml").read_text(encoding="utf-8")
+    text = (ROOT / "policies" / "builtin" / "auto.yaml").read_text(encoding="utf-8")
     return f"```yaml\n{text.rstrip()}\n```"
 
 

@@ -14,14 +14,14 @@ from pydantic import BaseModel, HttpUrl, SecretStr
 from pydantic.fields import FieldInfo
 
 from gateway.settings import Settings
-from policies.schema import Policy
-from policies.split import Split
-from routers.calibration import Calibrator
-from routers.difficulty import Scorer
+from policies.schema.policy import Policy
+from policies.schema.split import Split
+from routers.confidence.calibration import Calibrator
+from routers.fragments.passage_filter import Filter
+from routers.judges.rubric import Rubric
 from routers.plan import Reason
-from routers.relevance import Filter
 from routers.router import Router
-from routers.rubric import Rubric
+from routers.strategies.difficulty import Scorer
 from tools.docs.table import code, table
 
 HEAD = ("key", "type", "default", "meaning")

@@ -3,16 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
-from gateway.needs import capabilities_of
-from gateway.wire import Body, Endpoint
-from policies.strategies import STRATEGIES
-from policies.trained import STOCK_CALIBRATOR
-from routers.calibration import Calibrator
+from gateway.wire.requirements import capabilities_of
+from gateway.wire.responses import Body, Endpoint
+from policies.loading.trained import STOCK_CALIBRATOR
+from policies.schema.strategies import STRATEGIES
+from routers.confidence.calibration import Calibrator
 from routers.plan import Capability, Tier
 from routers.router import Router
 from tools.docs.table import code, table
-
-from .model_fields import fields_tables
+from tools.docs.tables.model_fields import fields_tables
 
 SCORE = {"limits": {"turns": 8}}
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {

@@ -1,3 +1,3 @@
-from .request import main
+from tools.docs.trace.request import main
 
 main()

@@ -18,13 +18,12 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
-from gateway.cli.serving import Served, serving
+from gateway.cli.test_server import Served, serving
 from gateway.settings import PolicySettings, Records, Settings, UpstreamSettings
 from gateway.telemetry.ledger import PERIOD
 from tools.docs.markdown import ROOT
-
-from .picture import Mark, Span, drawn
-from .scripted_model import scripted
+from tools.docs.trace.picture import Mark, Span, drawn
+from tools.docs.trace.scripted_model import scripted
 
 STORY = ROOT / "docs" / "one-request.md"
 PICTURE = ROOT / "docs" / "pictures" / "one-request.svg"

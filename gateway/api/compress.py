@@ -1,0 +1,137 @@
+"""POST /v1/compress: a prompt or a text, compressed for whoever is to read it."""
+
+from typing import Any, NamedTuple
+
+import orjson
+from fastapi import APIRouter, Request
+from pydantic import ValidationError
+
+from gateway.background.evaluations import Evaluations
+from gateway.catalog.live import LivePolicies
+from gateway.engine.compression import Compression
+from gateway.engine.engine import Engine
+from gateway.errors import ApiError, from_unavailable, invalid
+from gateway.exchange.builder import own_field, policy_of
+from gateway.exchange.exchange import Exchange
+from gateway.skills.compress.messages import rewritten
+from gateway.telemetry.metrics import Metrics
+from gateway.wire.responses import Body
+from policies.schema.compress import Compress
+from policies.schema.policy import Policy
+from routers import router
+from routers.plan import Unavailable
+from routers.strategies.direct import Direct
+
+from .disconnect import while_there
+from .request_body import ClientGone, check_chat, expect, parse, read_body
+
+NAME = "compress"
+FORMS = ("messages", "prompt", "text")
+"""What is to be compressed: one of them."""
+GOAL = tuple(name for name in Compress.model_fields if name != "worth")
+KEYS = ("model", *FORMS, "question", *GOAL, "smallfirst")
+NOBODYS = Policy(
+    name=NAME,
+    description="What was sent to be compressed under no policy.",
+    router=Direct(tier="slm", fallback=False),
+)
+
+
+class Asked(NamedTuple):
+    """A request that was read."""
+
+    exchange: Exchange
+    section: Compress
+
+
+def compress_route(
+    policies: LivePolicies, engine: Engine, evaluations: Evaluations, metrics: Metrics, body_limit: int
+) -> APIRouter:
+    router = APIRouter()
+
+    @router.post(
+        "/v1/compress", summary="Compresses a prompt, or a text, by what the small model finds in it"
+    )
+    async def compress(request: Request) -> Body:
+        try:
+            asked = read(parse(await read_body(request.receive, body_limit)), policies)
+            evaluations.arrived()
+            try:
+                found = await while_there(request, engine.compress(*asked))
+            finally:
+                evaluations.left()
+        except ClientGone as gone:
+            raise invalid("the client went away") from gone
+        except Unavailable as lost:
+            causes = [call.message for call in asked.exchange.calls if call.message]
+            raise from_unavailable(lost, causes) from lost
+        except ApiError as error:
+            metrics.rejected(endpoint=NAME, code=error.code, status=error.status)
+            raise
+        return told(asked.exchange, found)
+
+    return router
+
+
+def read(body: Body, policies: LivePolicies) -> Asked:
+    """Raises ApiError."""
+    own = own_field(body)
+    if unknown := next((key for key in body if key not in KEYS), None):
+        raise invalid(f"{unknown} is not known here; expected {', '.join(KEYS)}", unknown)
+    policy = NOBODYS
+    if own.policy or body.get("model") is not None:
+        expect("model", body.get("model", own.policy), str, "the name of a policy or of a model")
+        policy = policy_of(body, own, policies.catalogue)
+    form = _form(body)
+    content = {form: body[form]} | ({"question": body["question"]} if "question" in body else {})
+    exchange = Exchange(
+        surface=NAME,
+        endpoint="chat" if form == "messages" else "completions",
+        policy=policy,
+        body=content,
+        raw=orjson.dumps(content),
+        request=router.Request(),
+        alone_price=None,
+        tags=own.tags,
+        private=own.private or bool(policy.private),
+        aside=NAME,
+    )
+    return Asked(exchange, _section(body, policy))
+
+
+def _form(body: Body) -> str:
+    given = [form for form in FORMS if form in body]
+    if len(given) != 1:
+        raise invalid(f"expected one of {', '.join(FORMS)}", given[1] if given else "messages")
+    form = given[0]
+    if form == "messages":
+        check_chat({"model": NAME, "messages": body["messages"]})
+        return form
+    expect(form, body[form], str, "a string")
+    if "question" in body:
+        if form == "prompt":
+            raise invalid("a prompt has its question in it: send the rest as text", "question")
+        expect("question", body["question"], str, "a string")
+    return form
+
+
+def _section(body: Body, policy: Policy) -> Compress:
+    """What the request says stands over what its policy says. Who asks for it has decided that it is worth it."""
+    base: dict[str, Any] = {} if policy.compress is None else policy.compress.model_dump()
+    base["min_tokens"] = 0
+    given = {name: body[name] for name in GOAL if body.get(name) is not None}
+    if "target_ratio" in given or "target_tokens" in given:
+        base |= {"target_ratio": None, "target_tokens": None}
+    try:
+        return Compress.model_validate({**base, **given, "worth": "always"})
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(map(str, detail["loc"])) or "target_ratio"
+        raise invalid(f"{where}: {detail['msg'].removeprefix('Value error, ')}", where) from error
+
+
+def told(exchange: Exchange, found: Compression) -> Body:
+    content = rewritten(exchange.body, found.done.texts)
+    content.pop("question", None)
+    account = {"why": None, **found.account(), "cost_usd": exchange.cost_usd}
+    return {"object": "smallfirst.compression", "id": exchange.id, **content, "account": account}

@@ -1,0 +1,83 @@
+"""Our own endpoints, as ordinary FastAPI routes: models, exchanges, health, metrics."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from gateway.catalog.catalog import Catalogue
+from gateway.catalog.live import LivePolicies
+from gateway.engine.engine import Engine
+from gateway.errors import ApiError
+from gateway.state.exchanges import Exchanges
+from gateway.telemetry.engine_metrics import EngineMetrics
+from gateway.telemetry.ledger import Ledger
+from gateway.telemetry.metrics import Metrics
+from gateway.upstreams.upstream import Upstream
+
+
+def own_routes(
+    policies: LivePolicies,
+    engine: Engine,
+    exchanges: Exchanges,
+    metrics: Metrics,
+    engines: EngineMetrics,
+    ledger: Ledger,
+) -> APIRouter:
+    router = APIRouter()
+    created = int(time.time())
+    upstreams = [upstream for pool in engine.pools.values() for upstream in pool.upstreams]
+    owners = {model: upstream for upstream in reversed(upstreams) for model in upstream.models}
+
+    def described(name: str) -> dict[str, Any]:
+        return _described(name, policies.catalogue, owners) | {"created": created}
+
+    @router.get("/v1/models", summary="The policies and models that a request may name")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [described(name) for name in policies.catalogue.names()]}
+
+    @router.get("/v1/models/{name:path}", summary="One of them")
+    async def model(name: str) -> dict[str, Any]:
+        return described(policies.catalogue.resolve(name).name)
+
+    @router.get("/v1/exchanges/{exchange_id}", summary="What one exchange took and cost")
+    async def exchange(exchange_id: str) -> dict[str, Any]:
+        ledger.book()
+        found = exchanges.get(exchange_id)
+        if found is None:
+            raise ApiError(404, "exchange_not_found", f"no exchange {exchange_id!r} among the latest here")
+        return found
+
+    @router.get("/health/live", summary="The process runs")
+    async def live() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @router.get("/health/ready", summary="At least one model can answer")
+    async def ready() -> JSONResponse:
+        states = {upstream.name: {"tier": upstream.tier, "up": upstream.up} for upstream in upstreams}
+        up = any(pool.up for pool in engine.pools.values())
+        return JSONResponse(
+            {"status": "ok" if up else "unavailable", "upstreams": states}, 200 if up else 503
+        )
+
+    @router.get("/metrics", summary="Prometheus metrics")
+    async def exposition(request: Request) -> Response:
+        ledger.book()
+        await engines.read()
+        for upstream in upstreams:
+            metrics.upstream_up(upstream.name, upstream.tier, upstream.up)
+        body, content_type = metrics.render(request.headers.get("accept"))
+        return Response(body, headers={"content-type": content_type})
+
+    return router
+
+
+def _described(name: str, catalogue: Catalogue, owners: Mapping[str, Upstream]) -> dict[str, Any]:
+    """An adapter has a `parent`, as vLLM tells it."""
+    one = {"id": name, "object": "model"}
+    if name in catalogue.policies or name in catalogue.splits:
+        return one | {"owned_by": "smallfirst"}
+    owner = owners[name]
+    return one | {"owned_by": owner.name} | ({} if name == owner.model else {"parent": owner.model})

@@ -1,0 +1,133 @@
+"""A chat completion -> a response object, with what the request asked for given back in it.
+
+OpenAI, API reference, "The response object"; fields as in the official client's `Response`.
+"""
+
+from gateway.wire.responses import Body
+
+from . import output
+
+CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""Chat's finish reasons of an answer that was cut off, and what a response calls them."""
+
+GIVEN_BACK: Body = {
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "prompt_cache_key": None,
+    "safety_identifier": None,
+    "service_tier": None,
+    "temperature": None,
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": None,
+    "user": None,
+}
+"""Request fields that a response repeats, and what stands for one that was not given."""
+
+DONE_WITHOUT: Body = {
+    "background": False,
+    "conversation": None,
+    "previous_response_id": None,
+    "prompt": None,
+    "store": False,
+    "truncation": "disabled",
+}
+"""What is not done here, whatever the request asked for."""
+
+
+def from_chat(whole: Body, request: Body, response_id: str) -> Body:
+    """The response that a chat completion `whole` is to the /v1/responses body `request`.
+
+    `response_id` begins with `resp_`; the items' ids are made of it. A key `smallfirst` passes through.
+    """
+    choice = whole["choices"][0]
+    finish = choice.get("finish_reason")
+    response = begun(request, response_id, whole.get("created") or 0)
+    return concluded(response, whole, finish, _output(choice, response_id, cut=finish in CUT))
+
+
+def begun(request: Body, response_id: str, created_at: int) -> Body:
+    """The response before its first output; `created_at` in seconds since 1970."""
+    given = {key: request[key] for key in GIVEN_BACK if request.get(key) is not None}
+    return {
+        "id": response_id,
+        "object": "response",
+        "created_at": created_at,
+        "status": "in_progress",
+        "error": None,
+        "incomplete_details": None,
+        "model": request["model"],
+        "output": [],
+        "usage": None,
+        **DONE_WITHOUT,
+        **GIVEN_BACK,
+        **given,
+        "reasoning": {"effort": None, "summary": None} | (request.get("reasoning") or {}),
+        "text": {"format": {"type": "text"}} | (request.get("text") or {}),
+    }
+
+
+def concluded(response: Body, whole: Body, finish: str | None, items: list[Body]) -> Body:
+    """The response at its end. Of `whole`, a chat completion, only what is beside its choices is read."""
+    reason = CUT.get(finish or "")
+    own = {"smallfirst": whole["smallfirst"]} if "smallfirst" in whole else {}
+    return {
+        **response,
+        "status": "incomplete" if reason else "completed",
+        "incomplete_details": {"reason": reason} if reason else None,
+        "model": whole.get("model") or response["model"],
+        "output": items,
+        "usage": _usage(whole.get("usage")),
+        "service_tier": whole.get("service_tier") or response["service_tier"],
+        **own,
+    }
+
+
+def _output(choice: Body, response_id: str, *, cut: bool) -> list[Body]:
+    """Reasoning, the message, then calls. An answer without any of them is an empty message."""
+    said = choice["message"]
+    texts = dict(output.texts_of(said))
+    calls = said.get("tool_calls") or []
+    reasoning = texts.pop("reasoning_text", None)
+    if reasoning is None and not texts and not calls:
+        texts["output_text"] = ""
+    items = []
+    if reasoning is not None:
+        part = output.part("reasoning_text", reasoning, [])
+        items.append(output.reasoning(response_id, 0, [part], _status(cut and not texts and not calls)))
+    if texts:
+        logprobs = output.logprobs_of(choice)
+        parts = [output.part(kind, text, logprobs) for kind, text in texts.items()]
+        items.append(output.message(response_id, 0, parts, _status(cut and not calls)))
+    return items + [_call(call, response_id, place, cut=cut) for place, call in enumerate(calls)]
+
+
+def _status(cut: bool) -> output.Status:
+    return "incomplete" if cut else "completed"
+
+
+def _call(call: Body, response_id: str, place: int, *, cut: bool) -> Body:
+    arguments = (call.get("function") or {}).get("arguments") or ""
+    return output.call(response_id, place, call, arguments, output.call_status(arguments, cut=cut))
+
+
+def _usage(usage: Body | None) -> Body | None:
+    if not usage:
+        return None
+    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    read = usage.get("prompt_tokens_details") or {}
+    written = usage.get("completion_tokens_details") or {}
+    return {
+        "input_tokens": prompt,
+        "input_tokens_details": {
+            "cached_tokens": read.get("cached_tokens") or 0,
+            "cache_write_tokens": read.get("cache_write_tokens") or 0,
+        },
+        "output_tokens": completion,
+        "output_tokens_details": {"reasoning_tokens": written.get("reasoning_tokens") or 0},
+        "total_tokens": usage.get("total_tokens") or prompt + completion,
+    }

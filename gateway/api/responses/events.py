@@ -1,0 +1,210 @@
+"""A chat stream's chunks -> the Responses API's streaming events.
+
+OpenAI, API reference, "Streaming events"; fields as in the official client's `ResponseStreamEvent`.
+
+Clients may follow one item at a time: an item is done before the next one is added, and a text that chat goes back
+to is another item. Only calls stay open beside one another, where their arguments come in turns.
+"""
+
+from collections.abc import Generator, Iterator
+
+from gateway.wire import sse
+from gateway.wire.responses import Body, call_index
+
+from . import output
+from .completed import CUT, begun, concluded
+
+BESIDE_CHOICES = ("model", "usage", "service_tier", "smallfirst")
+"""What a response takes from a chunk beside its choices."""
+
+ARGUMENTS = "function_call_arguments"
+"""A call's one text, which is no content part."""
+
+
+def encoded(event: Body) -> bytes:
+    """The event as it is sent. No `[DONE]` follows the last one."""
+    return b"event: %b\n%b" % (event["type"].encode(), sse.event(event))
+
+
+class ResponseEvents:
+    """The events of one stream: those of `begin`, of each `chunk`, at last of `finish` or of `fail`.
+
+    `request` is the /v1/responses body; `created_at`, in seconds since 1970, stands in every response object.
+    The last response is what `from_chat` makes of the assembled chunks, but that its items stand in the order in
+    which they came, and a text that was gone back to in as many items.
+    """
+
+    def __init__(self, request: Body, response_id: str, created_at: int) -> None:
+        self._response = begun(request, response_id, created_at)
+        self._whole: Body = {}
+        self._finish: str | None = None
+        self._items: list[_Item] = []
+        self._current: _Item | None = None
+        self._calls: dict[int, _Item] = {}
+        self._logprobs: list[Body] = []
+        self._sent = 0
+
+    def begin(self) -> list[Body]:
+        return [self._lifecycle(kind, self._response) for kind in ("created", "in_progress")]
+
+    def chunk(self, chunk: Body) -> list[Body]:
+        """The events of a chat.completion.chunk, of whose choices the first is read."""
+        for key in BESIDE_CHOICES:
+            if chunk.get(key) is not None:
+                self._whole[key] = chunk[key]
+        choices = chunk.get("choices") or ()
+        return [event for choice in choices if not choice.get("index") for event in self._choice(choice)]
+
+    def finish(self, usage: Body | None = None, extra: Body | None = None) -> list[Body]:
+        """The end of an answer. `usage` is the chunk that reports it; `extra` goes into the last response."""
+        events = self.chunk(usage) if usage is not None else []
+        if not self._items:
+            events += self._text("output_text", "")
+        cut = self._finish in CUT
+        for item in self._items:
+            if item.done is None:
+                events += self._closed(item, item.status_at_end(cut=cut))
+        items = [item.done for item in self._items if item.done is not None]
+        response = concluded(self._response, self._whole, self._finish, items) | (extra or {})
+        return [*events, self._lifecycle(response["status"], response)]
+
+    def fail(self, message: str, code: str) -> list[Body]:
+        """The end of an answer that broke off: items under way are left so. `code` is an ApiError's; a response's
+        own error knows few of those, `server_error` stands for the rest."""
+        known = code if code == "rate_limit_exceeded" else "server_error"
+        response = {
+            **self._response,
+            "status": "failed",
+            "error": {"code": known, "message": message},
+            "output": [item.done or item.built("incomplete") for item in self._items],
+        }
+        first = self._event("error", code=code, message=message, param=None)
+        return [first, self._lifecycle("failed", response)]
+
+    def _choice(self, choice: Body) -> Iterator[Body]:
+        delta = choice.get("delta") or {}
+        self._finish = choice.get("finish_reason") or self._finish
+        self._logprobs += output.logprobs_of(choice)
+        for kind, text in output.texts_of(delta):
+            yield from self._text(kind, text)
+        for place, call in enumerate(delta.get("tool_calls") or ()):
+            yield from self._call(call, place)
+
+    def _text(self, kind: str, text: str) -> Iterator[Body]:
+        item, item_kind = self._current, output.item_kind(kind)
+        if item is None or item.kind != item_kind:
+            item = yield from self._added(item_kind)
+        if kind not in item.texts:
+            item.texts[kind] = []
+            yield self._event("response.content_part.added", **item.at(kind), part=output.part(kind, "", []))
+        item.texts[kind].append(text)
+        logprobs = {"logprobs": self._take_logprobs(item)} if kind == "output_text" else {}
+        yield self._event(f"response.{kind}.delta", **item.at(kind), delta=text, **logprobs)
+
+    def _call(self, call: Body, place: int) -> Iterator[Body]:
+        index = call_index(call, place)
+        item = self._calls.get(index)
+        arguments = (call.get("function") or {}).get("arguments") or ""
+        if item is None:
+            item = self._calls[index] = yield from self._added("function_call", call)
+        elif item.done is not None or not arguments:
+            return  # nothing but blanks can follow complete arguments
+        elif item is not self._current:
+            yield from self._left()
+            self._current = item
+        if arguments:
+            item.texts[ARGUMENTS].append(arguments)
+            yield self._event(f"response.{ARGUMENTS}.delta", **item.at(ARGUMENTS), delta=arguments)
+
+    def _added(self, kind: output.Kind, call: Body | None = None) -> Generator[Body, None, "_Item"]:
+        yield from self._left()
+        place = sum(item.kind == kind for item in self._items)
+        item = self._current = _Item(kind, self._response["id"], place, len(self._items), call)
+        self._items.append(item)
+        added = item.built("in_progress")
+        yield self._event("response.output_item.added", output_index=item.index, item=added)
+        return item
+
+    def _left(self) -> Iterator[Body]:
+        """Another item follows: the current one is done, but for a call whose arguments have not come to an end."""
+        item = self._current
+        if item is not None and (item.kind != "function_call" or item.arguments_end()):
+            yield from self._closed(item, "completed")
+
+    def _closed(self, item: "_Item", status: output.Status) -> Iterator[Body]:
+        if item.kind == "message":
+            self._take_logprobs(item)
+        done = item.done = item.built(status)
+        for kind in item.texts:
+            yield from self._text_done(item, kind, done)
+        yield self._event("response.output_item.done", output_index=item.index, item=done)
+
+    def _text_done(self, item: "_Item", kind: str, done: Body) -> Iterator[Body]:
+        at, text = item.at(kind), item.text(kind)
+        if kind == ARGUMENTS:
+            # The name is in the API's reference, though not in every client's types.
+            yield self._event(f"response.{kind}.done", **at, arguments=text, name=done["name"])
+            return
+        logprobs = {"logprobs": item.logprobs} if kind == "output_text" else {}
+        yield self._event(f"response.{kind}.done", **at, **{output.text_key(kind): text}, **logprobs)
+        part = output.part(kind, text, item.logprobs)
+        yield self._event("response.content_part.done", **at, part=part)
+
+    def _take_logprobs(self, item: "_Item") -> list[Body]:
+        """Those that came since the last text: a token may hold less than a character."""
+        new, self._logprobs = self._logprobs, []
+        item.logprobs += new
+        return new
+
+    def _lifecycle(self, kind: str, response: Body) -> Body:
+        return self._event(f"response.{kind}", response=response)
+
+    def _event(self, kind: str, **fields: object) -> Body:
+        event = {"type": kind, "sequence_number": self._sent, **fields}
+        self._sent += 1
+        return event
+
+
+class _Item:
+    """An output item under way: the pieces of its texts by their kind, in the order in which those began. `done` is
+    the item when nothing more can come; `call` a function call's first delta."""
+
+    def __init__(
+        self, kind: output.Kind, response_id: str, place: int, index: int, call: Body | None
+    ) -> None:
+        self.kind = kind
+        self.index = index
+        self.texts: dict[str, list[str]] = {} if call is None else {ARGUMENTS: []}
+        self.logprobs: list[Body] = []
+        self.done: Body | None = None
+        self._response_id = response_id
+        self._place = place
+        self._call = call
+
+    def text(self, kind: str) -> str:
+        return "".join(self.texts[kind])
+
+    def arguments_end(self) -> bool:
+        """Whether a call's arguments are complete. Where calls take turns this is asked at each, so all of the text is
+        only read if its end is an object's."""
+        last = next((piece for piece in reversed(self.texts[ARGUMENTS]) if not piece.isspace()), "")
+        return last.rstrip().endswith("}") and output.arguments_end(self.text(ARGUMENTS))
+
+    def at(self, kind: str) -> Body:
+        """Where an event of that text belongs."""
+        item_id = output.item_id(self.kind, self._response_id, self._place)
+        at = {"item_id": item_id, "output_index": self.index}
+        return at if kind == ARGUMENTS else at | {"content_index": list(self.texts).index(kind)}
+
+    def built(self, status: output.Status) -> Body:
+        if self._call is not None:
+            return output.call(self._response_id, self._place, self._call, self.text(ARGUMENTS), status)
+        parts = [output.part(kind, self.text(kind), self.logprobs) for kind in self.texts]
+        make = output.reasoning if self.kind == "reasoning" else output.message
+        return make(self._response_id, self._place, parts, status)
+
+    def status_at_end(self, *, cut: bool) -> output.Status:
+        """`cut`: the answer was cut off, and what is still open with it."""
+        if self._call is not None:
+            return output.call_status(self.text(ARGUMENTS), cut=cut)
+        return "incomplete" if cut else "completed"

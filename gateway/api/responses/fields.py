@@ -1,0 +1,33 @@
+"""A request's fields, read with their types: errors name the path, what was expected and what came."""
+
+from typing import TypeVar
+
+from gateway.api.request_body import JSON_NAMES, expect
+from gateway.errors import invalid
+from gateway.wire.responses import Body
+
+T = TypeVar("T")
+
+
+def optional(holder: Body, key: str, kind: type[T], where: str = "") -> T | None:
+    """The value of `key`, None where it is absent or null. `where` is the path of `holder`, "" for the body.
+
+    Raises ApiError for another type.
+    """
+    value: T | None = holder.get(key)
+    if value is not None:
+        expect(path(where, key), value, kind, JSON_NAMES[kind])
+    return value
+
+
+def required(holder: Body, key: str, kind: type[T], where: str = "") -> T:
+    """As `optional`, of a field that must be there."""
+    value = optional(holder, key, kind, where)
+    if value is None:
+        at = path(where, key)
+        raise invalid(f"{at} is required", at, "missing_required_parameter")
+    return value
+
+
+def path(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key

@@ -1,0 +1,162 @@
+"""The Responses API's `input` -> chat messages. Several items of one turn become one message, as chat has it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from gateway.api.request_body import expect
+from gateway.errors import ApiError, invalid, unsupported
+from gateway.wire.responses import Body
+
+from .fields import optional, required
+
+ROLES = ("user", "assistant", "system", "developer")
+
+
+def messages_of(given: Any) -> list[Body]:
+    """The chat messages that an `input` stands for. Raises ApiError, naming the item and the field."""
+    if isinstance(given, str):
+        return [{"role": "user", "content": given}]
+    if given is None:
+        raise invalid("input is required: a string or a list of items", "input", "missing_required_parameter")
+    expect("input", given, list, "a string or a list of items")
+    messages: list[Body] = []
+    for index, item in enumerate(given):
+        where = f"input[{index}]"
+        expect(where, item, dict, "an object")
+        _add(messages, item, where)
+    if not messages:
+        raise invalid("input must hold at least one message", "input")
+    return messages
+
+
+def _add(messages: list[Body], item: Body, where: str) -> None:
+    kind = optional(item, "type", str, where) or ("item_reference" if item.keys() == {"id"} else "message")
+    if kind == "reasoning":
+        return  # chat messages hold none, and its encrypted form is OpenAI's alone to read
+    if kind not in ITEMS:
+        raise _refused(kind, where)
+    ITEMS[kind](messages, item, where)
+
+
+def _refused(kind: str, where: str) -> ApiError:
+    if kind == "item_reference":
+        why = "no response is stored here to refer to: send the item itself"
+    else:
+        why = f"{kind!r} items are not read here, only messages, function calls, their outputs and reasoning"
+    return unsupported(f"{where}.type", why)
+
+
+def _add_message(messages: list[Body], item: Body, where: str) -> None:
+    role = required(item, "role", str, where)
+    if role not in ROLES:
+        raise invalid(f"{where}.role must be one of {', '.join(ROLES)}, not {role!r}", f"{where}.role")
+    content = _content(item, "content", where)
+    message: Body = {"role": role, "content": _plain(content)}
+    if refusals := [part["refusal"] for part in content if part["type"] == "refusal"]:
+        texts = [part for part in content if part["type"] != "refusal"]
+        message |= {"content": _plain(texts) or None, "refusal": "".join(refusals)}
+    _take_over_calls(messages, message)
+    messages.append(message)
+
+
+def _take_over_calls(messages: list[Body], message: Body) -> None:
+    """Of adjacent assistant messages the last one makes the calls: their outputs must come right after it."""
+    last = messages[-1] if messages else {}
+    if message["role"] == "assistant" and "tool_calls" in last:
+        message["tool_calls"] = last.pop("tool_calls")
+        if last == {"role": "assistant", "content": None}:
+            messages.pop()
+
+
+def _add_call(messages: list[Body], item: Body, where: str) -> None:
+    function = {key: required(item, key, str, where) for key in ("name", "arguments")}
+    call = {"id": required(item, "call_id", str, where), "type": "function", "function": function}
+    if not messages or messages[-1]["role"] != "assistant":
+        messages.append({"role": "assistant", "content": None})
+    messages[-1].setdefault("tool_calls", []).append(call)
+
+
+def _add_output(messages: list[Body], item: Body, where: str) -> None:
+    call_id = required(item, "call_id", str, where)
+    content = _plain(_content(item, "output", where))
+    messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
+
+
+ITEMS: dict[str, Callable[[list[Body], Body, str], None]] = {
+    "message": _add_message,
+    "function_call": _add_call,
+    "function_call_output": _add_output,
+}
+
+
+def _content(item: Body, key: str, where: str) -> list[Body]:
+    """The parts of a message or an output; a text is one part."""
+    where = f"{where}.{key}"
+    given: Any = item.get(key)
+    if isinstance(given, str):
+        return [{"type": "text", "text": given}]
+    expect(where, given, list, "a string or a list")
+    return [_part(part, f"{where}[{index}]") for index, part in enumerate(given)]
+
+
+def _plain(parts: list[Body]) -> str | list[Body]:
+    """A single part that is but text is its text: every server and chat template takes that."""
+    if len(parts) == 1 and parts[0].keys() == {"type", "text"}:
+        return str(parts[0]["text"])
+    return parts
+
+
+def _part(part: Any, where: str) -> Body:
+    expect(where, part, dict, "an object")
+    kind = required(part, "type", str, where)
+    if kind not in PARTS:
+        raise invalid(f"{where}.type must be one of {', '.join(PARTS)}, not {kind!r}", f"{where}.type")
+    return PARTS[kind](part, where)
+
+
+def _text(part: Body, where: str) -> Body:
+    return part | {"type": "text", "text": required(part, "text", str, where)}
+
+
+def _own_text(part: Body, where: str) -> Body:
+    return {"type": "text", "text": required(part, "text", str, where)}
+
+
+def _refusal(part: Body, where: str) -> Body:
+    return {"type": "refusal", "refusal": required(part, "refusal", str, where)}
+
+
+def _image(part: Body, where: str) -> Body:
+    if part.get("file_id") is not None:
+        raise unsupported(f"{where}.file_id", "no files are stored here: send image_url")
+    image = {"url": required(part, "image_url", str, where)}
+    if (detail := optional(part, "detail", str, where)) is not None:
+        image["detail"] = detail
+    others = _others(part, "image_url", "detail", "file_id")
+    return {"type": "image_url", "image_url": image, **others}
+
+
+def _file(part: Body, where: str) -> Body:
+    if part.get("file_url") is not None:
+        raise unsupported(f"{where}.file_url", "chat messages hold no URLs of files: send file_data")
+    file = {key: part[key] for key in FILE if key in part}
+    return {"type": "file", "file": file, **_others(part, *FILE, "file_url", "detail")}
+
+
+def _others(part: Body, *read: str) -> Body:
+    return {key: value for key, value in part.items() if key != "type" and key not in read}
+
+
+def _as_it_is(part: Body, _: str) -> Body:
+    return part
+
+
+FILE = ("file_data", "file_id", "filename")
+PARTS: dict[str, Callable[[Body, str], Body]] = {
+    "input_text": _text,
+    "input_image": _image,
+    "input_file": _file,
+    "input_audio": _as_it_is,
+    "output_text": _own_text,
+    "refusal": _refusal,
+}

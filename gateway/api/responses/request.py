@@ -1,0 +1,119 @@
+"""POST /v1/responses: its body -> the body of a chat completion.
+
+OpenAI, API reference, "Create a model response" and "Create chat completion"; fields as in the official client's
+`ResponseCreateParams` and `CompletionCreateParams`.
+"""
+
+from gateway.errors import invalid, unsupported
+from gateway.wire.responses import Body
+
+from .fields import optional, required
+from .messages import messages_of
+from .tools import tool_fields
+
+REFUSED = {
+    "previous_response_id": "no response is stored here: send the whole conversation as input",
+    "conversation": "no conversation is stored here: send all of it as input",
+    "prompt": "prompt templates are stored at OpenAI: send the text as instructions and input",
+    "background": "nothing is stored here to be asked for later: wait for the response, or stream it",
+}
+"""What needs a server that remembers; why it is refused, and what to do instead."""
+
+READ = frozenset(
+    (
+        "include",
+        "input",
+        "instructions",
+        "max_output_tokens",
+        "max_tool_calls",
+        "metadata",
+        "parallel_tool_calls",
+        "reasoning",
+        "store",
+        "stream_options",
+        "text",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "truncation",
+        *REFUSED,
+    )
+)
+"""Fields that chat has elsewhere or not at all. `store` and `truncation` may ask for what is not done: the
+response says so. `metadata` is only given back: chat takes it for what it stores, and refuses it otherwise."""
+
+LOGPROBS = "message.output_text.logprobs"
+
+
+def to_chat(body: Body) -> Body:
+    """The chat request that answers `body`. Fields of neither API pass through, as those of both do.
+
+    Raises ApiError for a type other than the API's, naming the path, and for what needs state or hosted tools.
+    """
+    for key, why in REFUSED.items():
+        if body.get(key):
+            raise unsupported(key, why)
+    optional(body, "metadata", dict)  # the response gives it back
+    return {
+        **{key: value for key, value in body.items() if key not in READ},
+        "messages": [*_instructions(body), *messages_of(body.get("input"))],
+        **_length(body),
+        **_stream(body),
+        **_reasoning(body),
+        **_text(body),
+        **_logprobs(body),
+        **tool_fields(body),
+    }
+
+
+def _instructions(body: Body) -> list[Body]:
+    text = optional(body, "instructions", str)
+    return [{"role": "system", "content": text}] if text else []
+
+
+def _length(body: Body) -> Body:
+    most = optional(body, "max_output_tokens", int)
+    return {} if most is None else {"max_completion_tokens": most}
+
+
+def _stream(body: Body) -> Body:
+    """A stream's usage is always asked for: the last event of a response holds it."""
+    options = optional(body, "stream_options", dict) or {}
+    return {"stream_options": options | {"include_usage": True}} if optional(body, "stream", bool) else {}
+
+
+def _reasoning(body: Body) -> Body:
+    effort = optional(optional(body, "reasoning", dict) or {}, "effort", str, "reasoning")
+    return {} if effort is None else {"reasoning_effort": effort}
+
+
+def _text(body: Body) -> Body:
+    text = optional(body, "text", dict) or {}
+    verbosity = optional(text, "verbosity", str, "text")
+    form = optional(text, "format", dict, "text")
+    fields: Body = {} if verbosity is None else {"verbosity": verbosity}
+    if form is not None and (response_format := _format(form)) is not None:
+        fields["response_format"] = response_format
+    return fields
+
+
+def _format(form: Body) -> Body | None:
+    """None for text, which chat answers in anyway."""
+    kind = required(form, "type", str, "text.format")
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return {"type": kind}
+    if kind != "json_schema":
+        known = "text, json_object, json_schema"
+        raise invalid(f"text.format.type must be one of {known}, not {kind!r}", "text.format.type")
+    required(form, "name", str, "text.format")
+    required(form, "schema", dict, "text.format")
+    return {"type": kind, kind: {key: value for key, value in form.items() if key != "type"}}
+
+
+def _logprobs(body: Body) -> Body:
+    alternatives = optional(body, "top_logprobs", int)
+    if LOGPROBS not in (optional(body, "include", list) or ()):
+        return {}
+    return {"logprobs": True} if alternatives is None else {"logprobs": True, "top_logprobs": alternatives}

@@ -1,0 +1,277 @@
+"""What the client gets: one plain response, or one well-formed stream, whoever wrote it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any
+
+import orjson
+
+from gateway.errors import ApiError
+from gateway.exchange.exchange import Exchange
+from gateway.timers import Deadlines
+from gateway.wire import sse
+from gateway.wire.fast_chunks import with_id
+from gateway.wire.responses import Body, Event, assembled, read_event, text_of
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+
+async def to_nobody(message: MutableMapping[str, Any]) -> None:
+    """Where a reply goes that nobody waits for."""
+
+
+def figure_headers(exchange: Exchange) -> Headers:
+    """Only what is known now; money to the billionth of a dollar."""
+    headers: Headers = [
+        (b"x-smallfirst-id", exchange.id.encode()),
+        (b"x-smallfirst-policy", exchange.policy.name.encode()),
+    ]
+    if exchange.skills:
+        headers += [_skill_header(name, told) for name, told in exchange.skills.items()]
+    if (answer := exchange.answer) is None:
+        return headers + (_decision(*exchange.decided) if exchange.decided else [])
+    headers += _decision(answer.route, answer.reason, answer.confidence)
+    headers.append((b"x-smallfirst-cost-usd", b"%.9f" % exchange.cost_usd))
+    if (saved := exchange.saved_usd) is not None:
+        headers.append((b"x-smallfirst-saved-usd", b"%.9f" % saved))
+    if answer.speculation is not None:
+        pairs = ", ".join([f"{name}={value}" for name, value in exchange.speculation().items()])
+        headers.append((b"x-smallfirst-speculation", pairs.encode()))
+    return headers
+
+
+def _skill_header(name: str, told: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """Lists are in the record and the exchange's page alone."""
+    pairs = [f"{key}={value}" for key, value in told.items() if not isinstance(value, list | dict)]
+    return b"x-smallfirst-" + name.encode(), ", ".join(pairs).encode("ascii", "replace")
+
+
+def _decision(route: str, reason: str, confidence: float | None) -> Headers:
+    headers = [(b"x-smallfirst-route", route.encode()), (b"x-smallfirst-reason", reason.encode())]
+    if confidence is not None:
+        headers.append((b"x-smallfirst-confidence", b"%.4f" % confidence))
+    return headers
+
+
+async def respond(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def respond_error(send: Send, error: ApiError, headers: Headers | None = None) -> None:
+    extra = list(headers or ())
+    if error.retry_after is not None:
+        extra.append((b"retry-after", b"%d" % max(1, round(error.retry_after))))
+    await respond(send, error.status, extra, orjson.dumps(error.body()))
+
+
+class PlainReply:
+    """Gathers what is committed and sends it whole."""
+
+    begun = False
+    """Nothing leaves before `finish`, so fallbacks stay possible."""
+
+    def __init__(self, send: Send, exchange: Exchange) -> None:
+        self.finished = False
+        self._send = send
+        self._exchange = exchange
+        self._events: list[Event] = []
+        self._body: bytes | None = None
+        self._seam = Seam()
+
+    def trim(self, seam: bool = True) -> None:
+        self._seam.open = seam
+
+    async def events(self, events: Sequence[Event]) -> None:
+        self._events += self._seam.trimmed(events)
+
+    async def raw(self, data: bytes) -> None:
+        raise RuntimeError("a plain reply is not relayed")
+
+    async def whole(self, body: bytes) -> None:
+        self._body = body
+
+    async def finish(self, usage: Body | None) -> None:
+        body = self._content(usage)
+        self._exchange.first_byte()
+        self.finished = True
+        await respond(self._send, 200, figure_headers(self._exchange), body)
+
+    def _content(self, usage: Body | None) -> bytes:
+        body = self._assembled(usage) if self._body is None else self._body
+        if self._exchange.kept is not None:
+            self._exchange.kept.whole(body)
+        return body
+
+    def _assembled(self, usage: Body | None) -> bytes:
+        whole = assembled(map(read_event, self._events), self._exchange.endpoint)
+        return orjson.dumps(whole | (usage or {}) | {"choices": whole["choices"], "object": whole["object"]})
+
+    async def fail(self, error: ApiError) -> None:
+        self.finished = True
+        await respond_error(self._send, error, figure_headers(self._exchange))
+
+    def close(self) -> None:
+        """Nothing of it goes on in the background."""
+
+
+class Seam:
+    """Where one writer goes on from another's text. While it is `open`, the whitespace that the second one begins
+    with is left out: the client has had the first one's."""
+
+    def __init__(self) -> None:
+        self.open = False
+
+    def trimmed(self, events: Sequence[Event]) -> Sequence[Event]:
+        return self._trimmed([read_event(event) for event in events]) if self.open else events
+
+    def _trimmed(self, events: list[Body]) -> list[Body]:
+        for event in events:
+            choice = event["choices"][0]
+            if not (text := text_of(choice)):
+                continue
+            rest = text.lstrip()
+            if "delta" in choice:
+                choice["delta"]["content"] = rest
+            else:
+                choice["text"] = rest
+            if rest:
+                self.open = False
+                break
+        return events
+
+
+class StreamReply:
+    """One id, one role, one finish, one usage, `[DONE]`.
+
+    Headers leave with the first committed event, but after `heartbeat` seconds in any case: then comment lines keep
+    the stream alive. A comment is no answer byte: `begun` stays false, and fallbacks possible.
+    """
+
+    _passes_raw = True
+    """Whether what nobody parsed may flow as it came."""
+
+    def __init__(self, send: Send, exchange: Exchange, heartbeat: float, deadlines: Deadlines) -> None:
+        self._send = send
+        self._exchange = exchange
+        self.begun = False
+        self.finished = False
+        self._role_sent = False
+        self._headers_sent = False
+        self._own_id: Body = {}
+        self._seam = Seam()
+        self._heartbeat = heartbeat
+        self._silence = deadlines.after(heartbeat, self._silent, repeated=True)
+        self._beat: asyncio.Task[None] | None = None
+
+    def trim(self, seam: bool = True) -> None:
+        self._seam.open = seam
+
+    async def events(self, events: Sequence[Event]) -> None:
+        """Committed chunks. All of them leave in one write."""
+        events = self._seam.trimmed(events)
+        if self._exchange.kept is not None:
+            self._exchange.kept.events(events)
+        await self._write(self._encoded(events))
+
+    def _encoded(self, events: Sequence[Event]) -> bytes:
+        name = self._exchange.id.encode()
+        self._own_id = {"id": self._exchange.id}
+        parts = []
+        for event in events:
+            payload = with_id(event, name) if isinstance(event, bytes) else None
+            parts.append(b"data: %b\n\n" % (payload or self._written(read_event(event))))
+        return b"".join(parts)
+
+    def _written(self, event: Body) -> bytes:
+        event["id"] = self._exchange.id
+        delta = event["choices"][0].get("delta")
+        if delta and "role" in delta:
+            if self._role_sent:
+                del delta["role"]
+            self._role_sent = True
+        return orjson.dumps(event)
+
+    async def raw(self, data: bytes) -> None:
+        """Committed events as they came; those that go on from another writer's become one stream with them."""
+        if self._passes_raw and not self._own_id:
+            if self._exchange.kept is not None:
+                self._exchange.kept.raw(data)
+            await self._write(data)
+            return
+        payloads = [payload for block in data.split(b"\n\n") if (payload := sse.payload_of(block))]
+        await self.events([event for event in map(orjson.loads, payloads) if event.get("choices")])
+
+    async def whole(self, body: bytes) -> None:
+        raise RuntimeError("a stream is not sent whole")
+
+    async def finish(self, usage: Body | None) -> None:
+        self._begin()
+        last = self._last(usage)
+        await self._head()
+        self.finished = True
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+
+    def _last(self, usage: Body | None) -> bytes:
+        exchange = self._exchange
+        if usage is not None and exchange.wants_usage:
+            figures = sse.event({**usage, **self._own_id, "smallfirst": exchange.figures()})
+        else:
+            figures = sse.comment("smallfirst", exchange.figures())
+        return figures + sse.DONE_EVENT
+
+    async def fail(self, error: ApiError) -> None:
+        self.finished = True
+        if not self._headers_sent:
+            await respond_error(self._send, error, figure_headers(self._exchange))
+            return
+        await self._send({"type": "http.response.body", "body": self._error(error), "more_body": False})
+
+    def _error(self, error: ApiError) -> bytes:
+        return sse.event(error.body())
+
+    def close(self) -> None:
+        """Nothing of it goes on in the background."""
+        self._silence.cancel()
+        if self._beat is not None:
+            self._beat.cancel()
+
+    async def _write(self, data: bytes) -> None:
+        self._begin()
+        if not self._headers_sent:
+            await self._head()
+        self._silence.postpone(self._heartbeat)
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def _begin(self) -> None:
+        if not self.begun:
+            self.begun = True
+            self._exchange.first_byte()
+
+    async def _head(self) -> None:
+        if self._headers_sent:
+            return
+        self._headers_sent = True
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+            *figure_headers(self._exchange),
+        ]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    def _silent(self) -> None:
+        if not self.finished:
+            self._silence.postpone(self._heartbeat)
+            self._beat = asyncio.ensure_future(self._comment())
+
+    async def _comment(self) -> None:
+        if not self.finished:  # since it came due
+            await self._head()
+        if not self.finished:
+            await self._send({"type": "http.response.body", "body": sse.HEARTBEAT, "more_body": True})
+
+
+Reply = PlainReply | StreamReply

@@ -1,0 +1,96 @@
+"""An answer, put to evaluators: what they find, as results and records tell it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from gateway.engine.judge.prompt import shortened
+from gateway.errors import from_unavailable
+from gateway.exchange.exchange import Call, Exchange
+from gateway.wire.responses import Body
+from routers.judges.evaluators import Agreeing, Rating, Structure, Verification
+from routers.plan import Fragment, ToolCall, Unavailable
+from routers.structure.expected import flaw
+
+Evaluator = Verification | Rating | Agreeing | Structure
+Result = dict[str, Any]
+
+NAME = "evaluate"
+"""Of such exchanges, in records."""
+
+
+class Output(NamedTuple):
+    """What is judged: an answer's text, and the tools that it calls."""
+
+    text: str
+    calls: Sequence[ToolCall] = ()
+    finish: str | None = None
+    refusal: str | None = None
+
+
+def output_of(message: Mapping[str, Any], finish: str | None = None) -> Output:
+    """Of an assistant's message in the chat endpoint's shape. Raises for another shape."""
+    content = message.get("content")
+    if isinstance(content, list):
+        content = "".join(part["text"] for part in content if isinstance(part.get("text"), str))
+    calls = [_called(call) for call in message.get("tool_calls") or ()]
+    return Output(content or "", calls, finish, message.get("refusal"))
+
+
+def _called(call: Mapping[str, Any]) -> ToolCall:
+    if custom := call.get("custom"):
+        return ToolCall(custom["name"], custom["input"])
+    return ToolCall(call["function"]["name"], call["function"]["arguments"])
+
+
+def evaluated(
+    exchange: Exchange,
+    evaluators: Iterable[Evaluator],
+    output: Output,
+    *,
+    model: str = "",
+    context: str | None = None,
+) -> Fragment[list[Result]]:
+    """A result of each evaluator, in order; of one that could not be asked, why. What it gives is on the exchange's
+    account as well."""
+    found: list[Result] = []
+    for evaluator in evaluators:
+        if isinstance(evaluator, Structure):
+            found.append(_structure(evaluator, exchange, output))
+            continue
+        text = output.text if isinstance(evaluator, Agreeing) else shortened(output.text)
+        try:
+            judgement = yield from evaluator.judge(text, model, context or "")
+        except Unavailable as lost:
+            error = from_unavailable(lost, [])
+            found.append({"evaluator": evaluator.name, "status": error.status, **error.body()})
+        else:
+            by = _by(exchange.calls[-1])
+            found.append({"evaluator": evaluator.name, **judgement._asdict(), **by})
+    exchange.skills[NAME] = {"of": exchange.shadow_of, "results": found}
+    return found
+
+
+def _structure(evaluator: Structure, exchange: Exchange, output: Output) -> Result:
+    expected = evaluator.expected_of(exchange.expected)
+    found = flaw(output.text, output.calls, output.finish, expected, output.refusal)
+    p = float(found is None)
+    return {"evaluator": evaluator.name, "score": p, "p": p, "flaw": found}
+
+
+def _by(call: Call) -> Result:
+    return {"tier": call.tier, "upstream": call.upstream, "model": call.model}
+
+
+def usage_of(exchanges: Iterable[Exchange]) -> Body:
+    """What evaluations took, in OpenAI's shape."""
+    calls = [call for exchange in exchanges for call in exchange.calls]
+    prompt = sum(call.usage.prompt_tokens for call in calls)
+    written = sum(call.usage.completion_tokens for call in calls)
+    return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
+
+
+def qualities(results: Iterable[Result]) -> Iterator[tuple[str, float]]:
+    """The evaluators that found something, and what, in [0, 1]."""
+    for result in results:
+        if "p" in result:
+            yield result["evaluator"], result["p"]

@@ -1,0 +1,110 @@
+"""The policies in force: loaded from their files, and anew when these change."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+
+from gateway.telemetry.metrics import Metrics
+from gateway.upstreams.pool import Pool
+from policies.loading.files import PolicyFiles
+from policies.loading.yaml_files import ConfigError
+from policies.schema.split import AnyPolicy
+from routers.judges.rubric import Rubric
+from routers.plan import Tier
+
+from .catalog import Catalogue, catalogue
+
+log = logging.getLogger(__name__)
+
+QUIET = 0.1
+"""Seconds for which changed files must stay as they are before they are loaded: an editor may be writing."""
+
+
+class LivePolicies:
+    """`catalogue` is replaced whole or not at all; an exchange keeps the policy that it began with.
+
+    `more` policies stand beside those of the files. Raises ConfigError where the files can't be used at first; later
+    ones that can't leave the catalogue as it was, and are told in the log and in the metrics.
+    """
+
+    def __init__(
+        self,
+        files: PolicyFiles,
+        more: Iterable[AnyPolicy],
+        pools: Mapping[Tier, Pool],
+        metrics: Metrics,
+        period: float | None,
+    ) -> None:
+        """`period` is the seconds between looks at the files; None: they are loaded anew only when asked for."""
+        self._files = files
+        self._more = tuple(more)
+        self._pools = pools
+        self._metrics = metrics
+        self._period = period
+        self._asked = asyncio.Event()
+        self.catalogue = self._catalogue(files.load())
+
+    @property
+    def rubrics(self) -> Mapping[str, Rubric]:
+        """By name."""
+        return self._files.rubrics
+
+    def reload(self) -> None:
+        """Asks for a load now, whether or not the files seem changed."""
+        self._asked.set()
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Follows the files while entered."""
+        watching = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+
+    async def _watch(self) -> None:
+        seen, pause = self._files.read, self._period
+        while True:
+            asked = await self._wait(pause)
+            now = await asyncio.to_thread(self._files.look)
+            if asked or now == seen != self._files.read:
+                await self._load()
+                now = self._files.read
+            changing = now != self._files.read
+            seen, pause = now, min(QUIET, self._period) if changing and self._period else self._period
+
+    async def _wait(self, seconds: float | None) -> bool:
+        """Whether a load was asked for meanwhile."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._asked.wait()
+        asked = self._asked.is_set()
+        self._asked.clear()
+        return asked
+
+    async def _load(self) -> None:
+        """In a thread: parsing would hold up every stream."""
+        try:
+            loaded = await asyncio.to_thread(self._files.load)
+        except ConfigError as error:
+            for line in str(error).splitlines():
+                log.error("policies stay as they were: %s", line)
+        except Exception:  # whatever befalls a load, the next edit must be seen
+            log.exception("policies stay as they were")
+        else:
+            self._replace(await asyncio.to_thread(self._catalogue, loaded))
+            self._metrics.policies_loaded(ok=True)
+            return
+        self._metrics.policies_loaded(ok=False)
+
+    def _replace(self, found: Catalogue) -> None:
+        for name in found.unavailable.keys() - self.catalogue.unavailable.keys():
+            log.warning("policy %s is not served: %s", name, found.unavailable[name])
+        self.catalogue = found
+        log.info("policies loaded: %s", ", ".join(found.policies))
+
+    def _catalogue(self, loaded: Mapping[str, AnyPolicy]) -> Catalogue:
+        return catalogue([*loaded.values(), *self._more], self._pools)

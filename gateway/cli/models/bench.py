@@ -1,0 +1,242 @@
+"""smallfirst models bench: does speculative decoding inside the engine pay on the user's own prompts?"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import orjson
+import typer
+from pydantic import HttpUrl, SecretStr, TypeAdapter, ValidationError
+
+from gateway.cli.output import ConfigOption, err, fail, out
+from gateway.local.factory import local_engine
+from gateway.local.settings import LocalEngine
+from gateway.local.supervisor import EngineFailed
+from gateway.local.throughput import Measured, measure
+from gateway.settings import Settings, UpstreamSettings, default_path, load_settings
+from gateway.upstreams.failures import Failure
+from gateway.upstreams.upstream import Upstream
+from gateway.wire.responses import Body
+from policies.loading.yaml_files import ConfigError
+
+Server = Callable[[], AbstractAsyncContextManager[Upstream]]
+"""A server that can be asked while it is entered."""
+
+
+def bench(
+    prompts: Annotated[
+        Path,
+        typer.Argument(
+            help="A text file with a prompt a line; or .jsonl with a request a line, or records with content."
+        ),
+    ],
+    url: Annotated[
+        list[str] | None,
+        typer.Option(help="Instead of the local engine, twice: a server without speculation, and one with."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="The model's name at these servers.")] = "",
+    key: Annotated[str, typer.Option(envvar="VLLM_API_KEY", help="The key of these servers.")] = "",
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, where a request says none.")] = 128,
+    at_once: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs with speculation; one more goes without.")] = 1,
+    config: ConfigOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Measure tokens per second without speculative decoding, with it, and without again, on your own prompts.
+
+    Two servers at a time would share one machine, so each runs alone: the two runs without it show how far the
+    machine's own speed wanders.
+    """
+    try:
+        asked = read_prompts(prompts, max_tokens)
+        without, with_it = _given(url, model, key) if url else _configured(config)
+        runs = asyncio.run(_alternated(without, with_it, rounds, asked, at_once))
+    except (ConfigError, ValueError) as error:
+        fail(error)
+    except (EngineFailed, Failure) as error:
+        fail(error, 1)
+    verdict = judged(runs)
+    if as_json:
+        out.print_json(json.dumps(_plain(runs, verdict)))
+        return
+    for line in (*_table(runs), "", *_notes(runs), verdict.sentence):
+        out.print(line, markup=False)
+
+
+class Run(NamedTuple):
+    speculative: bool
+    measured: Measured
+
+
+class Verdict(NamedTuple):
+    speedup: float
+    """Mean speed with speculation over mean speed without."""
+    spread: float
+    """How far equal runs lie apart, as a share of their mean."""
+    pays: bool | None
+    """None: the difference is not beyond the spread."""
+    sentence: str
+
+
+def judged(runs: Sequence[Run]) -> Verdict:
+    speeds = {kind: [run.measured.speed for run in runs if run.speculative is kind] for kind in (False, True)}
+    means = {kind: sum(some) / len(some) for kind, some in speeds.items()}
+    spread = max((max(some) - min(some)) / means[kind] for kind, some in speeds.items())
+    speedup = means[True] / means[False]
+    told = f"{speedup:.2f} times as fast; equal runs differ by {spread:.1%}."
+    if abs(speedup - 1.0) <= spread:
+        return Verdict(speedup, spread, None, f"No difference beyond the spread: {told}")
+    pays = speedup > 1.0
+    return Verdict(speedup, spread, pays, f"{'It pays' if pays else 'It does not pay'}: {told}")
+
+
+def read_prompts(path: Path, max_tokens: int) -> list[Body]:
+    """Bodies for chat completions, or for completions where they have a `prompt`. Raises ConfigError."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    read = _request if path.suffix == ".jsonl" else _question
+    found = [read(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    bodies = [body for body in found if body is not None]
+    if not bodies:
+        raise ConfigError(f"{path}: holds no prompts; records hold them where records.content is on")
+    return [_limited(body, max_tokens) for body in bodies]
+
+
+def _question(line: str, where: str) -> Body | None:
+    """Greedy, so that every run writes the same."""
+    return {"messages": [{"role": "user", "content": line.strip()}], "temperature": 0}
+
+
+def _request(line: str, where: str) -> Body | None:
+    try:
+        body = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(f"{where}: not JSON: {error}") from error
+    if isinstance(body, dict) and body.get("type") in ("exchange", "policy"):
+        body = body.get("content") or {}  # a record set
+        return body if "messages" in body or "prompt" in body else None
+    if not isinstance(body, dict) or ("messages" in body) == ("prompt" in body):
+        raise ConfigError(f"{where}: expected a request with either messages or a prompt")
+    return body
+
+
+def _limited(body: Body, max_tokens: int) -> Body:
+    body = {key: body[key] for key in body if key not in ("stream", "stream_options", "smallfirst")}
+    return (
+        body if {"max_tokens", "max_completion_tokens"} & body.keys() else {**body, "max_tokens": max_tokens}
+    )
+
+
+def _configured(config: Path | None) -> tuple[Server, Server]:
+    settings = load_settings(config or default_path())
+    local = settings.local
+    if local is None or local.speculative is None:
+        raise ConfigError("local.speculative is not set: there is nothing to compare; or give --url twice")
+    plain = local.model_copy(update={"speculative": None})
+    return lambda: _started(settings, plain), lambda: _started(settings, local)
+
+
+def _tell(line: str) -> None:
+    err.print(f"  {line}", markup=False)
+
+
+@asynccontextmanager
+async def _started(settings: Settings, local: LocalEngine) -> AsyncIterator[Upstream]:
+    upstream, supervisor = local_engine(settings, local, lambda: None, _tell)
+    try:
+        supervisor.start()
+        await supervisor.ready()
+        yield upstream
+    finally:
+        await supervisor.stop()
+        await upstream.close()
+
+
+def _given(urls: list[str], model: str, key: str) -> tuple[Server, Server]:
+    if len(urls) != 2 or not model:
+        raise ConfigError("--url is given twice, without speculation and with, and --model with it")
+    without, with_it = urls
+    return lambda: _running("without", without, model, key), lambda: _running("with", with_it, model, key)
+
+
+@asynccontextmanager
+async def _running(name: str, url: str, model: str, key: str) -> AsyncIterator[Upstream]:
+    try:
+        address = TypeAdapter(HttpUrl).validate_python(url)
+    except ValidationError as error:
+        raise ConfigError(f"--url {url}: {error.errors()[0]['msg']}") from error
+    upstream = Upstream(
+        UpstreamSettings(
+            name=name,
+            tier="slm",
+            url=address,
+            model=model,
+            engine="vllm",
+            key=SecretStr(key) if key else None,
+        )
+    )
+    try:
+        yield upstream
+    finally:
+        await upstream.close()
+
+
+async def _alternated(
+    without: Server, with_it: Server, rounds: int, prompts: Sequence[Body], at_once: int
+) -> list[Run]:
+    runs = []
+    for turn in range(2 * rounds + 1):
+        speculative = turn % 2 == 1
+        err.print(f"{turn + 1} of {2 * rounds + 1}: {_named(speculative)}", markup=False)
+        async with (with_it if speculative else without)() as upstream:
+            runs.append(Run(speculative, await measure(upstream, prompts, at_once)))
+    return runs
+
+
+def _named(speculative: bool) -> str:
+    return "with speculation" if speculative else "without"
+
+
+def _table(runs: Sequence[Run]) -> list[str]:
+    lines = [f"{'':16}  {'tokens':>7}  {'seconds':>8}  {'tokens/s':>8}  {'accepted':>8}  {'a token':>7}"]
+    for run in runs:
+        found, drafting = run.measured, run.measured.drafting
+        accepted = f"{drafting.accepted / drafting.drafted:.0%}" if drafting.drafted else ""
+        accept = "" if drafting.accept is None else f"{drafting.accept:.2f}"
+        lines.append(
+            f"{_named(run.speculative):16}  {found.tokens:7}  {found.seconds:8.1f}  {found.speed:8.1f}"
+            f"  {accepted:>8}  {accept:>7}".rstrip()
+        )
+    return lines
+
+
+def _notes(runs: Sequence[Run]) -> list[str]:
+    """Greedy answers should not change; sampled ones do by themselves."""
+    first, other, again = (run.measured.texts for run in runs[:3])
+    alike = [sum(map(str.__eq__, first, texts)) for texts in (other, again)]
+    notes = [f"Same answers as the first run: {alike[0]} of {len(first)} with it, {alike[1]} without again."]
+    if not any(run.measured.drafting.drafted for run in runs if run.speculative):
+        notes.append("Nothing was drafted, or the server does not say what was.")
+    return notes
+
+
+def _plain(runs: Sequence[Run], verdict: Verdict) -> dict[str, Any]:
+    return {
+        "runs": [
+            {
+                "speculative": run.speculative,
+                "tokens": run.measured.tokens,
+                "seconds": run.measured.seconds,
+                "tokens_per_second": run.measured.speed,
+                **run.measured.drafting._asdict(),
+                "accept": run.measured.drafting.accept,
+            }
+            for run in runs
+        ],
+        **verdict._asdict(),
+    }

@@ -1,0 +1,50 @@
+"""smallfirst models: the local models that are known, and their weights."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.output import ConfigOption, err, fail, out
+from gateway.local.model_catalog import CATALOG, DEFAULT, PullFailed
+from gateway.local.model_catalog import pull as pull_weights
+from gateway.settings import default_path, load_settings
+from policies.loading.yaml_files import ConfigError
+
+from .bench import bench
+from .speculate import speculate
+
+app = typer.Typer(help="The local models that are known, and their weights.", no_args_is_help=True)
+app.command()(speculate)
+app.command()(bench)
+
+
+@app.command("list")
+def list_models(config: ConfigOption = None) -> None:
+    """Show known models, their size, licence, and whether their weights are here."""
+    folder = _settings_folder(config)
+    for weights in CATALOG.values():
+        here = "here" if (folder / weights.file_name).is_file() else "not here"
+        out.print(f"{weights.name}  {weights.bytes / 1e6:.0f} MB  {weights.licence}  {here}", markup=False)
+
+
+@app.command()
+def pull(
+    model: Annotated[str, typer.Argument(help="A name that `smallfirst models list` shows.")] = DEFAULT.name,
+    config: ConfigOption = None,
+) -> None:
+    """Fetch a model's weights and check them."""
+    weights = CATALOG.get(model)
+    if weights is None:
+        fail(f"{model!r} is not known; there are: {', '.join(CATALOG)}")
+    try:
+        pull_weights(weights, _settings_folder(config), lambda line: err.print(line, markup=False))
+    except PullFailed as error:
+        fail(error, 1)
+
+
+def _settings_folder(config: Path | None) -> Path:
+    try:
+        return load_settings(config or default_path()).models_folder
+    except ConfigError as error:
+        fail(error)

@@ -1,0 +1,163 @@
+"""smallfirst export: recorded answers of the large model as a set to tune the small one on."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from pydantic import ValidationError
+
+from gateway.cli.output import ConfigOption, err, fail, out
+from gateway.settings import default_path, load_settings
+from policies.loading.yaml_files import ConfigError
+from policies.records.lines import RecordError
+from policies.schema.policy import Policy
+from policies.schema.private import RESERVED, Private
+from policies.tuning.example_selection import Selected, select
+from policies.tuning.export import Export, NothingToExport, Redact, account, as_jsonl
+from policies.tuning.export import export as export_records
+from policies.tuning.sft_examples import LeftOut
+
+from .example_losses import losses_of
+from .reading import read_with_warning
+
+
+def export(
+    records: Annotated[Path, typer.Argument(help="A .jsonl file of records, or a folder of them.")],
+    format_: Annotated[
+        Literal["openai-sft"], typer.Option("--format", help="OpenAI's format for supervised fine-tuning.")
+    ] = "openai-sft",
+    into: Annotated[
+        Path, typer.Option("--out", help="A new folder, for train.jsonl and validation.jsonl.")
+    ] = Path("sft"),
+    validation: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Share of the conversations that are kept for validation.")
+    ] = 0.1,
+    everyones: Annotated[
+        bool, typer.Option("--all", help="The small model's own answers too, not only escalated exchanges.")
+    ] = False,
+    wanted: Annotated[
+        str | None,
+        typer.Option(
+            "--select",
+            help="Train on so many examples only (`500`), or on such a share of them (`0.2`): those whose answers the"
+            " configured small model finds least likely.",
+        ),
+    ] = None,
+    entities: Annotated[
+        str | None,
+        typer.Option(
+            "--redact", help="What is replaced by placeholders, by presidio-analyzer's names and commas."
+        ),
+    ] = None,
+    as_it_is: Annotated[bool, typer.Option("--no-redact", help="Replace nothing.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Make a fine-tuning set of the escalated exchanges in records whose content was recorded."""
+    if not records.exists():
+        fail(f"{records}: no such file or folder")
+    if into.exists() and (not into.is_dir() or any(into.iterdir())):
+        fail(f"{into} is not empty; a set needs a folder of its own")
+    count = _count(wanted) if wanted else None
+    redact = _redacting(entities, as_it_is)
+    try:
+        found = export_records(
+            read_with_warning(records), everyones=everyones, redact=redact, validation=validation
+        )
+        selected = None if count is None else asyncio.run(_selected(found, count, config))
+        _write(into, found, selected)
+    except NothingToExport as error:
+        fail(f"{records}: {error}", 1)
+    except (ConfigError, RecordError, OSError) as error:
+        fail(error)
+    for what, number in [*account(found), *(_told(selected) if selected else [])]:
+        err.print(f"{what:<52}{number}", markup=False)
+
+
+def _write(into: Path, found: Export, selected: Selected | None) -> None:
+    """For the user's eyes alone, as records are."""
+    train = found.train if selected is None else [example for example, _ in selected.examples]
+    into.mkdir(parents=True, exist_ok=True)
+    for name, examples in (("train", train), ("validation", found.validation)):
+        path = into / f"{name}.jsonl"
+        path.touch(0o600)
+        path.write_text(as_jsonl(examples), encoding="utf-8")
+        out.print(path, markup=False)
+
+
+def _count(wanted: str) -> float:
+    try:
+        count = float(wanted)
+    except ValueError:
+        count = 0.0
+    if not (0.0 < count < 1.0 or (count >= 1.0 and count.is_integer())):
+        fail(f"--select {wanted}: expected a number of examples, or a share of them between 0 and 1")
+    return count
+
+
+def _redacting(entities: str | None, as_it_is: bool) -> Redact | None:
+    """Fails without the library, or for entities that it does not know."""
+    if as_it_is:
+        if entities:
+            fail("--redact and --no-redact: one of them")
+        return None
+    from gateway.skills.privacy.detection import Undecided, detector, undetectable
+    from gateway.skills.privacy.redaction import Vault, redacted
+
+    try:
+        private = Private(action="redact")
+        if entities is not None:
+            names = tuple(name.strip() for name in entities.split(","))
+            private = Private(action="redact", entities=names)
+    except ValidationError as error:
+        fail(f"--redact {entities}: {error.errors()[0]['msg']}")
+    if why := undetectable(private):
+        fail(f"redaction {why}; or say --no-redact", 1)
+
+    def redact(texts: list[str], policy: Policy) -> list[str]:
+        find, vault = detector(_with_own(private, policy.private)).find, Vault()
+        try:
+            hidden = [redacted(text, find, vault, set()) for text in texts]
+        except Undecided:
+            raise LeftOut("too slow to look through for private data") from None
+        return [_with_recorded(text, vault.originals) for text in hidden]
+
+    return redact
+
+
+def _with_recorded(text: str, originals: Mapping[str, str]) -> str:
+    """With the placeholders that were recorded in the places of those that hide them: nobody restores these."""
+    for placeholder, original in originals.items():
+        if placeholder.startswith(f"<{RESERVED}_"):
+            text = text.replace(placeholder, original)
+    return text
+
+
+def _with_own(private: Private, policys: bool | Private) -> Private:
+    """With what the policy that an exchange ran under looks for besides."""
+    if isinstance(policys, bool):
+        return private
+    entities = tuple(dict.fromkeys([*private.entities, *policys.entities]))
+    return private.model_copy(update={"entities": entities, "patterns": policys.patterns})
+
+
+async def _selected(found: Export, count: float, config: Path | None) -> Selected:
+    """Raises ConfigError without a small model that can be asked, NothingToExport where it finds nothing."""
+    settings = load_settings(config or default_path())
+    selected = select(found.train, await losses_of(found.train, settings), count)
+    if not selected.examples:
+        why = ", ".join(
+            f"{number} {what.removeprefix('not selected: ')}" for what, number in _told(selected)[2:]
+        )
+        raise NothingToExport(f"none of {len(found.train)} examples could be selected: {why}")
+    return selected
+
+
+def _told(selected: Selected) -> list[tuple[str, int]]:
+    return [
+        ("selected for training", len(selected.examples)),
+        ("not selected: easier for the small model", selected.easier),
+        ("not selected: no likelier after their prompts", selected.outliers),
+        ("not selected: too long for the small model", selected.unscored),
+    ]

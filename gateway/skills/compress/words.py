@@ -1,0 +1,202 @@
+"""A text as whole words, of which some may go, and the text that those that stay make."""
+
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from .protected_spans import UNSPACED, Span
+
+CHUNK = re.compile(r"\S+")
+STOP = re.compile(r"(?<=[^.!?;])[.!?;]+[\"'”’)\]]*$")
+"""What ends a sentence, at a chunk's end."""
+BULLET = re.compile(r"\(?(?:\d{1,3}|[A-Za-z])[.)]|[-*•·#>|]+|\[[^\]]{1,64}\]")
+"""What a line of a list begins with, or a passage that is cited by a mark."""
+CLAUSE = re.compile(r"[^，。！？；：、…」』）]*[，。！？；：、…」』）]+|[^，。！？；：、…」』）]+")
+"""Where words have no spaces between them, nothing smaller may go than what stands between two marks."""
+HAS_UNSPACED = re.compile(f"[{UNSPACED}]")
+
+_SMALL = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+_LARGE = (
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion"
+)
+_PARTS = "zero dozen half halves third thirds quarter quarters twice thrice double triple"
+NUMBER_WORDS = frozenset(f"{_SMALL} {_LARGE} {_PARTS}".split())
+_FUNCTION = (
+    "of and or the a an to in on at by for with from is was were are as than that which who but if it he she"
+)
+_MORE = "they we i you his her their its there then when while so"
+NO_UNITS = frozenset(f"{_FUNCTION} {_MORE}".split())
+"""Words that follow a number and are not what it counts."""
+_SIGN = r"[-+*/=<>≤≥≠≈~×÷x^±→%&]{1,2}"
+BEFORE = re.compile(rf"{_SIGN}|[$€£¥₹#№]|[A-Z]{{3}}|Rs\.?|No\.?|ca\.?")
+"""What stands before a number and belongs to it: a sign, a currency."""
+AFTER = re.compile(rf"{_SIGN}|(?!(?i:{'|'.join(NO_UNITS)})\b)(?:[^\W\d_]|[%°‰µ]).*")
+"""What stands after a number and belongs to it: a sign, what it counts."""
+DIGIT = re.compile(r"\d")
+
+
+ANSWERS = re.compile(
+    r"(?im)^[ \t]*(?:(?:a|answer|output|assistant|solution|response|reply|label|antwort|respuesta)[ \t]*:|答案?[：:]"
+    r"|(?:so,? |therefore,? |thus,? )?the (?:final )?answer is\b).*$"
+)
+"""A line that tells an example's answer."""
+SHORT = 10
+"""Words of such a line that stays as it is."""
+
+
+class Kind(IntEnum):
+    """What becomes of a unit."""
+
+    WORD = 0
+    """It may go."""
+    LOOSE = 1
+    """It goes and stays with its sentence: what ends it, a list's bullet, a label at a line's beginning."""
+    HELD = 2
+    """It stays with its block: a number, what it counts, the short answer of an example."""
+    FIXED = 3
+    """It stays whatever happens."""
+
+
+class Unit(NamedTuple):
+    """`sentence` numbers the sentence it is of; none goes over a line's end."""
+
+    start: int
+    end: int
+    kind: Kind
+    sentence: int
+
+
+def units(text: str, fixed: Sequence[Span] = ()) -> list[Unit]:
+    """All of a text but the whitespace between. A word that a fixed span touches belongs to it."""
+    found: list[Unit] = []
+    spans = deque(fixed)
+    sentence, at = 0, 0
+    labelled = False
+    for start, end, loose, ends in _pieces(text):
+        new_line = "\n" in text[at:start]
+        sentence += new_line and not labelled  # a label with a line of its own belongs to the next
+        labelled = loose and not ends and (new_line or not at)
+        at = end
+        while spans and spans[0][1] <= start:
+            spans.popleft()
+        if found and found[-1].end > start:
+            found[-1] = _widened(found[-1], end, spans)
+        elif spans and spans[0][0] < end:
+            start = min(start, spans[0][0])
+            found.append(_widened(Unit(start, end, Kind.FIXED, sentence), end, spans))
+        else:
+            found.append(Unit(start, end, Kind.LOOSE if loose else Kind.WORD, sentence))
+        sentence += ends
+    return _answered(text, _numbered(text, found))
+
+
+def _widened(unit: Unit, end: int, spans: deque[Span]) -> Unit:
+    """A fixed unit that goes on to `end`, with the spans that it reaches into."""
+    end = max(unit.end, end)
+    while spans and spans[0][0] < end:
+        end = max(end, spans.popleft()[1])
+    return unit._replace(end=end)
+
+
+def _pieces(text: str) -> Iterator[tuple[int, int, bool, bool]]:
+    """Words: from, to, whether they are loose, whether they end a sentence."""
+    at = 0
+    for chunk in CHUNK.finditer(text):
+        start, end = chunk.span()
+        first = at == 0 or "\n" in text[at:start]
+        at = end
+        word = chunk[0]
+        if HAS_UNSPACED.search(word):
+            for clause in CLAUSE.finditer(word):
+                yield start + clause.start(), start + clause.end(), False, clause[0][-1] in "。！？"
+        elif first and (BULLET.fullmatch(word) or (word[-1] == ":" and len(word) <= LABEL)):
+            yield start, end, True, False
+        elif stop := STOP.search(word):
+            yield start, start + stop.start(), False, False
+            yield start + stop.start(), end, True, True
+        else:
+            yield start, end, False, False
+
+
+LABEL = 16
+"""Characters that a label at a line's beginning has at most, its colon included."""
+
+
+def _numbered(text: str, found: list[Unit]) -> list[Unit]:
+    """Numbers and what belongs to them are told from words."""
+    out = list(found)
+
+    def belongs(at: int, wanted: re.Pattern[str], *, after: bool) -> None:
+        beside = out[at]
+        first, second = (found[at - 1], beside) if after else (beside, found[at + 1])
+        word = text[beside.start : beside.end]
+        if beside.kind is Kind.WORD and _beside(text, first, second) and wanted.fullmatch(word):
+            out[at] = beside._replace(kind=Kind.HELD)
+
+    for at, unit in enumerate(found):
+        if unit.kind is Kind.WORD and _is_number(text[unit.start : unit.end]):
+            out[at] = unit._replace(kind=Kind.HELD)
+            if at:
+                belongs(at - 1, BEFORE, after=False)
+            if at + 1 < len(found):
+                belongs(at + 1, AFTER, after=True)
+    return out
+
+
+def _answered(text: str, found: list[Unit]) -> list[Unit]:
+    """Short answers of examples are told from words."""
+    lines = deque(line.span() for line in ANSWERS.finditer(text) if len(line[0].split()) <= SHORT)
+    out = []
+    for unit in found:
+        while lines and lines[0][1] <= unit.start:
+            lines.popleft()
+        within = bool(lines) and lines[0][0] <= unit.start
+        out.append(unit._replace(kind=Kind.HELD) if within and unit.kind is Kind.WORD else unit)
+    return out
+
+
+def _is_number(word: str) -> bool:
+    if DIGIT.search(word):
+        return True
+    plain = word.strip("\"'(),:").casefold()
+    return plain in NUMBER_WORDS or ("-" in plain and not NUMBER_WORDS.isdisjoint(plain.split("-")))
+
+
+def _beside(text: str, first: Unit, second: Unit) -> bool:
+    """Whether nothing but one space parts them."""
+    return second.start - first.end <= 1 and text[first.end - 1] not in ",;:)" and text[first.end] != "\n"
+
+
+def joined(text: str, found: Sequence[Unit], stays: Sequence[bool]) -> str:
+    """The text of the units that stay: what stood between two neighbours is as it was, and where something between
+    them has gone, they are parted as strongly as it was."""
+    out: list[str] = []
+    at, gone, parted = 0, False, 0
+    for unit, kept in zip(found, stays, strict=True):
+        parted = max(parted, _strength(text, at, unit.start))
+        if kept:
+            if not gone:
+                out.append(text[at : unit.start])
+            elif out:
+                attached = unit.kind is Kind.LOOSE and unit.start == at
+                out.append("" if attached and parted < NEW_LINE else GAPS[parted])
+            out.append(text[unit.start : unit.end])
+            gone, parted = False, 0
+        else:
+            gone = True
+        at = unit.end
+    return "".join(out) + text[at:] if out else ""
+
+
+GAPS = ("", " ", "\n", "\n\n")
+NEW_LINE = 2
+
+
+def _strength(text: str, start: int, end: int) -> int:
+    """Of a gap, as a place in GAPS."""
+    lines = text.count("\n", start, end)
+    if lines > 1:
+        return 3
+    return 2 if lines else int(end > start)

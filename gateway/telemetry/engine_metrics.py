@@ -1,0 +1,140 @@
+"""What vLLM servers say of themselves, beside our own metrics: load, speed, and how many drafted tokens were right."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+from urllib.parse import urljoin
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from gateway.upstreams.transport.http11 import HttpTransport
+from gateway.upstreams.transport.transport import Broken
+from gateway.upstreams.upstream import Upstream
+
+PATIENCE = 2.0
+"""Seconds that a server may take to answer; ours are then shown without its."""
+SHORTEST = 1.0
+"""Seconds between two readings that a speed is told from."""
+
+READ, WRITTEN = "vllm:prompt_tokens_total", "vllm:generation_tokens_total"
+DRAFTS = "vllm:spec_decode_num_drafts_total"
+DRAFTED = "vllm:spec_decode_num_draft_tokens_total"
+ACCEPTED = "vllm:spec_decode_num_accepted_tokens_total"
+RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
+CACHE = "vllm:kv_cache_usage_perc"
+THEIRS = frozenset({READ, WRITTEN, DRAFTS, DRAFTED, ACCEPTED, RUNNING, WAITING, CACHE})
+
+
+class Reading(NamedTuple):
+    """A server's series at a time, and how many tokens a second it has written since the reading before."""
+
+    at: float
+    series: Mapping[str, float]
+    speed: float | None = None
+
+    @property
+    def acceptance(self) -> float | None:
+        drafted = self.series.get(DRAFTED)
+        return self.series.get(ACCEPTED, 0.0) / drafted if drafted else None
+
+
+class Figure(NamedTuple):
+    kind: type[CounterMetricFamily] | type[GaugeMetricFamily]
+    name: str
+    meaning: str
+    value: Callable[[Reading], float | None]
+
+
+def _series(name: str) -> Callable[[Reading], float | None]:
+    return lambda reading: reading.series.get(name)
+
+
+FIGURES = (
+    Figure(CounterMetricFamily, "prompt_tokens", "Tokens that an engine has read.", _series(READ)),
+    Figure(CounterMetricFamily, "generation_tokens", "Tokens that an engine has written.", _series(WRITTEN)),
+    Figure(CounterMetricFamily, "drafts", "Speculative drafts inside an engine.", _series(DRAFTS)),
+    Figure(CounterMetricFamily, "draft_tokens", "Tokens of these drafts.", _series(DRAFTED)),
+    Figure(CounterMetricFamily, "accepted_tokens", "Drafted tokens that were right.", _series(ACCEPTED)),
+    Figure(
+        GaugeMetricFamily,
+        "acceptance",
+        "Share of an engine's drafted tokens that were right, from 0 to 1, since its start.",
+        lambda reading: reading.acceptance,
+    ),
+    Figure(
+        GaugeMetricFamily,
+        "tokens_per_second",
+        "Tokens that an engine wrote a second, between the last two times that metrics were asked for.",
+        lambda reading: reading.speed,
+    ),
+    Figure(GaugeMetricFamily, "requests_running", "Requests that an engine works on.", _series(RUNNING)),
+    Figure(GaugeMetricFamily, "requests_waiting", "Requests that wait inside an engine.", _series(WAITING)),
+    Figure(
+        GaugeMetricFamily, "cache_used", "Share of an engine's KV cache in use, from 0 to 1.", _series(CACHE)
+    ),
+)
+
+
+class EngineMetrics(Collector):
+    """Of those upstreams that are vLLM and no cloud. They are read when ours are asked for, never by a request; a
+    server that does not answer shows nothing."""
+
+    def __init__(self, upstreams: Iterable[Upstream]) -> None:
+        self._upstreams = [one for one in upstreams if one.source.engine == "vllm" and not one.cloud]
+        self.readings: dict[str, Reading] = {}
+
+    async def read(self) -> None:
+        await asyncio.gather(*(self._read(upstream) for upstream in self._upstreams))
+
+    def collect(self) -> Iterator[Metric]:
+        """What prometheus_client asks of a collector."""
+        for figure in FIGURES:
+            family = figure.kind(f"smallfirst_engine_{figure.name}", figure.meaning, labels=["upstream"])
+            for upstream, reading in list(self.readings.items()):
+                if (value := figure.value(reading)) is not None:
+                    family.add_metric([upstream], value)
+            yield family
+
+    async def _read(self, upstream: Upstream) -> None:
+        try:
+            series = series_of(await exposition(upstream))
+        except (Broken, TimeoutError, ValueError):
+            self.readings.pop(upstream.name, None)
+            return
+        now, before = time.monotonic(), self.readings.get(upstream.name)
+        if before is None or now - before.at >= SHORTEST:
+            speed = before and speed_between(before, series, now)
+            self.readings[upstream.name] = Reading(now, series, speed)
+
+
+def series_of(exposition: str) -> dict[str, float]:
+    """The series wanted of a server's metrics in the text format, each summed over its engines."""
+    found: dict[str, float] = {}
+    for line in exposition.splitlines():
+        name = line.partition("{")[0].partition(" ")[0]
+        if name in THEIRS:
+            found[name] = found.get(name, 0.0) + float(line.rpartition(" ")[2])
+    return found
+
+
+def speed_between(before: Reading, series: Mapping[str, float], now: float) -> float | None:
+    """Tokens a second; None where the engine began anew in between."""
+    then, written = before.series.get(WRITTEN), series.get(WRITTEN)
+    if then is None or written is None or written < then:
+        return None
+    return (written - then) / (now - before.at)
+
+
+async def exposition(upstream: Upstream) -> str:
+    """A server's metrics in the text format. Raises Broken, TimeoutError or ValueError."""
+    url = urljoin(upstream.probe.url, "metrics")
+    client = HttpTransport(url, upstream.probe.headers, connect=PATIENCE, gap=PATIENCE, keep_alive=False)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            response = await client.get(url, PATIENCE)
+            return (await response.read()).decode()
+    finally:
+        await client.close()

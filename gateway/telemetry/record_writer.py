@@ -1,0 +1,235 @@
+"""Writes records in a thread of its own: a request never waits for the disk."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from gateway.exchange.captured import Kept
+from gateway.exchange.exchange import Call, Exchange
+from gateway.settings import Records
+from gateway.skills.privacy.screen import Privacy
+from gateway.wire.responses import Body, Endpoint
+from policies.records.formats import CURRENT
+from policies.schema.policy import Policy
+from routers.confidence.answer_words import shape
+from routers.plan import Generate, Scored
+
+from .record_file import RecordFile
+
+log = logging.getLogger(__name__)
+
+PERIOD = 0.2
+"""Seconds between writes: one wake-up serves all exchanges since the last."""
+
+MOST_KEPT = 64 * 1024 * 1024
+"""Bytes of answers that may wait to be read; further records are written without theirs."""
+
+
+class Queued(NamedTuple):
+    """`line` is complete but for the answer in `kept`, which the thread reads, and `hides` redacts."""
+
+    policy: Policy
+    line: bytes
+    kept: Kept | None = None
+    endpoint: Endpoint = "chat"
+    hides: Privacy | None = None
+
+    def whole(self) -> bytes:
+        message = None if self.kept is None else self.kept.message(self.endpoint)
+        if message is not None and self.hides is not None:
+            redacted = self.hides.recorded({"messages": [message]})
+            message = redacted and redacted["messages"][0]
+        return self.line if message is None else b'%b,"reply":%b}' % (self.line[:-1], orjson.dumps(message))
+
+
+class Recorder:
+    """Takes exchanges that are over, and appends their lines to the record file of the day.
+
+    Lines are made as they are taken, which lets go of the exchange; the disk is the thread's. The queue is
+    bounded: when it is full the record is dropped and `on_drop` called, the request not delayed.
+    """
+
+    def __init__(self, settings: Records, folder: Path, on_drop: Callable[[], None]) -> None:
+        self._file = RecordFile(folder)
+        self._content = settings.content
+        self._most = settings.queue
+        self._on_drop = on_drop
+        self._queue: deque[Queued] = deque()
+        self._taken = self._read = 0  # bytes of answers: one is the loop's to count, the other the thread's
+        self._stop = threading.Event()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._thread = threading.Thread(target=self._work, name="records", daemon=True)
+        self._thread.start()
+
+    def add(self, exchange: Exchange, line: dict[str, Any], summary: bytes) -> None:
+        """`line` is the exchange's and `summary` its JSON; tokens, and content where that is recorded, are put
+        in here. Of a private exchange no content is."""
+        if len(self._queue) >= self._most:
+            self._on_drop()
+            return
+        content, hides = _recordable(exchange) if self._content else (None, None)
+        if content is not None or any(map(_followed, exchange.calls)):
+            line["content"] = content
+            for call, row in zip(exchange.calls, line["calls"], strict=True):
+                if _followed(call):
+                    row["tokens"] = _tokens_line(call, content is not None and hides is None)
+            summary = compact(line)
+        kept = None if content is None else self._answer(exchange)
+        self._queue.append(Queued(exchange.policy, summary, kept, exchange.endpoint, hides))
+
+    def _answer(self, exchange: Exchange) -> Kept | None:
+        kept = exchange.kept
+        if kept is None or exchange.answer is None or self._taken - self._read + kept.size > MOST_KEPT:
+            return None
+        self._taken += kept.size
+        return kept
+
+    def close(self) -> None:
+        """Writes what is queued, then ends."""
+        self._stop.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while not self._stop.wait(PERIOD):
+            self._write_queued()
+        self._write_queued()
+
+    def _write_queued(self) -> None:
+        if not self._queue:
+            return
+        batch = [self._queue.popleft() for _ in range(len(self._queue))]
+        try:
+            self._file.append([(one.policy, one.whole()) for one in batch])
+        except Exception as error:  # the thread must outlive whatever befalls a batch
+            log.error("records: %s: %s", self._file.path, error)
+            for _ in batch:
+                self._on_drop()
+        self._read += sum(one.kept.size for one in batch if one.kept is not None)
+
+
+def _recordable(exchange: Exchange) -> tuple[Body | None, Privacy | None]:
+    """A request as its record may keep it: nothing of what no cloud may see, and of what was redacted for clouds the
+    redacted, with who redacts the answer as well; texts of its drafts are not recorded."""
+    if exchange.private:
+        return None, None
+    for transform in exchange.transforms:
+        if isinstance(transform, Privacy) and transform.hides:
+            return transform.recorded(exchange.body), transform
+    return exchange.body, None
+
+
+def _followed(call: Call) -> bool:
+    return isinstance(call.ask, Generate) and call.ask.watch is not None
+
+
+def compact(line: dict[str, Any]) -> bytes:
+    """A line's JSON in as many bytes as it has: orjson's own result keeps a buffer several times its size,
+    and many lines are kept."""
+    return bytes(memoryview(orjson.dumps(line)))
+
+
+def exchange_line(exchange: Exchange) -> dict[str, Any]:
+    """An ExchangeLine as plain values, without tokens and content."""
+    answer, request = exchange.answer, exchange.request
+    return {
+        "type": "exchange",
+        "format": CURRENT,
+        "id": exchange.id,
+        "at": exchange.at,
+        "endpoint": exchange.surface,
+        "policy": exchange.policy.name,
+        "digest": exchange.policy.digest,
+        "request": {
+            "stream": request.stream,
+            "judgeable": request.judgeable,
+            "whole": request.whole,
+            "tiers": sorted(request.tiers),
+            "able": sorted(request.able),
+            "stays": request.stays,
+            "features": dict(request.features),
+            "verifies": sorted(request.verifies),
+            "greedy": request.greedy,
+            "most": request.most,
+            "renormalised": request.renormalised,
+            "passages": request.passages,
+        },
+        "calls": [_call_line(call) for call in exchange.calls],
+        "answer": answer
+        and {"route": answer.route, "reason": answer.reason, "confidence": answer.confidence},
+        "status": exchange.status,
+        "error": exchange.error,
+        "cancelled": exchange.cancelled,
+        "cost_usd": exchange.cost_usd,
+        "llm_alone_usd": exchange.alone_usd,
+        "alone_price": exchange.alone_price and exchange.alone_price.fields,
+        "seconds": exchange.seconds,
+        "ttft": exchange.ttft,
+        "speculation": exchange.speculation() if answer and answer.speculation else None,
+        "skills": exchange.skills,
+        "aside": exchange.aside,
+        "tags": exchange.tags,
+        "shadow_of": exchange.shadow_of,
+    }
+
+
+def _call_line(call: Call) -> dict[str, Any]:
+    return {
+        "ask": type(call.ask).__name__.lower(),
+        "tier": call.tier,
+        "upstream": call.upstream,
+        "model": call.model,
+        "because": call.ask.because,
+        "resumed": isinstance(call.ask, Generate) and bool(call.ask.prefix),
+        "outcome": call.outcome,
+        "finish": call.finish,
+        "usage": call.usage._asdict(),
+        "price": call.price.fields,
+        "cost_usd": call.cost_usd,
+        "started": call.started,
+        "sent": call.sent,
+        "first": call.first,
+        "ended": call.ended,
+        "seconds": call.seconds,
+        "verdict": call.verdict,
+        "reason": call.reason,
+        "confidence": call.confidence,
+        "kept": call.kept,
+        "begun": call.begun,
+        "flaw": call.flaw,
+        "judged": call.judged and {"p": call.judged.p, "mass": call.judged.mass},
+        "scored": call.scored and _scored_line(call.scored),
+        "max_tokens": call.ask.max_tokens if isinstance(call.ask, Generate) else None,
+        "retried": call.retried,
+        "inner": call.inner,
+    }
+
+
+def _scored_line(scored: Scored) -> dict[str, Any]:
+    """Token ids tell the text as well as words do: they are numbered, as in drafts."""
+    numbers: dict[int, int] = {}
+    own = [*(token.own for token in scored.tokens), scored.next]
+    return {
+        "ids": [numbers.setdefault(token.id, len(numbers)) for token in scored.tokens],
+        "logprobs": [token.logprob for token in scored.tokens],
+        "own": [numbers.setdefault(choice.id, len(numbers)) for choice in own],
+        "own_logprobs": [choice.logprob for choice in own],
+        "ends": [place for place, choice in enumerate(own) if choice.ends],
+    }
+
+
+def _tokens_line(call: Call, with_text: bool) -> dict[str, Any]:
+    numbers: dict[str, int] = {}
+    return {
+        "ids": [numbers.setdefault(token.text, len(numbers)) for token in call.tokens],
+        "shapes": "".join([shape(token.text) for token in call.tokens]),
+        "logprobs": [token.logprob for token in call.tokens],
+        "top": [token.top for token in call.tokens],
+        "at": [round(at, 6) for at in call.at],
+        "texts": [token.text for token in call.tokens] if with_text else None,
+        "reasoning": [place for place, token in enumerate(call.tokens) if token.reasoning],
+    }

@@ -1,0 +1,171 @@
+"""llama.cpp's server: where it differs from OpenAI's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.upstreams.capabilities import Capabilities
+from gateway.upstreams.transport.garbage import parsing
+from gateway.wire.responses import Body
+from gateway.wire.structured_outputs import as_response_format, constraint_of, without
+from gateway.wire.vendor_fields import OPENAI, REMOVED, VLLM
+
+from .kind import Kind, Post, Scorer, Spelled, Tokenizer, root_health
+
+FORCE = 1000.0
+"""Added to a token's logit, it is the one that is written."""
+ALL = 1_000_000
+"""As many alternatives as no vocabulary has."""
+
+
+def capabilities(model: str, url: str) -> Capabilities:
+    """Of a server started with a text model alone: images and sound need a projector's file, embeddings
+    `--embeddings`. `echo` is ignored, so it scores nothing."""
+    return Capabilities(
+        logprobs=True,
+        top_logprobs=100,
+        scoring=False,
+        prediction=False,
+        prefill=True,
+        tools=True,
+        json_schema=True,
+        vision=False,
+        audio=False,
+        logit_bias=True,
+        min_p=True,
+        choices=True,
+        completions=True,
+        embeddings=False,
+        grammar=True,
+        structured_outputs=False,
+    )
+
+
+def adapted(body: Body, continues: bool) -> Body:
+    """A stream with tools is refused `logprobs`, and has them all the same where its own `n_probs` asks for them.
+    Completions heed no `response_format`, but `json_schema`."""
+    if "prompt" in body and body.get("response_format"):
+        body = _with_schema(body, body["response_format"])
+    if not (body.get("stream") and body.get("tools") and body.get("logprobs")):
+        return body
+    asked = {key: value for key, value in body.items() if key not in ("logprobs", "top_logprobs")}
+    return asked | {"n_probs": max(1, body.get("top_logprobs") or 0)}
+
+
+def _with_schema(body: Body, form: Any) -> Body:
+    """What is no `response_format` that asks for JSON is left as it is."""
+    match form:
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+            return without(body, "response_format") | {"json_schema": schema}
+        case {"type": "json_object"}:
+            return without(body, "response_format") | {"json_schema": {"type": "object"}}
+    return body
+
+
+def constrained(body: Body) -> Body:
+    """Choices become a grammar, which is what vLLM makes of them too."""
+    constraint = constraint_of(body)
+    if constraint is None or constraint.form in ("json", "json_object"):
+        return as_response_format(body)
+    choices = constraint.form == "choice"
+    grammar = f"root ::= {' | '.join(map(_literal, constraint.value))}" if choices else constraint.value
+    return without(body, "structured_outputs") | {"grammar": grammar}
+
+
+def _literal(text: str) -> str:
+    """A terminal of GBNF."""
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(letter: str) -> str:
+    return f"\\x{ord(letter):02X}" if letter < " " or letter in '"\\' else letter
+
+
+async def tokenize(post: Post, body: Body) -> Body:
+    """Its template writes the messages first; what special tokens the model reads before a text, it adds itself. A
+    token's string is its text, where vLLM's is the vocabulary's entry."""
+    text = body["prompt"] if "messages" not in body else (await post("apply-template", body))["prompt"]
+    asked = {"content": text, "add_special": body.get("add_special_tokens", True), "parse_special": True}
+    pieces = (await post("tokenize", asked | {"with_pieces": True}))["tokens"]
+    strings = (
+        [_bytes(one["piece"]).decode(errors="replace") for one in pieces]
+        if body.get("return_token_strs")
+        else None
+    )
+    tokens = [one["id"] for one in pieces]
+    return {"count": len(tokens), "max_model_len": None, "tokens": tokens, "token_strs": strings}
+
+
+def _bytes(piece: str | list[int]) -> bytes:
+    """Half a character comes as its bytes."""
+    return piece.encode() if isinstance(piece, str) else bytes(piece)
+
+
+async def detokenize(post: Post, body: Body) -> Body:
+    return {"prompt": (await post("detokenize", {"tokens": body["tokens"]}))["content"]}
+
+
+async def spell(post: Post, text: str) -> Spelled:
+    asked = {"content": text, "add_special": True, "parse_special": False, "with_pieces": True}
+    answer = await post("tokenize", asked)
+    with parsing("what /tokenize gives"):
+        pieces = answer["tokens"]
+        return Spelled([one["id"] for one in pieces], [_bytes(one["piece"]) for one in pieces])
+
+
+async def forced(post: Post, ids: Sequence[int], after: int) -> Sequence[float]:
+    """It tells nothing of what it reads, and of what it writes how likely that was before anything was made of it: so
+    it is made to write each token. All before it is in its cache."""
+    return [await _forced(post, ids[:place], ids[place]) for place in range(after, len(ids))]
+
+
+async def _forced(post: Post, before: Sequence[int], id_: int) -> float:
+    """Of a token that ends within a character it tells nothing either, so all are told then, beside one that does
+    not."""
+    if told := await _written(post, before, id_, 1):
+        return _logprob_of(id_, told[:1])
+    answer = await post("tokenize", {"content": "a", "add_special": False})
+    with parsing("one token"):
+        (other,) = answer["tokens"]
+    found = await _written(post, before, other, ALL)
+    with parsing("alternatives"):
+        alternatives = found[0]["top_logprobs"]
+    return _logprob_of(id_, alternatives)
+
+
+async def _written(post: Post, before: Sequence[int], id_: int, alternatives: int) -> Sequence[Any]:
+    """What it tells of a token that it is made to write."""
+    asked = {
+        "prompt": list(before),
+        "n_predict": 1,
+        "n_probs": alternatives,
+        "logit_bias": [[id_, FORCE]],
+        "cache_prompt": True,
+        "temperature": 0.0,
+        "samplers": [],
+        "response_fields": ["completion_probabilities"],
+    }
+    answer = await post("completion", asked)
+    with parsing("probabilities"):
+        return list(answer.get("completion_probabilities", ()))
+
+
+def _logprob_of(id_: int, told: Sequence[Any]) -> float:
+    with parsing("its log-probability"):
+        return float({one["id"]: one["logprob"] for one in told}[id_])
+
+
+# It goes on from a last assistant message by itself. After a stream it closes, whatever its keep-alive header says.
+KIND = Kind(
+    capabilities,
+    adapted,
+    rewrites=frozenset({"response_format"}),
+    constrained=constrained,
+    ignores=VLLM | OPENAI,
+    removed=REMOVED,
+    echoes=True,
+    keep_alive=False,
+    tokenizer=Tokenizer(tokenize, detokenize),
+    scorer=Scorer(spell, forced),
+    health=root_health,
+    context=("meta", "n_ctx"),
+)

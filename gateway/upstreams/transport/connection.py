@@ -1,0 +1,206 @@
+"""One HTTP/1.1 connection: sends a request, holds what has arrived of its response (RFC 9112)."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from gateway.timers import Deadline, Deadlines
+
+from .transport import Broken
+
+HIGH_WATER = 2**18
+"""Bytes of a body that may wait for their reader before the server has to."""
+
+MOST_FRAMING = 2**16
+"""Bytes that may come without one of a body: heads, trailers, chunk extensions."""
+
+PIECE = 2**18
+"""Bytes of a request that are written at once."""
+
+
+class Connection(asyncio.Protocol):
+    """Of the response under way, `status` is 0 until its head is there, `parts` are what of its body was not taken
+    yet, and `ended` says that no more comes. Where it will never end, `broken` says why.
+
+    `forget` is called once, as the connection closes.
+    """
+
+    deadline: Deadline
+    """When what is being waited for must have come: a head, more of a body, the next request."""
+
+    def __init__(self, deadlines: Deadlines, forget: Callable[["Connection"], None]) -> None:
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.parts: list[bytes] = []
+        self.ended = False
+        self.closed = False
+        self.broken: Broken | None = None
+        self.on_body = self.parts.append  # the parser's callback, without a Python frame for each piece
+        self._deadlines = deadlines
+        self._forget = forget
+        self._loop = asyncio.get_running_loop()
+        self._parser = HttpResponseParser(self)
+        # RFC 9112 has recipients bear with them: folded lines, LF alone, blanks after a chunk's size.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
+        self._transport: asyncio.Transport
+        self._waiter: asyncio.Future[None] | None = None
+        self._wait = 0.0
+        self._untaken = 0
+        self._stays = False
+        self._cut = False
+        self._full = False
+        self._paused = False
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may be sent, now that the response has ended."""
+        return self._stays and self.ended and not (self.closed or self._cut or self._paused)
+
+    async def ask(self, head: bytes, body: bytes, wait: float, due: float) -> None:
+        """Sends a request and returns when the response's head is there, which may take `wait` seconds: until
+        `due`, by the loop's clock. Raises Broken."""
+        self.check()
+        self.status, self.ended, self._untaken = 0, False, 0
+        self._wait, self.deadline.due = wait, due
+        self.parts.clear()
+        if len(body) <= PIECE:
+            self._transport.write(head + body)
+        else:
+            await self._send(head, body)
+        while not self.status:
+            self.check()
+            await self.news()
+        if not self.parts:
+            self.check()
+        self.deadline.due = math.inf
+
+    async def _send(self, head: bytes, body: bytes) -> None:
+        """A large body leaves as the server takes it, and no longer than until the server refuses it."""
+        self._transport.write(head)
+        rest = memoryview(body)
+        while rest:
+            while self._full and not self.closed and self.status < 300:
+                await self.news()
+            if self.closed or self.status >= 300:
+                self._cut = True
+                return
+            self._transport.write(rest[:PIECE])
+            rest = rest[PIECE:]
+
+    def check(self) -> None:
+        """Raises Broken where the response will never end."""
+        if self.broken is not None:
+            raise self.broken
+
+    def news(self) -> asyncio.Future[None]:
+        """Done at the next change."""
+        self._waiter = self._loop.create_future()
+        return self._waiter
+
+    def take(self) -> bytes:
+        """What of the body has arrived since it was last taken."""
+        parts = self.parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self._untaken = 0
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        return data
+
+    def close(self) -> None:
+        """At once: the server sees its client gone."""
+        self._break("lost", "the connection was closed by us")
+
+    def _break(self, why: str, message: str) -> None:
+        if not self.ended and self.broken is None:
+            self.broken = Broken(why, message, fresh=not self.status and not self._untaken)
+        if not self.closed:
+            self.closed = True
+            self.deadline.cancel()
+            self._transport.abort()
+            self._forget(self)
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _late(self) -> None:
+        what = "the response stopped coming" if self.status else f"no response within {self._wait:g} s"
+        self._break("timeout", what)
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self.deadline = self._deadlines.after(math.inf, self._late)
+
+    def data_received(self, data: bytes) -> None:
+        self._untaken += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self._break("lost", f"what came is not HTTP as we speak it: {error.__context__ or error}")
+        if self.parts:
+            self._wake()
+            if self._untaken > HIGH_WATER and not self.closed:
+                self._paused = True
+                self._transport.pause_reading()
+        elif self._untaken > MOST_FRAMING:
+            self._break("lost", f"more than {MOST_FRAMING} bytes came without one of a body")
+
+    def eof_received(self) -> None:
+        if self.status and not self.headers.keys() & {b"content-length", b"transfer-encoding"}:
+            self.ended = True  # such a body ends with its connection
+        self._break("lost", _lost(self.status, "the server closed the connection"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._break("lost", _lost(self.status, str(error)))
+        del self._parser  # it holds us in turn: a cycle that only a collection would free
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._wake()
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        if self.ended:
+            raise ValueError("nothing was asked")  # more than one response: `data_received` closes
+        self.headers = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.status:
+            return  # a trailer
+        name, value = name.lower(), value.rstrip()
+        before = self.headers.get(name)
+        self.headers[name] = value if before is None else before + b", " + value
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:
+            return  # it only announces the response
+        if self.headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            raise ValueError("a transfer coding that was not asked for")
+        self.status = status
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        if self.status:
+            self.ended = True
+            self._stays = self._parser.should_keep_alive()
+            self._wake()
+
+
+def _lost(status: int, reason: str) -> str:
+    return f"{'the response broke off' if status else 'no response'}: {reason}"

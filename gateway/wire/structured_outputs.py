@@ -1,0 +1,107 @@
+"""vLLM's `structured_outputs`, and what says the same to other servers."""
+
+from typing import Any, Literal, NamedTuple
+
+from routers.plan import Capability
+
+from .nesting import read_json
+from .responses import Body
+
+Form = Literal["json", "json_object", "choice", "grammar"]
+
+
+class Constraint(NamedTuple):
+    """One that servers other than vLLM have too; `value` is a schema, None, the choices, or a grammar in GBNF."""
+
+    form: Form
+    value: Any
+
+
+NEEDED: dict[Form, frozenset[Capability]] = {
+    "json": frozenset({"json_schema"}),
+    "json_object": frozenset(),
+    "choice": frozenset({"grammar"}),
+    "grammar": frozenset({"grammar"}),
+}
+
+
+def capabilities_for(body: Body) -> frozenset[Capability]:
+    """What a body's `structured_outputs` needs."""
+    if body.get("structured_outputs") is None:
+        return frozenset()
+    constraint = constraint_of(body)
+    return frozenset({"structured_outputs"}) if constraint is None else NEEDED[constraint.form]
+
+
+FORMS = frozenset({"json_schema", "json_object", "structural_tag"})
+"""Types of `response_format` that constrain."""
+
+
+def constrains(body: Body) -> bool:
+    """Whether a request has its server mask tokens: by a form of the answer, or by a call that must be made."""
+    if CONSTRAINING.isdisjoint(body):
+        return False
+    form, choice = body.get("response_format"), body.get("tool_choice")
+    return (
+        body.get("structured_outputs") is not None
+        or (isinstance(form, dict) and form.get("type") in FORMS)
+        or choice == "required"
+        or isinstance(choice, dict)
+        or _strict(body.get("tools"))
+    )
+
+
+CONSTRAINING = frozenset({"structured_outputs", "response_format", "tool_choice", "tools"})
+
+
+def _strict(tools: Any) -> bool:
+    """Whether a tool's arguments are held to their schema, be it called or not."""
+    functions = (
+        [tool.get("function") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    )
+    return any(isinstance(function, dict) and function.get("strict") is True for function in functions)
+
+
+def constraint_of(body: Body) -> Constraint | None:
+    """None for what only vLLM can do or can complain of: regular expressions, structural tags, options of its
+    backends, and what is misshapen."""
+    asked = body.get("structured_outputs")
+    if not isinstance(asked, dict) or len(given := {key for key in asked if asked[key] is not None}) != 1:
+        return None
+    form = given.pop()
+    match form, asked[form]:
+        case "json", dict(schema):
+            return Constraint("json", schema)
+        case "json", str(text):
+            return _schema_in(text)
+        case "json_object", True:
+            return Constraint("json_object", None)
+        case "choice", [_, *_] as choices if all(isinstance(choice, str) for choice in choices):
+            return Constraint("choice", choices)
+        case "grammar", str(grammar) if "::=" in grammar:  # vLLM takes Lark's notation too
+            return Constraint("grammar", grammar)
+    return None
+
+
+def _schema_in(text: str) -> Constraint | None:
+    try:
+        schema = read_json(text)
+    except ValueError:
+        return None
+    return Constraint("json", schema) if isinstance(schema, dict) else None
+
+
+def as_response_format(body: Body) -> Body:
+    """With OpenAI's `response_format` instead, where that says the same: the schema is kept to, or refused."""
+    constraint = constraint_of(body)
+    if constraint is None or constraint.form not in ("json", "json_object"):
+        return body
+    form: Body = {"type": "json_object"}
+    if constraint.form == "json":
+        schema = {"name": "answer", "schema": constraint.value, "strict": True}
+        form = {"type": "json_schema", "json_schema": schema}
+    return without(body, "structured_outputs") | {"response_format": form}
+
+
+def without(body: Body, *names: str) -> Body:
+    return {key: value for key, value in body.items() if key not in names}

@@ -1,0 +1,45 @@
+"""Whether a replay reproduces its record."""
+
+from routers.plan import Speculation
+
+from .lines import SpeculationLine
+from .outcomes import Replayed
+
+
+def differences(replayed: Replayed) -> list[str]:
+    """Where a replay departs from its record; empty where it reproduces verdict, reason, stopping token,
+    confidence and cost of every call, and the answer's route, reason and cost, exactly."""
+    exchange = replayed.record.exchange
+    pairs: list[tuple[str, object, object]] = [("calls", len(exchange.calls), len(replayed.calls))]
+    for number, call in enumerate(replayed.calls, 1):
+        line = call.line
+        watched = line.tokens is not None
+        pairs += [
+            (f"call {number} verdict", line.verdict, call.verdict),
+            (f"call {number} reason", line.reason, call.reason),
+            (f"call {number} confidence", line.confidence, call.confidence),
+            (f"call {number} kept", line.kept, call.kept),
+            (
+                f"call {number} stopping token",
+                len(line.tokens.ids) if line.tokens else None,
+                call.stopped_at if watched else None,
+            ),
+            (f"call {number} cost", line.cost_usd, call.cost_usd),
+        ]
+    answer = replayed.answer
+    said = exchange.answer
+    pairs += [
+        ("route", said.route if said else None, answer.route if answer else None),
+        ("answer's reason", said.reason if said else None, answer.reason if answer else None),
+        ("answer's confidence", said.confidence if said else None, answer.confidence if answer else None),
+        ("speculation", _recorded(exchange.speculation), answer.speculation if answer else None),
+        ("cost", exchange.cost_usd, replayed.cost_usd),
+        ("cancelled", exchange.cancelled and said is None, replayed.cancelled),
+        ("missing", None, replayed.missing),
+        ("ends in an error", exchange.error is not None, replayed.error is not None),
+    ]
+    return [f"{what}: recorded {was!r}, replayed {now!r}" for what, was, now in pairs if was != now]
+
+
+def _recorded(line: SpeculationLine | None) -> Speculation | None:
+    return None if line is None else Speculation(line.blocks, line.drafted, line.accepted)

@@ -1,0 +1,280 @@
+"""Runs a router's own plan over a record: what was tuned is what runs.
+
+Replay performs asks from the record's calls instead of from models. It never guesses: where the record has no
+outcome for an ask (an accepted draft has no LLM answer; a draft given up early is unknown past its last
+token), the replay ends in what is missing.
+"""
+
+from collections.abc import Callable, Sequence
+from math import inf
+
+from routers.plan import (
+    Answer,
+    Ask,
+    Both,
+    Draft,
+    Generate,
+    Judge,
+    Judged,
+    Missing,
+    Outcome,
+    Plan,
+    Question,
+    Raced,
+    Reason,
+    Said,
+    Say,
+    Score,
+    Scored,
+    Tier,
+    Token,
+    TokenLike,
+    Unavailable,
+    Verdict,
+    Watch,
+)
+from routers.router import Router
+
+from .lines import CallLine, ExchangeLine, Record, RecordError
+from .outcomes import Leg, Replayed, ReplayedCall, as_recorded, drafted, usage_of
+
+STAND_IN = "..."
+"""For a text that nobody reads."""
+
+
+class ClientGone(Exception):
+    """The record ends where its client went away."""
+
+
+def replay(record: Record, router: Router | None = None) -> Replayed:
+    """Replays one exchange under its own policy, or that with another router; whether its conversation stays with the
+    large model is as it was. Raises RecordError where the router reads features of the prompt which the record does
+    not have."""
+    exchange = record.exchange
+    replayed = Replayed(record)
+    if exchange.aside is not None:
+        replayed.calls, replayed.error = [as_recorded(line) for line in exchange.calls], exchange.error
+        replayed.cancelled = exchange.cancelled
+        return replayed
+    request = exchange.request.request()
+    policy = record.policy if router is None else record.policy.model_copy(update={"router": router})
+    if policy.router.reads_features and not request.features:
+        raise RecordError(
+            f"exchange {exchange.id}: its record has no features of the prompt, which this router reads"
+        )
+    try:
+        replayed.answer = _drive(policy.plan(request), _Performer(exchange, replayed.calls))
+    except Missing as missing:
+        replayed.missing = missing.ask
+    except ClientGone:
+        replayed.cancelled = True
+    except Unavailable as lost:
+        replayed.error = lost.why
+    return replayed
+
+
+def _kind_of(line: CallLine) -> tuple[str, Tier, bool, Reason | None]:
+    return line.ask, line.tier, line.resumed, line.because if line.ask == "judge" else None
+
+
+def _drive(plan: Plan, perform: Callable[[Ask], Outcome]) -> Answer:
+    try:
+        ask = next(plan)
+        while True:
+            try:
+                outcome = perform(ask)
+            except Unavailable as lost:
+                ask = plan.throw(lost)
+            else:
+                ask = plan.send(outcome)
+    except StopIteration as settled:
+        answer: Answer = settled.value
+        return answer
+    finally:
+        plan.close()
+
+
+class _Performer:
+    """Performs asks from an exchange's recorded calls, each used once, in order."""
+
+    def __init__(self, exchange: ExchangeLine, calls: list[ReplayedCall]) -> None:
+        self._exchange = exchange
+        self._unused = list(exchange.calls)
+        self._calls = calls
+
+    def __call__(self, ask: Ask) -> Outcome:
+        if isinstance(ask, Both):
+            return self._raced(ask)
+        if isinstance(ask, Say):
+            return self._said(ask)
+        call = self._recorded(ask)
+        if isinstance(ask, Judge):
+            return self._judged(call)
+        if isinstance(ask, Score):
+            return self._scored(call)
+        if ask.max_tokens != call.line.max_tokens:
+            raise Missing(ask)  # it was written under another limit
+        draft = self._written(ask, call)
+        if call.cut:
+            raise Missing(ask)
+        return draft
+
+    def _said(self, ask: Say) -> Said:
+        """Only a failure to say something is on record, right after what was to be said was scored."""
+        if self._unused and self._unused[0].ask == "say":
+            line = self._unused.pop(0)
+            self._calls.append(ReplayedCall(line, cost_usd=line.cost_usd))
+            if line.outcome == "cancelled":
+                raise ClientGone
+            raise Unavailable(line.outcome, ask.tier)
+        resumed = not self._unused or self._unused[0].resumed
+        return Said(STAND_IN if resumed else "")
+
+    def _recorded(self, ask: Generate | Question) -> ReplayedCall:
+        """The next recorded call that answers the ask."""
+        kind = type(ask).__name__.lower()
+        resumed = isinstance(ask, Generate) and bool(ask.prefix)
+        because = ask.because if isinstance(ask, Judge) else None
+        line = self._take((kind, ask.tier, resumed, because))
+        if line is None:
+            if self._exchange.cancelled and (not self._exchange.calls or self._left_at_a_skill()):
+                raise ClientGone
+            if ask.tier not in self._exchange.request.tiers:
+                raise Unavailable("not_configured", ask.tier)
+            raise Missing(ask)
+        call = ReplayedCall(line)
+        self._calls.append(call)
+        return call
+
+    def _take(self, wanted: tuple[str, Tier, bool, Reason | None]) -> CallLine | None:
+        """The call that an ask ended in. The plan never heard of those that another upstream made good, of parts of
+        what the call concludes, and of skills that prepared it, but their cost counts. Judgements are told apart by
+        why they were asked."""
+        for line in [line for line in self._unused if _kind_of(line) == wanted]:
+            self._take_skills(self._unused.index(line))
+            self._unused.remove(line)
+            if not (line.retried or line.inner):
+                return line
+            stopped_at = len(line.tokens.ids) if line.tokens else None
+            self._calls.append(ReplayedCall(line, stopped_at=stopped_at, cost_usd=line.cost_usd))
+        return None
+
+    def _take_skills(self, before: int) -> None:
+        """Those among the next `before` calls."""
+        for line in [line for line in self._unused[:before] if line.ask == "skill"]:
+            self._unused.remove(line)
+            self._calls.append(ReplayedCall(line, cost_usd=line.cost_usd))
+
+    def _left_at_a_skill(self) -> bool:
+        """Whether the client went away while a skill prepared the call that would be next."""
+        left = bool(self._unused) and all(line.ask == "skill" for line in self._unused)
+        self._take_skills(len(self._unused) if left else 0)
+        return left
+
+    def _judged(self, call: ReplayedCall) -> Judged:
+        if call.line.judged is None:
+            raise self._ended(call)
+        call.cost_usd = call.line.cost_usd
+        return Judged(call.line.judged.p, call.line.judged.mass, usage_of(call.line))
+
+    def _scored(self, call: ReplayedCall) -> Scored:
+        line = call.line
+        if line.scored is None:
+            raise self._ended(call)
+        call.cost_usd = line.cost_usd
+        return line.scored.scored(usage_of(line), line.lasted)
+
+    def _raced(self, both: Both) -> Raced:
+        """Both legs from their records, and then the time at which each committed: the later one is outrun."""
+        legs: list[Leg] = []
+        over: Exception | None = None
+        for ask in (both.a, both.b):
+            try:
+                legs.append(self._leg(ask))
+            except Missing:
+                over = over or Missing(both)
+            except ClientGone as gone:
+                over = gone
+        if over is not None:
+            raise over
+        first = min(legs, key=lambda leg: leg.committed)
+        at = first.committed
+        if any(leg.unknown(at) for leg in legs):
+            raise Missing(both)
+        a, b = [leg.outcome if leg is first or at == inf else leg.outrun(at) for leg in legs]
+        return Raced(a, b)
+
+    def _leg(self, ask: Generate) -> Leg:
+        """Raises ClientGone, which ends the race as a whole."""
+        try:
+            call = self._recorded(ask)
+        except Unavailable as lost:
+            return Leg(lost)
+        if call.line.because is not ask.because:
+            raise Missing(ask)  # it was asked after the other one: when it would have committed is not known
+        try:
+            draft = self._written(ask, call)
+        except Unavailable as lost:
+            return Leg(lost, call, call.first_commit() if lost.partial else inf, call.ended())
+        commits = draft.verdict is Verdict.COMMIT or draft.kept
+        return Leg(draft, call, call.first_commit() if commits else inf, call.ended())
+
+    def _written(self, ask: Generate, call: ReplayedCall) -> Draft:
+        line = call.line
+        if ask.watch is None:
+            return self._unwatched(ask, call)
+        if line.tokens is None:
+            if line.outcome == "ok":
+                raise Missing(ask)  # nobody followed it: there are no tokens to watch
+            raise self._ended(call)
+        return self._watched(ask, ask.watch(), call, line.tokens.tokens())
+
+    def _unwatched(self, ask: Generate, call: ReplayedCall) -> Draft:
+        line = call.line
+        if line.outcome == "stopped":
+            raise Missing(ask)
+        if line.outcome == "outrun":
+            call.cost_usd = line.cost_usd
+            return Draft(line.tier, verdict=Verdict.CONTINUE)
+        if line.outcome != "ok":
+            raise self._ended(call)
+        call.cost_usd = line.cost_usd
+        return Draft(line.tier, finish=line.finish, usage=usage_of(line))
+
+    def _watched(self, ask: Generate, watch: Watch, call: ReplayedCall, tokens: list[Token]) -> Draft:
+        """Feeds the recorded tokens to the watch: the draft up to where it stops."""
+        line = call.line
+        for count, token in enumerate(tokens, 1):
+            verdict = watch.token(token)
+            if verdict is Verdict.COMMIT:
+                call.commit_at(count)
+            if verdict is Verdict.GIVE_UP:
+                call.conclude(watch, verdict)
+                return drafted(call, tokens[:count], None)
+        if line.outcome == "outrun":
+            return drafted(call, tokens, None)
+        if line.outcome == "stopped":
+            raise Missing(ask)  # the record ends where a stricter watch gave up
+        if line.outcome != "ok":
+            call.stopped_at = len(tokens)
+            raise self._ended(call, tokens, watch.confidence)
+        verdict = watch.end(line.finish, line.flaw)
+        if verdict is Verdict.COMMIT:
+            call.kept = len(tokens)
+        call.conclude(watch, verdict)
+        return drafted(call, tokens, line.finish)
+
+    def _ended(
+        self, call: ReplayedCall, tokens: Sequence[TokenLike] = (), confidence: float | None = None
+    ) -> Exception:
+        """How a call without an outcome ended."""
+        line = call.line
+        call.cost_usd = line.cost_usd
+        if line.outcome == "cancelled":
+            return ClientGone()
+        if not call.kept and not (line.begun and line.tokens is None):
+            return Unavailable(line.outcome, line.tier)
+        kept = tokens[: call.kept]
+        text = "".join([token.text for token in kept])
+        partial = Draft(line.tier, text, kept, kept=call.kept, confidence=confidence)
+        return Unavailable(line.outcome, line.tier, partial=partial)

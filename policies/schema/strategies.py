@@ -1,0 +1,50 @@
+"""The strategies that a policy's `router.kind` may name: every router in `routers.strategies`, and those that
+installed packages offer under the entry point `smallfirst.routers`. Adding a strategy is adding a file."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from functools import reduce
+from importlib.metadata import entry_points
+from operator import or_
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from routers import strategies
+from routers.router import Router
+
+ENTRY_POINT = "smallfirst.routers"
+
+
+def _modules() -> Iterator[ModuleType]:
+    for module in pkgutil.iter_modules(strategies.__path__, "routers.strategies."):
+        yield importlib.import_module(module.name)
+    for point in entry_points(group=ENTRY_POINT):
+        yield importlib.import_module(point.module)
+
+
+def _strategies() -> dict[str, type[Router]]:
+    """By kind. Raises ValueError where two routers share one."""
+    found: dict[str, type[Router]] = {}
+    for module in _modules():
+        for value in vars(module).values():
+            if not (
+                isinstance(value, type) and issubclass(value, Router) and value.__module__ == module.__name__
+            ):
+                continue
+            if (kind := value.model_fields["kind"]).is_required():
+                continue  # what several strategies have in common
+            if kind.default in found:
+                raise ValueError(f"router.kind {kind.default}: {module.__name__} and another offer it")
+            found[kind.default] = value
+    return dict(sorted(found.items()))
+
+
+STRATEGIES = _strategies()
+
+if TYPE_CHECKING:
+    AnyRouter = Router
+else:
+    AnyRouter = Annotated[reduce(or_, STRATEGIES.values()), Field(discriminator="kind")]

@@ -1,0 +1,217 @@
+"""One recorded exchange as an example to learn from, in the format of OpenAI's supervised fine-tuning.
+
+A line is `{"messages": [...], "tools": [...], "parallel_tool_calls": ...}`, the last two where the request had them
+(OpenAI, API reference, "Chat request input"). Earlier answers of the conversation stand in it with `"weight": 0`:
+they are read and not learned from, since a record does not say who wrote them.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from policies.records.lines import ExchangeLine
+from routers.plan import ToolCall
+from routers.reasons import ESCALATIONS
+from routers.structure.expected import Expected, flaw
+
+Message = dict[str, Any]
+Change = Callable[[str], str]
+
+CUT = frozenset({"length", "content_filter"})
+"""Finish reasons of answers that are not whole."""
+
+THOUGHT = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
+
+
+class LeftOut(Exception):
+    """An exchange that teaches nothing; the text says why, for an account of many."""
+
+
+class Example(NamedTuple):
+    """`messages` end in the answer; `id` and `at` are the exchange's."""
+
+    id: str
+    at: float
+    messages: list[Message]
+    tools: list[Any] | None = None
+    parallel: bool | None = None
+
+    @property
+    def answer(self) -> Message:
+        return self.messages[-1]
+
+    @property
+    def prompt(self) -> list[Message]:
+        return self.messages[:-1]
+
+    def line(self) -> dict[str, Any]:
+        line: dict[str, Any] = {"messages": self.messages}
+        if self.tools is not None:
+            line["tools"] = self.tools
+        if self.parallel is not None:
+            line["parallel_tool_calls"] = self.parallel
+        return line
+
+
+NOT_ESCALATED = "not escalated"
+WITHOUT_CONTENT = "recorded without content"
+
+
+def example_of(exchange: ExchangeLine, everyones: bool = False) -> Example:
+    """What the large model answered, where it did: alone, or after a draft that was given up. With `everyones` whatever
+    was answered. Raises LeftOut."""
+    _check_kind(exchange)
+    if not everyones and not escalated(exchange):
+        raise LeftOut(NOT_ESCALATED)
+    if exchange.content is None:
+        raise LeftOut(WITHOUT_CONTENT)
+    if exchange.reply is None:
+        raise LeftOut("recorded without their answer")
+    if _finish(exchange) in CUT:
+        raise LeftOut("cut off")
+    body = exchange.content
+    prompt = [_message(message) for message in body.get("messages") or ()]
+    if not prompt or prompt[-1]["role"] == "assistant":
+        raise LeftOut("answers that the request had begun")
+    reply = _reply(exchange.reply)
+    _check_form(reply, exchange.reply.get("refusal"), body)
+    tools = body.get("tools") or None
+    parallel = body.get("parallel_tool_calls") if tools else None
+    return Example(exchange.id, exchange.at, [*prompt, reply], tools, parallel)
+
+
+def escalated(exchange: ExchangeLine) -> bool:
+    """Whether the large model wrote the answer, or ended it after what the small one had begun was given up."""
+    answer = exchange.answer
+    assert answer is not None  # noqa: S101  asked of answered exchanges
+    return answer.route == "llm" or (answer.route != "slm" and answer.reason in ESCALATIONS)
+
+
+def _check_kind(exchange: ExchangeLine) -> None:
+    if exchange.endpoint not in ("chat", "responses"):
+        raise LeftOut("of other endpoints than chat and responses")
+    if exchange.shadow_of is not None:
+        raise LeftOut("shadows")
+    if exchange.status != 200 or exchange.answer is None or exchange.cancelled:
+        raise LeftOut("not answered")
+
+
+def _finish(exchange: ExchangeLine) -> str | None:
+    """How the answer's last writer finished."""
+    assert exchange.answer is not None  # noqa: S101  checked before
+    tier = exchange.answer.route.rpartition("+")[2]
+    wrote = [call for call in exchange.calls if call.ask == "generate" and call.tier == tier and call.finish]
+    return wrote[-1].finish if wrote else None
+
+
+def _message(given: Message) -> Message:
+    """A message of a request, without what the format does not know, nor the speaker's name. Raises LeftOut."""
+    role = "system" if given["role"] == "developer" else given["role"]
+    if role == "assistant":
+        return {**_answer(given), "weight": 0}
+    if role not in ("system", "user", "tool"):
+        raise LeftOut("with messages of another kind")
+    message = {"role": role, "content": _text(given.get("content"))}
+    if role == "tool":
+        message["tool_call_id"] = given.get("tool_call_id") or ""
+    return message
+
+
+def _reply(given: Message) -> Message:
+    """The answer, without the reasoning that its model wrote into it."""
+    answer = _answer(given)
+    if "content" in answer:
+        answer["content"] = THOUGHT.sub("", answer["content"], count=1)
+    return answer
+
+
+def _answer(given: Message) -> Message:
+    answer: Message = {"role": "assistant"}
+    if text := _text(given.get("content")):
+        answer["content"] = text
+    if calls := given.get("tool_calls"):
+        answer["tool_calls"] = [_call(call) for call in calls]
+    if len(answer) == 1:
+        answer["content"] = ""
+    return answer
+
+
+def _call(call: Any) -> Message:
+    match call:
+        case {"id": str(id_), "function": {"name": str(name), "arguments": str(arguments)}}:
+            function = {"name": name, "arguments": arguments}
+            return {"id": id_, "type": "function", "function": function}
+    raise LeftOut("with tools of another kind")
+
+
+def _text(content: Any) -> str:
+    if content is None or isinstance(content, str):
+        return content or ""
+    texts = [part["text"] for part in content if part.get("type") == "text"]
+    if len(texts) < len(content):
+        raise LeftOut("not text alone")
+    return "\n".join(texts)
+
+
+def _check_form(reply: Message, refusal: Any, body: dict[str, Any]) -> None:
+    """Raises LeftOut for an answer that the gateway would not have served from the small model."""
+    calls = [
+        ToolCall(call["function"]["name"], call["function"]["arguments"])
+        for call in reply.get("tool_calls", ())
+    ]
+    found = flaw(reply.get("content", ""), calls, "stop", Expected.of(body), refusal or None)
+    if found is not None:
+        raise LeftOut(f"flawed answers ({found})")
+    if any(tool.get("type") != "function" for tool in body.get("tools") or ()):
+        raise LeftOut("with tools of another kind")
+
+
+def texts_of(example: Example) -> list[str]:
+    """All that was written in it, in order: contents, and the strings in tool calls' arguments."""
+    found: list[str] = []
+
+    def note(text: str) -> str:
+        found.append(text)
+        return text
+
+    _mapped(example.messages, note)
+    return found
+
+
+def with_texts(example: Example, texts: list[str]) -> Example:
+    """The example with others in the places of `texts_of`."""
+    left = iter(texts)
+    return example._replace(messages=_mapped(example.messages, lambda _: next(left)))
+
+
+def _mapped(messages: list[Message], change: Change) -> list[Message]:
+    return [_mapped_message(message, change) for message in messages]
+
+
+def _mapped_message(message: Message, change: Change) -> Message:
+    mapped = dict(message)
+    if "content" in mapped:
+        mapped["content"] = change(mapped["content"])
+    if "tool_calls" in mapped:
+        mapped["tool_calls"] = [_mapped_call(call, change) for call in mapped["tool_calls"]]
+    return mapped
+
+
+def _mapped_call(call: Message, change: Change) -> Message:
+    function = call["function"]
+    try:
+        arguments = json.dumps(_mapped_value(json.loads(function["arguments"]), change), ensure_ascii=False)
+    except ValueError:
+        arguments = change(function["arguments"])
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
+def _mapped_value(value: Any, change: Change) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [_mapped_value(each, change) for each in value]
+    if isinstance(value, dict):
+        return {key: _mapped_value(each, change) for key, each in value.items()}
+    return value

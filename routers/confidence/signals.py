@@ -1,0 +1,184 @@
+"""Token log-probabilities -> named signals.
+
+A signal is a raw statistic of a draft, never a confidence: `calibration` maps signals to one. Quantiles of
+token log-probabilities follow Gupta et al., "Language Model Cascades: Token-level uncertainty and beyond"
+(arXiv 2404.10136), which shows why plain sums and means are biased by length.
+"""
+
+from collections.abc import Iterable, Sequence
+from math import exp, log, log1p
+from typing import Literal, get_args
+
+from routers.plan import TokenLike
+
+from .answer_words import AnswerWord
+
+SignalName = Literal[
+    "mean",
+    "q10",
+    "q25",
+    "median",
+    "min",
+    "window_min",
+    "entropy_mean",
+    "entropy_max",
+    "margin_mean",
+    "margin_min",
+    "first",
+    "first_margin",
+    "log_length",
+    "repetition",
+    "truncated",
+    "answer",
+    "answer_margin",
+    "answer_entropy",
+    "stop",
+    "sentence_margin",
+    "opening",
+    "distinct",
+    "reasoning_mean",
+    "reasoning_min",
+    "reasoning_log_length",
+]
+SIGNALS: tuple[SignalName, ...] = get_args(SignalName)
+
+WINDOW = 5
+FLOOR = -20.0  # servers report an impossible token as -inf, -1e9 or -3e38; all mean "never"
+GRAM = 4
+
+
+class MissingLogprobs(ValueError):
+    """A token came without the log-probabilities that a signal needs."""
+
+
+def signals(tokens: Iterable[TokenLike], finish: str | None = None) -> dict[SignalName, float]:
+    """All signals of a draft or of a draft's beginning: see `Signals.named`."""
+    gathered = Signals()
+    for token in tokens:
+        gathered.add(token)
+    return gathered.named(finish)
+
+
+class Signals:
+    """Gathers a draft's signals, so that a look at a running draft costs no second pass over it. Tokens wait
+    until a look asks: many at a time are read at half the cost of one by one."""
+
+    def __init__(self) -> None:
+        self._fresh: list[TokenLike] = []
+        self._chosen: list[float] = []
+        self._entropies: list[float] = []
+        self._margins: list[float] = []
+        self._texts: list[str] = []
+        self._reasoning: list[float] = []
+        self._grams: set[tuple[str, ...]] = set()
+        self._word = AnswerWord()
+        self._window = 0.0
+        self._lowest_window = 0.0
+
+    def add(self, token: TokenLike) -> None:
+        self._fresh.append(token)
+
+    @property
+    def texts(self) -> list[str]:
+        """The answer's tokens so far."""
+        return self._texts + [token.text for token in self._fresh if not token.reasoning]
+
+    def _read_fresh(self) -> None:
+        for token in self._fresh:
+            logprob, top = token.logprob, token.top
+            if token.reasoning:
+                self._reasoning.append(FLOOR if logprob is None else max(logprob, FLOOR))
+                continue
+            if logprob is None:
+                raise MissingLogprobs("a token came without its log-probability")
+            if len(top) < 2:
+                raise MissingLogprobs("a token came with fewer than two alternatives")
+            self._chosen.append(logprob if logprob > FLOOR else FLOOR)
+            self._margins.append(max(top[0], FLOOR) - max(top[1], FLOOR))
+            self._entropies.append(_entropy(top))
+            self._add_to_window()
+            self._texts.append(token.text)
+            self._word.add(token.text)
+            if len(self._texts) >= GRAM:
+                self._grams.add(tuple(self._texts[-GRAM:]))
+        self._fresh.clear()
+
+    def _add_to_window(self) -> None:
+        chosen = self._chosen
+        self._window += chosen[-1]
+        if len(chosen) > WINDOW:
+            self._window -= chosen[-1 - WINDOW]
+            self._lowest_window = min(self._lowest_window, self._window)
+        else:
+            self._lowest_window = self._window
+
+    def named(self, finish: str | None = None) -> dict[SignalName, float]:
+        """The signals so far.
+
+        `first`, `mean`, `q*`, `median`, `min`: chosen tokens' log-probabilities, in nats, in [-20, 0].
+        `window_min`: the lowest mean over 5 tokens in a row. `entropy_*`: over the top k and the rest as one
+        more outcome, in nats. `margin_*`: best minus second best, in nats. `log_length`: ln(1 + tokens).
+        `repetition`: the share of 4-grams seen before, in [0, 1]. `truncated`: 1 where `finish` is "length".
+        `answer`: log-probability of the answer word (see `words`), of its first token `answer_margin` and
+        `answer_entropy`; `stop`: log-probability of the token that ended its sentence, 0 while none has.
+        `sentence_margin`: the lowest margin before it. `opening`: mean log-probability of the first two tokens.
+        `distinct`: different tokens per token, in (0, 1].
+        All of these read the answer's tokens; `reasoning_*` read those of the reasoning before it, and are 0
+        where there is none.
+
+        Raises MissingLogprobs where there is no token, or one has no log-probability or fewer than two
+        alternatives.
+        """
+        self._read_fresh()
+        n = len(self._chosen)
+        if not n:
+            raise MissingLogprobs("a draft without tokens has no signals")
+        ordered = sorted(self._chosen)
+        grams = n - GRAM + 1
+        word = self._word
+        return {
+            "mean": sum(ordered) / n,
+            "q10": _quantile(ordered, 0.10),
+            "q25": _quantile(ordered, 0.25),
+            "median": _quantile(ordered, 0.50),
+            "min": ordered[0],
+            "window_min": self._lowest_window / min(n, WINDOW),
+            "entropy_mean": sum(self._entropies) / n,
+            "entropy_max": max(self._entropies),
+            "margin_mean": sum(self._margins) / n,
+            "margin_min": min(self._margins),
+            "first": self._chosen[0],
+            "first_margin": self._margins[0],
+            "log_length": log1p(n),
+            "repetition": 1.0 - len(self._grams) / grams if grams > 0 else 0.0,
+            "truncated": float(finish == "length"),
+            "answer": max(FLOOR, sum(self._chosen[word.begin : word.end])),
+            "answer_margin": self._margins[word.begin],
+            "answer_entropy": self._entropies[word.begin],
+            "stop": 0.0 if word.stop is None else self._chosen[word.stop],
+            "sentence_margin": min(self._margins[: word.stop]),
+            "opening": sum(self._chosen[:2]) / min(n, 2),
+            "distinct": len(set(self._texts)) / n,
+            "reasoning_mean": sum(self._reasoning) / max(1, len(self._reasoning)),
+            "reasoning_min": min(self._reasoning, default=0.0),
+            "reasoning_log_length": log1p(len(self._reasoning)),
+        }
+
+
+def _entropy(top: Sequence[float]) -> float:
+    entropy, rest = 0.0, 1.0
+    for logprob in top:
+        p = exp(logprob)
+        rest -= p
+        if p:
+            entropy -= p * logprob
+    return entropy - rest * log(rest) if rest > 1e-9 else entropy
+
+
+def _quantile(ordered: Sequence[float], q: float) -> float:
+    """Linear interpolation between order statistics (numpy's default)."""
+    at = q * (len(ordered) - 1)
+    low = int(at)
+    if low + 1 == len(ordered):
+        return ordered[low]
+    return ordered[low] + (at - low) * (ordered[low + 1] - ordered[low])

@@ -1,0 +1,117 @@
+"""A plan whose asks somebody else performs: with nothing of an answer leaving before its end, or without a tier."""
+
+from collections.abc import Callable
+
+from routers.plan import (
+    Answer,
+    Ask,
+    Both,
+    Draft,
+    Fragment,
+    Generate,
+    Outcome,
+    Plan,
+    Raced,
+    Reason,
+    Say,
+    TokenLike,
+    Unavailable,
+    Verdict,
+    Watch,
+    WatchFactory,
+)
+from routers.watch import ObservingWatch
+
+from .fallback import instead
+
+Perform = Callable[[Ask], Fragment[Outcome]]
+
+
+def through(plan: Plan, perform: Perform) -> Plan:
+    """The plan, each of its asks performed by a fragment."""
+    try:
+        ask = next(plan)
+        while True:
+            try:
+                outcome = yield from perform(ask)
+            except Unavailable as lost:
+                ask = plan.throw(lost)
+            else:
+                ask = plan.send(outcome)
+    except StopIteration as settled:
+        answer: Answer = settled.value
+        return answer
+    finally:
+        plan.close()
+
+
+def leg(ask: Generate, perform: Perform) -> Fragment[Draft | Unavailable]:
+    """As a leg of a race ends."""
+    try:
+        outcome = yield from perform(ask)
+    except Unavailable as lost:
+        return lost
+    assert isinstance(outcome, Draft)  # noqa: S101  every driver answers an ask in kind
+    return outcome
+
+
+def held(ask: Ask) -> Fragment[Outcome]:
+    """Performs an ask so that nothing of it leaves; its draft's verdict is what the ask's own watch says."""
+    if isinstance(ask, Both):
+        return (yield from _in_turn(ask))
+    if isinstance(ask, Say):
+        raise Unavailable("incapable", ask.tier, "an answer that is held to its end is not said in parts")
+    if not isinstance(ask, Generate):
+        return (yield ask)
+    watches = _Holding(ask.watch or ObservingWatch)
+    outcome = yield ask._replace(watch=watches, logprobs=ask.watch is not None and ask.logprobs)
+    assert isinstance(outcome, Draft)  # noqa: S101  every driver answers an ask in kind
+    return outcome._replace(verdict=Verdict.COMMIT) if watches.accepted else outcome
+
+
+def _in_turn(both: Both) -> Fragment[Raced]:
+    """A race in which nobody may speak would be paid for twice and won by nobody."""
+    a = yield from leg(both.a, held)
+    if isinstance(a, Draft) and a.verdict is Verdict.COMMIT:
+        return Raced(a, Draft(both.b.tier, verdict=Verdict.CONTINUE))
+    because = instead(a) if isinstance(a, Unavailable) else a.reason or both.b.because
+    return Raced(a, (yield from leg(both.b._replace(because=because), held)))
+
+
+class _Holding:
+    """Makes a plan's own watches, held."""
+
+    def __init__(self, watches: WatchFactory) -> None:
+        self._watches = watches
+        self._latest: HoldingWatch | None = None
+
+    def __call__(self) -> Watch:
+        self._latest = HoldingWatch(self._watches())
+        return self._latest
+
+    @property
+    def accepted(self) -> bool:
+        return self._latest is not None and self._latest.accepted
+
+
+class HoldingWatch:
+    """Follows as another watch does, and holds what that one would commit. `accepted`: it would have committed the
+    draft's end."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self.reason: Reason | None = None
+        self.confidence: float | None = None
+        self.accepted = False
+
+    def token(self, token: TokenLike) -> Verdict:
+        return self._holding(self._watch.token(token))
+
+    def end(self, finish: str | None, flaw: Reason | None = None) -> Verdict:
+        verdict = self._watch.end(finish, flaw)
+        self.accepted = verdict is Verdict.COMMIT
+        return self._holding(verdict)
+
+    def _holding(self, verdict: Verdict) -> Verdict:
+        self.reason, self.confidence = self._watch.reason, self._watch.confidence
+        return Verdict.CONTINUE if verdict is Verdict.COMMIT else verdict

@@ -1,0 +1,56 @@
+"""A second judgement of a finished draft, before it is served: an evaluator, and from which score on it accepts."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, Tag, model_validator
+
+from routers.confidence.calibration import Strict
+
+from .evaluators import Agreeing, Rating, Verification, by_kind
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Doubted(Strict):
+    """Which accepted drafts are judged."""
+
+    below: Probability = 1.0
+    """Only accepted drafts whose confidence is under this are judged; the others are served at once."""
+
+
+class Verify(Doubted, Verification):
+    """Judges whether the draft is correct."""
+
+    accept: Probability = 0.5
+    """Lowest probability of yes with which the draft is served."""
+
+
+class Rate(Doubted, Rating):
+    """Rates the draft by a rubric."""
+
+    accept: Annotated[float, Field(ge=1.0, le=9.0)]
+    """Lowest score, on the rubric's scale, with which the draft is served."""
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> Self:
+        if self.accept > self.rubric.scale:
+            raise ValueError(f"accept must be a score of the rubric, at most {self.rubric.scale}")
+        if self.needs_context:
+            raise ValueError(
+                f"the rubric {self.rubric.name} names {{context}}, and a draft is judged without one; expected a "
+                "rubric that does not"
+            )
+        return self
+
+
+class Agree(Doubted, Agreeing):
+    """Compares the draft with new samples of its request."""
+
+    accept: Probability = 0.5
+    """Lowest agreement with which the draft is served."""
+
+
+Inline = Annotated[
+    Annotated[Verify, Tag("verify")] | Annotated[Rate, Tag("rate")] | Annotated[Agree, Tag("agree")],
+    by_kind("verify", "rate", "agree"),
+]

@@ -1,0 +1,49 @@
+"""A rubric: what a judge rates an answer by, on a scale from 1 to n, where n is the best."""
+
+import re
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from routers.confidence.calibration import Strict
+
+FIELDS = ("request", "answer", "context")
+"""What a rubric's text may name, in braces."""
+
+_FIELD = re.compile(r"\{(\w+)\}")
+
+
+class Rubric(Strict):
+    """The question that is put to a judge, and how far its scale goes."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    """What a policy or a request names it by."""
+    text: Annotated[str, Field(min_length=1)]
+    """What the judge reads: `{request}`, `{answer}` and `{context}` stand for what is judged. What it is to reply is
+    put after it."""
+    scale: Annotated[int, Field(ge=2, le=9)] = 5
+    """The highest score, and the best; the lowest is 1. Each score has to be one token."""
+
+    @field_validator("text")
+    @classmethod
+    def _names_what_there_is(cls, text: str) -> str:
+        for field in _FIELD.findall(text):
+            if field not in FIELDS:
+                known = ", ".join(f"{{{name}}}" for name in FIELDS)
+                raise ValueError(f"expected only the fields {known}, found {{{field}}}")
+        if "{answer}" not in text:
+            raise ValueError("expected {answer} in it, where the answer that is rated goes")
+        return text
+
+    @property
+    def question(self) -> str:
+        return f"{self.text}\n\nReply with one number from 1 to {self.scale}."
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The labels."""
+        return tuple(str(score) for score in range(1, self.scale + 1))
+
+    @property
+    def needs_context(self) -> bool:
+        return "{context}" in self.text

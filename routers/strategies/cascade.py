@@ -1,0 +1,192 @@
+"""Cascade: the small model drafts, its calibrated confidence accepts or defers to the large one.
+
+Deferral rule: defer when P(the draft is good enough | token-level signals) < accept. Chen et al., FrugalGPT
+(arXiv 2305.05176) for the cascade; Gupta et al. (arXiv 2404.10136) for learned rules over token uncertainty.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from routers.confidence.calibration import Calibrator
+from routers.fragments.fallback import alone, capable, go_on, instead, large, served, splice, write
+from routers.judges.inline import Agree, Inline, Rate, Verify
+from routers.plan import Answer, Capability, Draft, Generate, Plan, Reason, Tier, Unavailable, Verdict
+from routers.router import Request, Router
+from routers.watch import ConfidenceWatch, ObservingWatch, Release
+
+from .difficulty import Gate
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Judging(Router):
+    """What a router that judges drafts by their confidence has: thresholds, a release and a calibrator."""
+
+    accept: Probability
+    """Lowest confidence of a finished draft that is served."""
+    release: Release = "commit"
+    """When a stream's draft flows: `hold` at its end, `commit` from the moment the running confidence reaches
+    `commit`, `splice` sentence by sentence as long as it does."""
+    commit: Probability | None = None
+    """Running confidence from which a stream's draft flows; null, the same as `release: hold`."""
+    give_up: Probability | None = None
+    """Running confidence under which a draft is stopped; null: drafted to the end."""
+    calibrator: Calibrator
+    """Signals -> confidence: `stock`, or a calibrator's JSON file, its path relative to the policy's."""
+    constrained_calibrator: Calibrator | None = None
+    """The same for answers under a constraint (a schema, choices, a forced call), where the small model's server
+    renormalises their log-probabilities, as vLLM does: a file made with `smallfirst tune --constrained`; null: such
+    drafts are not judged, and the large model answers."""
+
+    @model_validator(mode="after")
+    def _of_their_modes(self) -> Self:
+        for name, mode in (("calibrator", "free"), ("constrained_calibrator", "constrained")):
+            calibrator: Calibrator | None = getattr(self, name)
+            if calibrator is not None and calibrator.made_for.mode != mode:
+                raise ValueError(f"{name} must be made for {mode} decoding, not {calibrator.made_for.mode}")
+        return self
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.commit is not None and self.commit < self.accept:
+            raise ValueError("commit must be at least accept: a beginning says less than a finished draft")
+        if self.give_up is not None and self.give_up > self.accept:
+            raise ValueError("give_up must be at most accept: a draft that would be accepted is not hopeless")
+        if self.release == "splice" and self.commit is None:
+            raise ValueError("release: splice needs commit, the running confidence at which a sentence flows")
+        return self
+
+    @property
+    def needs(self) -> Mapping[Tier, Mapping[Capability, str]]:
+        spliced: dict[Capability, str] = {"prefill": "release: splice"} if self.release == "splice" else {}
+        return {"slm": {"logprobs": "calibrator"}, "llm": spliced}
+
+    def fitted(self, request: Request) -> Router:
+        if not request.renormalised or self.constrained_calibrator is None:
+            return self
+        return self.model_copy(update={"calibrator": self.constrained_calibrator})
+
+    def _judges(self, request: Request) -> bool:
+        """Whether its calibrator reads the log-probabilities of such a draft."""
+        return request.judgeable and request.renormalised == (self.calibrator.made_for.mode == "constrained")
+
+    def _watch(self, request: Request) -> ConfidenceWatch:
+        # A plain reply leaves whole: committing its beginning early would only forgo the better judgement.
+        early = request.stream and not request.whole and self.release != "hold"
+        commit = self.commit if early else None
+        return ConfidenceWatch(self.calibrator, self.accept, commit, self.give_up, self.release)
+
+    def _observe(self) -> ObservingWatch:
+        return ObservingWatch(self.calibrator, ends_loops=True)
+
+    def _draft(self, request: Request) -> Generate:
+        return Generate("slm", lambda: self._watch(request))
+
+    def _without_draft(self, request: Request) -> Plan | None:
+        """The plan for a request of which the small model makes no draft to be judged; None where it does."""
+        if "llm" not in request.able:
+            return alone(self._observe if self._judges(request) else None)
+        if "slm" not in request.able:
+            return capable("llm")
+        if not self._judges(request):
+            return large(Reason.NOT_JUDGED)
+        if "llm" not in request.tiers:
+            return alone(self._observe)
+        return None
+
+    def _escalate(self, draft: Draft, reason: Reason) -> Plan:
+        """The large model instead of the draft, or, where the client has its beginning, from there on."""
+        if draft.kept:
+            return (yield from splice(draft, self._observe, reason))
+        try:
+            better = yield from write(Generate("llm", because=reason))
+            return Answer((better,), reason, draft.confidence)
+        except Unavailable as gone:
+            if gone.partial:
+                raise
+        if draft.finish is None:  # stopped early: there is no whole draft to fall back on
+            return (yield from alone(self._observe))
+        return served(draft, Reason.NO_LLM)
+
+    def _after_loss(self, lost: Unavailable) -> Plan:
+        if lost.partial:
+            return (yield from go_on(lost, lost.partial, self._observe))
+        reason = instead(lost)
+        try:
+            return served((yield from write(Generate("llm", because=reason))), reason)
+        except Unavailable as gone:
+            return (yield from self._without_both(lost, gone))
+
+    def _without_both(self, lost: Unavailable, gone: Unavailable) -> Plan:
+        """Neither tier could be had: the small model is waited for, where another try may mend it."""
+        if gone.partial:
+            raise gone
+        if lost.why in ("context", "rejected"):
+            raise lost from gone
+        return (yield from alone(self._observe))
+
+
+class Cascade(Judging):
+    """The small model drafts; its calibrated confidence accepts the draft or defers to the large one."""
+
+    kind: Literal["cascade"] = "cascade"
+    """Names the strategy."""
+    gate: Gate | None = None
+    """Prompts that are not worth a draft; null: every prompt is drafted."""
+    judge: Inline | None = None
+    """A second judgement of accepted drafts (`verify`, `rate` or `agree`); null: the confidence alone decides. A draft
+    that is to be judged is held to its end."""
+
+    @property
+    def calls(self) -> int:
+        return super().calls + (0 if self.judge is None else self.judge.calls - 1)
+
+    @property
+    def reads_features(self) -> bool:
+        return self.gate is not None
+
+    @property
+    def needs(self) -> Mapping[Tier, Mapping[Capability, str]]:
+        found = dict(super().needs)
+        if self.judge is not None:
+            judging: dict[Capability, str] = dict.fromkeys(self.judge.needs, "judge")
+            found[self.judge.tier] = {**judging, **found[self.judge.tier]}
+        return found
+
+    @model_validator(mode="after")
+    def _judged_whole(self) -> Self:
+        if self.judge is not None and self.release != "hold":
+            raise ValueError("judge needs release: hold, since a stream that flows can't be judged any more")
+        return self
+
+    def plan(self, request: Request) -> Plan:
+        if (other := self._without_draft(request)) is not None:
+            return (yield from other)
+        if self.gate is not None and not self.gate.easy(request.features):
+            return (yield from large(Reason.TOO_HARD, self._observe))
+        try:
+            draft = yield from write(self._draft(request))
+        except Unavailable as lost:
+            return (yield from self._after_loss(lost))
+        if draft.verdict is Verdict.COMMIT:
+            return served(draft, draft.reason or Reason.CONFIDENT)
+        if draft.verdict is Verdict.CONTINUE and self.judge is not None:
+            return (yield from self._judged(self.judge, draft))
+        return (yield from self._escalate(draft, draft.reason or Reason.LOW_CONFIDENCE))
+
+    def _watch(self, request: Request) -> ConfidenceWatch:
+        watch = super()._watch(request)
+        if self.judge is not None:
+            watch.judged_below = self.judge.below
+        return watch
+
+    def _judged(self, judge: Verify | Rate | Agree, draft: Draft) -> Plan:
+        try:
+            judgement = yield from judge.judge(draft.text)
+        except Unavailable:  # who can't judge can't object: the confidence has accepted the draft
+            return served(draft, draft.reason or Reason.CONFIDENT)
+        if judgement.score >= judge.accept:
+            return served(draft, Reason.JUDGED)
+        return (yield from self._escalate(draft, Reason.JUDGED))

@@ -1,0 +1,142 @@
+"""Difficulty: route before anything is generated, by a score of the prompt.
+
+Deferral rule: ask the large model when P(the small model's answer is good enough | prompt) < easy_from, or when
+a measure of the prompt is over a stated limit. Ding et al., "Hybrid LLM" (arXiv 2404.14618) and Ong et al.,
+"RouteLLM" (arXiv 2406.18665) route by a learned score of the prompt alone.
+"""
+
+import re
+from collections.abc import Mapping
+from math import exp, log1p
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from routers.confidence.calibration import Logistic, Source, Strict, Training
+from routers.fragments.fallback import alone, capable, instead, large, served, write
+from routers.plan import Generate, Plan, Reason, Unavailable
+from routers.router import Request, Router
+
+FeatureName = Literal[
+    "log_length",
+    "log_context",
+    "turns",
+    "lines",
+    "numbers",
+    "digit_share",
+    "code",
+    "questions",
+    "non_ascii_share",
+    "long_word_share",
+]
+FEATURES: tuple[FeatureName, ...] = get_args(FeatureName)
+
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_CODE = re.compile(r"```|`[^`\n]+`|\b(?:def|class|function|return|import|SELECT)\b|[{};]\s*$", re.MULTILINE)
+LONG_WORD = 8
+MOST_READ = 20_000
+"""Characters of the prompt's end that are read: more says no more, and the measuring is on the request's path."""
+
+
+def features(prompt: str, context: int, turns: int) -> dict[str, float]:
+    """What is measured of a request: `prompt` is its last user message, `context` the characters of all its
+    messages, `turns` the number of its user messages.
+
+    Lengths are ln(1 + characters), shares are in [0, 1], `code` counts its signs, the others count.
+    """
+    prompt = prompt[-MOST_READ:]
+    length = max(1, len(prompt))
+    words = prompt.split()
+    return {
+        "log_length": log1p(len(prompt)),
+        "log_context": log1p(context),
+        "turns": float(turns),
+        "lines": float(prompt.count("\n") + 1),
+        "numbers": float(len(_NUMBER.findall(prompt))),
+        "digit_share": sum(map(str.isdigit, prompt)) / length,
+        "code": float(len(_CODE.findall(prompt))),
+        "questions": float(prompt.count("?")),
+        "non_ascii_share": 0.0 if prompt.isascii() else sum(ord(char) > 127 for char in prompt) / length,
+        "long_word_share": sum(len(word) >= LONG_WORD for word in words) / max(1, len(words)),
+    }
+
+
+class Scorer(Strict):
+    """P(the small model's answer is good enough), from the prompt alone: a logistic rule."""
+
+    made_for: Source
+    trained_on: Training
+    features: Annotated[tuple[FeatureName, ...], Field(min_length=1)]
+    center: tuple[float, ...]
+    scale: tuple[Annotated[float, Field(gt=0)], ...]
+    rule: Logistic
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        for name, values in (
+            ("center", self.center),
+            ("scale", self.scale),
+            ("rule.weights", self.rule.weights),
+        ):
+            if len(values) != len(self.features):
+                raise ValueError(f"{name} has {len(values)} values for {len(self.features)} features")
+        return self
+
+    def score(self, found: Mapping[str, float]) -> float:
+        """In (0, 1); low for hard prompts."""
+        z = self.rule.intercept
+        for name, weight, center, scale in zip(
+            self.features, self.rule.weights, self.center, self.scale, strict=True
+        ):
+            z += weight * (found[name] - center) / scale
+        return 1.0 / (1.0 + exp(-max(min(z, 30.0), -30.0)))
+
+
+class Gate(Strict):
+    """Which prompts are easy: those whose score reaches `easy_from` and that are over no limit."""
+
+    scorer: Scorer | None = None
+    """A learned score: a scorer's JSON file, its path relative to the policy's; null: the limits alone decide."""
+    easy_from: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    """Lowest score of a prompt that the small model is asked."""
+    limits: dict[FeatureName, float] = Field(default_factory=dict)
+    """Measures above which a prompt is hard, whatever its score."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.scorer is None and not self.limits:
+            raise ValueError("a gate needs a scorer, or limits, or both")
+        return self
+
+    def easy(self, found: Mapping[str, float]) -> bool:
+        if any(found[name] > most for name, most in self.limits.items()):
+            return False
+        return self.scorer is None or self.scorer.score(found) >= self.easy_from
+
+
+class Difficulty(Router):
+    """Easy prompts go to the small model, hard ones to the large one, before anything is generated."""
+
+    kind: Literal["difficulty"] = "difficulty"
+    """Names the strategy."""
+    gate: Gate
+    """What is easy."""
+
+    @property
+    def reads_features(self) -> bool:
+        return True
+
+    def plan(self, request: Request) -> Plan:
+        if "llm" not in request.tiers or "llm" not in request.able:
+            return (yield from alone(None))
+        if "slm" not in request.able:
+            return (yield from capable("llm"))
+        if not self.gate.easy(request.features):
+            return (yield from large(Reason.TOO_HARD))
+        try:
+            return served((yield from write(Generate("slm", because=Reason.EASY))), Reason.EASY)
+        except Unavailable as lost:
+            if lost.partial or lost.why == "rejected":
+                raise
+            reason = instead(lost)
+        return served((yield from write(Generate("llm", because=reason))), reason)
