@@ -37,7 +37,7 @@ from gateway.settings import load_settings
 from gateway.skills.compress.compression import Goal, compress
 from gateway.skills.compress.messages import turns
 from gateway.skills.compress.surprisal import Surprises
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 
 RATIO = 0.5
 GOAL = Goal(ratio=RATIO, question_aware=False, drop=True)

@@ -26,7 +26,9 @@ from aiohttp import web
 from benchmarks import results
 from benchmarks.vllm.environment import VERSION, folder, models, python, server_environment
 from gateway.cli.test_server import serving
-from gateway.settings import LocalEngine, Records, Settings, UpstreamSettings
+from gateway.settings import LocalEngine, Settings
+from gateway.telemetry.settings import Records
+from gateway.upstreams.settings import UpstreamSettings
 
 PEFT = "0.21.2"
 LORA = Path(__file__).parent / "vllm" / "lora.py"

@@ -29,7 +29,9 @@ from benchmarks.speculation import Run, compared
 from benchmarks.vllm.environment import models
 from benchmarks.vllm.server import vllm
 from gateway.cli.test_server import serving
-from gateway.settings import LocalEngine, Records, Settings, UpstreamSettings
+from gateway.settings import LocalEngine, Settings
+from gateway.telemetry.settings import Records
+from gateway.upstreams.settings import UpstreamSettings
 from policies.records.differences import differences
 from policies.records.lines import ExchangeLine, Record
 from policies.records.reader import read_records

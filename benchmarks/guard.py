@@ -1,10 +1,11 @@
 """What a guard is worth with the models at hand as its judge: `python -m benchmarks.guard [--items N]`
 
 The questions of `routers.judges.guard`, put by the gateway's own engine to the default small model and to the 1.5B
-model on llama.cpp, for the messages and answers of guard.jsonl: AUROC with a percentile bootstrap over items, and what the
-threshold 0.5 flags. guard.jsonl was written by hand for this benchmark and is taken from no data set: 60 attempts to
-override an assistant and 60 messages that look alike and are none, 30 mildly harmful answers (insults, threats, fraud;
-none of use to anybody) and 30 harmless ones to the same questions. The questions were chosen on 32 other items.
+model on llama.cpp, for the messages and answers of guard.jsonl: AUROC with a percentile bootstrap over items, and
+what the threshold 0.5 flags. guard.jsonl was written by hand for this benchmark and is taken from no data set: 60
+attempts to override an assistant and 60 messages that look alike and are none, 30 mildly harmful answers (insults,
+threats, fraud; none of use to anybody) and 30 harmless ones to the same questions. The questions were chosen on 32
+other items.
 """
 
 import argparse

@@ -20,7 +20,8 @@ from benchmarks import pair, results
 from gateway.cli.records.collect import gather
 from gateway.cli.test_server import serving
 from gateway.local.model_catalog import DEFAULT, find
-from gateway.settings import LocalEngine, Records, Settings, load_settings
+from gateway.settings import LocalEngine, Settings, load_settings
+from gateway.telemetry.settings import Records
 from gateway.wire.prompt_text import measured_again
 from policies.tuning import calibrate, difficulty
 from policies.tuning.calibrate import confidence_of

@@ -31,7 +31,7 @@ from gateway.settings import load_settings
 from gateway.skills.compress.surprisal import Surprises
 from gateway.upstreams.providers.kind import Post, Scorer
 from gateway.upstreams.providers.kinds import KINDS
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 
 LENGTHS = (200, 800)
 """Tokens of a text."""

@@ -94,7 +94,7 @@ def create_app(
     if settings.local is not None:
         name = settings.local.engine
         local, supervisor = local_engine(
-            settings, settings.local, lambda: metrics.engine_restarted(name), tell
+            settings.local, settings.models_folder, lambda: metrics.engine_restarted(name), tell
         )
         upstreams.insert(0, local)
         stack.push_async_callback(supervisor.stop)
@@ -104,7 +104,9 @@ def create_app(
     metrics.registry.register(engines)
     files = PolicyFiles(settings.policies.folder)
     by_tier = pools(upstreams)
-    policies = LivePolicies(files, more, by_tier, metrics, settings.policies.reload)
+    policies = LivePolicies(
+        files, more, by_tier, lambda ok: metrics.policies_loaded(ok=ok), settings.policies.reload
+    )
     recorder = None
     if settings.records.path is not None:
         recorder = Recorder(settings.records, settings.records.path, metrics.record_dropped)

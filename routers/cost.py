@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from .confidence.calibration import Strict
 from .plan import Usage
+from .strict import Finite
 
 Dollars = Annotated[float, Field(ge=0.0)]
 
 
-class Rates(Strict):
+class Rates(Finite):
     """USD per million tokens."""
 
     input: Dollars = 0.0

@@ -9,10 +9,11 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
-from .judges.agreement import Compare
 from .reasons import Reason as Reason
 
 Tier = Literal["slm", "llm"]
+Compare = Literal["text", "number", "entailment"]
+"""How samples of an answer are compared with it."""
 BOTH_TIERS = frozenset[Tier](("slm", "llm"))
 NO_FEATURES: Mapping[str, float] = MappingProxyType({})
 

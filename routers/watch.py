@@ -8,7 +8,7 @@ from .confidence.answer_words import END, shape
 from .confidence.calibration import Calibrator
 from .confidence.signals import MissingLogprobs, Signals, signals
 from .plan import Reason, TokenLike, Verdict
-from .structure.expected import TAIL, looping, stuck
+from .structure.loops import TAIL, looping, stuck
 
 FIRST_LOOK = 6
 """Tokens before the first look: fewer say little."""

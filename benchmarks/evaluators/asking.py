@@ -10,7 +10,7 @@ from benchmarks.evaluators.labelled import Answered
 from gateway.engine.judge.prompt import judged, question_body
 from gateway.engine.judge.self_consistency import samples_body, samples_of
 from gateway.upstreams.upstream import Upstream
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from routers.judges.agreement import ENTAILMENT
 from routers.judges.evaluators import Rating, Verification
 from routers.judges.judgements import ORDERS, Judgement

@@ -19,7 +19,8 @@ import platformdirs
 from benchmarks import relevance
 from benchmarks.pair import SEED
 from gateway.cli.records.collect import gather
-from gateway.settings import LocalEngine, Records, Settings
+from gateway.settings import LocalEngine, Settings
+from gateway.telemetry.settings import Records
 from policies.tuning.graded_drafts import GradedDraft, read_graded
 from policies.tuning.starter_set import Item, load_items
 

@@ -15,7 +15,7 @@ from gateway.exchange.builder import own_field, policy_of
 from gateway.exchange.exchange import Exchange
 from gateway.skills.compress.messages import rewritten
 from gateway.telemetry.metrics import Metrics
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from policies.schema.compress import Compress
 from policies.schema.policy import Policy
 from routers import router

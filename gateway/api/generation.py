@@ -10,11 +10,11 @@ from gateway.engine.engine import Engine
 from gateway.errors import ApiError
 from gateway.exchange.builder import Opening
 from gateway.exchange.exchange import Exchange
-from gateway.settings import Listen
 from gateway.telemetry.metrics import Metrics
 from gateway.timers import Deadlines
 
 from .request_body import ClientGone, Receive, parse, read_body
+from .settings import Listen
 from .surface import Surface
 from .writers import Reply, Send, respond_error
 

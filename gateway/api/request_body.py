@@ -7,7 +7,7 @@ import orjson
 
 from gateway.errors import ApiError, invalid
 from gateway.wire.nesting import TooDeep, read_json
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from gateway.wire.vendor_fields import UNWATCHED, given
 
 JSON_NAMES: dict[type, str] = {

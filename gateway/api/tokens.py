@@ -15,7 +15,7 @@ from gateway.upstreams.transport.transport import Broken
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.nesting import read_json
 from gateway.wire.requirements import Needs
-from gateway.wire.responses import Body, Endpoint
+from gateway.wire.shapes import Body, Endpoint
 from gateway.wire.vendor_fields import given
 from policies.schema.policy import Policy
 from routers.plan import Tier, Unavailable

@@ -11,7 +11,8 @@ from gateway.exchange.exchange import Exchange
 from gateway.timers import Deadlines
 from gateway.wire import sse
 from gateway.wire.fast_chunks import with_id
-from gateway.wire.responses import Body, Event, assembled, read_event, text_of
+from gateway.wire.responses import assembled, text_of
+from gateway.wire.shapes import Body, Event, read_event
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]

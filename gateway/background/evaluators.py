@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 from gateway.engine.judge.prompt import shortened
 from gateway.errors import from_unavailable
 from gateway.exchange.exchange import Call, Exchange
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from routers.judges.evaluators import Agreeing, Rating, Structure, Verification
 from routers.plan import Fragment, ToolCall, Unavailable
-from routers.structure.expected import flaw
+from routers.structure.flaws import flaw
 
 Evaluator = Verification | Rating | Agreeing | Structure
 Result = dict[str, Any]

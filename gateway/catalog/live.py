@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 
-from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.pool import Pool
 from policies.loading.files import PolicyFiles
 from policies.loading.yaml_files import ConfigError
@@ -33,14 +32,15 @@ class LivePolicies:
         files: PolicyFiles,
         more: Iterable[AnyPolicy],
         pools: Mapping[Tier, Pool],
-        metrics: Metrics,
+        on_load: Callable[[bool], None],
         period: float | None,
     ) -> None:
-        """`period` is the seconds between looks at the files; None: they are loaded anew only when asked for."""
+        """`on_load` hears whether a load while running has succeeded. `period` is the seconds between looks at the
+        files; None: they are loaded anew only when asked for."""
         self._files = files
         self._more = tuple(more)
         self._pools = pools
-        self._metrics = metrics
+        self._on_load = on_load
         self._period = period
         self._asked = asyncio.Event()
         self.catalogue = self._catalogue(files.load())
@@ -96,9 +96,9 @@ class LivePolicies:
             log.exception("policies stay as they were")
         else:
             self._replace(await asyncio.to_thread(self._catalogue, loaded))
-            self._metrics.policies_loaded(ok=True)
+            self._on_load(True)
             return
-        self._metrics.policies_loaded(ok=False)
+        self._on_load(False)
 
     def _replace(self, found: Catalogue) -> None:
         for name in found.unavailable.keys() - self.catalogue.unavailable.keys():

@@ -15,7 +15,7 @@ from gateway.skills.compress.surprisal import Surprises
 from gateway.skills.privacy.screen import Privacy
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.upstream import Upstream
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from policies.schema.compress import Compress
 from routers.cost import FREE
 from routers.plan import Reason, Skill, Tier, Unavailable

@@ -13,9 +13,9 @@ from gateway.upstreams.pool import Pool, might_cure
 from gateway.upstreams.transport.transport import Broken
 from gateway.upstreams.upstream import Call as Sent
 from gateway.upstreams.upstream import Upstream
-from gateway.wire import responses as wire
+from gateway.wire import requests
 from gateway.wire.requirements import Needs
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from routers.plan import NO_USAGE, Ask, Both, Generate, Judge, Question, Say, Score, Skill, Tier, Unavailable
 
 from .admission import Door
@@ -76,7 +76,7 @@ class Calling:
         share: float = 1.0,
     ) -> T:
         """Asks the tier's upstreams in turn, until one answers or has failed as the others would."""
-        prompt_tokens = wire.estimated_prompt_tokens(self._exchange.raw)
+        prompt_tokens = requests.estimated_prompt_tokens(self._exchange.raw)
         if ask.tier == "llm":
             prompt_tokens = max(1, prompt_tokens - self._exchange.spared)
         pool, left = self._door.candidates(ask, needs)

@@ -17,8 +17,10 @@ from gateway.upstreams.failures import Failure
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.transport.transport import Broken, Response
 from gateway.upstreams.upstream import Upstream
-from gateway.wire import responses as wire
+from gateway.wire import requests
 from gateway.wire.requirements import Needs, least_tokens
+from gateway.wire.responses import summed
+from gateway.wire.shapes import Body
 from policies.schema.compress import Compress
 from routers.cost import FREE
 from routers.plan import (
@@ -136,7 +138,7 @@ class _Run:
         self._exchange = exchange
         self._reply = reply
         self._followed: list[Followed] = []
-        self._usage_event: wire.Body | None = None
+        self._usage_event: Body | None = None
 
     @cached_property
     def _questions(self) -> Questions:
@@ -189,7 +191,7 @@ class _Run:
         if self._saying.model:
             self._usage_event = self._usage_event or self._saying.usage_event()
         if self._usage_event is not None and (len(answer.parts) > 1 or self._saying.model):
-            self._usage_event["usage"] = wire.summed(answer, self._usage_event["usage"])
+            self._usage_event["usage"] = summed(answer, self._usage_event["usage"])
         await self._reply.finish(self._usage_event)
 
     def _perform(self, ask: Ask) -> Awaitable[Outcome]:
@@ -233,7 +235,7 @@ class _Run:
         self._exchange.calls.append(call)
         return Draft(ask.tier, verdict=Verdict.CONTINUE)
 
-    def _needs(self, ask: Generate, asked: wire.Body) -> Needs:
+    def _needs(self, ask: Generate, asked: Body) -> Needs:
         """A begun chat answer must be continued, not answered anew; a begun text always is."""
         needs = self._exchange.needs
         if needs.tokens and asked is not self._exchange.body:
@@ -247,7 +249,7 @@ class _Run:
     async def _written(
         self,
         ask: Generate,
-        asked: wire.Body,
+        asked: Body,
         needs: Needs,
         call: Call,
         upstream: Upstream,
@@ -302,8 +304,8 @@ class _Run:
         return ask.tier == "llm" and not ask.after and self._exchange.policy.compress is not None
 
     def _request(
-        self, ask: Generate, upstream: Upstream, asked: wire.Body, most: int | None
-    ) -> tuple[str, wire.Body | bytes]:
+        self, ask: Generate, upstream: Upstream, asked: Body, most: int | None
+    ) -> tuple[str, Body | bytes]:
         exchange = self._exchange
         endpoint = exchange.endpoint
         watched = ask.watch is not None and ask.logprobs
@@ -316,16 +318,16 @@ class _Run:
         as_is = asked is exchange.body and asked["model"] == model and "smallfirst" not in asked
         if plain and as_is and upstream.rewrites.isdisjoint(asked):
             return upstream.url(endpoint), exchange.raw
-        body = wire.outgoing(asked, endpoint, model, stream=stream, watched=watched)
+        body = requests.outgoing(asked, endpoint, model, stream=stream, watched=watched)
         if ask.prefix:
             delivered = self._saying.tokens + sum(call.kept for call in exchange.calls)
-            body = wire.continued(body, endpoint, ask.prefix, delivered)
+            body = requests.continued(body, endpoint, ask.prefix, delivered)
         if most is not None and endpoint != "embeddings":
-            body = wire.limited(body, endpoint, most)
+            body = requests.limited(body, endpoint, most)
         if ask.n is not None:
             body["n"] = ask.n
         if ask.prediction:
-            body = wire.predicting(body, ask.prediction)
+            body = requests.predicting(body, ask.prediction)
         return upstream.url(endpoint), upstream.adapted(body, continues=bool(ask.prefix))
 
     async def _read(
@@ -373,7 +375,7 @@ class _Run:
             draft = await relayed.read(response, sink)
             self._usage_event = relayed.usage_event
             return draft
-        echoed = wire.begun_in(self._exchange.body.get("messages") or []) if upstream.kind.echoes else ""
+        echoed = requests.begun_in(self._exchange.body.get("messages") or []) if upstream.kind.echoes else ""
         answer, draft = await whole(response, self._exchange, call, echoed)
         await sink.whole(answer)
         return draft

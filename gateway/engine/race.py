@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from gateway.api.writers import Reply
-from gateway.wire.responses import Event
+from gateway.wire.shapes import Event
 from routers.plan import Draft, Raced, Unavailable
 
 from .admission import Closed

@@ -11,7 +11,7 @@ from gateway.upstreams.transport.garbage import parsing
 from gateway.upstreams.transport.transport import Broken
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.requirements import Needs
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from routers.plan import Judge, Skill, Unavailable, Usage
 
 from .dispatch import Calling

@@ -4,7 +4,7 @@ from gateway.exchange.exchange import Call, Exchange
 from gateway.upstreams.transport.garbage import parsing
 from gateway.upstreams.transport.transport import Broken
 from gateway.upstreams.upstream import Upstream
-from gateway.wire.responses import Body, Event
+from gateway.wire.shapes import Body, Event
 from routers.cost import FREE
 from routers.plan import Said, Say, Unavailable
 

@@ -19,7 +19,7 @@ from gateway.state.conversations import Conversations
 from gateway.upstreams.pool import Pool
 from gateway.wire.prompt_text import SYSTEM, measured
 from gateway.wire.requirements import Needs, capabilities_of, least_tokens, top_logprobs_of
-from gateway.wire.responses import Body, Endpoint
+from gateway.wire.shapes import Body, Endpoint
 from gateway.wire.structured_outputs import constrains
 from gateway.wire.vendor_fields import SPECIAL, given
 from policies.loading.overrides import OverrideError, OverrideNotAllowed, overridden

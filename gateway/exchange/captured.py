@@ -6,7 +6,8 @@ from typing import NamedTuple
 import orjson
 
 from gateway.wire import sse
-from gateway.wire.responses import Body, Endpoint, Event, assembled, read_event
+from gateway.wire.responses import assembled
+from gateway.wire.shapes import Body, Endpoint, Event, read_event
 
 MOST = 4 * 1024 * 1024
 """Bytes of one answer that are kept; of a longer one nothing is, since half an answer would pass for a whole one."""

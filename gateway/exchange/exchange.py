@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 
 from gateway.skills.transform import Transform
+from gateway.wire.requests import estimated_prompt_tokens
 from gateway.wire.requirements import NO_NEEDS, Needs, least_tokens
-from gateway.wire.responses import Body, Endpoint, estimated_prompt_tokens
+from gateway.wire.shapes import Body, Endpoint
 from policies.schema.policy import Policy
 from routers.cost import Price, cost, llm_alone
 from routers.plan import (

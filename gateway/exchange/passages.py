@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from gateway.api.request_body import expect
 from gateway.errors import invalid
-from gateway.wire.responses import Body, Endpoint
+from gateway.wire.shapes import Body, Endpoint
 from routers.fragments.passage_filter import MOST_PASSAGES
 
 WHERE = "smallfirst.context"

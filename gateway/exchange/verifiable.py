@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.upstreams.pool import Pool
 from gateway.wire.requirements import Needs
-from gateway.wire.responses import Body, Endpoint
+from gateway.wire.shapes import Body, Endpoint
 from routers.plan import Capability, Tier
 
 KNOWN = frozenset(

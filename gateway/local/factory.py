@@ -11,16 +11,16 @@ from pathlib import Path
 import orjson
 from pydantic import HttpUrl, SecretStr
 
-from gateway.settings import LOCAL, Limits, Settings, UpstreamSettings
 from gateway.upstreams.capabilities import Capabilities
 from gateway.upstreams.providers.kind import Scorer
+from gateway.upstreams.settings import Limits, UpstreamSettings
 from gateway.upstreams.transport.address import headers_of, probe_of, urls_of
 from gateway.upstreams.transport.http11 import HttpTransport
 from gateway.upstreams.upstream import Upstream
 
 from .llamacpp import hidden_states as states
 from .model_catalog import find
-from .settings import LocalEngine
+from .settings import LOCAL, LocalEngine
 from .supervisor import Launch, Supervisor, reserve_port
 from .vllm.arguments import command_of, environment_of, inherited, model_name
 from .vllm.preflight import check_vllm
@@ -68,19 +68,19 @@ def _capabilities(local: LocalEngine) -> Capabilities:
     return Capabilities(embeddings=local.embeddings)
 
 
-def check_local(settings: Settings, local: LocalEngine) -> Path:
+def check_local(local: LocalEngine, models_folder: Path) -> Path:
     """The weights for llama.cpp, or the Python that has vLLM. Raises ConfigError for an engine that can't start."""
     if local.engine == "llamacpp":
-        return find(local.model, settings.models_folder)
+        return find(local.model, models_folder)
     command_of(local, port=1)
     return check_vllm(local)
 
 
 def local_engine(
-    settings: Settings, local: LocalEngine, on_restart: Callable[[], None], tell: Callable[[str], None]
+    local: LocalEngine, models_folder: Path, on_restart: Callable[[], None], tell: Callable[[str], None]
 ) -> tuple[Upstream, Supervisor]:
     """Raises ConfigError where the weights, or what runs them, are missing."""
-    found = check_local(settings, local)
+    found = check_local(local, models_folder)
     # vLLM's server binds with the one, llama.cpp's with the other.
     holder, port = reserve_port(socket.SO_REUSEADDR if local.engine == "vllm" else socket.SO_REUSEPORT)
     key = secrets.token_urlsafe(24)

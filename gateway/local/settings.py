@@ -3,10 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
-from gateway.strict import Count, Strict, Weight
 from routers.cost import Price
+from routers.strict import Count, Strict, Weight
 
 from .model_catalog import CATALOG
 
@@ -111,3 +116,7 @@ def chosen(model: str, local: LocalEngine | None) -> LocalEngine:
     if local is not None and local.engine == engine:
         return local.model_copy(update={"model": model})
     return LocalEngine(engine=engine, model=model)
+
+
+LOCAL = "local"
+"""The built-in engine's name among upstreams."""

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.telemetry.engine_metrics import exposition
 from gateway.upstreams.failures import Failure
+from gateway.upstreams.health import exposition
 from gateway.upstreams.transport.transport import Broken
 from gateway.upstreams.upstream import Upstream
-from gateway.wire.responses import Body, Endpoint
+from gateway.wire.shapes import Body, Endpoint
 from routers.fragments.speedup import acceptance
 
 WARMING: Body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8}

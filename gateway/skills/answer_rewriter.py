@@ -9,7 +9,8 @@ import orjson
 from gateway.upstreams.transport.garbage import UpstreamEvents, parsing
 from gateway.upstreams.transport.transport import Garbage, Response
 from gateway.wire.nesting import TooDeep, read_json
-from gateway.wire.responses import Body, call_index
+from gateway.wire.responses import call_index
+from gateway.wire.shapes import Body
 from gateway.wire.sse import DONE, DONE_EVENT, event, payload_of
 
 TEXTS = ("content", "refusal", "reasoning_content", "reasoning")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 import orjson
 
 from gateway.upstreams.transport.transport import Broken, Response
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 
 from .answer_rewriter import Rewritten, TextFilter
 

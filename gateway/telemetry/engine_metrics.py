@@ -4,18 +4,15 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
-from urllib.parse import urljoin
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from gateway.upstreams.transport.http11 import HttpTransport
+from gateway.upstreams.health import exposition
 from gateway.upstreams.transport.transport import Broken
 from gateway.upstreams.upstream import Upstream
 
-PATIENCE = 2.0
-"""Seconds that a server may take to answer; ours are then shown without its."""
 SHORTEST = 1.0
 """Seconds between two readings that a speed is told from."""
 
@@ -126,15 +123,3 @@ def speed_between(before: Reading, series: Mapping[str, float], now: float) -> f
     if then is None or written is None or written < then:
         return None
     return (written - then) / (now - before.at)
-
-
-async def exposition(upstream: Upstream) -> str:
-    """A server's metrics in the text format. Raises Broken, TimeoutError or ValueError."""
-    url = urljoin(upstream.probe.url, "metrics")
-    client = HttpTransport(url, upstream.probe.headers, connect=PATIENCE, gap=PATIENCE, keep_alive=False)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            response = await client.get(url, PATIENCE)
-            return (await response.read()).decode()
-    finally:
-        await client.close()

@@ -11,15 +11,15 @@ import orjson
 
 from gateway.exchange.captured import Kept
 from gateway.exchange.exchange import Call, Exchange
-from gateway.settings import Records
 from gateway.skills.privacy.screen import Privacy
-from gateway.wire.responses import Body, Endpoint
+from gateway.wire.shapes import Body, Endpoint
 from policies.records.formats import CURRENT
 from policies.schema.policy import Policy
 from routers.confidence.answer_words import shape
 from routers.plan import Generate, Scored
 
 from .record_file import RecordFile
+from .settings import Records
 
 log = logging.getLogger(__name__)
 

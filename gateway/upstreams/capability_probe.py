@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from gateway.wire.responses import Body, Endpoint
+from gateway.wire.shapes import Body, Endpoint
 
 from .failures import Failure
 from .health import PATIENCE

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from urllib.parse import urljoin
 
 from .transport.http11 import HttpTransport
 from .transport.transport import Broken
@@ -13,6 +14,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 5.0
 """Seconds until a probe counts as missed."""
+SCRAPE_PATIENCE = 2.0
+"""Seconds that a server may take to show its metrics; ours are then shown without its."""
 
 
 @asynccontextmanager
@@ -52,3 +55,17 @@ async def _is_there(client: HttpTransport, url: str) -> bool:
         return False
     response.close()
     return response.status < 500
+
+
+async def exposition(upstream: Upstream) -> str:
+    """A server's metrics in the text format. Raises Broken, TimeoutError or ValueError."""
+    url = urljoin(upstream.probe.url, "metrics")
+    client = HttpTransport(
+        url, upstream.probe.headers, connect=SCRAPE_PATIENCE, gap=SCRAPE_PATIENCE, keep_alive=False
+    )
+    try:
+        async with asyncio.timeout(SCRAPE_PATIENCE):
+            response = await client.get(url, SCRAPE_PATIENCE)
+            return (await response.read()).decode()
+    finally:
+        await client.close()

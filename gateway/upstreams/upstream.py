@@ -9,9 +9,8 @@ from collections.abc import Callable
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
-from gateway.settings import UpstreamSettings
 from gateway.wire.requirements import Needs
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from gateway.wire.structured_outputs import without
 from gateway.wire.vendor_fields import ASIDE, OPENAI, SPECIAL
 from policies.loading.yaml_files import ConfigError
@@ -26,6 +25,7 @@ from .latency import Pace
 from .providers.kind import Scorer
 from .providers.kinds import KINDS
 from .providers.prices import known_price
+from .settings import UpstreamSettings
 from .transport.address import base_of, headers_of, probe_of, secrets_of, urls_of
 from .transport.http11 import HttpTransport
 from .transport.transport import Broken, Response, Transport

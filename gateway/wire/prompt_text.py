@@ -5,7 +5,7 @@ from typing import Any
 
 from routers.strategies.difficulty import features
 
-from .responses import Body, Endpoint
+from .shapes import Body, Endpoint
 
 MOST_READ = 6000
 """Characters of the conversation's end that a judge reads: small models have small contexts."""

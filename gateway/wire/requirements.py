@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from routers.plan import Capability
 
-from .responses import Body, Endpoint
+from .shapes import Body, Endpoint
 from .structured_outputs import capabilities_for
 from .vendor_fields import TOKEN_IDS
 

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 from routers.plan import Capability
 
 from .nesting import read_json
-from .responses import Body
+from .shapes import Body
 
 Form = Literal["json", "json_object", "choice", "grammar"]
 

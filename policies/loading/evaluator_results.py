@@ -6,14 +6,15 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from routers.confidence.calibration import Source, Strict
+from routers.confidence.calibration import Source
+from routers.strict import Finite
 
 from .layers import BUILT_IN
 
 PATH = BUILT_IN / "evaluators.json"
 
 
-class Measured(Strict):
+class Measured(Finite):
     """An evaluator's discrimination between right and wrong answers, on labelled data."""
 
     evaluator: str

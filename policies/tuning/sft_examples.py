@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from policies.records.lines import ExchangeLine
 from routers.plan import ToolCall
 from routers.reasons import ESCALATIONS
-from routers.structure.expected import Expected, flaw
+from routers.structure.expected import Expected
+from routers.structure.flaws import flaw
 
 Message = dict[str, Any]
 Change = Callable[[str], str]

@@ -4,20 +4,17 @@ from collections.abc import Mapping
 from math import exp
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from routers.strict import Finite
 
 from .signals import SignalName
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
 
 Mode = Literal["free", "constrained"]
 """Whether log-probabilities are of all tokens, or of those that a constraint on the answer leaves."""
 
 
-class Source(Strict):
+class Source(Finite):
     """Whose log-probabilities: others are on another scale (vLLM renormalises them under constrained
     decoding, llama.cpp does not)."""
 
@@ -36,14 +33,14 @@ class Source(Strict):
         return f"{self.model} on {self.engine} ({self.mode} decoding)"
 
 
-class Logistic(Strict):
+class Logistic(Finite):
     """Weights on standardised signals."""
 
     intercept: float
     weights: tuple[float, ...]
 
 
-class Training(Strict):
+class Training(Finite):
     """The record set a calibrator came from."""
 
     records: str
@@ -52,7 +49,7 @@ class Training(Strict):
     date: str
 
 
-class Calibrator(Strict):
+class Calibrator(Finite):
     """P(good enough) of a draft: `final` of a finished one, `running` of a beginning."""
 
     made_for: Source

@@ -14,7 +14,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from routers.confidence.calibration import Strict
 from routers.plan import (
     Ask,
     Both,
@@ -29,6 +28,7 @@ from routers.plan import (
     Unavailable,
 )
 from routers.router import Request
+from routers.strict import Finite
 
 from .held import through
 
@@ -60,7 +60,7 @@ SURE = 1e-6
 Place = Literal["edges", "best_first", "given"]
 
 
-class Filter(Strict):
+class Filter(Finite):
     """Drops retrieved passages that don't bear on the question."""
 
     bar: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5

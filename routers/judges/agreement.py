@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Literal
 
-Compare = Literal["text", "number", "entailment"]
+from routers.plan import Compare
 
 ENTAILMENT = """Context:
 {sample}

@@ -4,16 +4,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field
 
-from routers.confidence.calibration import Strict
-from routers.plan import Capability, Fragment, Tier
+from routers.plan import Capability, Compare, Fragment, Tier
+from routers.strict import Finite
 from routers.structure.expected import Expected
 
-from .agreement import Compare
 from .judgements import Judgement, agree, rate, verify
 from .rubric import Rubric
 
 
-class Verification(Strict):
+class Verification(Finite):
     """P(True): whether the answer is correct, asked with the labels in either order."""
 
     kind: Literal["verify"] = "verify"
@@ -44,7 +43,7 @@ class Verification(Strict):
         return verify(answer, self.tier, model)
 
 
-class Rating(Strict):
+class Rating(Finite):
     """A rubric's score: the mean over its scale, weighted by the probability of each score."""
 
     kind: Literal["rate"] = "rate"
@@ -74,7 +73,7 @@ class Rating(Strict):
         return rate(answer, self.rubric, self.tier, model, context)
 
 
-class Agreeing(Strict):
+class Agreeing(Finite):
     """How far new samples of the same request agree with the answer."""
 
     kind: Literal["agree"] = "agree"
@@ -108,7 +107,7 @@ class Agreeing(Strict):
         return agree(answer, self.samples, self.compare, self.tier, model)
 
 
-class Structure(Strict):
+class Structure(Finite):
     """Whether the answer has the form that its request asked for: no model is asked."""
 
     kind: Literal["structure"] = "structure"

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from routers.confidence.calibration import Strict
 from routers.fragments.fallback import served, write
 from routers.fragments.held import held, leg, through
 from routers.plan import (
@@ -30,6 +29,7 @@ from routers.plan import (
     Unavailable,
 )
 from routers.router import Request
+from routers.strict import Finite
 
 HALF = 0.5
 CALLS = 4
@@ -57,7 +57,7 @@ Answer with one word, yes or no."""
 Threshold = Annotated[float, Field(gt=0, le=1)]
 
 
-class Asked(Strict):
+class Asked(Finite):
     """A question to the judge."""
 
     question: Annotated[str, Field(min_length=1)]
@@ -71,7 +71,7 @@ ATTACK = Asked(question=INJECTION, labels=("attack", "normal"))
 HARMFUL = Asked(question=HARM, labels=("yes", "no"))
 
 
-class Leak(Strict):
+class Leak(Finite):
     """Holds back answers that reproduce the system prompt."""
 
     words: Annotated[int, Field(ge=6, le=1000)] = 12
@@ -79,7 +79,7 @@ class Leak(Strict):
     shorter message all of it, if it has 6 at least."""
 
 
-class Guard(Strict):
+class Guard(Finite):
     """Judges requests before anything is asked, and answers before any of them leaves."""
 
     input: Threshold | None = None

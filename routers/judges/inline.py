@@ -4,14 +4,14 @@ from typing import Annotated, Self
 
 from pydantic import Field, Tag, model_validator
 
-from routers.confidence.calibration import Strict
+from routers.strict import Finite
 
 from .evaluators import Agreeing, Rating, Verification, by_kind
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Doubted(Strict):
+class Doubted(Finite):
     """Which accepted drafts are judged."""
 
     below: Probability = 1.0

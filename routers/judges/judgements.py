@@ -9,9 +9,9 @@ anew and compares: see `agreement`.
 
 from typing import NamedTuple
 
-from routers.plan import Fragment, Judge, Judged, Tier
+from routers.plan import Compare, Fragment, Judge, Judged, Tier
 
-from .agreement import ENTAILMENT, Compare
+from .agreement import ENTAILMENT
 from .rubric import Rubric
 
 PROPOSED = """Here are a request and a proposed answer.

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from routers.confidence.calibration import Strict
+from routers.strict import Finite
 
 FIELDS = ("request", "answer", "context")
 """What a rubric's text may name, in braces."""
@@ -13,7 +13,7 @@ FIELDS = ("request", "answer", "context")
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
-class Rubric(Strict):
+class Rubric(Finite):
     """The question that is put to a judge, and how far its scale goes."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]

@@ -12,10 +12,11 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from routers.confidence.calibration import Logistic, Source, Strict, Training
+from routers.confidence.calibration import Logistic, Source, Training
 from routers.fragments.fallback import alone, capable, instead, large, served, write
 from routers.plan import Generate, Plan, Reason, Unavailable
 from routers.router import Request, Router
+from routers.strict import Finite
 
 FeatureName = Literal[
     "log_length",
@@ -61,7 +62,7 @@ def features(prompt: str, context: int, turns: int) -> dict[str, float]:
     }
 
 
-class Scorer(Strict):
+class Scorer(Finite):
     """P(the small model's answer is good enough), from the prompt alone: a logistic rule."""
 
     made_for: Source
@@ -92,7 +93,7 @@ class Scorer(Strict):
         return 1.0 / (1.0 + exp(-max(min(z, 30.0), -30.0)))
 
 
-class Gate(Strict):
+class Gate(Finite):
     """Which prompts are easy: those whose score reaches `easy_from` and that are over no limit."""
 
     scorer: Scorer | None = None

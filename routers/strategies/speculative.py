@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from routers.confidence.calibration import Strict
 from routers.fragments.draft_blocks import Block, agreement, verified
 from routers.fragments.fallback import instead, large, served, write
 from routers.fragments.verified import Verified, score
@@ -30,6 +29,7 @@ from routers.plan import (
     Unavailable,
 )
 from routers.router import Request, Router
+from routers.strict import Finite
 from routers.watch import HeldWatch
 
 from .cascade import Cascade
@@ -42,7 +42,7 @@ MOST_CALLS = 1024
 """Two calls a block of one token would write an answer of 512."""
 
 
-class Greedy(Strict):
+class Greedy(Finite):
     """The answer is what the large model alone writes at temperature 0; requests at others are not speculated on."""
 
     kind: Literal["greedy"] = "greedy"
@@ -55,7 +55,7 @@ class Greedy(Strict):
     """Share of drafted tokens accepted, after the first few, under which the large model goes on alone."""
 
 
-class Probe(Strict):
+class Probe(Finite):
     """The share of a whole draft's tokens that the large model would have written itself, each after the draft's own
     ones before it, is the confidence in it."""
 

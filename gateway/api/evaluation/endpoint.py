@@ -16,7 +16,7 @@ from gateway.errors import ApiError, invalid
 from gateway.exchange.exchange import Exchange
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.upstream import Upstream
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from policies.loading.evaluator_results import measured
 from policies.schema.ceilings import Ceilings
 from policies.schema.policy import Policy

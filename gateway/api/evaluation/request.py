@@ -11,7 +11,7 @@ from gateway.errors import ApiError, invalid
 from gateway.exchange.builder import own_field
 from gateway.upstreams.transport.garbage import MISSHAPEN
 from gateway.upstreams.upstream import Upstream
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from routers.judges.evaluators import Agreeing, Rating, Structure, Verification, by_kind
 from routers.judges.rubric import Rubric
 from routers.plan import Tier

@@ -3,7 +3,7 @@
 OpenAI, API reference, "The response object"; fields as in the official client's `Response`.
 """
 
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 
 from . import output
 

@@ -9,7 +9,8 @@ to is another item. Only calls stay open beside one another, where their argumen
 from collections.abc import Generator, Iterator
 
 from gateway.wire import sse
-from gateway.wire.responses import Body, call_index
+from gateway.wire.responses import call_index
+from gateway.wire.shapes import Body
 
 from . import output
 from .completed import CUT, begun, concluded

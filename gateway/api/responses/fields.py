@@ -4,7 +4,7 @@ from typing import TypeVar
 
 from gateway.api.request_body import JSON_NAMES, expect
 from gateway.errors import invalid
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 
 T = TypeVar("T")
 

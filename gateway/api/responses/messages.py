@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.api.request_body import expect
 from gateway.errors import ApiError, invalid, unsupported
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 
 from .fields import optional, required
 

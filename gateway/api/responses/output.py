@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import orjson
 
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 
 Status = Literal["in_progress", "completed", "incomplete"]
 Kind = Literal["reasoning", "message", "function_call"]

@@ -5,7 +5,7 @@ OpenAI, API reference, "Create a model response" and "Create chat completion"; f
 """
 
 from gateway.errors import invalid, unsupported
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 
 from .fields import optional, required
 from .messages import messages_of

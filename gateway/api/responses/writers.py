@@ -8,7 +8,7 @@ from gateway.api.writers import PlainReply, Send, StreamReply
 from gateway.errors import ApiError
 from gateway.exchange.exchange import Exchange
 from gateway.timers import Deadlines
-from gateway.wire.responses import Body, Event, read_event
+from gateway.wire.shapes import Body, Event, read_event
 
 from .completed import from_chat
 from .events import ResponseEvents, encoded

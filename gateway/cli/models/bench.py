@@ -16,10 +16,11 @@ from gateway.local.factory import local_engine
 from gateway.local.settings import LocalEngine
 from gateway.local.supervisor import EngineFailed
 from gateway.local.throughput import Measured, measure
-from gateway.settings import Settings, UpstreamSettings, default_path, load_settings
+from gateway.settings import Settings, default_path, load_settings
 from gateway.upstreams.failures import Failure
+from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Upstream
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from policies.loading.yaml_files import ConfigError
 
 Server = Callable[[], AbstractAsyncContextManager[Upstream]]
@@ -147,7 +148,7 @@ def _tell(line: str) -> None:
 
 @asynccontextmanager
 async def _started(settings: Settings, local: LocalEngine) -> AsyncIterator[Upstream]:
-    upstream, supervisor = local_engine(settings, local, lambda: None, _tell)
+    upstream, supervisor = local_engine(local, settings.models_folder, lambda: None, _tell)
     try:
         supervisor.start()
         await supervisor.ready()

@@ -14,7 +14,7 @@ from gateway.upstreams.providers.kind import Scorer, Tokenizer
 from gateway.upstreams.transport.garbage import MISSHAPEN
 from gateway.upstreams.transport.transport import Broken
 from gateway.upstreams.upstream import Upstream
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from policies.loading.yaml_files import ConfigError
 from policies.tuning.example_selection import Loss
 from policies.tuning.sft_examples import Example, Message

@@ -12,7 +12,8 @@ from gateway.catalog.catalog import catalogue
 from gateway.catalog.evaluator_warnings import doubts
 from gateway.cli.output import ConfigOption, fail, out
 from gateway.local.factory import as_upstream, check_local
-from gateway.settings import LOCAL, Settings, default_path, load_settings
+from gateway.local.settings import LOCAL
+from gateway.settings import Settings, default_path, load_settings
 from gateway.upstreams.capability_probe import Untried, context_told, tried
 from gateway.upstreams.pool import pools
 from gateway.upstreams.upstream import Upstream
@@ -35,7 +36,7 @@ def check(
         policies = load_policies(settings.policies.folder)
         load_rubrics(settings.policies.folder)
         if settings.local is not None:
-            check_local(settings, settings.local)
+            check_local(settings.local, settings.models_folder)
     except ConfigError as error:
         fail(error)
     by_tier = pools(described(settings))

@@ -15,8 +15,9 @@ from gateway.skills.transform import Unusable
 from gateway.upstreams.transport.garbage import parsing
 from gateway.upstreams.transport.transport import Broken
 from gateway.upstreams.upstream import Upstream
+from gateway.wire.requests import begun_in
 from gateway.wire.requirements import Needs
-from gateway.wire.responses import Body, begun_in
+from gateway.wire.shapes import Body
 from routers.plan import Choice, Judge, Judged, Score, Scored, Unavailable, Usage
 
 from . import vllm_scoring as scoring

@@ -8,7 +8,7 @@ import orjson
 
 from gateway.skills.compress.surprisal import Surprise
 from gateway.wire.prompt_text import MOST_READ, SYSTEM, asked, conversation
-from gateway.wire.responses import Body, Endpoint
+from gateway.wire.shapes import Body, Endpoint
 from routers.plan import Judge, Judged, Usage
 
 MOST_TOP = 20

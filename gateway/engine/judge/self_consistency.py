@@ -2,8 +2,8 @@
 
 import orjson
 
-from gateway.wire import responses as wire
-from gateway.wire.responses import Body, Endpoint
+from gateway.wire import requests
+from gateway.wire.shapes import Body, Endpoint
 from routers.judges.agreement import agreement
 from routers.plan import Judge, Judged, Usage
 
@@ -20,8 +20,8 @@ def samples_body(ask: Judge, body: Body, endpoint: Endpoint, model: str, allowed
     """The request that has the samples written; each may be somewhat longer than the answer, and have `allowed` tokens
     at most."""
     out = {key: value for key, value in body.items() if key not in OF_THE_REPLY}
-    out = wire.outgoing(out, endpoint, model, stream=False, watched=False)
-    out = wire.limited(out, endpoint, most_tokens(ask.answer, allowed))
+    out = requests.outgoing(out, endpoint, model, stream=False, watched=False)
+    out = requests.limited(out, endpoint, most_tokens(ask.answer, allowed))
     return out | {"n": ask.samples, "temperature": out.get("temperature") or 1.0}
 
 

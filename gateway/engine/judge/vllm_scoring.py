@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from gateway.wire.responses import Body, Endpoint, usage_of
+from gateway.wire.responses import usage_of
+from gateway.wire.shapes import Body, Endpoint
 from routers.plan import Choice, Scored, ScoredToken
 
 OF_TEMPLATE = ("chat_template_kwargs", "chat_template", "documents", "reasoning_effort")

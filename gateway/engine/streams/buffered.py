@@ -7,7 +7,8 @@ import orjson
 from gateway.exchange.exchange import Call, Exchange
 from gateway.upstreams.transport.garbage import MISSHAPEN
 from gateway.upstreams.transport.transport import Garbage, Response
-from gateway.wire.responses import Body, usage_of, without_beginning
+from gateway.wire.responses import usage_of, without_beginning
+from gateway.wire.shapes import Body
 from routers.plan import Draft, Usage
 
 

@@ -8,7 +8,7 @@ import orjson
 from gateway.exchange.exchange import Call, Exchange
 from gateway.upstreams.transport.transport import Broken, Garbage, Response
 from gateway.wire.nesting import TooDeep, read_json
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 
 GRACE = 1.0
 """Seconds that a server may take to end its response after it has ended the answer."""

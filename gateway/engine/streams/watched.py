@@ -11,8 +11,6 @@ from gateway.upstreams.transport.transport import Broken, Garbage, Response
 from gateway.wire.fast_chunks import PlainChunk, plain_chunk
 from gateway.wire.reasoning import OPENING, THINK_END, Thinking
 from gateway.wire.responses import (
-    Body,
-    Event,
     call_index,
     finish_apart,
     is_well_formed,
@@ -22,9 +20,10 @@ from gateway.wire.responses import (
     trim_logprobs,
     usage_of,
 )
+from gateway.wire.shapes import Body, Event
 from gateway.wire.sse import MAX_EVENT, payload_of
 from routers.plan import Draft, Reason, TokenLike, ToolCall, Usage, Verdict, Watch
-from routers.structure.expected import flaw
+from routers.structure.flaws import flaw
 
 from .events import next_read, parsed
 

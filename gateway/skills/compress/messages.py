@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 
 from .protected_spans import BLANK_LINE, Span, marked, merged, outside, untouchable
 

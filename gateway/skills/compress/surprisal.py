@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from gateway.upstreams.providers.kind import Post, Scorer, Spelled
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 
 CONTEXT = 2048
 """Tokens that every model has room for, for one of which it is not known."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gateway.skills.answer_rewriter import TextFilter
 from gateway.skills.transform import Transform, Unusable
 from gateway.wire.prompt_text import SYSTEM, spoken
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from policies.schema.policy import Policy
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from policies.schema.private import Private
 
 from .detection import Undecided

@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gateway.skills.answer_rewriter import TextFilter
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from policies.schema.private import Private
 from routers.plan import Unavailable
 

@@ -1,7 +1,7 @@
 """DeepSeek's API: where it differs from OpenAI's."""
 
 from gateway.upstreams.capabilities import Capabilities
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 
 from .kind import Kind, continuing
 

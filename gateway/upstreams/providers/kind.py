@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from gateway.upstreams.capabilities import Capabilities
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from gateway.wire.structured_outputs import as_response_format
 
 Engine = Literal["openai", "llamacpp", "vllm", "mistral", "deepseek"]

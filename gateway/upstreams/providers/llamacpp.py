@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.upstreams.capabilities import Capabilities
 from gateway.upstreams.transport.garbage import parsing
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from gateway.wire.structured_outputs import as_response_format, constraint_of, without
 from gateway.wire.vendor_fields import OPENAI, REMOVED, VLLM
 

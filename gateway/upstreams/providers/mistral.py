@@ -1,7 +1,7 @@
 """Mistral's API: where it differs from OpenAI's. It answers 422 to a field it does not know."""
 
 from gateway.upstreams.capabilities import Capabilities
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 
 from .kind import Kind, continuing
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from gateway.upstreams.capabilities import Capabilities
 from gateway.upstreams.transport.garbage import parsing
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from gateway.wire.vendor_fields import LLAMACPP, OPENAI, REMOVED
 
 from .kind import Kind, Post, Scorer, Spelled, Tokenizer, root_health

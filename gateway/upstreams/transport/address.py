@@ -3,8 +3,8 @@
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from gateway.settings import UpstreamSettings
 from gateway.upstreams.providers.kinds import KINDS
+from gateway.upstreams.settings import UpstreamSettings
 
 PROBE = 10.0
 """Seconds between probes of a server of our own, where the settings say nothing."""

@@ -9,7 +9,7 @@ from support.gateways import Gateway, StartGateway
 from gateway.settings import LocalEngine, Settings
 from gateway.skills.compress.surprisal import Surprise, Surprises
 from gateway.upstreams.providers.kinds import KINDS
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 
 pytestmark = pytest.mark.engine
 

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.vllm.server import Server
 from gateway.skills.compress.surprisal import Surprises
 from gateway.upstreams.providers.kinds import KINDS
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 
 pytestmark = [pytest.mark.heavy, pytest.mark.vllm]
 

@@ -17,7 +17,7 @@ from gateway.api.writers import PlainReply, StreamReply
 from gateway.errors import ApiError
 from gateway.exchange.exchange import Exchange
 from gateway.timers import Deadline, Deadlines
-from gateway.wire.responses import Endpoint
+from gateway.wire.shapes import Endpoint
 from routers.router import Request
 
 Body = dict[str, Any]

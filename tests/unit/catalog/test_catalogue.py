@@ -10,8 +10,8 @@ from support.doubles import Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
 
 from gateway.catalog.catalog import lacking
-from gateway.settings import UpstreamSettings
 from gateway.upstreams.pool import pools
+from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Upstream
 from policies.schema.policy import Policy
 from routers.confidence.calibration import Source

@@ -14,7 +14,6 @@ from support.gateways import Gateway, StartGateway, settings_of, simple_calibrat
 from support.waiting import until
 
 from gateway.catalog.live import LivePolicies
-from gateway.telemetry.metrics import Metrics
 from policies.loading.files import PolicyFiles, Stamps
 from policies.schema.policy import Policy
 
@@ -306,13 +305,13 @@ async def rested(files: Told, policies: LivePolicies) -> None:
 )
 async def test_files_are_loaded_once_they_rest(looks: tuple[int, ...], loads: list[int]):
     files = Told(*looks)
-    await rested(files, LivePolicies(files, [], {}, Metrics(), period=0.001))
+    await rested(files, LivePolicies(files, [], {}, lambda _: None, period=0.001))
     assert files.loads == [told(version) for version in loads]
 
 
 async def test_a_load_that_fails_unforeseen_does_not_end_the_watch(caplog: pytest.LogCaptureFixture):
     files = Told(0, 1, 1, 2)
-    policies = LivePolicies(files, [simple_policy()], {}, Metrics(), period=0.001)
+    policies = LivePolicies(files, [simple_policy()], {}, lambda _: None, period=0.001)
     files.fails.append(RuntimeError("odd"))
     await rested(files, policies)
     assert files.loads == [told(0), told(1), told(2)]

@@ -9,8 +9,8 @@ from support.doubles import Reply, Scripted, logprobs_of
 from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 from support.waiting import soon, until
 
-from gateway.settings import Records
 from gateway.telemetry.record_writer import Queued, Recorder
+from gateway.telemetry.settings import Records
 from policies.records.reader import read_records
 from policies.schema.policy import Policy
 

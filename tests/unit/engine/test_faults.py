@@ -26,7 +26,7 @@ from gateway.timers import Deadlines
 from gateway.upstreams.breaker import FAILURES
 from gateway.upstreams.pool import pools
 from gateway.upstreams.upstream import Upstream
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from policies.schema.ceilings import Ceilings
 from policies.schema.compress import Compress
 from policies.schema.policy import Policy

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.engine.judge.self_consistency import SPARE, samples_body, samples_of
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from routers.plan import Judge
 
 ANSWER = "x" * 300

@@ -12,8 +12,8 @@ from support.builders import token, tokens, worth
 from support.exchanges import PRICE, PROMPT, answered, call, judged, policy, record, tokens_line
 
 from gateway.exchange.exchange import Call, Exchange
-from gateway.settings import Records
 from gateway.telemetry.record_writer import Recorder, compact, exchange_line
+from gateway.telemetry.settings import Records
 from policies.records.lines import JudgedLine, PolicyLine, Record, RecordError, RequestLine, TokensLine
 from policies.records.reader import LeftOut, read_records
 from policies.tuning.graded_drafts import GRADES, read_graded

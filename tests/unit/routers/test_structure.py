@@ -9,7 +9,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from routers.plan import Reason, ToolCall
-from routers.structure.expected import PLAIN, Expected, flaw, looping, parsed, refuses, stuck
+from routers.structure.expected import PLAIN, Expected
+from routers.structure.flaws import flaw
+from routers.structure.json_text import parsed
+from routers.structure.loops import looping, stuck
+from routers.structure.refusals import refuses
 
 CITY = {
     "type": "object",

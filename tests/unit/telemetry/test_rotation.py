@@ -14,7 +14,7 @@ from support.gateways import Gateway, settings_of, simple_policy, upstream
 from support.waiting import until
 
 from gateway.cli.test_server import serving
-from gateway.settings import Records
+from gateway.telemetry.settings import Records
 from policies.records.differences import differences
 from policies.records.reader import read_records
 from policies.records.replay import replay

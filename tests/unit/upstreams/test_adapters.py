@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, upstream
 
-from gateway.settings import UpstreamSettings, load_settings
+from gateway.settings import load_settings
+from gateway.upstreams.settings import UpstreamSettings
 from policies.loading.yaml_files import ConfigError
 
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "Is ice cold?"}]}

@@ -12,10 +12,10 @@ from support.gateways import Gateway, StartGateway, settings_of, simple_policy, 
 
 from gateway.api.request_body import check_chat, check_completions
 from gateway.errors import ApiError
-from gateway.settings import UpstreamSettings
 from gateway.upstreams.capabilities import Capabilities
 from gateway.upstreams.providers.kind import Engine
 from gateway.upstreams.providers.kinds import KINDS
+from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.requirements import capabilities_of, least_tokens, top_logprobs_of
 from routers.plan import Capability

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
 
-from gateway.settings import UpstreamSettings
 from gateway.upstreams.providers.llamacpp import constrained
+from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.requirements import Needs, capabilities_of
 from gateway.wire.structured_outputs import as_response_format, capabilities_for, constrains

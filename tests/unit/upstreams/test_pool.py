@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.settings import UpstreamSettings
 from gateway.upstreams.failures import Failure
 from gateway.upstreams.pool import CURABLE, Pool, might_cure, pools
+from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Call, Upstream
 from gateway.wire.requirements import NO_NEEDS, Needs
 from routers.plan import Draft, Unavailable

@@ -7,8 +7,8 @@ from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, upstream
 from support.waiting import until
 
-from gateway.settings import UpstreamSettings
 from gateway.upstreams.breaker import FAILURES
+from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.transport.hosts import is_ours
 from gateway.upstreams.upstream import Upstream
 

@@ -15,9 +15,9 @@ from support.gateways import Gateway, StartGateway, settings_of, simple_policy, 
 from support.raw_server import listening, request_of
 from support.waiting import until
 
-from gateway.settings import UpstreamSettings
 from gateway.upstreams.breaker import FAILURES, LONGEST, REST, Breaker
 from gateway.upstreams.failures import failed
+from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Upstream
 from policies.loading.loader import ConfigError
 from routers.cost import Price, cost

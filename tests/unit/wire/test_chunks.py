@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from gateway.engine.streams.watched import Followed
 from gateway.exchange.exchange import Call, Exchange
 from gateway.wire.fast_chunks import plain_chunk, with_id
-from gateway.wire.responses import Event, text_of, tokens_of, trim_logprobs
+from gateway.wire.responses import text_of, tokens_of, trim_logprobs
+from gateway.wire.shapes import Event
 from policies.schema.policy import Policy
 from routers.cost import FREE
 from routers.plan import Draft, Generate

@@ -6,16 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire.responses import (
-    assembled,
-    continued,
-    estimated_prompt_tokens,
-    outgoing,
-    text_of,
-    tokens_of,
-    trim_logprobs,
-    usage_of,
-)
+from gateway.wire.requests import continued, estimated_prompt_tokens, outgoing
+from gateway.wire.responses import assembled, text_of, tokens_of, trim_logprobs, usage_of
 from routers.plan import Token, Usage
 
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}

@@ -4,12 +4,12 @@ from collections import defaultdict
 
 from pydantic import HttpUrl
 
-from gateway.settings import UpstreamSettings
 from gateway.upstreams.capabilities import Capabilities
 from gateway.upstreams.providers.kind import Engine
+from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.requirements import Needs
-from gateway.wire.responses import Body
+from gateway.wire.shapes import Body
 from gateway.wire.structured_outputs import capabilities_for
 from gateway.wire.vendor_fields import ASIDE, REMOVED, SPECIAL
 from tools.docs.table import code, table

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gateway.wire.requirements import capabilities_of
-from gateway.wire.responses import Body, Endpoint
+from gateway.wire.shapes import Body, Endpoint
 from policies.loading.trained import STOCK_CALIBRATOR
 from policies.schema.strategies import STRATEGIES
 from routers.confidence.calibration import Calibrator

@@ -18,9 +18,12 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
+from gateway.catalog.settings import PolicySettings
 from gateway.cli.test_server import Served, serving
-from gateway.settings import PolicySettings, Records, Settings, UpstreamSettings
+from gateway.settings import Settings
 from gateway.telemetry.ledger import PERIOD
+from gateway.telemetry.settings import Records
+from gateway.upstreams.settings import UpstreamSettings
 from tools.docs.markdown import ROOT
 from tools.docs.trace.picture import Mark, Span, drawn
 from tools.docs.trace.scripted_model import scripted
