@@ -1,7 +1,8 @@
-"""smallfirst.yaml and the environment -> Settings.
+"""Settings: smallfirst.yaml and environment variables.
 
-The file wins over nothing but the defaults: `SMALLFIRST_LISTEN__PORT=9000` overrides `listen.port`, and so on
-for every key. `${NAME}` in a string is the environment variable NAME; a missing one is an error.
+Environment variables override the file, and the file overrides the defaults: `SMALLFIRST_LISTEN__PORT=9000`
+overrides `listen.port`, and so on for every key. `${NAME}` in a string is the environment variable NAME; a
+missing variable is an error.
 """
 
 import os
@@ -32,7 +33,7 @@ OTHER_VARIABLES = (
     "SMALLFIRST_VLLM_MODELS",
     "SMALLFIRST_WEIGHTS",
 )
-"""Ours too, though no key of the settings."""
+"""Variables of the gateway that are no key of the settings."""
 
 
 def data_folder() -> Path:
@@ -47,8 +48,8 @@ class Settings(BaseSettings):
     listen: Listen = Listen()
     """Where the gateway listens."""
     local: LocalEngine | None = LocalEngine()
-    """The built-in engine as a small model. Where the key is absent it is there unless an upstream is the small
-    model; null: it is not."""
+    """The built-in engine as the small model. If the key is absent, it runs unless an upstream is the small
+    model; null: it does not run."""
     upstreams: tuple[UpstreamSettings, ...] = ()
     """Endpoints elsewhere."""
     policies: PolicySettings = PolicySettings()
@@ -56,7 +57,8 @@ class Settings(BaseSettings):
     records: Records = Records()
     """What exchanges leave behind."""
     models_folder: Path = Field(default_factory=lambda: data_folder() / "models")
-    """Where weights lie; by default `models` in the user's data folder, on Linux `~/.local/share/smallfirst`."""
+    """The folder of model weights; by default `models` in the user's data folder, on Linux
+    `~/.local/share/smallfirst`."""
 
     @classmethod
     def settings_customise_sources(
@@ -71,7 +73,7 @@ class Settings(BaseSettings):
 
 
 def default_path() -> Path | None:
-    """`SMALLFIRST_CONFIG`, else ./smallfirst.yaml where there is one."""
+    """Return `SMALLFIRST_CONFIG` if set, else ./smallfirst.yaml if it exists, else None."""
     named = os.environ.get("SMALLFIRST_CONFIG")
     if named:
         return Path(named)
@@ -80,8 +82,8 @@ def default_path() -> Path | None:
 
 
 def load_settings(path: Path | None = None, slm: str | None = None) -> Settings:
-    """Settings from a file and the environment; `slm` is a model that the local engine is to run instead of theirs.
-    Raises ConfigError."""
+    """Load settings from a file and the environment. `slm` is a model that the local engine runs instead of
+    the configured one. Raises ConfigError."""
     _check_environment()
     data: dict[str, Any] = {}
     lines: Lines = {}
@@ -103,7 +105,7 @@ def load_settings(path: Path | None = None, slm: str | None = None) -> Settings:
 
 
 def _check_environment() -> None:
-    """A mistyped variable would otherwise be ignored in silence."""
+    """Reject unknown variables, since a mistyped one would otherwise be ignored silently."""
     sections = {f"{PREFIX}{key.upper()}" for key in Settings.model_fields}
     for name in os.environ:
         if name.startswith(PREFIX) and name.split("__")[0] not in {*sections, *OTHER_VARIABLES}:
@@ -112,7 +114,8 @@ def _check_environment() -> None:
 
 
 def _explained(error: ValidationError, path: Path | None, lines: Lines) -> ConfigError:
-    """An environment variable's mistake is named as that; its value, which may be secret, is not shown."""
+    """Explain a validation error. An error from an environment variable names the variable and does not show
+    its value, which may be secret."""
     for detail in error.errors():
         at = [str(part) for part in detail["loc"]]
         for depth in range(len(at), 0, -1):
@@ -142,7 +145,7 @@ def _expanded(value: Any, at: tuple[str | int, ...], path: Path, lines: Lines) -
 
 
 def _beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Relative paths are meant from the file they stand in."""
+    """Resolve relative paths against the folder of the settings file."""
     local = data.get("local")
     sections: list[tuple[Any, str]] = [
         (data, "models_folder"),
@@ -162,14 +165,14 @@ def _beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _is_file(model: Any, folder: Path) -> bool:
-    """Whether a model is named by where it lies: a GGUF file, or a folder; else it is a catalog's name."""
+    """Whether a model is given by a path, to a GGUF file or a folder. Otherwise it is a catalog name."""
     return isinstance(model, str) and (
         model.endswith(".gguf") or (folder / Path(model).expanduser()).is_dir()
     )
 
 
 def _without_spare_engine(settings: Settings) -> Settings:
-    """The built-in engine is not started beside a small model of the user's own, unless it was asked for."""
+    """Drop the built-in engine if the user configured another small model and did not ask for the engine."""
     replaced = any(upstream.tier == "slm" and not upstream.judges_only for upstream in settings.upstreams)
     if replaced and "local" not in settings.model_fields_set:
         return settings.model_copy(update={"local": None})
@@ -177,7 +180,7 @@ def _without_spare_engine(settings: Settings) -> Settings:
 
 
 def _with_provider(settings: Settings) -> Settings:
-    """Without an LLM upstream in the file, the first provider whose key is set becomes one."""
+    """Without an LLM upstream in the file, add the first provider whose key is set."""
     if any(upstream.tier == "llm" and not upstream.judges_only for upstream in settings.upstreams):
         return settings
     for provider in PROVIDERS:

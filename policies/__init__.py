@@ -1,1 +1,1 @@
-"""The policies: their YAML, their loading, and their tuning from recorded traffic."""
+"""The policies: their YAML, their loading, their records, and their tuning from recorded traffic."""

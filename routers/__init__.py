@@ -1,1 +1,1 @@
-"""The decisions: pure code, no I/O, the same live and in replay."""
+"""Routing decisions: pure code without I/O that runs the same live and in replay."""

@@ -1,4 +1,4 @@
-"""Tokens -> dollars. Usage is read once, cost is computed once, here, live and in replay."""
+"""Token counts -> US dollars, live and in replay."""
 
 from functools import cached_property
 from typing import Annotated, Any
@@ -19,27 +19,27 @@ class Rates(Finite):
     output: Dollars = 0.0
     """Completion tokens."""
     cached_input: Dollars | None = None
-    """Prompt tokens read from the provider's cache; `input` where absent."""
+    """Prompt tokens read from the provider's cache; null: the same as `input`."""
 
 
 class Bracket(Rates):
-    """Rates of a whole call whose prompt has at least `start` tokens."""
+    """Rates for all tokens of a call whose prompt has at least `start` tokens."""
 
     start: Annotated[int, Field(gt=0)]
-    """Prompt tokens from which these rates hold."""
+    """Least number of prompt tokens at which these rates apply."""
 
 
 class Price(Rates):
-    """What an upstream charges, in USD per million tokens. All zero means: not counted."""
+    """An upstream's prices, in USD per million tokens. All zero means that its cost is not counted."""
 
     per_hour: Dollars = 0.0
-    """USD for an hour of one call: a machine's price divided by the calls it serves at a time."""
+    """USD per hour of one call: the machine's price per hour divided by the number of concurrent calls."""
     brackets: tuple[Bracket, ...] = ()
-    """Other rates for long prompts."""
+    """Rates that replace these for long prompts."""
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """As plain values, for records: made once, written with every call."""
+        """The price as plain values, computed once, for the record of every call."""
         return self.model_dump()
 
 
@@ -52,7 +52,7 @@ def _reached(price: Price, prompt_tokens: int) -> Rates:
 
 
 def cost(usage: Usage, price: Price, seconds: float = 0.0) -> float:
-    """USD of one call that took `seconds`."""
+    """Return the cost in USD of one call that took `seconds`."""
     rates = _reached(price, usage.prompt_tokens) if price.brackets else price
     cached = min(usage.cached_tokens, usage.prompt_tokens)
     cached_rate = rates.input if rates.cached_input is None else rates.cached_input
@@ -65,6 +65,9 @@ def cost(usage: Usage, price: Price, seconds: float = 0.0) -> float:
 
 
 def llm_alone(prompt_tokens: int, served_tokens: int, length_ratio: float, price: Price) -> float:
-    """USD the LLM alone would have cost: an estimate from the served answer's length times the measured
-    ratio of the LLM's answers' length to it."""
+    """Estimate what the LLM alone would have cost, in USD.
+
+    Its answer is assumed to have `served_tokens` * `length_ratio` tokens, where `length_ratio` is the
+    measured length of the LLM's answers relative to served ones.
+    """
     return cost(Usage(prompt_tokens, round(served_tokens * length_ratio)), price)

@@ -1,7 +1,7 @@
-"""The vocabulary between a router and whatever performs its plan.
+"""Asks, outcomes and verdicts: the vocabulary between a router and the driver that performs its plan.
 
-A router's `plan()` is a generator: it yields asks and is sent outcomes. The live engine performs asks against
-models, replay answers them from records, a test answers them by hand.
+A router's `plan()` is a generator that yields asks and is sent outcomes. The live engine performs asks
+against models, replay answers them from records, and a test answers them by hand.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -13,7 +13,7 @@ from .reasons import Reason as Reason
 
 Tier = Literal["slm", "llm"]
 Compare = Literal["text", "number", "entailment"]
-"""How samples of an answer are compared with it."""
+"""How an answer is compared with new samples of the same request."""
 BOTH_TIERS = frozenset[Tier](("slm", "llm"))
 NO_FEATURES: Mapping[str, float] = MappingProxyType({})
 
@@ -35,11 +35,11 @@ Capability = Literal[
     "grammar",
     "structured_outputs",
 ]
-"""What not every model's server can do."""
+"""A feature that some models' servers lack."""
 
 
 class Verdict(StrEnum):
-    """What a watch says of a draft after a token: see `Watch`."""
+    """A watch's decision about a draft after each token: see `Watch`."""
 
     CONTINUE = "continue"
     COMMIT = "commit"
@@ -47,31 +47,31 @@ class Verdict(StrEnum):
 
 
 class TokenLike(Protocol):
-    """One generated token. What it says of log-probabilities may be computed when it is asked for."""
+    """One generated token. Its log-probabilities may be computed lazily."""
 
     @property
     def text(self) -> str:
-        """Its text; in replay of records without content, a stand-in that equal tokens share."""
+        """The token's text. In replay of records without content, a stand-in that equal tokens share."""
         ...
 
     @property
     def logprob(self) -> float | None:
-        """Its natural log-probability."""
+        """The token's log-probability in nats, or None if the server sent none."""
         ...
 
     @property
     def top(self) -> Sequence[float]:
-        """Log-probabilities of the likeliest alternatives, best first."""
+        """Log-probabilities of the likeliest tokens at this position, best first, in nats."""
         ...
 
     @property
     def reasoning(self) -> bool:
-        """Whether it belongs to the model's reasoning, not to its answer."""
+        """True if the token belongs to the model's reasoning, not to its answer."""
         ...
 
 
 class Token(NamedTuple):
-    """A token whose values are at hand."""
+    """A `TokenLike` with stored values."""
 
     text: str
     logprob: float | None
@@ -80,15 +80,18 @@ class Token(NamedTuple):
 
 
 class ToolCall(NamedTuple):
-    """A call that a draft makes: `arguments` is JSON as text, as the model wrote it."""
+    """A tool call in a draft. `arguments` is JSON text, exactly as the model wrote it."""
 
     name: str
     arguments: str
 
 
 class Usage(NamedTuple):
-    """Tokens of one call. `estimated`: the server reported none, as for a cancelled call. Of those of a prediction the
-    `accepted` and the `rejected` ones are among the `completion_tokens`, and only the accepted ones in the answer."""
+    """Token counts of one call. `estimated` is true if the server reported none, as for a cancelled call.
+
+    `accepted` and `rejected` count tokens of the ask's `prediction`. `completion_tokens` includes both, but
+    only the accepted ones appear in the answer.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -102,18 +105,20 @@ NO_USAGE = Usage()
 
 
 class Watch(Protocol):
-    """Follows one draft, a pure state machine.
+    """A pure state machine that follows one draft, token by token.
 
-    COMMIT makes everything up to and including this token irrevocable: it flows to the client, and what
-    follows is held until the next COMMIT. GIVE_UP cancels the draft now. `end` gives the last verdict: accepting a
-    draft is committing its rest, and CONTINUE, for a draft that its plan is going to judge, holds it until the plan
-    has settled. Its `flaw` is the structural reason, if any, why the finished draft can't be served.
+    `token` returns a verdict for each token. COMMIT makes all text up to and including this token
+    irrevocable: it flows to the client, and later text is held until the next COMMIT. GIVE_UP cancels the
+    draft now.
+    `end` returns the last verdict. COMMIT accepts the draft and releases its rest. CONTINUE holds the draft
+    until its plan has judged it. `flaw` is the structural reason why the finished draft can't be served, or
+    None.
     """
 
     reason: Reason | None
-    """Why the last COMMIT or GIVE_UP."""
+    """The reason for the last COMMIT or GIVE_UP."""
     confidence: float | None
-    """P(the draft is good enough) when last computed, in [0, 1]."""
+    """The latest P(the draft is good enough), in [0, 1]."""
 
     def token(self, token: TokenLike) -> Verdict: ...
 
@@ -124,15 +129,16 @@ WatchFactory = Callable[[], Watch]
 
 
 class Generate(NamedTuple):
-    """Ask a tier to write.
+    """Ask a tier to generate text. The outcome is a `Draft`.
 
-    `watch` makes a fresh watch for each attempt; without one everything written is committed as it comes.
-    `prefix` is text the answer already begins with, to be continued. `patience` is how many seconds a tier
-    that is restarting may be waited for. `max_tokens` and `n` stand over the request's own. `prediction` is
-    text that the answer probably repeats (OpenAI's Predicted Outputs). `after`: the tier's own token ids of
-    `prefix`, from a `Score`, where it is to go on from exactly these. `passages` are the places of those of the
-    request's retrieved passages that it is shown, in this order; None: all, as given. `logprobs`: its watch reads the
-    tokens' log-probabilities, so they are asked for.
+    `watch` makes a fresh watch for each attempt. Without a watch, each token is committed as it arrives.
+    `prefix` is the text that the answer already begins with, which the tier continues.
+    `patience` is the longest wait, in seconds, for a tier that is restarting.
+    `max_tokens` and `n` override the request's own values.
+    `prediction` is text that the answer probably repeats (OpenAI's Predicted Outputs).
+    `after` holds the tier's own token ids of `prefix`, from a `Score`, if it must continue from these.
+    `passages` are the indices of the retrieved passages to show, in this order. None shows all, as given.
+    `logprobs` is true if the watch reads log-probabilities, so that they are requested from the server.
     """
 
     tier: Tier
@@ -149,8 +155,11 @@ class Generate(NamedTuple):
 
 
 class Score(NamedTuple):
-    """Ask a tier how it would have written a text, all of it in one prefill. `prefix` is the answer's text so far, and
-    `after` the tier's own token ids of it: they are carried, never made anew from the text."""
+    """Ask a tier for its log-probabilities of a given text, in one prefill. The outcome is a `Scored`.
+
+    `prefix` is the answer's text so far. `after` holds the tier's own token ids of `prefix`; they are carried
+    along and never re-tokenised from the text.
+    """
 
     tier: Tier
     text: str
@@ -160,8 +169,11 @@ class Score(NamedTuple):
 
 
 class Say(NamedTuple):
-    """Commit tokens that the plan itself has verified, in the `tier`'s own ids; those `after` which they come have been
-    said before. `finish` ends the answer."""
+    """Commit tokens that the plan itself has verified. The outcome is a `Said`.
+
+    `ids` are token ids of `tier`. `after` are the ids that were committed before them. `finish`, if not None,
+    ends the answer with this finish reason.
+    """
 
     tier: Tier
     ids: Sequence[int]
@@ -171,16 +183,20 @@ class Say(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """Ask a tier which of a few labels comes next. In `question`, `{request}` stands for the conversation, `{messages}`
-    for it without system messages, `{answer}` for `answer`, and `{passage}` for the retrieved passage at the place
-    `passage` of the request's; `{context}` and `{sample}` for the ask's own. `model` names the only model that may be
-    asked; empty, any of the tier.
+    """Ask a tier for the probability that each of a few labels is the next token. The outcome is a `Judged`.
 
-    Without labels nothing is asked: the `question`, which ends in `{request}`, is read, and how likely the model finds
-    what the user asks there, a token's probability on (geometric) average, is the `p` of "request".
+    `question` is a template: `{request}` is replaced by the conversation, `{messages}` by the conversation
+    without system messages, `{passage}` by the retrieved passage with index `passage`, and `{answer}`,
+    `{context}` and `{sample}` by the fields of these names. `model` names the only model that may be asked;
+    if empty, any model of the tier may be.
 
-    With `samples` the request itself is written so many times, and the labels' first is how far these agree with
-    `answer`, by `compare` (see `agreement`); where that is by entailment, `question` is put for each `sample`."""
+    Without labels, no token is generated. The model reads `question`, which must end in `{request}`, and the
+    outcome's p["request"] is the geometric mean of the probabilities of the tokens of the user's request.
+
+    With `samples` > 0, the tier answers the request itself that many times. The probability of the first
+    label is the agreement of these samples with `answer`, measured by `compare` (see
+    `routers.judges.agreement`). If `compare` is "entailment", `question` is asked once for each sample.
+    """
 
     tier: Tier
     question: str
@@ -196,8 +212,10 @@ class Judge(NamedTuple):
 
 
 class Both(NamedTuple):
-    """Ask two together. The first leg to commit wins and the other is cancelled; where none commits, both
-    come to their ends."""
+    """Run two asks together. The outcome is a `Raced`.
+
+    The first leg to commit wins and the other is cancelled. If neither commits, both run to their ends.
+    """
 
     a: Generate
     b: Generate
@@ -205,21 +223,26 @@ class Both(NamedTuple):
 
 Ask = Generate | Score | Judge | Both | Say
 Question = Score | Judge
-"""An ask for numbers: nothing of it flows to the client."""
+"""An ask for probabilities. Its outcome never flows to the client."""
 
 
 class Skill(NamedTuple):
-    """What rewrites a request asks a tier while it does. No plan yields it; it leaves through the same door, and is in
-    the same account."""
+    """A call that a skill makes while it rewrites the request. No plan yields it.
+
+    It passes the same admission checks as a plan's asks, and its cost is counted with theirs.
+    """
 
     tier: Tier
     because: Reason
 
 
 class Draft(NamedTuple):
-    """What a tier wrote. `kept` counts the leading tokens that were committed while it was written, and
-    `kept_text` is their text; `calls` are the tools it wants called. `seconds` passed between its request and its end,
-    where it came to one."""
+    """The text that a tier wrote: the outcome of a `Generate`.
+
+    `kept` counts the leading tokens that were committed during generation; `committed_text` is their text.
+    `finish` is None if the draft was stopped early. `tool_calls` are the tool calls that it contains.
+    `seconds` is the time from the request to the end of the response, or 0 if the response did not end.
+    """
 
     tier: Tier
     text: str = ""
@@ -236,8 +259,10 @@ class Draft(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The token that a tier itself would write at temperature 0: its id, its natural log-probability, and whether it
-    ends the answer."""
+    """The token that a tier would write at temperature 0: its id and its log-probability in nats.
+
+    `ends` is true if the token ends the answer.
+    """
 
     id: int
     logprob: float
@@ -245,7 +270,7 @@ class Choice(NamedTuple):
 
 
 class ScoredToken(NamedTuple):
-    """A token of a scored text, and what the scorer would have written in its place."""
+    """One token of a scored text, and the token that the scorer would have written in its place."""
 
     id: int
     logprob: float
@@ -257,8 +282,10 @@ class ScoredToken(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """The tokens of a text as its scorer reads it, each given the ones before it, and the `next` that it would write
-    after all of them. `seconds` as of a draft."""
+    """A text's tokens, each scored given the tokens before it: the outcome of a `Score`.
+
+    `next` is the token that the scorer would write after the text. `seconds` is as in `Draft`.
+    """
 
     tokens: Sequence[ScoredToken]
     next: Choice
@@ -267,14 +294,17 @@ class Scored(NamedTuple):
 
 
 class Said(NamedTuple):
-    """`text` is the answer's, as far as it has been said; an unfinished character at its end is left out."""
+    """The outcome of a `Say`. `text` is all committed text, without an incomplete character at its end."""
 
     text: str
 
 
 class Judged(NamedTuple):
-    """`p` is the probability of each label among the labels, summing to 1; `mass` is the share of all
-    probability that fell on labels at all, in [0, 1]."""
+    """The outcome of a `Judge`.
+
+    `p` maps each label to its probability among the labels; the values sum to 1. `mass` is the share of the
+    total probability that fell on the labels, in [0, 1].
+    """
 
     p: Mapping[str, float]
     mass: float
@@ -282,8 +312,10 @@ class Judged(NamedTuple):
 
 
 class Raced(NamedTuple):
-    """The legs of a `Both`: each one's draft, or why it has none. The leg that was outrun has the draft it had
-    (it was paid for), its verdict CONTINUE."""
+    """The outcome of a `Both`: each leg's draft, or the error why it has none.
+
+    The cancelled leg has the draft as far as it was written (it was paid for), with the verdict CONTINUE.
+    """
 
     a: "Draft | Unavailable"
     b: "Draft | Unavailable"
@@ -293,12 +325,12 @@ Outcome = Draft | Scored | Judged | Raced | Said
 
 
 class Unavailable(Exception):
-    """An ask could not be performed.
+    """An ask could not be performed. The driver throws this into the plan.
 
-    `why` is a code: the door's `not_configured`, `ceiling` or `private`, a guard's `guarded` or `leak`, or an
-    upstream's `down`, `busy`, `timeout`, `rate_limited`, `refused`, `context`, `rejected`, `error`, `overloaded`,
-    `garbage` or `lost`.
-    `partial` is what had been written, if anything was committed.
+    `why` is a code: `not_configured`, `ceiling` or `private` from admission, `guarded` or `leak` from a
+    guard, `incapable` if no upstream of the tier can do it, or an upstream's `down`, `busy`, `timeout`,
+    `rate_limited`, `refused`, `context`, `rejected`, `error`, `overloaded`, `garbage` or `lost`.
+    `partial` is the draft so far, if any of it was committed.
     """
 
     def __init__(self, why: str, tier: Tier, message: str = "", partial: Draft | None = None) -> None:
@@ -309,7 +341,7 @@ class Unavailable(Exception):
 
 
 class Missing(Exception):
-    """Replay's only guess is none: the records hold no outcome for this ask."""
+    """The records hold no outcome for this ask. Replay raises it instead of guessing one."""
 
     def __init__(self, ask: Ask) -> None:
         asks = (ask.a, ask.b) if isinstance(ask, Both) else (ask,)
@@ -319,8 +351,10 @@ class Missing(Exception):
 
 
 class Speculation(NamedTuple):
-    """How drafts fared that the large model verified, in its own tokens: `blocks` were scored, `drafted` tokens
-    stood in them, and `accepted` of these stand in the answer."""
+    """Verification counts of one answer, in the large model's tokens.
+
+    `blocks` were scored, they held `drafted` tokens, and `accepted` of these are part of the answer.
+    """
 
     blocks: int
     drafted: int
@@ -328,19 +362,21 @@ class Speculation(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the plan settled on: the drafts that make up the reply, in order, and why. A last one that was given up
-    while it was written ends the reply as at a limit of tokens, finish reason `length`."""
+    """A plan's result: the drafts that make up the reply, in order, and the reason for this route.
+
+    If the last part was given up during generation, the reply ends with the finish reason `length`.
+    """
 
     parts: Sequence[Draft]
     reason: Reason
     confidence: float | None = None
     speculation: Speculation | None = None
     local: bool = False
-    """Whether no cloud may see anything of the exchange afterwards either, in a shadow or an evaluation."""
+    """True if the exchange must never reach a cloud, not even later in a shadow or an evaluation."""
 
     @property
     def route(self) -> str:
-        """The tiers that wrote it: `slm`, `llm` or `slm+llm`."""
+        """The tiers that wrote the answer: `slm`, `llm` or `slm+llm`."""
         first = self.parts[0].tier
         alone = len(self.parts) == 1 or all(part.tier == first for part in self.parts)
         return first if alone else "slm+llm"
@@ -348,5 +384,5 @@ class Answer(NamedTuple):
 
 T = TypeVar("T")
 Fragment = Generator[Ask, Outcome, T]
-"""A part of a plan, for `yield from`: it asks, is sent outcomes, and gives a T."""
+"""A part of a plan, for `yield from`: it yields asks, is sent outcomes, and returns a T."""
 Plan = Fragment[Answer]

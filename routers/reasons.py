@@ -1,10 +1,10 @@
-"""Why an exchange took its route."""
+"""Reasons: why an exchange took its route."""
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why an exchange took its route, as `x-smallfirst-reason` reports it."""
+    """The reason for an exchange's route, as the header `x-smallfirst-reason` reports it."""
 
     POLICY = "policy"
     """The policy always asks this tier first."""
@@ -13,48 +13,50 @@ class Reason(StrEnum):
     COMMITTED = "committed"
     """A stream's running confidence reached `commit` before the draft was finished."""
     LOW_CONFIDENCE = "low_confidence"
-    """The finished draft's confidence stayed under `accept`."""
+    """The finished draft's confidence was below `accept`."""
     GAVE_UP = "gave_up"
-    """The running confidence fell under `give_up`: the draft was stopped early."""
+    """The running confidence fell below `give_up`, so the draft was stopped early."""
     EMPTY = "empty"
     """The draft had no text."""
     NO_LOGPROBS = "no_logprobs"
-    """The small model's server sent no log-probabilities to judge the draft by."""
+    """The small model's server sent no log-probabilities by which to judge the draft."""
     NOT_JUDGED = "not_judged"
-    """The request (several choices, audio) is one whose draft no calibrator here judges."""
+    """The policy's calibrator can't judge drafts for this kind of request (several choices, audio, a
+    constrained answer)."""
     NOT_CAPABLE = "not_capable"
-    """The request needs what no upstream of the tier that would be asked first can do."""
+    """No upstream of the tier that would be asked first has a capability that the request needs."""
     TOO_HARD = "too_hard"
-    """The prompt's difficulty score says that the small model is not worth asking."""
+    """By its difficulty score or a limit, the prompt is too hard for the small model."""
     EASY = "easy"
-    """The prompt's difficulty score says that the small model will do."""
+    """By its difficulty score and limits, the prompt is easy enough for the small model."""
     JUDGED = "judged"
-    """A judgement of the draft, asked after it was finished, decided."""
+    """A judgement of the finished draft decided."""
     RELEVANCE = "relevance"
-    """A retrieved passage was judged, before anything was written; no answer has it for its reason."""
+    """A call judged a retrieved passage before the answer was written; never the reason of an answer."""
     OUTRAN = "outran"
     """Both tiers were asked together, and this one committed first."""
     VERIFIED = "verified"
-    """The large model verified the small one's draft, token by token."""
+    """The large model verified the small model's draft, token by token."""
     REJECTED = "rejected_draft"
-    """The large model would have written too little of the draft itself, and wrote the rest, or all of it."""
+    """The large model accepted too little of the draft, and wrote the rest, or all of it."""
     PREDICTED = "predicted"
-    """The large model wrote, with the draft as its prediction (OpenAI's Predicted Outputs)."""
+    """The large model answered with the draft as its prediction (OpenAI's Predicted Outputs)."""
     NOT_SPECULATED = "not_speculated"
-    """The policy speculates, but no upstream of the large model verifies drafts of such a request: what the policy has
-    instead answered."""
+    """The policy speculates, but no upstream of the large model verifies drafts of such a request, so the
+    policy's `otherwise` answered."""
     COMPRESSED = "compressed"
-    """Of a call beside the answer: the small model read the prompt, so that the large one reads less of it."""
+    """In a call that compresses the prompt, the small model read it, so that the large model reads less of
+    it; never the reason of an answer."""
     AFFINITY = "affinity"
-    """The conversation was escalated before, and stays with the large model for a while."""
+    """An earlier turn of the conversation was escalated, so it stays with the large model for some turns."""
     INVALID_JSON = "invalid_json"
     """The request asked for JSON, and the draft does not parse."""
     SCHEMA_MISMATCH = "schema_mismatch"
-    """The draft's JSON does not meet the request's schema."""
+    """The draft does not meet the request's schema, choices or pattern."""
     TOOL_NOT_OFFERED = "tool_not_offered"
-    """The draft calls a tool that the request did not offer, or calls none where one was required."""
+    """The draft calls a tool that the request did not offer, or calls none although one was required."""
     TOOL_ARGUMENTS = "tool_arguments"
-    """A tool call's arguments are not JSON that meets the tool's schema."""
+    """The arguments of a tool call are not JSON that meets the tool's schema."""
     LOOP = "loop"
     """The draft repeats itself."""
     REFUSAL = "refusal"
@@ -64,13 +66,16 @@ class Reason(StrEnum):
     CONTEXT_TOO_LONG = "context_too_long"
     """The prompt does not fit the context of the tier that was asked first."""
     GUARDED = "guarded"
-    """The guard flagged the request, or the answer that would have been served, and this is who answers instead."""
+    """The guard flagged the request or the first answer, so the tier that its `action` names answers
+    instead."""
     LEAK = "leak"
-    """The answer of the tier that was asked first reproduced the system prompt, so the other one answers."""
+    """The answer of the tier that was asked first reproduced the system prompt, so the other tier answers."""
     NO_LLM = "no_llm"
-    """No large model could be had (none configured, down, busy, or it refused): the small model's answer stands."""
+    """No large model was available (none configured, down, busy, or it refused), so the small model's answer
+    is served."""
     NO_SLM = "no_slm"
-    """No small model could be had (none configured, down, busy, or it refused): the large model answers."""
+    """No small model was available (none configured, down, busy, or it refused), so the large model
+    answers."""
 
 
 ESCALATIONS = frozenset(
@@ -81,4 +86,4 @@ ESCALATIONS = frozenset(
         *(Reason.GUARDED, Reason.LEAK),
     }
 )
-"""Why the large model answered, where that says something of the conversation and not of the servers."""
+"""Reasons to ask the large model that depend on the conversation, not on the state of the servers."""

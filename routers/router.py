@@ -1,4 +1,7 @@
-"""A strategy, and what it may know of a request: never its text, so that a record holds all of it."""
+"""The base class of strategies, and the facts about a request that a strategy may read.
+
+These facts never include the request's text, so that a record can hold all of them.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,40 +12,40 @@ from .plan import BOTH_TIERS, NO_FEATURES, Capability, Plan, Tier
 
 
 class Request(NamedTuple):
-    """What a router may know of a request; all of it is kept in the record."""
+    """The facts about a request that a router may read. The record holds all of them."""
 
     stream: bool = False
     judgeable: bool = True
-    """False where a draft is not one text whose log-probabilities mean something (n > 1, audio)."""
+    """False if a draft is not one text with meaningful log-probabilities (n > 1, audio)."""
     whole: bool = False
-    """The answer can be checked only once it is complete (tools, a response schema): no part of a draft is
+    """True if only a complete answer can be checked (tools, a response schema). No part of a draft is then
     committed before its end."""
     tiers: frozenset[Tier] = BOTH_TIERS
-    """Tiers that are configured and not known to be down as the exchange begins."""
+    """Tiers that are configured and not known to be down when the exchange begins."""
     able: frozenset[Tier] = BOTH_TIERS
-    """Tiers of which nothing is known that keeps them from doing what the request needs; whether its prompt fits their
-    context is not asked here."""
+    """Tiers that are not known to lack a capability that the request needs. Whether the prompt fits their
+    context is not checked here."""
     stays: int = 0
-    """For how many turns, this one included, the conversation stays with the large model: see a policy's
-    `affinity`."""
+    """Number of turns, this one included, for which the conversation stays with the large model: see a
+    policy's `affinity`."""
     features: Mapping[str, float] = NO_FEATURES
-    """What is measured of the prompt, where the router reads it: see `difficulty`."""
+    """The prompt's features (see `measure_features` in `difficulty`), if the router reads them."""
     verifies: frozenset[Capability] = frozenset()
-    """Which of `scoring` and `prediction` an upstream of the large model offers for such a request, where the router
-    speculates."""
+    """Which of `scoring` and `prediction` an upstream of the large model offers for this request, if the
+    router speculates."""
     greedy: bool = False
-    """Whether it asks for temperature 0, so that there is one answer to be found."""
+    """True if the request asks for temperature 0."""
     most: int | None = None
-    """Tokens that the answer may have, where the request limits them."""
+    """Maximum completion tokens, or None if the request sets no limit."""
     passages: int = 0
-    """How many retrieved passages came with it."""
+    """Number of retrieved passages in the request."""
     renormalised: bool = False
-    """A constraint on the answer (a schema, choices, a forced call) makes the small model's log-probabilities those of
-    what the constraint leaves: only a calibrator made for that reads them."""
+    """True if a constraint on the answer (a schema, choices, a forced call) makes the server renormalise the
+    small model's log-probabilities. Only a calibrator for constrained decoding reads these."""
 
 
 class Router(BaseModel):
-    """A strategy: its fields are its YAML, `plan` is its decision."""
+    """A strategy. Its fields are its YAML keys; `plan` makes its decisions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,25 +56,25 @@ class Router(BaseModel):
         raise NotImplementedError
 
     def fitted(self, request: Request) -> "Router":
-        """Itself, or how it goes about a request of this kind."""
+        """Return this router, or a copy with other parameters for this request."""
         return self
 
     @property
     def needs(self) -> Mapping[Tier, Mapping[Capability, str]]:
-        """What it asks of a tier, where that is there, beside what requests do: which field of its asks for it."""
+        """The capabilities that the strategy itself needs of each tier, each with the field that needs it."""
         return {}
 
     @property
     def reads_features(self) -> bool:
-        """Whether its plan reads the request's `features`, which are measured only then."""
+        """True if the plan reads the request's `features`; otherwise they are not measured."""
         return False
 
     @property
     def speculates(self) -> bool:
-        """Whether its plan reads what the request says of verification, which is found out only then."""
+        """True if the plan reads the request's `verifies`, `greedy` and `most`, which are set only then."""
         return False
 
     @property
     def calls(self) -> int:
-        """Upstream calls that one exchange takes at most, where the policy's ceilings don't say."""
+        """Maximum upstream calls of one exchange, if the policy sets no ceiling."""
         return 8

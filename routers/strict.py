@@ -1,4 +1,4 @@
-"""What configuration is made of: models that refuse unknown keys and never change, and bounded numbers."""
+"""Base models for configuration (frozen, unknown keys refused) and bounded number types."""
 
 from typing import Annotated
 
@@ -14,6 +14,6 @@ class Strict(BaseModel):
 
 
 class Finite(Strict):
-    """Its numbers are finite as well."""
+    """A `Strict` model that also refuses infinite numbers and NaN."""
 
     model_config = ConfigDict(allow_inf_nan=False)

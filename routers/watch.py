@@ -1,4 +1,4 @@
-"""Follows a draft token by token: hold it, commit it early, or give it up early."""
+"""Watches that follow a draft token by token: hold it, commit it early, or give it up early."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,19 +11,22 @@ from .plan import Reason, TokenLike, Verdict
 from .structure.loops import TAIL, looping, stuck
 
 FIRST_LOOK = 6
-"""Tokens before the first look: fewer say little."""
+"""Answer tokens before the first check. Fewer tokens are weak evidence."""
 
 LOOP_LOOK = 64
-"""Tokens between two looks at a draft that stands in any case, whether it can leave its loop."""
+"""Tokens between two loop checks of a draft that `ObservingWatch` commits in any case."""
 
 Release = Literal["hold", "commit", "splice"]
-"""When a stream's draft flows: at its end; every token from the moment its running confidence clears; or sentence
-by sentence, as long as it does."""
+"""When a stream's draft is released: `hold` at its end; `commit` every token once the running confidence
+reaches the threshold; `splice` sentence by sentence while the running confidence reaches it."""
 
 
 def looks(tokens: int) -> Iterator[int]:
-    """The token counts, up to `tokens`, after which a running draft is looked at: growing intervals, since
-    each look is one more chance to be wrong, and looking after every token would cost quadratic time."""
+    """Yield the token counts, up to `max_tokens`, at which a running draft is checked.
+
+    The intervals grow: each check is one more chance of a wrong decision, and a check after every token would
+    cost quadratic time.
+    """
     at = FIRST_LOOK
     while at <= tokens:
         yield at
@@ -34,12 +37,13 @@ def looks(tokens: int) -> Iterator[int]:
 class ConfidenceWatch:
     """Holds a draft until its calibrated confidence decides.
 
-    While the draft runs it looks at `looks`, and under `splice` at the ends of sentences too, the only places where
-    that release commits. A look gives up when the running confidence is under `give_up`, or when the draft loops;
-    it commits when the confidence reaches `commit`. None switches either threshold off. Under `commit` every token
-    flows after the first COMMIT and nothing is looked at any more; under `splice` a later look may still give up what
-    was not committed. At the end the draft is accepted when its structure is sound and its final confidence
-    reaches `accept`; an accepted one under `judged_below` stays held, for its plan to judge.
+    A running draft is checked at `checkpoints` and, under `splice`, at sentence ends, the only places where
+    that release commits. A check gives up if the draft loops or its running confidence is below `give_up`. It
+    commits if the confidence reaches `commit`. None disables either threshold.
+    Under `commit`, every token flows after the first COMMIT and no check follows. Under `splice`, a later
+    check may still give up the text that was not committed.
+    At its end, the draft is accepted if it has no structural flaw and its final confidence reaches `accept`.
+    An accepted draft with a confidence below `hold_below` stays held, for its plan to judge.
     """
 
     calibrator: Calibrator
@@ -88,7 +92,7 @@ class ConfidenceWatch:
         return Verdict.CONTINUE
 
     def _judge(self, finish: str | None, *, finished: bool) -> float | None:
-        """The confidence now; None where the log-probabilities that it needs are missing."""
+        """Return the current confidence, or None if log-probabilities are missing."""
         try:
             signals = self._signals.named(finish)
         except MissingLogprobs:
@@ -116,9 +120,12 @@ class ConfidenceWatch:
 
 @dataclass(slots=True)
 class ObservingWatch:
-    """Commits every token: for a draft that stands whatever it is worth. With a calibrator it still says at
-    the end how confident the draft was. With `ends_loops` it gives up a draft that is `stuck`, looking every
-    `LOOP_LOOK` tokens: all of it stands, but a small model would go on until its context is full."""
+    """Commits every token of a draft that is served whatever its quality.
+
+    With a calibrator, it computes the draft's confidence at the end. With `ends_loops`, it checks every
+    `LOOP_CHECK_INTERVAL` tokens and gives up a draft that `is_stuck`, since a small model would otherwise
+    repeat itself until its context is full. The text so far stays committed.
+    """
 
     calibrator: Calibrator | None = None
     ends_loops: bool = False
@@ -152,7 +159,7 @@ class ObservingWatch:
 
 @dataclass(slots=True)
 class HeldWatch:
-    """Holds a draft to its end, for its plan to judge; what its structure lacks is the reason."""
+    """Holds a draft to its end, for its plan to judge. `reason` is the draft's structural flaw, or None."""
 
     reason: Reason | None = None
     confidence: float | None = None

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Work beside requests: evaluations and shadows, and their hourly budgets."""

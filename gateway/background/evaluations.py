@@ -1,7 +1,8 @@
-"""Evaluations in the background: a share of all answers is judged once it is given, whichever tier wrote it.
+"""Background evaluations: a share of all answers is judged after delivery, whichever tier wrote them.
 
-They never delay an answer. One runs at a time, and only while no request is in flight; when a request arrives it is
-broken off, its upstream call closed, and it begins anew when all is quiet again.
+Evaluations never delay an answer. One runs at a time, and only while no request is in flight. When a request
+arrives, the evaluation is cancelled and its upstream call closed; it starts again once no request is in
+flight.
 """
 
 import asyncio
@@ -26,13 +27,13 @@ from .hourly_budget import Hourly
 log = logging.getLogger(__name__)
 
 MOST_WAITING = 64
-"""Answers that wait to be evaluated; what is drawn beyond is dropped."""
+"""Maximum number of answers that wait for evaluation. Further samples are dropped."""
 MOST_BEGUN = 3
-"""Times that one is begun, where requests break it off: what it takes is paid for each time."""
+"""Maximum attempts at one evaluation that requests interrupt. Every attempt costs money."""
 
 
 class _Drawn(NamedTuple):
-    """An answered exchange, its answer kept."""
+    """A sampled exchange with its kept answer."""
 
     exchange: Exchange
     wanted: Evaluate
@@ -40,7 +41,7 @@ class _Drawn(NamedTuple):
 
 
 class Evaluations:
-    """Follows exchanges that are over with evaluations, as their policies ask."""
+    """Evaluates a share of the finished exchanges, as their policies ask."""
 
     def __init__(
         self, perform: Callable[[Exchange, Fragment[list[Result]]], Awaitable[list[Result]]], metrics: Metrics
@@ -53,7 +54,8 @@ class Evaluations:
         self._closed = False
 
     def draw(self, exchange: Exchange) -> bool:
-        """Whether an exchange that begins is drawn: its answer is kept, then."""
+        """Sample a starting exchange for evaluation. Return whether it is sampled; then its answer is
+        kept."""
         wanted = exchange.policy.evaluate
         if wanted is None or exchange.endpoint == "embeddings" or not exchange.request.judgeable:
             return False
@@ -63,7 +65,7 @@ class Evaluations:
         return True
 
     def follow(self, exchange: Exchange) -> None:
-        """Takes an exchange that was drawn, and is over."""
+        """Queue a sampled exchange that has ended."""
         wanted = exchange.policy.evaluate
         if wanted is None or exchange.answer is None:
             return
@@ -74,7 +76,8 @@ class Evaluations:
         self._resume()
 
     def arrived(self) -> None:
-        """A request: evaluations give way to it until it has `left`."""
+        """Count an arriving request, and cancel the running evaluation. Evaluations pause until
+        `end_request`."""
         self._metrics.in_flight += 1
         if self._task is not None:
             self._task.cancel()
@@ -106,7 +109,7 @@ class Evaluations:
             except asyncio.CancelledError:
                 self._put_back(drawn)
                 raise
-            except Exception:  # one that fails must not keep the others from their turn
+            except Exception:  # a failure must not stop the queue
                 log.exception("exchange %s could not be evaluated", drawn.exchange.id)
                 outcome = "failed"
             self._metrics.evaluation(drawn.exchange.policy.name, outcome)
@@ -118,7 +121,7 @@ class Evaluations:
             self._metrics.evaluation(drawn.exchange.policy.name, "given_up")
 
     async def _evaluate(self, drawn: _Drawn) -> str:
-        """What came of it."""
+        """Evaluate one answer and return the outcome for the metric."""
         exchange, wanted = drawn.exchange, drawn.wanted
         output = _output(exchange)
         if output is None:
@@ -130,7 +133,7 @@ class Evaluations:
             context = _context(exchange)
             asked = _asked(wanted, output, context)
             results = await self._perform(aside, evaluated(aside, asked, output, context=context))
-        except Unavailable:  # the door has closed
+        except Unavailable:  # admission refused the call
             return "failed"
         finally:
             self._hourly.spend(exchange.policy.name, aside.cost_usd)
@@ -141,7 +144,7 @@ class Evaluations:
 
 
 def _output(exchange: Exchange) -> Output | None:
-    """What its client got; None where that is no answer, or too long to be kept."""
+    """Return the answer that the client received. None if it is no answer, or was too long to keep."""
     choice = exchange.kept and exchange.kept.choice(exchange.endpoint)
     if not choice:
         return None
@@ -157,13 +160,14 @@ def _output(exchange: Exchange) -> Output | None:
 
 
 def _context(exchange: Exchange) -> str | None:
-    """The passages that came with it."""
+    """Return the text of the passages that came with the request, or None."""
     passages = exchange.passages
     return None if passages is None else "\n\n".join(one.titled for one in passages.given)
 
 
 def _asked(wanted: Evaluate, output: Output, context: str | None) -> list[Evaluator]:
-    """Without those that judge a text where there is none, and those that need a context where there is none."""
+    """Return the evaluators that apply: those that judge text need a non-empty answer, those that need a
+    context need passages."""
 
     def applies(one: Evaluator) -> bool:
         if one.kind == "structure":
@@ -174,8 +178,8 @@ def _asked(wanted: Evaluate, output: Output, context: str | None) -> list[Evalua
 
 
 def _aside(exchange: Exchange, wanted: Evaluate) -> Exchange:
-    """The exchange in which an answer is judged, as an answer to what its writer was shown. What was private stays
-    so."""
+    """Build the exchange that judges an answer, against the request that its writer received. A private
+    exchange stays private."""
     ceilings = wanted.ceilings
     if ceilings.calls is None:
         ceilings = ceilings.model_copy(update={"calls": wanted.calls})

@@ -1,4 +1,4 @@
-"""An answer, put to evaluators: what they find, as results and records tell it."""
+"""Runs evaluators on an answer and formats their results for the API and for records."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,11 +15,11 @@ Evaluator = Verification | Rating | Agreeing | Structure
 Result = dict[str, Any]
 
 NAME = "evaluate"
-"""Of such exchanges, in records."""
+"""The key of evaluations in records."""
 
 
 class Output(NamedTuple):
-    """What is judged: an answer's text, and the tools that it calls."""
+    """The judged output: an answer's text and its tool calls."""
 
     text: str
     calls: Sequence[ToolCall] = ()
@@ -28,7 +28,8 @@ class Output(NamedTuple):
 
 
 def output_of(message: Mapping[str, Any], finish: str | None = None) -> Output:
-    """Of an assistant's message in the chat endpoint's shape. Raises for another shape."""
+    """Parse an assistant message in the chat endpoint's shape. Raises KeyError, TypeError or AttributeError
+    for another shape."""
     content = message.get("content")
     if isinstance(content, list):
         content = "".join(part["text"] for part in content if isinstance(part.get("text"), str))
@@ -50,8 +51,8 @@ def evaluated(
     model: str = "",
     context: str | None = None,
 ) -> Fragment[list[Result]]:
-    """A result of each evaluator, in order; of one that could not be asked, why. What it gives is on the exchange's
-    account as well."""
+    """Return one result per evaluator, in order. If an evaluator's model is unavailable, its result holds the
+    error. The results are also stored in the exchange's account."""
     found: list[Result] = []
     for evaluator in evaluators:
         if isinstance(evaluator, Structure):
@@ -82,7 +83,7 @@ def _by(call: Call) -> Result:
 
 
 def usage_of(exchanges: Iterable[Exchange]) -> Body:
-    """What evaluations took, in OpenAI's shape."""
+    """Return the summed usage of evaluations, in OpenAI's shape."""
     calls = [call for exchange in exchanges for call in exchange.calls]
     prompt = sum(call.usage.prompt_tokens for call in calls)
     written = sum(call.usage.completion_tokens for call in calls)
@@ -90,7 +91,7 @@ def usage_of(exchanges: Iterable[Exchange]) -> Body:
 
 
 def qualities(results: Iterable[Result]) -> Iterator[tuple[str, float]]:
-    """The evaluators that found something, and what, in [0, 1]."""
+    """Yield the name and score, in [0, 1], of each evaluator that returned a score."""
     for result in results:
         if "p" in result:
             yield result["evaluator"], result["p"]

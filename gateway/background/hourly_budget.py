@@ -1,4 +1,4 @@
-"""What background work may spend in an hour, by the policy that asks for it."""
+"""Hourly budgets of background work, one per policy."""
 
 import time
 from collections.abc import Callable
@@ -7,14 +7,14 @@ HOUR = 3600.0
 
 
 class Hourly:
-    """Dollars by policy, counted anew an hour after the first of them."""
+    """Counts the dollars that each policy spends. A count restarts an hour after its first expense."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._spent: dict[str, tuple[float, float]] = {}
 
     def affords(self, policy: str, most: float | None) -> bool:
-        """Whether less than `most` dollars were spent within the hour; None: there is no such limit."""
+        """Whether the policy has spent less than `max_usd` dollars within the hour. None: no limit."""
         if most is None:
             return True
         began, spent = self._spent.get(policy, (self._clock(), 0.0))

@@ -1,4 +1,4 @@
-"""Shadows: a second exchange under another policy, for the records only. Nobody gets its answer."""
+"""Shadows: each repeats an exchange under another policy, for the records only. Its answer is discarded."""
 
 import asyncio
 import logging
@@ -18,13 +18,13 @@ from .hourly_budget import Hourly
 log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 8
-"""Shadows under way; further ones are left out: real requests come first."""
+"""Maximum number of concurrent shadows. Further ones are skipped, since real requests come first."""
 
 Run = Callable[[Exchange, PlainReply], Awaitable[None]]
 
 
 class Shadows:
-    """Follows exchanges that are over with shadows, as their policies ask."""
+    """Starts shadows of finished exchanges, as their policies ask."""
 
     def __init__(self, run: Run, policies: Callable[[], Mapping[str, Policy]]) -> None:
         self._run = run
@@ -33,7 +33,7 @@ class Shadows:
         self._hourly = Hourly()
 
     def follow(self, exchange: Exchange) -> None:
-        """Perhaps begins a shadow of an answered exchange."""
+        """Start a shadow of an answered exchange if it is sampled and the budget allows it."""
         wanted = exchange.policy.shadow
         if wanted is None or exchange.answer is None or len(self._tasks) >= MOST_AT_ONCE:
             return

@@ -1,4 +1,4 @@
-"""What a request's `model` may name: a policy, or the model of some upstreams."""
+"""The catalog: the policies and upstream models that a request's `model` may name."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,23 +20,25 @@ from routers.strategies.direct import Direct
 from routers.strategies.speculative import Speculative
 
 Asking = Mapping[Tier, Mapping[Capability, str]]
-"""What a policy asks of a tier, beside what requests do, by the field of its that asks for it."""
+"""Capabilities that a policy requires of each tier beyond what its requests require, each with the policy
+field that requires it."""
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """`unavailable` holds the policies that this set of upstreams can't serve, and why; `splits` those that stand for
-    several of `policies`."""
+    """The names that can be served. `unavailable` maps each policy that these upstreams cannot serve to the
+    reason. A split of `splits` divides its requests among several of `policies`."""
 
     policies: Mapping[str, Policy]
     models: Mapping[str, Policy]
     splits: Mapping[str, Split] = field(default_factory=dict)
     unavailable: Mapping[str, str] = field(default_factory=dict)
     shortest_context: float = inf
-    """Tokens of the shortest context that is known of an upstream."""
+    """The shortest known context of all upstreams, in tokens; infinite if none is known."""
 
     def resolve(self, name: str, param: str = "model") -> AnyPolicy:
-        """Raises ApiError, naming what exists; `param` is the field that named it."""
+        """Return the policy of a name. Raises ApiError, which lists the known names. `param` is the request
+        field that held the name."""
         policy = self.policies.get(name) or self.models.get(name) or self.splits.get(name)
         if policy is not None:
             return policy
@@ -57,7 +59,8 @@ class Catalogue:
 
 
 def catalogue(policies: Iterable[AnyPolicy], pools: Mapping[Tier, Pool]) -> Catalogue:
-    """A model that several upstreams serve is one name; in both tiers, it is the first one's."""
+    """Build the catalog of policies, splits and models. A model that several upstreams serve is listed once.
+    If both tiers serve it, the first tier in `pools` gets it."""
     served: dict[str, Policy] = {}
     unavailable: dict[str, str] = {}
     found = {policy.name: policy for policy in policies}
@@ -94,7 +97,8 @@ def catalogue(policies: Iterable[AnyPolicy], pools: Mapping[Tier, Pool]) -> Cata
 
 
 def lacking(policy: Policy, pools: Mapping[Tier, Pool]) -> str | None:
-    """What the upstreams, or what is installed, lack for a policy; None where it can be served."""
+    """Return what the upstreams or the installation lack to serve a policy, as a sentence. None if it can be
+    served."""
     if isinstance(policy.private, Private) and (problem := undetectable(policy.private)):
         return f"private {problem}"
     found = lacking_to_route(policy.router, pools) or _lacking_to_guard(policy.guard, pools)
@@ -105,7 +109,7 @@ def lacking(policy: Policy, pools: Mapping[Tier, Pool]) -> str | None:
 
 
 def lacking_to_route(router: Router, pools: Mapping[Tier, Pool]) -> str | None:
-    """Likewise, for a strategy."""
+    """Return what the upstreams lack for a strategy, as a sentence. None if nothing."""
     if isinstance(router, Speculative):
         return lacking_to_route(router.otherwise, pools)
     problem: str | None = None
@@ -121,7 +125,7 @@ def lacking_to_route(router: Router, pools: Mapping[Tier, Pool]) -> str | None:
 
 
 def _lacking_to_guard(guard: Guard | None, pools: Mapping[Tier, Pool]) -> str | None:
-    """A guard without its judge would block, or let pass, whatever there is."""
+    """Check the guard's judge. Without one, the guard would block everything or let everything pass."""
     if guard is None or not guard.judges:
         return None
     pool = pools.get(guard.tier)
@@ -143,8 +147,8 @@ def _of_router(router: Router) -> Asking:
 
 
 def _lacking_to_serve(needs: Asking, pools: Mapping[Tier, Pool]) -> Iterator[str]:
-    """One upstream of a tier is enough, since the pool puts to each what it can do. A tier that is not there lacks
-    nothing: plans do without it, and say so."""
+    """Yield a sentence per missing capability. One capable upstream of the tier suffices, since the pool
+    selects upstreams by capability. An absent tier lacks nothing: plans do without it and give a reason."""
     for tier, asked in needs.items():
         upstreams = pools[tier].writers if tier in pools else ()
         for capability, asking in asked.items():
@@ -155,7 +159,8 @@ def _lacking_to_serve(needs: Asking, pools: Mapping[Tier, Pool]) -> Iterator[str
 
 
 def _lacking_to_follow(pool: Pool | None) -> str | None:
-    """Drafts of several models in one set of records would train a calibrator for none of them."""
+    """Check that all upstreams run one model. Records with drafts of several models would train a calibrator
+    that suits none of them."""
     if pool is None or not pool.writers:
         return None
     first, *others = pool.writers
@@ -168,7 +173,7 @@ def _lacking_to_follow(pool: Pool | None) -> str | None:
 
 def _lacking_to_judge(router: Judging, slm: Pool | None) -> str | None:
     if slm is None:
-        return None  # its plan goes to the large model and says so
+        return None  # the plan then uses the LLM and gives that as its reason
     if other := _made_for_another("calibrator", router.calibrator.made_for, slm):
         return other
     constrained = router.constrained_calibrator
@@ -178,7 +183,8 @@ def _lacking_to_judge(router: Judging, slm: Pool | None) -> str | None:
 
 
 def _lacking_to_score(gate: Gate | None, slm: Pool | None) -> str | None:
-    """What is easy for one model is not for another."""
+    """Check that the gate's scorer was trained for this model. A prompt that is easy for one model may be
+    hard for another."""
     if gate is None or gate.scorer is None or slm is None:
         return None
     return _made_for_another("gate.scorer", gate.scorer.made_for, slm)

@@ -1,4 +1,4 @@
-"""Which evaluators of a policy are known to be worth nothing on the models that would judge."""
+"""Warnings about evaluators that were measured at chance level on the models that would judge."""
 
 from collections.abc import Iterator, Mapping
 
@@ -15,7 +15,8 @@ Judge = Verification | Rating | Agreeing
 
 
 def doubts(policy: Policy, pools: Mapping[Tier, Pool]) -> Iterator[str]:
-    """A sentence for each."""
+    """Yield one warning for each evaluator of a policy that was measured at chance level on a model that
+    would judge."""
     for where, evaluator in _evaluators(policy):
         upstreams = pools[evaluator.tier].upstreams if evaluator.tier in pools else ()
         for upstream in upstreams:
@@ -29,7 +30,7 @@ def doubts(policy: Policy, pools: Mapping[Tier, Pool]) -> Iterator[str]:
 
 
 def _evaluators(policy: Policy) -> Iterator[tuple[str, Judge]]:
-    """And where the policy names each."""
+    """Yield each evaluator that asks a model, with its path in the policy."""
     yield from _judges(policy.router, "router")
     for place, evaluator in enumerate(policy.evaluate.evaluators if policy.evaluate else ()):
         if not isinstance(evaluator, Structure):

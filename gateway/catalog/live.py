@@ -1,4 +1,4 @@
-"""The policies in force: loaded from their files, and anew when these change."""
+"""The policies in force: loaded from their files, and reloaded when the files change."""
 
 import asyncio
 import logging
@@ -17,14 +17,16 @@ from .catalog import Catalogue, catalogue
 log = logging.getLogger(__name__)
 
 QUIET = 0.1
-"""Seconds for which changed files must stay as they are before they are loaded: an editor may be writing."""
+"""Seconds for which changed files must stay unchanged before they are loaded, since an editor may still be
+writing."""
 
 
 class LivePolicies:
-    """`catalogue` is replaced whole or not at all; an exchange keeps the policy that it began with.
+    """Keeps the catalog of the policy files and of `extra` policies.
 
-    `more` policies stand beside those of the files. Raises ConfigError where the files can't be used at first; later
-    ones that can't leave the catalogue as it was, and are told in the log and in the metrics.
+    `catalog` is replaced as a whole or not at all. An exchange keeps the policy with which it began. Raises
+    ConfigError if the first load fails. A later load that fails leaves the catalog unchanged, and logs and
+    counts the failure.
     """
 
     def __init__(
@@ -35,8 +37,8 @@ class LivePolicies:
         on_load: Callable[[bool], None],
         period: float | None,
     ) -> None:
-        """`on_load` hears whether a load while running has succeeded. `period` is the seconds between looks at the
-        files; None: they are loaded anew only when asked for."""
+        """`on_load` is called after each load while running, with whether it succeeded. `period_s` is the
+        seconds between checks of the files. None: files are reloaded on request only."""
         self._files = files
         self._more = tuple(more)
         self._pools = pools
@@ -47,16 +49,16 @@ class LivePolicies:
 
     @property
     def rubrics(self) -> Mapping[str, Rubric]:
-        """By name."""
+        """The rubrics by name."""
         return self._files.rubrics
 
     def reload(self) -> None:
-        """Asks for a load now, whether or not the files seem changed."""
+        """Request a load now, whether or not the files have changed."""
         self._asked.set()
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Follows the files while entered."""
+        """Watch the files until the context ends."""
         watching = asyncio.create_task(self._watch())
         try:
             yield
@@ -77,7 +79,7 @@ class LivePolicies:
             seen, pause = now, min(QUIET, self._period) if changing and self._period else self._period
 
     async def _wait(self, seconds: float | None) -> bool:
-        """Whether a load was asked for meanwhile."""
+        """Wait up to `seconds`. Return whether a load was requested meanwhile."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._asked.wait()
@@ -86,13 +88,13 @@ class LivePolicies:
         return asked
 
     async def _load(self) -> None:
-        """In a thread: parsing would hold up every stream."""
+        """Load the files in a thread, since parsing would block every stream."""
         try:
             loaded = await asyncio.to_thread(self._files.load)
         except ConfigError as error:
             for line in str(error).splitlines():
                 log.error("policies stay as they were: %s", line)
-        except Exception:  # whatever befalls a load, the next edit must be seen
+        except Exception:  # the watcher must survive any failed load
             log.exception("policies stay as they were")
         else:
             self._replace(await asyncio.to_thread(self._catalogue, loaded))

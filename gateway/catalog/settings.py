@@ -1,4 +1,4 @@
-"""The key `policies` of smallfirst.yaml."""
+"""Settings: the key `policies` of smallfirst.yaml."""
 
 from pathlib import Path
 
@@ -7,6 +7,6 @@ from routers.strict import Seconds, Strict
 
 class PolicySettings(Strict):
     folder: Path | None = None
-    """A folder of policy files (`*.yaml`); they win over built-in ones of the same name."""
+    """A folder of policy files (`*.yaml`). They replace built-in policies of the same name."""
     reload: Seconds | None = 1.0
-    """Seconds between looks at whether these files have changed; null: they are loaded anew on SIGHUP only."""
+    """Seconds between checks whether these files have changed; null: they are reloaded on SIGHUP only."""

@@ -1,4 +1,4 @@
-"""One command, `smallfirst`; a file a subcommand."""
+"""The command line `smallfirst`: each subcommand has a file of its own."""
 
 from typing import Annotated
 

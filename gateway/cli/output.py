@@ -1,4 +1,4 @@
-"""How commands speak: results to standard output, everything else to standard error."""
+"""The commands' consoles: `out` is standard output, for results; `err` is standard error, for all else."""
 
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -22,5 +22,6 @@ def warn(message: object) -> None:
 
 
 def fail(message: object, code: int = 2) -> NoReturn:
+    """Print an error message and end the command with exit code `code`."""
     err.print(f"smallfirst: {message}", markup=False, style="red")
     raise typer.Exit(code)

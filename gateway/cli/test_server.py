@@ -1,4 +1,4 @@
-"""A gateway of our own on a free loopback port, for commands that need one."""
+"""Runs a gateway in this process on a free loopback port, for commands and tests that need one."""
 
 import asyncio
 import socket
@@ -14,11 +14,13 @@ from gateway.settings import Settings
 from policies.schema.split import AnyPolicy
 
 CLOSING = 0.005
-"""Seconds between two looks at whether all connections are closed."""
+"""Seconds between two checks whether all connections are closed."""
 
 
 @dataclass(frozen=True)
 class Served:
+    """A gateway that is running in this process."""
+
     app: App
     url: str
     """The base URL for an OpenAI client."""
@@ -26,7 +28,7 @@ class Served:
 
 @asynccontextmanager
 async def serving(settings: Settings, policies: Iterable[AnyPolicy] = ()) -> AsyncIterator[Served]:
-    """Serves while entered."""
+    """Run a gateway until the context exits. `policies` are served besides those of the settings."""
     app = create_app(settings, policies)
     # The protocol is named because asyncio sets TCP_NODELAY by it.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as bound:
@@ -47,8 +49,9 @@ async def serving(settings: Settings, policies: Iterable[AnyPolicy] = ()) -> Asy
 
 
 class _Server(uvicorn.Server):
-    """Ends when told to, and as soon as nothing is under way: uvicorn's own looks every tenth of a second whether it
-    should, and waits for another in any case."""
+    """A uvicorn server that ends as soon as `stop` is set and no connection is open.
+
+    uvicorn's own server checks every 0.1 s whether it should end, and waits another 0.1 s in any case."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -56,7 +59,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """None: they are for the command that it serves, which Ctrl-C ends."""
+        """Capture no signals: Ctrl-C is for the command that runs this gateway."""
         yield
 
     async def main_loop(self) -> None:
@@ -67,5 +70,5 @@ class _Server(uvicorn.Server):
             listener.close()
         for connection in [*self.server_state.connections]:
             connection.shutdown()
-        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110  which have no event
+        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110  uvicorn offers no event
             await asyncio.sleep(CLOSING)

@@ -1,1 +1,1 @@
-"""Running a small model here: its weights, its server, its supervisor."""
+"""Runs a small model on this machine: its weights, its server and the supervisor."""

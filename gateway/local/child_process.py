@@ -1,4 +1,4 @@
-"""A child process that is heard line by line, and ended with all that it has started."""
+"""A child process whose output is read line by line, and which is terminated with its process group."""
 
 import asyncio
 import logging
@@ -12,12 +12,15 @@ log = logging.getLogger(__name__)
 
 LONGEST_LINE = 65_536
 LAST_WORDS = 1.0
-"""Seconds for which the output of a process that has ended is read to its end."""
+"""Seconds to read the remaining output of a process that has exited."""
 
 
 class Child(asyncio.SubprocessProtocol):
-    """Started by `started`. `ended` is set as soon as the process has ended; asyncio's own `Process.wait` waits for
-    whoever else holds its pipes too, as its children may."""
+    """A process started by `start_child`.
+
+    `exited` is set as soon as the process exits. asyncio's own `Process.wait` also waits until its children
+    have closed the pipes that they inherited.
+    """
 
     transport: asyncio.SubprocessTransport
 
@@ -36,19 +39,20 @@ class Child(asyncio.SubprocessProtocol):
         return self.transport.get_returncode() or 0
 
     def tell(self, line: bytes) -> None:
-        """Writes a line to its standard input, which stays open."""
+        """Write a line to its standard input, which stays open."""
         cast(asyncio.WriteTransport, self.transport.get_pipe_transport(0)).write(line + b"\n")
 
     async def end(self, patience: float) -> None:
-        """Ends it and, where it was killed before it could end them, whatever processes it had started."""
+        """Terminate the process, or kill it after `timeout_s`, then kill what is left of its process
+        group."""
         for end in (self.transport.terminate, self.transport.kill):
             if self.ended.is_set():
                 break
             with suppress(ProcessLookupError):
                 end()
             await self._ended_within(patience)
-        with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a group of the dead
-            os.killpg(self.pid, signal.SIGKILL)  # it leads the group
+        with suppress(ProcessLookupError, PermissionError):  # macOS raises the latter for a dead group
+            os.killpg(self.pid, signal.SIGKILL)  # the process leads its group
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 await self._silent.wait()
@@ -61,12 +65,12 @@ class Child(asyncio.SubprocessProtocol):
         except TimeoutError:
             log.warning("process %d has not ended within %.0f s", self.pid, patience)
 
-    # What asyncio calls:
+    # Called by asyncio:
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         *lines, rest = (self._rest + data).split(b"\n")
         for line in lines:
-            # What a progress bar has written over is left out.
+            # Drop what a progress bar has overwritten.
             self._on_line(line.rstrip().rpartition(b"\r")[2].decode(errors="replace"))
         self._rest = rest[-LONGEST_LINE:]
 
@@ -80,7 +84,7 @@ class Child(asyncio.SubprocessProtocol):
 async def started(
     command: Sequence[str], environment: Mapping[str, str] | None, on_line: Callable[[str], None]
 ) -> Child:
-    """Both of its outputs are heard. Raises OSError."""
+    """Start a process and pass each line of its standard output and error to `on_line`. Raises OSError."""
     transport, child = await asyncio.get_running_loop().subprocess_exec(
         lambda: Child(on_line),
         *command,
@@ -88,7 +92,7 @@ async def started(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env=environment,
-        start_new_session=True,  # an interrupt from the terminal is the gateway's, which drains first
+        start_new_session=True,  # a terminal interrupt reaches only the gateway, which drains first
     )
     child.transport = transport
     return child

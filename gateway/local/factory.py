@@ -1,4 +1,4 @@
-"""The configured local engine as an upstream, and the supervisor that keeps it running."""
+"""Builds the upstream of the configured local engine, and the supervisor that keeps it running."""
 
 import os
 import secrets
@@ -29,14 +29,14 @@ from .vllm.startup import stage_of
 KEEPER = Path(__file__).with_name("vllm") / "keeper.py"
 
 ENDING = 15.0
-"""Seconds that vLLM has to end in its own way."""
+"""Seconds for vLLM to exit on its own."""
 
 WARMING = 600.0
-"""Seconds that vLLM's first answer may take, for which it may compile."""
+"""Maximum seconds for vLLM's first answer, which may include compilation."""
 
 
 def as_upstream(local: LocalEngine, port: int, key: str = "") -> UpstreamSettings:
-    """The engine as one more upstream, whose health its supervisor knows."""
+    """Return the upstream settings of the engine. It is not probed, as its supervisor knows its health."""
     return UpstreamSettings(
         name=LOCAL,
         tier="slm",
@@ -62,14 +62,18 @@ def _name(local: LocalEngine) -> str:
 
 
 def _capabilities(local: LocalEngine) -> Capabilities:
-    """While it speculates, vLLM refuses two ways of changing what is sampled."""
+    """Return the capabilities to declare. vLLM rejects `min_p` and `logit_bias` during speculative
+    decoding."""
     if local.speculative is not None:
         return Capabilities(min_p=False, logit_bias=False)
     return Capabilities(embeddings=local.embeddings)
 
 
 def check_local(local: LocalEngine, models_folder: Path) -> Path:
-    """The weights for llama.cpp, or the Python that has vLLM. Raises ConfigError for an engine that can't start."""
+    """Return the path of llama.cpp's weights, or of the Python that has vLLM.
+
+    Raises ConfigError if the engine cannot start.
+    """
     if local.engine == "llamacpp":
         return find(local.model, models_folder)
     command_of(local, port=1)
@@ -79,9 +83,10 @@ def check_local(local: LocalEngine, models_folder: Path) -> Path:
 def local_engine(
     local: LocalEngine, models_folder: Path, on_restart: Callable[[], None], tell: Callable[[str], None]
 ) -> tuple[Upstream, Supervisor]:
-    """Raises ConfigError where the weights, or what runs them, are missing."""
+    """Build the engine's upstream and supervisor. Raises ConfigError if the weights or the engine are
+    missing."""
     found = check_local(local, models_folder)
-    # vLLM's server binds with the one, llama.cpp's with the other.
+    # vLLM's server binds with SO_REUSEADDR, llama.cpp's with SO_REUSEPORT.
     holder, port = reserve_port(socket.SO_REUSEADDR if local.engine == "vllm" else socket.SO_REUSEPORT)
     key = secrets.token_urlsafe(24)
     described = as_upstream(local, port, key)
@@ -95,7 +100,10 @@ def local_engine(
 
 
 def _scorer(local: LocalEngine, weights: Path) -> Scorer | None:
-    """Embeddings are pooled states, and it gives one kind or the other. None: as its kind does."""
+    """Return a scorer by hidden states, or None for the default of the kind.
+
+    With embeddings on, llama.cpp returns pooled states instead of one per token.
+    """
     if local.engine == "llamacpp" and not local.embeddings:
         return states.scorer(weights)
     return None
@@ -136,13 +144,13 @@ def _vllm(local: LocalEngine, upstream: UpstreamSettings, key: str, python: Path
         environment=inherited(),
         warm_up=partial(_warm_up, upstream),
         stage_of=stage_of,
-        patience=ENDING + 5.0,  # its keeper ends the rest itself
+        patience=ENDING + 5.0,  # by then the keeper has killed the rest itself
     )
 
 
 async def _warm_up(upstream: UpstreamSettings) -> None:
-    """A token, for the first takes many times what those after it take: whatever is answered, the first is over
-    then. Raises Broken."""
+    """Request two tokens, since the first answer takes many times as long as later ones. Any answer, an error
+    too, counts as warm. Raises TransportError."""
     url = urls_of(upstream)["completions"]
     body = orjson.dumps({"model": upstream.model, "prompt": "Hello", "max_tokens": 2})
     client = HttpTransport(url, headers_of(upstream), connect=5.0, gap=WARMING, keep_alive=False)

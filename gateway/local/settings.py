@@ -1,4 +1,4 @@
-"""The key `local` of smallfirst.yaml: an SLM run here, and by which engine."""
+"""Settings under the key `local` of smallfirst.yaml."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,16 +19,16 @@ LocalKind = Literal["llamacpp", "vllm"]
 
 
 class Speculative(BaseModel):
-    """vLLM's own speculative decoding; methods' further arguments are passed as they are."""
+    """Speculative decoding inside vLLM. Further arguments of a method are passed on unchanged."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     method: str
-    """`ngram`, `draft_model`, `suffix`, or another that vLLM knows."""
+    """`ngram`, `draft_model`, `suffix` or another method of vLLM."""
     num_speculative_tokens: Count | None = None
-    """Tokens drafted at a time; `ngram` and `draft_model` need it."""
+    """Tokens per draft block. Required by `ngram` and `draft_model`."""
     model: str | None = None
-    """The model that drafts, where the method has one: of `draft_model` one with the same vocabulary."""
+    """The draft model, if the method uses one. `draft_model` needs one with the same vocabulary."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -48,53 +48,56 @@ OF_ONE_ENGINE: dict[str, LocalKind] = {
     "speculative": "vllm",
     "adapters": "vllm",
 }
-"""The keys of `local` that only one engine knows."""
+"""The keys of `local` that only one engine supports."""
 
 
 class LocalEngine(Strict):
-    """An SLM run here, as a supervised child process."""
+    """An SLM that runs here as a supervised child process."""
 
     engine: LocalKind = "llamacpp"
-    """The kind of engine; vLLM lives in a Python environment of its own."""
+    """Kind of engine. vLLM may be in a Python environment of its own."""
     model: str = "smollm2-135m-instruct"
-    """llama.cpp: a name `smallfirst models list` shows, or a path to a GGUF file. vLLM: a name at Hugging Face, or a
-    folder with a `config.json`."""
+    """llama.cpp: a name from `smallfirst models list`, or the path of a GGUF file. vLLM: a name on Hugging
+    Face, or a folder with a `config.json`."""
     context: Count = 2048
-    """Tokens of one request, prompt and answer."""
+    """Maximum tokens of a request, prompt and answer together."""
     slots: Count | None = None
-    """Requests served at a time; by default 4 by llama.cpp and 64 by vLLM."""
+    """Requests served at the same time. The default is 4 for llama.cpp and 64 for vLLM."""
     threads: Count | None = None
-    """llama.cpp: compute threads; by default half of the cores."""
+    """llama.cpp: compute threads. The default is half of the cores."""
     queued: Annotated[int, Field(ge=0)] = 64
-    """Requests that may wait for a slot; further ones are told to come back."""
+    """Requests that may wait for a slot. Further requests are refused as `busy`, to be retried later."""
     embeddings: bool = False
-    """llama.cpp: whether it offers embeddings too. It gives no hidden states then, and to score a text takes longer."""
+    """llama.cpp: whether it offers embeddings. It then returns no hidden states, so scoring a text takes
+    longer."""
     python: Path | None = None
-    """vLLM: the Python of the environment that has it; by default `SMALLFIRST_VLLM`, else the gateway's own."""
+    """vLLM: the Python of the environment that has it. The default is `SMALLFIRST_VLLM`, else the gateway's
+    own Python."""
     arguments: dict[str, Any] = {}
-    """vLLM: its further options as its `--help` names them, without the dashes in front: `{dtype: float32,
+    """vLLM: further options by their names in `--help`, without the leading dashes: `{dtype: float32,
     enforce-eager: true}`."""
     environment: dict[str, Annotated[str, Field(coerce_numbers_to_str=True)]] = {}
-    """vLLM: environment variables, over those of the gateway."""
+    """vLLM: environment variables. They override those of the gateway."""
     speculative: Speculative | None = None
-    """vLLM: speculative decoding inside it."""
+    """vLLM: its own speculative decoding."""
     adapters: dict[Annotated[str, Field(pattern=r"^[!-~]+$")], str] = {}
-    """vLLM: LoRA adapters by the model names that requests use, each a folder or a name at Hugging Face."""
+    """vLLM: LoRA adapters by the model names that requests use. Each is a folder or a name on Hugging
+    Face."""
     priority: int = 0
-    """As of an upstream."""
+    """As `upstreams[].priority`."""
     weight: Weight = 1.0
-    """Likewise."""
+    """As `upstreams[].weight`."""
     price: Price = Price()
-    """What its calls are counted as."""
+    """Price of its calls."""
 
     @property
     def at_once(self) -> int:
-        """Requests served at a time."""
+        """Number of requests served at the same time."""
         return self.slots or {"llamacpp": 4, "vllm": 64}[self.engine]
 
     @property
     def starts_soon(self) -> bool:
-        """Whether it is ready within seconds, and so waited for; vLLM takes minutes."""
+        """Whether it is ready within seconds, so that the gateway waits for it. vLLM takes minutes."""
         return self.engine == "llamacpp"
 
     @model_validator(mode="after")
@@ -110,8 +113,8 @@ class LocalEngine(Strict):
 
 
 def chosen(model: str, local: LocalEngine | None) -> LocalEngine:
-    """The local engine for a model: llama.cpp for what is in the catalog and for GGUF files, else vLLM. What the
-    settings say of that engine stays."""
+    """Return the local engine for a model: llama.cpp for catalog names and GGUF files, else vLLM. The
+    settings are kept if they are for the same engine."""
     engine: LocalKind = "llamacpp" if model in CATALOG or model.endswith(".gguf") else "vllm"
     if local is not None and local.engine == engine:
         return local.model_copy(update={"model": model})
@@ -119,4 +122,4 @@ def chosen(model: str, local: LocalEngine | None) -> LocalEngine:
 
 
 LOCAL = "local"
-"""The built-in engine's name among upstreams."""
+"""The local engine's name among the upstreams."""

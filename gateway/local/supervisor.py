@@ -1,4 +1,5 @@
-"""A local engine as a child process: started, watched, restarted with back-off, ended with its parent."""
+"""Supervises a local engine as a child process: starts it, checks its health and restarts it with
+back-off."""
 
 import asyncio
 import json
@@ -19,28 +20,28 @@ log = logging.getLogger(__name__)
 FIRST_REST = 0.25
 LONGEST_REST = 30.0
 STEADY = 60.0
-"""Seconds after which an engine counts as having run well: the next crash starts the back-off anew."""
+"""Seconds of running after which the next crash resets the back-off."""
 HEALTH_PERIOD = 0.1
 HEALTH_PATIENCE = 2.0
 READY = "ready"
 
 
 class EngineFailed(RuntimeError):
-    """The engine ended before it was ready the first time."""
+    """The engine exited before it was ready for the first time."""
 
 
 async def nothing() -> None:
-    """For engines that need no warming."""
+    """Do nothing, for engines that need no warm-up."""
 
 
 class Launch(NamedTuple):
-    """How an engine is started, and how it is known to be ready.
+    """How to start an engine and to detect that it is ready.
 
-    `config` goes to the child's standard input as one line of JSON, so that no secret stands in its arguments or
-    environment; the pipe stays open, and a child that reads its end knows that the parent is gone, however it
-    died. `warm_up` is awaited after the first answered look at `health_url`, before the engine counts as ready; where
-    it raises Broken, the engine is looked at again.
-    `stage_of` recognises in a line of its log how far the start is. `patience` are the seconds it has to end.
+    `config` is written to the child's standard input as one line of JSON, so that its arguments and
+    environment hold no secret. The pipe stays open: a child that reads its end knows that the parent has
+    died. `warm_up` is awaited after `health_url` first answers 200, before the engine counts as ready. If it
+    raises TransportError, the health check is repeated. `parse_stage` returns the stage of the start that a
+    log line announces. `exit_timeout_s` is the maximum time to exit before the engine is killed.
     """
 
     name: str
@@ -54,10 +55,10 @@ class Launch(NamedTuple):
 
 
 class Supervisor:
-    """Runs an engine until `stop`.
+    """Runs an engine until `stop`, and restarts it when it exits.
 
-    `port_holder` keeps the engine's port ours between its lives. `on_running` hears each change, `on_restart` each
-    restart, and `tell` the stages of each start.
+    `port_holder` reserves the engine's port between its runs. `on_running` is called with each change,
+    `on_restart` at each restart, and `report` with each stage of a start.
     """
 
     def __init__(
@@ -86,8 +87,8 @@ class Supervisor:
         self._task = asyncio.create_task(self._keep_running(), name=f"supervisor of {self.name}")
 
     async def ready(self) -> None:
-        """Returns when the engine was ready for the first time. Raises EngineFailed."""
-        assert self._first is not None  # noqa: S101  start comes first
+        """Wait until the engine is ready for the first time. Raises EngineFailed if it exits before that."""
+        assert self._first is not None  # noqa: S101  `start` must be called first
         await asyncio.shield(self._first)
 
     async def stop(self) -> None:
@@ -96,7 +97,7 @@ class Supervisor:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         if self._first is not None and not self._first.cancel():
-            self._first.exception()  # whoever did not wait for the engine need not hear of it
+            self._first.exception()  # mark it as retrieved if nobody waited for the engine
         if self._port_holder is not None:
             self._port_holder.close()
 
@@ -121,7 +122,7 @@ class Supervisor:
             await asyncio.sleep(rest)
 
     def _lasted(self) -> float:
-        """Seconds since this life of the engine began."""
+        """Return the seconds since the engine was last started."""
         return asyncio.get_running_loop().time() - self._began
 
     def _failed(self, code: int) -> EngineFailed:
@@ -129,7 +130,7 @@ class Supervisor:
         return EngineFailed(f"{self.name} ended with code {code} before it was ready{said and ':'}{said}")
 
     async def _run_once(self) -> int:
-        """One life of the engine: its exit code."""
+        """Run the engine until it exits, and return its exit code."""
         child = await started(self._launch.command, self._launch.environment, self._heard)
         announcing = asyncio.create_task(self._announce_when_ready(child))
         try:
@@ -181,8 +182,11 @@ class Supervisor:
 
 
 def reserve_port(shared_by: int) -> tuple[socket.socket, int]:
-    """A loopback port that stays ours between an engine's lives: bound, not listening, and shared with a server
-    that binds it with the socket option given: SO_REUSEPORT, or on Linux SO_REUSEADDR."""
+    """Reserve a loopback port between an engine's runs; return the bound socket, which does not listen, and
+    the port.
+
+    A server can bind the port too with the same socket option: SO_REUSEPORT, or on Linux SO_REUSEADDR.
+    """
     holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     holder.setsockopt(socket.SOL_SOCKET, shared_by, 1)
     holder.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Tokens per second of a server on given prompts, and what its speculative decoding did meanwhile."""
+"""Measures a server's tokens per second on given prompts, and the acceptance of its speculative decoding."""
 
 import asyncio
 import time
@@ -20,13 +20,14 @@ COUNTERS = "vllm:spec_decode_num_"
 
 
 class Drafting(NamedTuple):
-    """What speculation inside a server did: from vLLM's counters, or llama.cpp's timings (which know no blocks)."""
+    """Counts of a server's own speculative decoding, from vLLM's counters or llama.cpp's timings (without
+    blocks)."""
 
     drafted: int = 0
     accepted: int = 0
     blocks: int = 0
     whole: int = 0
-    """Blocks accepted to their last token."""
+    """Blocks whose tokens were all accepted."""
 
     def less(self, before: "Drafting") -> "Drafting":
         return Drafting(*(now - then for now, then in zip(self, before, strict=True)))
@@ -36,7 +37,8 @@ class Drafting(NamedTuple):
 
     @property
     def accept(self) -> float | None:
-        """The acceptance of a token, as `smallfirst models speculate --accept` takes it."""
+        """Acceptance rate per token, the value of `smallfirst models speculate --accept`; None without
+        blocks."""
         return acceptance(self.accepted, self.blocks - self.whole) if self.blocks else None
 
 
@@ -45,20 +47,23 @@ NONE = Drafting()
 
 class Measured(NamedTuple):
     tokens: int
-    """Of all answers."""
+    """Completion tokens of all answers."""
     seconds: float
-    """From the first request to the last answer."""
+    """Seconds from the first request to the last answer."""
     texts: Sequence[str]
     drafting: Drafting
 
     @property
     def speed(self) -> float:
-        """Tokens a second."""
+        """Completion tokens per second."""
         return self.tokens / self.seconds
 
 
 async def measure(upstream: Upstream, prompts: Sequence[Body], at_once: int) -> Measured:
-    """Asks every prompt, `at_once` at a time, after one that is not counted. Raises Failure."""
+    """Send every prompt, at most `concurrency` at a time, after one warm-up request that does not count.
+
+    Raises Failure.
+    """
     await _ask(upstream, WARMING)
     slots = asyncio.Semaphore(at_once)
 
@@ -84,7 +89,7 @@ async def _ask(upstream: Upstream, prompt: Body) -> Body:
     call = await upstream.send(upstream.url(endpoint), orjson.dumps(body), stream=False)
     try:
         answer: Body = orjson.loads(await call.response.read())
-        answer["usage"]["completion_tokens"], answer["choices"][0]  # what is read of it later
+        answer["usage"]["completion_tokens"], answer["choices"][0]  # check that what is read later exists
     except (Broken, ValueError, LookupError, TypeError) as error:
         raise Failure(
             "garbage", upstream.tier, f"{upstream.name}: {error!r}", upstream=upstream.name
@@ -100,7 +105,7 @@ def _text(answer: Body) -> str:
 
 
 async def _counted(upstream: Upstream) -> Drafting:
-    """vLLM's counters so far; none where the server has no such metrics."""
+    """Return vLLM's counters so far; zeros if the server has no such metrics."""
     try:
         return _drafting(await exposition(upstream))
     except (Broken, TimeoutError, ValueError):
@@ -108,7 +113,8 @@ async def _counted(upstream: Upstream) -> Drafting:
 
 
 def _drafting(metrics: str) -> Drafting:
-    """Of several engines behind one server, the sum. At the last place of a block count those that were whole."""
+    """Sum the counters of all engines behind a server. The count at a block's last position is that of the
+    blocks accepted as a whole."""
     totals: dict[str, float] = {}
     places: dict[int, float] = {}
     for family in text_string_to_metric_families(metrics):

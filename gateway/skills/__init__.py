@@ -1,1 +1,1 @@
-"""What the small model does for the large one's sake: rewrites of a request, and their inverse on the answer."""
+"""Transforms that rewrite a request for an upstream and undo the rewrite on its answer."""

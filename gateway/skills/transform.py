@@ -1,4 +1,4 @@
-"""What rewrites bodies on their way to an upstream, and the texts of its answers on their way back."""
+"""Transforms: rewrite request bodies sent to an upstream, and the texts of its answers."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -15,26 +15,28 @@ if TYPE_CHECKING:
 
 
 class Unusable(Broken):
-    """An answer that may not be used, though its server did well. `why` is a code of `Unavailable`."""
+    """Raised when an answer must not be used although its server worked. `why` is a code of `Unavailable`."""
 
     def __init__(self, why: str, message: str) -> None:
         super().__init__(why, message, fresh=False)
 
 
 class Transform(Protocol):
-    """Of one exchange: every body that it sends passes `outgoing`, whatever asked for it."""
+    """Rewrites the traffic of one exchange. Every body that the exchange sends passes `rewrite_request`."""
 
     def outgoing(self, upstream: "Upstream", body: Body) -> Body:
-        """The body as this upstream gets it; the given one stays as it is. Raises Unavailable for what may not go."""
+        """Return the body that this upstream receives. The given body is not modified. Raises Unavailable if
+        the upstream must not receive it."""
         ...
 
     def incoming(self, upstream: "Upstream", *, json: bool) -> TextFilter | None:
-        """For one running text of an answer, or, with `json`, for a tool call's arguments; None: it is left alone."""
+        """Build the filter for one running text of an answer, or for a tool call's arguments if `json`. None:
+        the text stays as it is."""
         ...
 
 
 def leaving(transforms: Sequence[Transform], upstream: "Upstream", body: Body | bytes) -> bytes:
-    """A body's bytes as they leave to an upstream. Raises Unavailable."""
+    """Apply all transforms to a body and encode it as JSON bytes. Raises Unavailable."""
     if transforms:
         body = orjson.loads(body) if isinstance(body, bytes) else body
         for transform in transforms:
@@ -43,7 +45,7 @@ def leaving(transforms: Sequence[Transform], upstream: "Upstream", body: Body | 
 
 
 def arriving(transforms: Sequence[Transform], upstream: "Upstream", response: Response) -> Response:
-    """An upstream's answer as the exchange reads it: what left last is undone first."""
+    """Wrap an upstream's response so that the transforms rewrite its texts, the last transform first."""
 
     def filters(json: bool) -> list[TextFilter]:
         found = [transform.incoming(upstream, json=json) for transform in reversed(transforms)]

@@ -1,1 +1,1 @@
-"""What outlives a request."""
+"""State that outlives a request."""

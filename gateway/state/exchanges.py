@@ -1,4 +1,4 @@
-"""The latest exchanges' figures, for GET /v1/exchanges/{id}: no prompt, no answer."""
+"""The latest exchanges' figures, for GET /v1/exchanges/{id}. They contain no prompt and no answer."""
 
 from collections import OrderedDict
 from typing import Any
@@ -9,8 +9,8 @@ KEPT = 10_000
 
 
 class Exchanges:
-    """The last `kept` exchanges' record lines, oldest forgotten first. Kept as JSON: thousands of live objects
-    would be walked by every full garbage collection."""
+    """Keeps the record lines of the last `max_exchanges` exchanges and drops the oldest first. They are kept
+    as JSON, since every full garbage collection would traverse thousands of live objects."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
@@ -18,14 +18,14 @@ class Exchanges:
         self._evaluations: dict[str, bytes] = {}
 
     def add(self, exchange_id: str, line: bytes) -> None:
-        """`line` is the exchange's record line, as JSON."""
+        """Add an exchange. `line` is its record line as JSON."""
         self._by_id[exchange_id] = line
         if len(self._by_id) > self._kept:
             forgotten, _ = self._by_id.popitem(last=False)
             self._evaluations.pop(forgotten, None)
 
     def evaluated(self, exchange_id: str, by: str, results: list[dict[str, Any]]) -> None:
-        """What the exchange `by` found of this one's answer."""
+        """Add the results that the evaluation `evaluation_id` found for this exchange's answer."""
         if exchange_id in self._by_id:
             self._evaluations[exchange_id] = orjson.dumps({"id": by, "results": results})
 
@@ -41,7 +41,7 @@ class Exchanges:
 
 
 def described(line: dict[str, Any]) -> dict[str, Any]:
-    """A record's line as the API shows it."""
+    """Convert a record line to the API's object."""
     answer = line["answer"] or {"route": "none", "reason": None, "confidence": None}
     alone = line["llm_alone_usd"]
     return {

@@ -1,0 +1,1 @@
+"""Metrics, the ledger of finished exchanges, and the writing of records."""

@@ -1,4 +1,4 @@
-"""What vLLM servers say of themselves, beside our own metrics: load, speed, and how many drafted tokens were right."""
+"""Metrics that vLLM servers report about themselves: load, speed, and acceptance of drafted tokens."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from gateway.upstreams.transport.transport import Broken
 from gateway.upstreams.upstream import Upstream
 
 SHORTEST = 1.0
-"""Seconds between two readings that a speed is told from."""
+"""Minimum seconds between two readings from which a speed is computed."""
 
 READ, WRITTEN = "vllm:prompt_tokens_total", "vllm:generation_tokens_total"
 DRAFTS = "vllm:spec_decode_num_drafts_total"
@@ -26,7 +26,7 @@ THEIRS = frozenset({READ, WRITTEN, DRAFTS, DRAFTED, ACCEPTED, RUNNING, WAITING, 
 
 
 class Reading(NamedTuple):
-    """A server's series at a time, and how many tokens a second it has written since the reading before."""
+    """A server's series at a time. `speed` is the tokens per second generated since the previous reading."""
 
     at: float
     series: Mapping[str, float]
@@ -34,6 +34,7 @@ class Reading(NamedTuple):
 
     @property
     def acceptance(self) -> float | None:
+        """The share of drafted tokens that were accepted, from 0 to 1, or None without drafts."""
         drafted = self.series.get(DRAFTED)
         return self.series.get(ACCEPTED, 0.0) / drafted if drafted else None
 
@@ -76,8 +77,8 @@ FIGURES = (
 
 
 class EngineMetrics(Collector):
-    """Of those upstreams that are vLLM and no cloud. They are read when ours are asked for, never by a request; a
-    server that does not answer shows nothing."""
+    """Metrics of the upstreams that run vLLM and are not a cloud. They are read when the gateway's metrics
+    are read, never by a request. A server that does not answer has no series."""
 
     def __init__(self, upstreams: Iterable[Upstream]) -> None:
         self._upstreams = [one for one in upstreams if one.source.engine == "vllm" and not one.cloud]
@@ -87,7 +88,7 @@ class EngineMetrics(Collector):
         await asyncio.gather(*(self._read(upstream) for upstream in self._upstreams))
 
     def collect(self) -> Iterator[Metric]:
-        """What prometheus_client asks of a collector."""
+        """Yield the metric families; called by prometheus_client."""
         for figure in FIGURES:
             family = figure.kind(f"smallfirst_engine_{figure.name}", figure.meaning, labels=["upstream"])
             for upstream, reading in list(self.readings.items()):
@@ -108,7 +109,7 @@ class EngineMetrics(Collector):
 
 
 def series_of(exposition: str) -> dict[str, float]:
-    """The series wanted of a server's metrics in the text format, each summed over its engines."""
+    """Parse the known series from a server's metrics in the text format, each summed over its engines."""
     found: dict[str, float] = {}
     for line in exposition.splitlines():
         name = line.partition("{")[0].partition(" ")[0]
@@ -118,7 +119,7 @@ def series_of(exposition: str) -> dict[str, float]:
 
 
 def speed_between(before: Reading, series: Mapping[str, float], now: float) -> float | None:
-    """Tokens a second; None where the engine began anew in between."""
+    """Return tokens per second between two readings. None if the engine restarted in between."""
     then, written = before.series.get(WRITTEN), series.get(WRITTEN)
     if then is None or written is None or written < then:
         return None

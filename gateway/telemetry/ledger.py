@@ -1,4 +1,4 @@
-"""What happens to exchanges that are over: counted, remembered, recorded."""
+"""The ledger: counts, remembers and records exchanges that have ended."""
 
 import asyncio
 import logging
@@ -12,12 +12,12 @@ from .record_writer import Recorder, compact, exchange_line
 log = logging.getLogger(__name__)
 
 PERIOD = 0.05
-"""Seconds an exchange may wait to be booked: a batch at a time takes half the CPU of one by one, between whose
-turns the processor's caches have forgotten this code."""
+"""Maximum seconds that an exchange waits to be booked. Booking in batches takes half the CPU of booking one
+by one, since the code stays in the processor's caches."""
 
 
 class Ledger:
-    """Books exchanges in batches; whoever reads metrics or exchanges calls `book` first."""
+    """Books exchanges in batches. Call `book` before reading metrics or exchanges."""
 
     def __init__(self, metrics: Metrics, exchanges: Exchanges, recorder: Recorder | None) -> None:
         self._metrics = metrics
@@ -35,7 +35,7 @@ class Ledger:
         for exchange in over:
             try:
                 self._book(exchange)
-            except Exception:  # one that can't be booked must not take the others with it
+            except Exception:  # a failure must not lose the rest of the batch
                 log.exception("exchange %s could not be booked", exchange.id)
                 self._metrics.record_dropped()
 
@@ -97,5 +97,5 @@ class Ledger:
 
 
 def _instead(exchange: Exchange) -> str:
-    """What stands for the reason of an exchange that has neither an answer nor an error."""
+    """Return the reason for an exchange with neither an answer nor an error."""
     return "cancelled" if exchange.cancelled or exchange.aside is None else exchange.aside

@@ -22,8 +22,8 @@ Labels = tuple[str | int, ...]
 
 
 class _Counters(dict[Labels, float]):
-    """A counter's values by label values. The library's own counters take a lock and four calls an increment;
-    the gateway counts from one thread only, fourteen times a request."""
+    """A counter's values by label values. The library's own counters take a lock and four calls per
+    increment. The gateway counts from one thread only, fourteen times per request."""
 
     def __init__(self, name: str, documentation: str, *labels: str) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class _Gauges(_Counters):
 
 
 class _Histograms(dict[Labels, list[float]]):
-    """A histogram's counts by label values: one a bucket, then the sum."""
+    """A histogram's counts by label values: one count per bucket, then the sum."""
 
     def __init__(self, name: str, documentation: str, bounds: tuple[float, ...], *labels: str) -> None:
         super().__init__()
@@ -77,10 +77,10 @@ class _Histograms(dict[Labels, list[float]]):
 
 
 class Metrics(Collector):
-    """Counts what the gateway does, on a registry of its own, so that two gateways fit in one process.
+    """Counts what the gateway does, in its own registry, so that two gateways fit in one process.
 
-    Callers take the labels `policy`, `model`, `upstream` and `engine` from the configuration, never
-    from a request: that bounds the number of series, and nothing here guards it again.
+    Callers take the labels `policy`, `model`, `upstream` and `engine` from the configuration, never from a
+    request. This bounds the number of series; nothing here checks it again.
     """
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ class Metrics(Collector):
         self.registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
-        """What prometheus_client asks of a collector."""
+        """Yield the metric families; called by prometheus_client."""
         for metric in vars(self).values():
             if isinstance(metric, _Counters | _Histograms):
                 yield metric.family()
@@ -178,9 +178,9 @@ class Metrics(Collector):
         confidence: float | None,
         saved_usd: float | None,
     ) -> None:
-        """Count one answered request; a `saved_usd` below zero is a loss.
+        """Count one answered request. A `saved_usd` below zero is a loss.
 
-        None means that there was no first token, no score, or no price to compare with.
+        None means that there was no first token, no confidence, or no price to compare with.
         """
         self._requests[policy, endpoint, route, reason, status] += 1
         self._seconds.observe((policy, route), seconds)
@@ -195,26 +195,27 @@ class Metrics(Collector):
     def speculated(
         self, *, policy: str, blocks: float, drafted: float, accepted: float, written: float, alone: float
     ) -> None:
-        """Count what one answer's verified drafts came to, in tokens of the LLM."""
+        """Count the verified drafts of one answer, in tokens of the LLM."""
         self._blocks[policy,] += blocks
         counts = {"drafted": drafted, "accepted": accepted, "written": written, "alone": alone}
         for kind, count in counts.items():
             self._speculated[policy, kind] += count
 
     def rejected(self, *, endpoint: str, code: str, status: int) -> None:
-        """Count a request that never became an exchange: its body or its model was wrong."""
+        """Count a request that never became an exchange, since its body or its model was invalid."""
         self._requests["none", endpoint, "none", code, status] += 1
 
     def quality(self, *, policy: str, route: str, evaluator: str, p: float) -> None:
-        """Count what an evaluator found of one answer."""
+        """Count an evaluator's score of one answer."""
         self._quality.observe((policy, route, evaluator), p)
 
     def evaluation(self, policy: str, outcome: str) -> None:
-        """Count one drawn answer: `done`, `failed`, `queue_full`, `given_up`, `unreadable` or `unaffordable`."""
+        """Count one sampled answer: `done`, `failed`, `queue_full`, `given_up`, `unreadable` or
+        `unaffordable`."""
         self._evaluations[policy, outcome] += 1
 
     def _save(self, policy: str, saved_usd: float) -> None:
-        # Both must exist from the start: PromQL drops a policy from the difference saved - overspent when it
+        # Both counters must exist from the start: PromQL drops a policy from the difference saved - overspent if it
         # has only one of them.
         self._saved[policy,] += max(0.0, saved_usd)
         self._overspent[policy,] += max(0.0, -saved_usd)
@@ -230,7 +231,7 @@ class Metrics(Collector):
         completion_tokens: int,
         cost_usd: float,
     ) -> None:
-        """Count one ended call; `outcome` is ok, cancelled, or an error code."""
+        """Count one finished call. `outcome` is ok, cancelled, or an error code."""
         self._calls[upstream, tier, outcome] += 1
         self._tokens[tier, model, "prompt"] += prompt_tokens
         self._tokens[tier, model, "completion"] += completion_tokens
@@ -249,14 +250,15 @@ class Metrics(Collector):
         self._dropped[()] += 1
 
     def policies_loaded(self, *, ok: bool) -> None:
-        """Count a load after the first, and whether what is in force is what the files say."""
+        """Count a load after the first. `ok`: the policies in force are those of the files."""
         self._reloads["ok" if ok else "error",] += 1
         self._stale[()] = 0.0 if ok else 1.0
 
     def render(self, accept: str | None) -> tuple[bytes, str]:
-        """The exposition and its content type: OpenMetrics 1.0 where the Accept header names it, else text.
+        """Return the exposition and its content type: OpenMetrics 1.0 if the Accept header names it, else
+        text.
 
-        The header itself is the client's, and the library raises on a version that it cannot read.
+        The client's header is not passed on, since the library raises on a version that it cannot parse.
         """
         openmetrics = accept is not None and _OPENMETRICS in accept
         encoder, content_type = choose_encoder(f"{_OPENMETRICS}; version=1.0.0" if openmetrics else "")

@@ -1,4 +1,4 @@
-"""The key `records` of smallfirst.yaml."""
+"""Settings: the key `records` of smallfirst.yaml."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ from routers.strict import Count, Strict
 
 
 class Records(Strict):
-    """What exchanges leave behind for tuning."""
+    """Settings of the records that exchanges leave behind for tuning."""
 
     path: Path | None = None
-    """A folder; no records are kept where absent."""
+    """A folder for records; without it none are kept."""
     content: bool = False
-    """Whether requests' bodies, the answers that were served and followed drafts' texts are recorded too; of private
-    exchanges they never are."""
+    """Whether records include request bodies, served answers and the texts of followed drafts. Those of
+    private exchanges are never recorded."""
     queue: Count = 10_000
-    """Records that may wait for the disk; further ones are dropped and counted."""
+    """Maximum number of records that wait for the disk; further ones are dropped and counted."""

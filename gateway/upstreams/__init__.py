@@ -1,1 +1,1 @@
-"""One OpenAI-compatible endpoint each: transport, retries, breaker, pool."""
+"""Clients of OpenAI-compatible endpoints: pools, retries, circuit breakers, providers and transport."""

@@ -1,4 +1,4 @@
-"""A circuit breaker: an upstream that keeps failing is left alone for a while."""
+"""A circuit breaker, which stops calls to an upstream that keeps failing."""
 
 import time
 from collections.abc import Callable
@@ -9,8 +9,11 @@ LONGEST = 60.0
 
 
 class Breaker:
-    """Opens after 5 failures in a row, for 5 seconds; then one call tries. Each failed try doubles the rest,
-    up to a minute; a success closes it (Nygard, "Release It!", 2007)."""
+    """Opens for 5 seconds after 5 failures in a row, then admits one trial call.
+
+    Each failed trial doubles the rest, up to a minute. A success closes the breaker (Nygard, "Release It!",
+    2007).
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -25,11 +28,12 @@ class Breaker:
 
     @property
     def wait(self) -> float:
-        """Seconds until the next try is let through."""
+        """Seconds until the breaker admits the next trial call; 0 if it is not open."""
         return max(0.0, self._until - self._clock()) if self.is_open else 0.0
 
     def admit(self) -> bool:
-        """Whether a call may go; a half-open breaker admits one and rests again until that one succeeds."""
+        """Return whether a call may be made. A half-open breaker admits one trial and then opens again until
+        that trial succeeds."""
         if self.is_open:
             return False
         if self._failures >= FAILURES:
@@ -38,14 +42,14 @@ class Breaker:
         return True
 
     def try_now(self) -> None:
-        """Ends a rest early: the next call tries."""
+        """End the rest early, so that the next call is a trial."""
         self._until = 0.0
 
     def success(self) -> None:
         self._failures, self._rest, self._trying = 0, REST, False
 
     def failure(self) -> None:
-        """Calls that were under way when it opened fail too, without a say in how long it rests."""
+        """Count a failed call. Calls that were in flight when the breaker opened do not prolong its rest."""
         if self._failures >= FAILURES and not self._trying:
             return
         if self._trying:

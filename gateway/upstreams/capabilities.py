@@ -1,4 +1,4 @@
-"""What a model's server can do: as its kind is known, and as its operator says."""
+"""The capabilities of a model's server: the defaults of its kind, and what the settings declare."""
 
 from typing import Annotated, get_args
 
@@ -10,46 +10,47 @@ CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
 
 
 class Capabilities(BaseModel):
-    """What a server can do; null where that is left to what its kind is known for."""
+    """What a server can do. A null field takes the default of the server's kind."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     logprobs: bool | None = None
-    """Gives its tokens' log-probabilities; a cascade needs the small model's."""
+    """Returns log-probabilities of the tokens it generates. A cascade needs them from the small model."""
     top_logprobs: Annotated[int, Field(ge=0)] | None = None
-    """Most alternatives that it gives for a token."""
+    """Maximum number of alternatives it returns for a token."""
     scoring: bool | None = None
-    """Gives log-probabilities of a text it is given (`echo` on `/completions`)."""
+    """Returns log-probabilities of a given text (`echo` on `/completions`)."""
     prediction: bool | None = None
-    """Is faster where the answer's likely text is given (`prediction`)."""
+    """Answers faster if the request holds the likely text of the answer (`prediction`)."""
     prefill: bool | None = None
-    """Goes on from a begun assistant message."""
+    """Continues a partial assistant message at the end of `messages`."""
     tools: bool | None = None
     """Calls tools."""
     json_schema: bool | None = None
-    """Answers in JSON that meets a schema."""
+    """Answers in JSON that conforms to a given schema."""
     vision: bool | None = None
     """Reads images."""
     audio: bool | None = None
-    """Hears or speaks."""
+    """Takes or produces audio."""
     logit_bias: bool | None = None
-    """Takes token ids: `logit_bias`, and vLLM's fields of the kind. A small model is taken not to, as token ids belong
-    to a tokenizer, unless it is the only one that may answer."""
+    """Takes token ids, in `logit_bias` and similar fields of vLLM. Token ids belong to one tokenizer, so the
+    default for a small model is no, unless only that model may answer."""
     min_p: bool | None = None
-    """Takes `min_p`; vLLM does not while it decodes speculatively."""
+    """Takes `min_p`. vLLM does not take it during speculative decoding."""
     choices: bool | None = None
-    """Writes several choices (`n`)."""
+    """Returns several choices (`n`)."""
     completions: bool | None = None
     """Offers `/completions`."""
     embeddings: bool | None = None
     """Offers `/embeddings`."""
     grammar: bool | None = None
-    """Keeps to a list of choices, or to a grammar in GBNF (`structured_outputs`)."""
+    """Constrains the answer to a list of choices or to a GBNF grammar (`structured_outputs`)."""
     structured_outputs: bool | None = None
-    """Knows all of vLLM's `structured_outputs`. Where not, JSON and its schemas become a `response_format`."""
+    """Supports every form of vLLM's `structured_outputs`. If not, JSON and JSON schemas become a
+    `response_format`."""
 
     def over(self, known: "Capabilities") -> "Capabilities":
-        """What is said here, and where nothing is, what is known."""
+        """Return these capabilities, with each null field taken from `defaults`."""
         return known.model_copy(update={name: value for name, value in self if value is not None})
 
     def names(self) -> frozenset[Capability]:

@@ -1,4 +1,4 @@
-"""What an upstream can do, found out by asking: a few questions of a token or two each."""
+"""Detects what an upstream can do by sending it small requests of a few tokens each."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,22 +18,22 @@ IMAGE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQAAAACCEkxzAAAAEklEQVR42mP4DwUMo4xRBukMAOPT/hAC2mzjAAA"
     "AAElFTkSuQmCC"
 )
-"""A white square."""
+"""A white square, 64 by 64 pixels."""
 
 
 LIMITS = ("max_tokens", "max_completion_tokens")
-"""Fields that limit an answer's length: OpenAI's reasoning models refuse the first."""
+"""Fields that limit an answer's length. OpenAI's reasoning models reject the first."""
 
 
 PLAIN: Body = {"messages": [{"role": "user", "content": "Hi"}]}
 
 
 class Untried(Exception):
-    """Not even a plain question was answered; the text says why."""
+    """The upstream did not answer even a minimal chat request. The message says why."""
 
 
 class Asker:
-    """Puts questions to one upstream."""
+    """Sends probe requests to one upstream."""
 
     def __init__(self, upstream: Upstream) -> None:
         self.most_alternatives = upstream.capabilities.top_logprobs or 0
@@ -41,7 +41,10 @@ class Asker:
         self._limit = LIMITS[0]
 
     async def begin(self) -> None:
-        """A plain question, by which it is also found how an answer's length is limited. Raises Untried."""
+        """Send a minimal chat to find which field limits the answer's length.
+
+        Raises ProbeFailed if no field is accepted.
+        """
         failures = []
         for self._limit in LIMITS:
             try:
@@ -53,15 +56,15 @@ class Asker:
         raise Untried(str(failures[0])) from failures[0]
 
     async def chat(self, tokens: int = 1, *, continues: bool = False, **more: Any) -> Body:
-        """Raises Failure."""
+        """Return the answer to a chat request of at most `tokens` tokens. Raises Failure."""
         return await self._send("chat", PLAIN | more, tokens, continues=continues)
 
     async def complete(self, **body: Any) -> Body:
-        """Raises Failure."""
+        """Return the answer to a completions request of one token. Raises Failure."""
         return await self._send("completions", body, 1)
 
     async def embed(self) -> Body:
-        """Raises Failure."""
+        """Return the answer to an embeddings request. Raises Failure."""
         return await self._send("embeddings", {"input": "Hi"}, 0)
 
     async def _send(self, endpoint: Endpoint, body: Body, tokens: int, *, continues: bool = False) -> Body:
@@ -71,7 +74,7 @@ class Asker:
         try:
             call = await upstream.send(upstream.url(endpoint), orjson.dumps(asked), stream=False)
         finally:
-            upstream.breaker.success()  # refusals are what is looked for here
+            upstream.breaker.success()  # a refusal is a result here, not a fault
         try:
             answer: Body = orjson.loads(await call.response.read())
         except (Broken, orjson.JSONDecodeError) as error:
@@ -90,7 +93,7 @@ async def _logprobs(ask: Asker) -> bool:
 
 
 async def _top_logprobs(ask: Asker) -> int:
-    """As many as it is said to give are asked for."""
+    """Return how many alternatives arrive if the declared maximum is requested."""
     answer = await ask.chat(logprobs=True, top_logprobs=ask.most_alternatives)
     return len(answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"])
 
@@ -106,7 +109,7 @@ async def _prediction(ask: Asker) -> bool:
 
 
 async def _prefill(ask: Asker) -> bool:
-    """In the middle of a word: an answer given anew would not begin like this."""
+    """Break off in the middle of a word: an answer that starts anew would not begin with the rest of it."""
     begun = "The capital of France is Par"
     asked = [
         {"role": "user", "content": "What is the capital of France?"},
@@ -117,13 +120,13 @@ async def _prefill(ask: Asker) -> bool:
 
 
 async def _tools(ask: Asker) -> bool:
-    """Accepted is all that a token can show."""
+    """Check that the field is accepted; one token cannot show more."""
     function = {"name": "greet", "description": "Greets.", "parameters": {"type": "object", "properties": {}}}
     return "choices" in await ask.chat(tools=[{"type": "function", "function": function}])
 
 
 async def _json_schema(ask: Asker) -> bool:
-    """A few tokens more: llama.cpp lets its models begin with others, which it leaves out of the answer."""
+    """Allow 16 tokens: llama.cpp lets a model begin with tokens that it then omits from the answer."""
     properties = {"a": {"type": "integer"}}
     schema = {"type": "object", "properties": properties, "required": ["a"], "additionalProperties": False}
     form = {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": schema}}
@@ -136,7 +139,7 @@ async def _vision(ask: Asker) -> bool:
 
 
 async def _logit_bias(ask: Asker) -> bool:
-    """Two tokens that are forced by turns make two answers, unless nobody listens."""
+    """Force one of two tokens in turn: equal answers mean that the server ignores the field."""
     first, second = [
         _text(await ask.chat(logit_bias={token: 100}, temperature=0)) for token in ("1000", "2000")
     ]
@@ -152,7 +155,7 @@ async def _structured_outputs(ask: Asker) -> bool:
 
 
 async def _min_p(ask: Asker) -> bool:
-    """Accepted is all that a token can show; vLLM refuses it while it decodes speculatively."""
+    """Check that the field is accepted; vLLM rejects it during speculative decoding."""
     return "choices" in await ask.chat(min_p=0.1)
 
 
@@ -187,11 +190,12 @@ TRIALS: dict[str, Trial] = {
     "grammar": _grammar,
     "structured_outputs": _structured_outputs,
 }
-"""By the fields of Capabilities. Sound is not tried: a question in it costs more than a token."""
+"""Checks by field of Capabilities. `audio` has none: a request with sound costs more than a token."""
 
 
 async def context_told(upstream: Upstream) -> int | None:
-    """Tokens of its context, where its list of models tells them; asking costs nothing."""
+    """Return the context length in tokens that the server's `/models` reports, or None. The request is
+    free."""
     url = upstream.url("models")
     client = HttpTransport(url, upstream.probe.headers, connect=PATIENCE, gap=PATIENCE, keep_alive=False)
     try:
@@ -209,7 +213,7 @@ async def context_told(upstream: Upstream) -> int | None:
 
 
 async def tried(upstream: Upstream) -> dict[str, int]:
-    """What it was found to do, or how much of it. Raises Untried."""
+    """Return each capability as a truth value, `top_logprobs` as a count. Raises ProbeFailed."""
     ask = Asker(upstream)
     await ask.begin()
     return {name: await _passed(ask, trial) for name, trial in TRIALS.items()}

@@ -1,4 +1,4 @@
-"""A bounded number of calls in flight, and a bounded queue for more."""
+"""Bounds the number of calls in flight and the queue of calls that wait."""
 
 import asyncio
 from collections import deque
@@ -6,11 +6,11 @@ from contextlib import suppress
 
 
 class Full(Exception):
-    """All slots are taken, and all places in the queue."""
+    """Every slot is taken and the queue has no place left."""
 
 
 class Slots:
-    """A semaphore with a bound on who waits. A free slot is taken without a turn of the event loop."""
+    """A semaphore with a bounded queue. Taking a free slot does not yield to the event loop."""
 
     def __init__(self, most: int, most_waiting: int) -> None:
         self._most = most
@@ -24,18 +24,18 @@ class Slots:
 
     @property
     def load(self) -> int:
-        """Slots taken, and who waits for one."""
+        """Number of calls in flight and waiting."""
         return self._most - self._free + len(self._queue)
 
     def take(self) -> bool:
-        """Whether a slot was free and is now taken; else `wait` for one."""
+        """Take a slot if one is free and nobody waits. Return whether it was taken; if not, await `wait`."""
         if self._free == 0 or self._queue:
             return False
         self._free -= 1
         return True
 
     async def wait(self) -> None:
-        """Raises Full."""
+        """Queue for a slot and take it. Raises QueueFull if the queue has no place left."""
         if len(self._queue) >= self._most_waiting:
             raise Full
         turn = asyncio.get_running_loop().create_future()
@@ -44,14 +44,14 @@ class Slots:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.release()  # it was handed over as the waiter was cancelled
+                self.release()  # the slot was handed over as the waiter was cancelled
             else:
-                with suppress(ValueError):  # `release` may have passed it over already
+                with suppress(ValueError):  # `release` may already have removed this waiter
                     self._queue.remove(turn)
             raise
 
     def release(self) -> None:
-        """Hands the slot to who has waited longest, or frees it."""
+        """Hand the slot to the call that has waited longest, or free it."""
         while self._queue:
             turn = self._queue.popleft()
             if not turn.done():

@@ -1,4 +1,4 @@
-"""What an upstream's refusal means: an HTTP status and body -> a code to act on."""
+"""Maps an upstream's error response (HTTP status and body) to a failure with a reason."""
 
 import math
 from collections.abc import Mapping
@@ -11,12 +11,16 @@ import orjson
 from routers.plan import Draft, Tier, Unavailable
 
 SAFE_TO_REPEAT = frozenset({"down", "rate_limited", "overloaded"})
-"""Nothing was answered, and nothing was begun that a second call would do twice."""
+"""Reasons after which the same call may be sent again: the server did no work that a repeat would
+duplicate."""
 
 
 class Failure(Unavailable):
-    """An upstream call that failed. `status` and `body` are the upstream's own where it answered;
-    `retry_after` is in seconds."""
+    """An upstream call that failed.
+
+    `status` and `body` are those of the upstream's response; 0 and empty if there was none. `retry_after` is
+    in seconds.
+    """
 
     def __init__(
         self,
@@ -54,14 +58,17 @@ BY_STATUS = {
 
 
 def failed(upstream: str, tier: Tier, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-    """The failure that a response of 300 or more stands for. A redirect is a misconfigured URL: `refused`."""
+    """Return the failure for a response with a status of 300 or more.
+
+    A redirect means a misconfigured URL, so its reason is `refused`.
+    """
     detail = _detail(body)
     why = BY_STATUS.get(status) or _by_class(status)
     if _is_context(detail):
         why = "context"
     message = str(detail.get("message") or f"HTTP {status}")[:500]
     if status in (401, 403):
-        message = "it does not accept our credentials"  # its own words may quote them
+        message = "it does not accept our credentials"  # the upstream's message may quote them
     return Failure(
         why,
         tier,
@@ -89,14 +96,16 @@ def _detail(body: bytes) -> dict[str, Any]:
 
 
 def _is_context(detail: dict[str, Any]) -> bool:
-    """OpenAI says it in `code`, llama.cpp in `type`, vLLM only in its message."""
+    """Return whether the prompt exceeds the context: OpenAI says so in `code`, llama.cpp in `type`, vLLM in
+    `message`."""
     if detail.get("code") == "context_length_exceeded" or detail.get("type") == "exceed_context_size_error":
         return True
     return "maximum context length" in str(detail.get("message", ""))
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds, from either form RFC 9110 section 10.2.3 allows."""
+    """Return the seconds of a `Retry-After` header in either form of RFC 9110, section 10.2.3; None if
+    invalid."""
     if not value:
         return None
     try:

@@ -1,4 +1,5 @@
-"""Whether upstreams that nobody hears of are there: a GET that costs nothing finds out before a request does."""
+"""Probes idle or failing upstreams with a free GET, so that an outage is noticed before a request meets
+it."""
 
 import asyncio
 import logging
@@ -13,15 +14,18 @@ from .upstream import Upstream
 log = logging.getLogger(__name__)
 
 PATIENCE = 5.0
-"""Seconds until a probe counts as missed."""
+"""Seconds after which a probe counts as missed."""
 SCRAPE_PATIENCE = 2.0
-"""Seconds that a server may take to show its metrics; ours are then shown without its."""
+"""Seconds that a server may take to return its metrics. After that, our metrics are served without them."""
 
 
 @asynccontextmanager
 async def probing(upstreams: Iterable[Upstream]) -> AsyncIterator[None]:
-    """While entered, looks at each upstream: at once, and then while it is down or has answered no call for as
-    long as its settings say."""
+    """Probe each upstream in the background until the context exits.
+
+    The first probe is immediate. Later ones run only if the upstream is down or has answered no call for as
+    long as its probe interval.
+    """
     tasks = [
         asyncio.create_task(_look(upstream), name=f"probes of {upstream.name}")
         for upstream in upstreams
@@ -48,7 +52,7 @@ async def _look(upstream: Upstream) -> None:
 
 
 async def _is_there(client: HttpTransport, url: str) -> bool:
-    """Any answer but a failure of the server's own: a wrong key is for the calls to find."""
+    """Return whether the server answers with a status below 500. Only calls detect a wrong key."""
     try:
         response = await client.get(url, PATIENCE)
     except Broken:
@@ -58,7 +62,8 @@ async def _is_there(client: HttpTransport, url: str) -> bool:
 
 
 async def exposition(upstream: Upstream) -> str:
-    """A server's metrics in the text format. Raises Broken, TimeoutError or ValueError."""
+    """Return a server's metrics in the Prometheus text format. Raises TransportError, TimeoutError or
+    ValueError."""
     url = urljoin(upstream.probe.url, "metrics")
     client = HttpTransport(
         url, upstream.probe.headers, connect=SCRAPE_PATIENCE, gap=SCRAPE_PATIENCE, keep_alive=False

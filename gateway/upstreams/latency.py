@@ -1,25 +1,25 @@
-"""How long a server takes for what it reads, learned from its own calls."""
+"""Estimates a server's prefill and scoring time per token from its own calls."""
 
 FORGETTING = 0.98
-"""What one more call leaves of the weight of those before."""
+"""Factor by which each call reduces the weight of all earlier calls."""
 USUAL = (0.3, 0.1, 2.0)
-"""Seconds of a call beside its tokens, of a thousand that are read, of a hundred that are written: what is taken to
-hold until calls say otherwise."""
+"""Prior coefficients in seconds: fixed cost of a call, 1000 prompt tokens, 100 completion tokens."""
 
 Row = tuple[float, float, float]
 
 
 class Pace:
-    """Seconds a call by least squares, from what is usual; seconds a token that is scored, by a running mean."""
+    """Fits the seconds of a call by discounted least squares around a prior, and keeps a running mean of the
+    seconds per scored token."""
 
     def __init__(self) -> None:
         self._products = [[float(row == column) for column in range(3)] for row in range(3)]
         self._sums = list(USUAL)
         self.scored: float | None = None
-        """Seconds a token of a text whose log-probabilities are told; None where none has been yet."""
+        """Seconds per token of scoring a text; None before the first measurement."""
 
     def answered(self, read: int, written: int, seconds: float) -> None:
-        """A call that came to its end."""
+        """Add the token counts and the duration of a completed call."""
         x = (1.0, read / 1000.0, written / 100.0)
         for row in range(3):
             self._sums[row] = FORGETTING * self._sums[row] + x[row] * seconds
@@ -27,14 +27,14 @@ class Pace:
                 self._products[row][column] = FORGETTING * self._products[row][column] + x[row] * x[column]
 
     def read(self, tokens: int, seconds: float) -> None:
-        """Tokens that it has scored."""
+        """Add the number of scored tokens and the duration."""
         if tokens > 0:
             rate = seconds / tokens
             self.scored = rate if self.scored is None else (self.scored + rate) / 2.0
 
     @property
     def prefill(self) -> float:
-        """Seconds a token of a prompt."""
+        """Seconds per prompt token, by Cramer's rule on the normal equations."""
         one, two, three = self._products
         whole = _determinant(one, two, three)
         column = [(row[0], total, row[2]) for row, total in zip(self._products, self._sums, strict=True)]

@@ -1,4 +1,4 @@
-"""The upstreams of one tier: who of them is asked, and who else where one fails."""
+"""The upstreams of one tier: load balancing among them, and failover."""
 
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
@@ -11,15 +11,19 @@ from .upstream import Upstream
 CURABLE = frozenset(
     {"down", "busy", "overloaded", "rate_limited", "timeout", "refused", "error", "lost", "garbage"}
 )
-"""Failures that another upstream need not share."""
+"""Reasons of a failure after which another upstream may succeed."""
 
 REMEMBERED = 256
-"""Kinds of requests of which it is remembered who can serve them: there are few, and a request asks several times."""
+"""Maximum number of needs whose matching upstreams are cached. A request looks its needs up several times."""
 
 
 class Pool:
-    """Of the upstreams that are up and fit a request, those of the lowest priority share it: the one with the
-    least load for its weight is asked, and equals take turns by weight (nginx's smooth weighted round-robin)."""
+    """Balances calls among the upstreams of a tier.
+
+    Of the upstreams that are up and can serve a request, those with the lowest priority number share the
+    load. The one with the least load for its weight is called; equals take turns by weight (nginx's smooth
+    weighted round-robin).
+    """
 
     def __init__(self, upstreams: Iterable[Upstream]) -> None:
         self.upstreams = tuple(sorted(upstreams, key=lambda upstream: upstream.priority))
@@ -28,17 +32,17 @@ class Pool:
 
     @cached_property
     def writers(self) -> tuple[Upstream, ...]:
-        """Those of them that answer requests."""
+        """Upstreams that answer requests, not only judge."""
         return tuple(upstream for upstream in self.upstreams if not upstream.judges_only)
 
     def judges(self, model: str | None) -> list[Upstream]:
-        """Those of them that may be asked to judge: who serves the model, where one is named."""
+        """Return the upstreams that may judge: those that serve `model`, or all writers if it is None."""
         found = self.writers if model is None else self.upstreams
         return [upstream for upstream in found if model in (None, *upstream.models)]
 
     @cached_property
     def at_home(self) -> "Pool | None":
-        """Those of them that are no cloud, as a pool of their own; None where all are."""
+        """Pool of the upstreams that are not clouds; None if all are."""
         found = [upstream for upstream in self.upstreams if not upstream.cloud]
         if len(found) == len(self.upstreams):
             return self
@@ -46,40 +50,47 @@ class Pool:
 
     @cached_property
     def renormalises(self) -> bool:
-        """Whether log-probabilities under a constraint are on another scale than free ones."""
+        """Whether log-probabilities under a constraint have another scale than unconstrained ones."""
         return any(upstream.kind.renormalises for upstream in self.writers)
 
     @property
     def up(self) -> bool:
-        """Whether any of them takes calls."""
+        """Whether at least one writer takes calls."""
         return any(upstream.up for upstream in self.writers)
 
     def able(self, needs: Needs) -> bool:
-        """Whether any of them can serve such a request, up or not."""
+        """Return whether at least one upstream can serve such a request, up or not."""
         return bool(self._able(needs))
 
     def ready(self, needs: Needs) -> bool:
-        """Whether any that can serve such a request is up."""
+        """Return whether at least one upstream that can serve such a request is up."""
         return self.first(needs, up=True) is not None
 
     def first(self, needs: Needs, *, up: bool = False) -> Upstream | None:
-        """Who is asked such a request while all are idle and well; of equals, who was configured first. With `up`
-        those that are down are passed over."""
+        """Return the upstream called for such a request if all are idle and healthy; None if no upstream can
+        serve it.
+
+        Among equals, the first in the configuration wins. `only_up` skips upstreams that are down.
+        """
         for upstream in self._able(needs):
             if upstream.up or not up:
                 return upstream
         return None
 
     def fit(self, needs: Needs) -> list[Upstream]:
-        """Whom a request may be put to: those that are up, else all that could serve it. Where none could, the
-        one whose refusal says most, which is that of a prompt too long."""
+        """Return the upstreams that a request may be sent to: those that can serve it and are up, else those
+        that can serve it.
+
+        If none can serve it, return the one with the most useful refusal: a prompt that is too long for it,
+        if any. The only upstream of a pool is returned unchecked.
+        """
         if len(self.upstreams) == 1:
             return [*self.upstreams]
         able = self._able(needs)
         return [upstream for upstream in able if upstream.up] or [*able] or [self._nearest(needs)]
 
     def choose(self, left: list[Upstream]) -> Upstream:
-        """Whom to ask next; takes it out of `left`."""
+        """Return the upstream to call next, and remove it from `candidates`."""
         if len(left) == 1:
             return left.pop()
         ranks = [_rank(upstream) for upstream in left]
@@ -89,7 +100,7 @@ class Pool:
         return chosen
 
     def _able(self, needs: Needs) -> tuple[Upstream, ...]:
-        """Those that can serve such a request, up or not."""
+        """Return the upstreams that can serve such a request, up or not."""
         return self._found(needs) if needs.tokens else self._known(needs)
 
     def _found(self, needs: Needs) -> tuple[Upstream, ...]:
@@ -111,7 +122,7 @@ class Pool:
 
 
 def pools(upstreams: Iterable[Upstream]) -> dict[Tier, Pool]:
-    """By tier, in the order in which the tiers first appear."""
+    """Return a pool per tier, in the order in which the tiers first appear."""
     tiers: dict[Tier, list[Upstream]] = {}
     for upstream in upstreams:
         tiers.setdefault(upstream.tier, []).append(upstream)
@@ -119,7 +130,10 @@ def pools(upstreams: Iterable[Upstream]) -> dict[Tier, Pool]:
 
 
 def might_cure(lost: Unavailable, failed: Upstream, left: list[Upstream]) -> list[Upstream]:
-    """Who of those left might do what one has failed to do. Once the client has a part of the answer, nobody."""
+    """Return the remaining upstreams that may succeed after this failure.
+
+    Return none once a part of the answer has been sent to the client.
+    """
     if lost.partial is not None:
         return []
     if lost.why == "private":

@@ -1,4 +1,4 @@
-"""The key `upstreams` of smallfirst.yaml: one OpenAI-compatible endpoint each, and its limits."""
+"""Settings under the key `upstreams` of smallfirst.yaml."""
 
 from typing import Annotated, Self
 
@@ -14,72 +14,75 @@ from .transport.hosts import is_ours
 
 
 class Limits(Strict):
-    """Time limits in seconds, and how many calls an upstream gets at once."""
+    """Time limits in seconds, and limits on concurrent calls."""
 
     connect: Seconds = 5.0
-    """Until a connection stands."""
+    """Time to establish a connection."""
     first_token: Seconds = 120.0
-    """Until a stream's response begins."""
+    """Time until a streamed response begins."""
     gap: Seconds = 60.0
-    """Between two reads of a response."""
+    """Time between two reads of a response."""
     whole: Seconds = 600.0
-    """Until a plain response begins, which is when it is written."""
+    """Time until a response that is not streamed begins. The server starts it once the answer is complete."""
     in_flight: Count = 256
-    """Calls at a time; further ones wait."""
+    """Calls in flight; further calls wait."""
     queued: Annotated[int, Field(ge=0)] = 256
-    """Calls that may wait; further ones are refused as `busy`."""
+    """Calls that may wait; further calls fail as `busy`."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
-    """Repetitions of a call that got no connection, or was answered 429, 502, 503 or 529."""
+    """Retries of a call that got no connection or a status of 429, 502, 503 or 529."""
 
 
 class UpstreamSettings(Strict):
     """One OpenAI-compatible endpoint with one model."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    """Its name in metrics, records and errors: letters, digits, `.`, `_` and `-`; no two upstreams share one."""
+    """Unique name in metrics, records and errors: letters, digits, `.`, `_` and `-`."""
     tier: Tier
     """`slm` for the small model, `llm` for the large one."""
     url: HttpUrl
-    """Base URL, mostly ending in `/v1`."""
+    """Base URL, which usually ends in `/v1`."""
     model: str
-    """The model's name at this endpoint."""
+    """Name of the model at this endpoint."""
     adapters: tuple[Annotated[str, Field(pattern=r"^[!-~]+$")], ...] = ()
-    """LoRA adapters that this server has loaded beside the model (`engine: vllm`): each a model that requests may
-    name."""
+    """LoRA adapters that this server has loaded beside the model (`engine: vllm`). Requests may name each as
+    a model."""
     engine: Engine = "openai"
-    """The kind of server, for its quirks and for what it can do."""
+    """Kind of server. It decides how requests are adapted and which capabilities are the default."""
     priority: int = 0
-    """Of a tier's upstreams that are up and fit a request, those of the lowest number share it."""
+    """Of a tier's upstreams that are up and can serve a request, those with the lowest number share the
+    load."""
     weight: Weight = 1.0
-    """Its share among upstreams of one priority."""
+    """Share of the calls among upstreams of the same priority."""
     context: Count | None = None
-    """Tokens of one request, prompt and answer; a prompt that is longer for certain is not sent."""
+    """Maximum tokens of a request, prompt and answer together. A prompt that certainly exceeds it is not
+    sent."""
     capabilities: Capabilities = Capabilities()
-    """What it can do, where that is other than of its kind."""
+    """Capabilities that differ from the defaults of its kind."""
     judges_only: bool = False
-    """Whether it answers no requests, but judges those that a policy's `guard.model` has it judge."""
+    """Whether it only judges requests, where a policy's `guard.model` names it, and answers none."""
     cloud: bool | None = None
-    """Whether it is another's machine; by default it is, unless the host of `url` is a loopback, private or
-    link-local address, `localhost`, or ends in `.local` or `.internal`."""
+    """Whether somebody else operates the machine. By default true, unless the host of `url` is a loopback,
+    private or link-local address, `localhost`, or ends in `.local` or `.internal`."""
     probe: Annotated[float, Field(ge=0)] | None = None
-    """Seconds between looks at whether an idle or failing server is there, by a GET that costs nothing; 0: never;
-    null: 10, and never for a cloud."""
+    """Seconds between health probes of an idle or failing server, by a GET that costs nothing. 0 means never;
+    null means 10, and never for a cloud."""
     key: SecretStr | None = None
     """Sent as `Authorization: Bearer`."""
     headers: dict[str, SecretStr] = {}
-    """Sent with every call; they win over `key`'s."""
+    """Headers of every call. They override the header that `key` sets."""
     query: dict[str, SecretStr] = {}
     """Query parameters of every call."""
     chat_path: str = "/chat/completions"
-    """Put after `url`, as are the next two."""
+    """Path of chat completions, appended to `url`."""
     completions_path: str = "/completions"
-    """For `/v1/completions`."""
+    """Path of completions, appended to `url`."""
     embeddings_path: str = "/embeddings"
-    """For `/v1/embeddings`."""
+    """Path of embeddings, appended to `url`."""
     price: Price | None = None
-    """Where absent, genai-prices is asked; where that knows nothing, calls count as 0 and say so."""
+    """Prices per million tokens. If absent, they come from genai-prices; if unknown there, calls count as 0
+    and are marked so."""
     limits: Limits = Limits()
-    """Time limits and admission."""
+    """Time limits, and limits on concurrent calls."""
 
     @model_validator(mode="after")
     def _adapters_are_models(self) -> Self:

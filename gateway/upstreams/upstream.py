@@ -1,4 +1,4 @@
-"""One OpenAI-compatible endpoint with one model: what it can do, admission, transport, retries, health."""
+"""The client of one OpenAI-compatible endpoint: admission, retries, circuit breaker and health."""
 
 import asyncio
 import logging
@@ -33,20 +33,18 @@ from .transport.transport import Broken, Response, Transport
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 0.1
-"""Seconds between two tries of a call that has patience."""
+"""Seconds between two attempts of a call that waits for an engine to restart."""
 
 LONGEST_WAIT = 4.0
-"""Seconds a retry may wait; a server that asks for more is left to the plan's fallback."""
+"""Maximum seconds before a retry. If a server asks for more, the call fails and the plan's fallback
+applies."""
 
 LONGEST_SPARED = 60.0
-"""Seconds for which others are preferred to a server that asks to be left alone for longer."""
+"""Maximum seconds for which other upstreams are preferred after a `Retry-After`."""
 
 
 class Upstream:
-    """`send` posts a body and gives a response that has begun well, or raises Failure.
-
-    `up` is false while the breaker rests, after a failed probe, and while a supervised engine is not running.
-    """
+    """Sends calls to one endpoint. `send` returns a response whose status is a success, or raises Failure."""
 
     def __init__(
         self,
@@ -85,7 +83,7 @@ class Upstream:
         self._limits = settings.limits
         self.pace = Pace()
         self.ending: dict[int, bool] = {}
-        """Of special tokens that were met, by their ids: whether they end an answer."""
+        """Whether a special token ends an answer, by the ids of the special tokens seen so far."""
         self._secrets = secrets_of(settings)
         self._transport = transport or _transport(settings)
         self._slots = Slots(settings.limits.in_flight, settings.limits.queued)
@@ -108,20 +106,22 @@ class Upstream:
 
     @property
     def up(self) -> bool:
+        """Whether the supervised engine runs, the last probe was not missed, and the breaker is not open."""
         return self._running.is_set() and not self._missing and not self.breaker.is_open
 
     @property
     def restarting(self) -> bool:
-        """Whether it is a supervised engine that is not running; a call may have the patience to wait for it."""
+        """Whether it is a supervised engine that is not running. A call may wait for it."""
         return not self._running.is_set()
 
     @property
     def spared(self) -> bool:
-        """Whether it asked to be left alone for a while; it is asked where nobody else can be."""
+        """Whether a `Retry-After` of the server is still in effect. Such an upstream is called only if no
+        other can be."""
         return time.monotonic() < self._spared_until
 
     def fits(self, needs: Needs) -> bool:
-        """Whether it can serve a request."""
+        """Return whether it can serve a request with these needs."""
         return (
             (not self.judges_only if needs.model is None else needs.model in self.models)
             and needs.capabilities <= self.can
@@ -132,7 +132,8 @@ class Upstream:
         )
 
     def lacking(self, needs: Needs) -> Failure | None:
-        """Why it can't: `incapable`, or `context` where the prompt is too long for certain."""
+        """Return why it cannot serve these needs, or None: `incapable`, or `context` if the prompt is
+        certainly too long."""
         if needs.model is not None and needs.model not in self.models:
             return self._failure("incapable", f"serves {', '.join(self.models)}, not {needs.model}")
         if needs.model is None and self.judges_only:
@@ -154,18 +155,21 @@ class Upstream:
         return None
 
     def quiet(self, seconds: float) -> bool:
-        """Whether nothing was heard of it for that long."""
+        """Return whether it has answered no call for that long."""
         return time.monotonic() - self._heard >= seconds
 
     def probed(self, there: bool) -> None:
-        """A probe's result. One that was missed marks it as down until it, or a call, is answered; one that is
-        answered ends a breaker's rest, for the next call to try."""
+        """Record the result of a probe.
+
+        A missed probe marks the upstream as down until a probe or a call is answered. An answered probe ends
+        the breaker's rest, so that the next call is a trial.
+        """
         self._missing = not there
         if there:
             self.breaker.try_now()
 
     def set_running(self, running: bool) -> None:
-        """Told by the supervisor of a local engine."""
+        """Set whether the engine runs; its supervisor calls this."""
         self._supervised = True
         if running:
             self._running.set()
@@ -174,11 +178,12 @@ class Upstream:
             self._running.clear()
 
     def url(self, endpoint: str) -> str:
-        """Of one of the pages that `urls_of` names."""
+        """Return the URL of an endpoint named in `build_urls`."""
         return self._urls[endpoint]
 
     def adapted(self, body: Body, *, continues: bool) -> Body:
-        """The body as this kind of server wants it; `continues` where it ends in a begun answer."""
+        """Return the body adapted to this kind of server. `continues` says that it ends in a partial
+        answer."""
         if not self._left_out.isdisjoint(body):
             body = without(body, *self._left_out)
         if body.get("structured_outputs") is not None and "structured_outputs" not in self.can:
@@ -186,11 +191,11 @@ class Upstream:
         return self.kind.adapted(body, continues)
 
     def worked(self) -> None:
-        """A response came to its end, or to where we stopped it."""
+        """Record that a response ended, or that we stopped it."""
         self._answered()
 
     def broke(self) -> None:
-        """A response that had begun well broke off."""
+        """Record that a response broke off after a successful start."""
         self.breaker.failure()
 
     async def send(
@@ -203,9 +208,12 @@ class Upstream:
         last: bool = True,
         leaving: Callable[[], None] = lambda: None,
     ) -> "Call":
-        """Posts `body`; the call it gives must be closed. `patience` seconds are spent on an engine that
-        restarts, or that has died without its supervisor knowing yet. Where it is not the `last` that can be
-        asked, it is neither waited for nor asked again. `leaving` is called as the body leaves."""
+        """Post `body` and return the call, which the caller must close. Raises Failure.
+
+        `restart_wait_s` is the maximum wait for a supervised engine that restarts, or whose death its
+        supervisor has not noticed yet. `is_last` says that no other upstream can be called; only then are
+        waits and retries allowed. `on_send` is called just before the body is sent.
+        """
         until = time.monotonic() + (patience if self._supervised and last else 0.0)
         retries = self._limits.retries if last else 0
         while True:
@@ -297,11 +305,11 @@ class Upstream:
         except Broken as broken:
             if broken.why != "lost" or not broken.fresh:
                 raise
-        # A kept connection that the server had closed meanwhile: nothing was answered, so once more.
+        # The server had closed the reused connection and sent no response, so the request is safe to repeat once.
         return await self._transport.post(url, body, wait)
 
     def _redacted(self, body: bytes) -> bytes:
-        """An error's body reaches clients; a server may have quoted what we sent it."""
+        """Mask secrets in an error body: it reaches clients, and the server may quote our request."""
         for secret in self._secrets:
             body = body.replace(secret, b"***")
         return body
@@ -311,7 +319,8 @@ class Upstream:
 
 
 class Call:
-    """A response under way. Closing it early tells the server that its client is gone."""
+    """A response in progress, and its slot. Closing it early closes the connection, which cancels the
+    call."""
 
     def __init__(self, response: Response, slots: Slots) -> None:
         self.response = response
@@ -326,8 +335,11 @@ class Call:
 
 
 def capabilities_of(settings: UpstreamSettings) -> Capabilities:
-    """What is known of its kind, and what the settings say. Token ids belong to a tokenizer: those of a request
-    that any model may answer are taken to be the large one's."""
+    """Return the capabilities in the settings, with the kind's defaults for the rest.
+
+    `logit_bias` defaults to false for a small model: token ids belong to one tokenizer, and in a request that
+    any model may answer they are taken to be the large model's.
+    """
     known = KINDS[settings.engine].capabilities(settings.model, base_of(settings))
     if settings.tier == "slm":
         known = known.model_copy(update={"logit_bias": False})
@@ -368,7 +380,8 @@ def _wait(state: RetryCallState) -> float:
 
 
 def _wait_after(error: BaseException | None, attempt: int) -> float:
-    """Seconds: what the server asked for, else exponential with full jitter."""
+    """Return the seconds before a retry: the server's `Retry-After`, else exponential back-off with full
+    jitter."""
     if isinstance(error, Failure) and error.retry_after is not None:
         return error.retry_after
     return random.uniform(0.0, min(LONGEST_WAIT, 0.2 * 2**attempt))  # noqa: S311  no secret

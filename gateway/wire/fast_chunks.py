@@ -1,8 +1,8 @@
-"""The chunk that most of a followed stream is made of, read no further than is needed.
+"""Fast path for the most common chunk of a watched stream: text with log-probabilities, and nothing else.
 
-Such a chunk adds text with its log-probabilities and says nothing else. Its text and numbers are decoded; all other
-fields, known or not, are left as the bytes they are, of which the log-probabilities are cut out: the client did not
-ask for them. Parsing it whole and writing it anew would cost several times as much.
+Only the text and the log-probabilities are decoded. All other fields, known or not, stay as raw bytes. The
+log-probabilities are cut out of these bytes because the client did not ask for them. Parsing and encoding the
+whole chunk would cost several times as much.
 """
 
 from typing import NamedTuple
@@ -19,8 +19,7 @@ class _Alternative(msgspec.Struct, gc=False):
 
 
 class ChunkToken(msgspec.Struct, gc=False, rename={"text": "token"}):
-    """A token as chat chunks list it. Its alternatives are sorted only if somebody asks: some servers list the
-    sampled token first, whatever its rank."""
+    """A token in a chat chunk's log-probabilities."""
 
     text: str
     logprob: float | None
@@ -28,6 +27,8 @@ class ChunkToken(msgspec.Struct, gc=False, rename={"text": "token"}):
 
     @property
     def top(self) -> list[float]:
+        """The alternatives' log-probabilities, highest first. They are sorted on demand, since some servers
+        list the sampled token first, whatever its rank."""
         found = [alternative.logprob for alternative in self.top_logprobs or ()]
         found.sort(reverse=True)
         return found
@@ -42,7 +43,7 @@ class _Logprobs(msgspec.Struct, gc=False):
 
 
 class _Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """Whatever else a delta has (a role, parts of tool calls, reasoning) makes its chunk another."""
+    """A delta with content only. Any other key (a role, tool calls, reasoning) makes decoding fail."""
 
     content: str
 
@@ -65,7 +66,8 @@ _logprobs = msgspec.json.Decoder(_Logprobs)
 
 
 class PlainChunk(NamedTuple):
-    """`payload` is the chunk as the client gets it, but for its id; it begins with `ID`."""
+    """A parsed plain chunk. `payload` is the chunk for the client, still with the upstream's id. It begins
+    with `ID_PREFIX`."""
 
     text: str
     tokens: list[ChunkToken]
@@ -73,8 +75,8 @@ class PlainChunk(NamedTuple):
 
 
 def plain_chunk(payload: bytes) -> PlainChunk | None:
-    """None for a chunk that is another, or that is written so that its parts can't be told by their places: it must be
-    read whole."""
+    """Parse a plain chunk. None if the chunk has other content, or if its bytes do not allow cutting out the
+    log-probabilities; then the caller parses the whole chunk."""
     if not payload.startswith(ID):
         return None
     try:
@@ -85,7 +87,7 @@ def plain_chunk(payload: bytes) -> PlainChunk | None:
     text, at = choice.delta.content, payload.find(KEY)
     if choice.index or not found or not text or at < 0:
         return None
-    # Within a string the key's quotes would be escaped: this is a key, and it is ours if its value is.
+    # Quotes inside a string are escaped, so this is a key. It is the choice's own if its value matches.
     value = bytes(choice.logprobs)
     start = at + len(KEY)
     if not payload.startswith(value, start):
@@ -94,7 +96,7 @@ def plain_chunk(payload: bytes) -> PlainChunk | None:
 
 
 def with_id(payload: bytes, name: bytes) -> bytes | None:
-    """The payload of a plain chunk with another id; None where its own is written with escapes."""
+    """Return the payload of a plain chunk with another id. None if its current id contains escapes."""
     end = payload.find(b'"', len(ID))
     if payload.find(b"\\", len(ID), end) >= 0:
         return None

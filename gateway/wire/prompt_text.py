@@ -1,4 +1,4 @@
-"""What was asked, as text: for judges, and for what is measured of a prompt."""
+"""The prompt as text: for judges, and for prompt features."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,15 +8,16 @@ from routers.strategies.difficulty import features
 from .shapes import Body, Endpoint
 
 MOST_READ = 6000
-"""Characters of the conversation's end that a judge reads: small models have small contexts."""
+"""Characters from the conversation's end that a judge reads. Small models have small contexts."""
 
 
 SYSTEM = frozenset({"system", "developer"})
-"""Roles whose messages are the operator's."""
+"""Roles of the operator's messages."""
 
 
 def conversation(body: Body, endpoint: Endpoint, but: frozenset[str] = frozenset()) -> str:
-    """What was asked, as text, without the messages of the roles `but`; the end of it where it is long."""
+    """Return the prompt as text, without messages of `excluded_roles`, cut to its last `MAX_JUDGED_CHARS`
+    characters."""
     if endpoint != "chat":
         return str(body.get("prompt"))[-MOST_READ:]
     messages = [message for message in body["messages"] if message["role"] not in but]
@@ -27,7 +28,7 @@ def conversation(body: Body, endpoint: Endpoint, but: frozenset[str] = frozenset
 
 
 def asked(body: Body, endpoint: Endpoint) -> str:
-    """What the user said last; of a body without a user, its end."""
+    """Return the text of the last user message. Without one, return the end of the whole prompt."""
     if endpoint == "chat":
         said = [spoken(one.get("content")) for one in body["messages"] if one["role"] == "user"]
         if said and said[-1]:
@@ -36,7 +37,7 @@ def asked(body: Body, endpoint: Endpoint) -> str:
 
 
 def spoken(content: Any) -> str:
-    """The text of a message's content, whichever of its forms it has."""
+    """Return the text of a message's content, which is a string or a list of parts."""
     if isinstance(content, list):
         return "\n".join(
             part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
@@ -45,7 +46,7 @@ def spoken(content: Any) -> str:
 
 
 def measured(body: Body, endpoint: Endpoint) -> Mapping[str, float]:
-    """The prompt's features, for routers that decide before anything is generated."""
+    """Compute the prompt's features, for routers that decide before generation."""
     if endpoint != "chat":
         prompt = str(body.get("prompt"))
         return features(prompt, len(prompt), 1)
@@ -55,5 +56,5 @@ def measured(body: Body, endpoint: Endpoint) -> Mapping[str, float]:
 
 
 def measured_again(body: Body) -> Mapping[str, float]:
-    """The features of a recorded request's prompt, by its body alone."""
+    """Compute the prompt's features from a recorded request body alone."""
     return measured(body, "chat" if "messages" in body else "completions")

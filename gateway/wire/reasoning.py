@@ -1,25 +1,25 @@
-"""Which tokens of an answer are reasoning that the model writes into it, between `<think>` and `</think>`."""
+"""Finds the reasoning that a model writes into its answer between `<think>` and `</think>`."""
 
 from collections.abc import Sequence
 
 THINK, THINK_END = "<think>", "</think>"
-"""Between them stands the reasoning of models whose server does not send it apart."""
+"""Tags around the reasoning, used if the server does not send reasoning separately."""
 
 OPENING = THINK[0]
-"""Text without it begins no tag, and ends none."""
+"""Text without this character neither begins nor ends a tag."""
 
 
 class Thinking:
-    """Follows the tags through an answer. Whoever holds tokens that it can't tell yet asks again, with those after
-    them."""
+    """Follows the tags through one answer. If the last tokens may be part of a tag, the caller holds them and
+    passes them again with the tokens that follow."""
 
     def __init__(self) -> None:
         self.inside = False
         """Whether the text so far ends within reasoning."""
 
     def marks(self, texts: Sequence[str], *, last: bool = False) -> list[bool] | None:
-        """For each token whether it is reasoning, tags included, be it only in part; None where the last of them may
-        be half a tag, unless they are the `last`."""
+        """For each token, whether it is reasoning. A token that only overlaps reasoning or its tags counts.
+        None if the last tokens may be an incomplete tag; with `is_last` they are treated as text."""
         text = "".join(texts)
         spans, inside, at = self._spans(text)
         tag = THINK_END if inside else THINK
@@ -33,8 +33,8 @@ class Thinking:
         return marks
 
     def _spans(self, text: str) -> tuple[list[tuple[int, int]], bool, int]:
-        """Where the text is reasoning, whether it ends within some, and where its last tag ends. What is open on either
-        side reaches over that end."""
+        """Return the reasoning spans, whether the text ends inside reasoning, and the end of its last tag. A
+        span that is open at either end extends past that end."""
         spans: list[tuple[int, int]] = []
         inside, begin, at = self.inside, -1, 0
         while (found := text.find(THINK_END if inside else THINK, at)) >= 0:
@@ -50,7 +50,7 @@ class Thinking:
 
 
 def _ends(texts: Sequence[str]) -> list[int]:
-    """Where each of the texts ends, when they are joined."""
+    """The end offset of each text within their concatenation."""
     ends, end = [], 0
     for text in texts:
         end += len(text)

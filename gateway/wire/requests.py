@@ -1,13 +1,14 @@
-"""A request as an upstream gets it."""
+"""Request bodies for upstreams."""
 
 from .shapes import Body, Endpoint
 
 TOP = 5
-"""Alternatives asked for: enough for entropy and margin, and what every server grants."""
+"""Alternatives requested per token. Five suffice for entropy and margin, and every server grants them."""
 
 
 def outgoing(body: Body, endpoint: Endpoint, model: str, *, stream: bool, watched: bool) -> Body:
-    """The request as an upstream gets it. A stream's usage is always asked for: cost is counted from it."""
+    """Build the body that an upstream receives. A stream always asks for usage, from which cost is
+    counted."""
     out = {key: value for key, value in body.items() if key != "smallfirst"}
     out["model"] = model
     if stream:
@@ -22,8 +23,9 @@ def outgoing(body: Body, endpoint: Endpoint, model: str, *, stream: bool, watche
 
 
 def continued(body: Body, endpoint: Endpoint, prefix: str, delivered: int) -> Body:
-    """The request that goes on from `prefix`, `delivered` tokens of whose allowance are spent. Whitespace at the
-    seam is the client's already: models go on badly from it."""
+    """Build the request that continues an answer after `prefix`, with `delivered_tokens` deducted from its
+    token limit. Trailing whitespace of the prefix is dropped: the client already has it, and models continue
+    badly after it."""
     out = dict(body)
     prefix = prefix.rstrip()
     if endpoint == "chat":
@@ -37,7 +39,8 @@ def continued(body: Body, endpoint: Endpoint, prefix: str, delivered: int) -> Bo
 
 
 def _going_on(messages: list[Body], prefix: str) -> list[Body]:
-    """A client may have begun the answer itself: it stays one message, as templates take no two."""
+    """Append `prefix` as an assistant message. If the client has begun the answer itself, extend that
+    message, since chat templates reject two in a row."""
     *before, last = messages
     if begun := begun_in(messages):
         return [*before, {**last, "content": begun + prefix}]
@@ -45,7 +48,7 @@ def _going_on(messages: list[Body], prefix: str) -> list[Body]:
 
 
 def begun_in(messages: list[Body]) -> str:
-    """The text of the answer that a request's messages begin; empty where they begin none."""
+    """Return the assistant text with which the messages end. Empty if they do not begin an answer."""
     last = messages[-1] if messages else {"role": ""}
     if last["role"] != "assistant" or last.get("tool_calls"):
         return ""
@@ -54,15 +57,15 @@ def begun_in(messages: list[Body]) -> str:
 
 
 def limited(body: Body, endpoint: Endpoint, most: int) -> Body:
-    """The request with at most `most` tokens to write."""
+    """Return the request with at most `max_tokens` completion tokens."""
     given = [key for key in ("max_tokens", "max_completion_tokens") if isinstance(body.get(key), int)]
     key = given[0] if given else "max_completion_tokens" if endpoint == "chat" else "max_tokens"
     return {**body, **{name: min(body[name], most) for name in given}} if given else {**body, key: most}
 
 
 def predicting(body: Body, text: str) -> Body:
-    """The request with its answer's probable text. `max_completion_tokens` is refused beside it, its older name is
-    not (OpenAI's guide to Predicted Outputs)."""
+    """Add the answer's probable text as `prediction`. OpenAI rejects `max_completion_tokens` beside it, so
+    the older `max_tokens` replaces it (OpenAI's guide to Predicted Outputs)."""
     out = {**body, "prediction": {"type": "content", "content": text}}
     if "max_completion_tokens" in out:
         out["max_tokens"] = out.pop("max_completion_tokens")
@@ -70,5 +73,6 @@ def predicting(body: Body, text: str) -> Body:
 
 
 def estimated_prompt_tokens(raw: bytes) -> int:
-    """For calls that report no usage: four bytes a token, the usual rule of thumb for English."""
+    """Estimate prompt tokens for a call that reports no usage: four bytes a token, the usual rule for
+    English."""
     return max(1, len(raw) // 4)

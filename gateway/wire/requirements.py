@@ -1,4 +1,4 @@
-"""What a request needs of whoever is to answer it."""
+"""What a request requires of the upstream that answers it."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,10 +11,13 @@ from .vendor_fields import TOKEN_IDS
 
 
 class Needs(NamedTuple):
-    """`top_logprobs` is how many alternatives a token it asks for, `tokens` how many its prompt has at the very
-    least (0 where nobody counted); `model` is the only model that may answer, where the request names one; `fields`
-    are those of `gateway.wire.vendor_fields.SPECIAL` that it has; `surprises`: whether the log-probabilities of
-    a text are to be told."""
+    """Requirements of one request on an upstream.
+
+    `top_logprobs` is the number of alternatives per token. `tokens` is a lower bound on the prompt's
+    tokens, 0 if not counted. `model` is the only model that may answer, if the request names one.
+    `vendor_fields` are the request's fields in `gateway.wire.vendor_fields.ANSWER_CHANGING`. `surprisal`: the
+    upstream must return log-probabilities of a given text.
+    """
 
     capabilities: frozenset[Capability] = frozenset()
     top_logprobs: int = 0
@@ -41,10 +44,11 @@ TELLING = frozenset(
         "structured_outputs",
     }
 )
-"""Fields that may ask for more than text. `prediction` is none: a server that ignores it loses only speed."""
+"""Fields that may require more than plain text. `prediction` is not among them: a server that ignores it is
+only slower."""
 
 PARTS: dict[str, Capability] = {"image_url": "vision", "input_audio": "audio"}
-"""What parts of a message need, by their type."""
+"""The capability that each type of message part requires."""
 
 OF_ENDPOINT: dict[Endpoint, frozenset[Capability]] = {
     "chat": frozenset(),
@@ -54,7 +58,7 @@ OF_ENDPOINT: dict[Endpoint, frozenset[Capability]] = {
 
 
 def capabilities_of(body: Body, endpoint: Endpoint) -> frozenset[Capability]:
-    """What a checked body asks for beside text."""
+    """Return the capabilities that a validated body requires beyond plain text."""
     found = OF_ENDPOINT[endpoint]
     if not TELLING.isdisjoint(body):
         found |= frozenset(_asked(body))
@@ -90,7 +94,7 @@ def _asked(body: Body) -> Iterator[Capability]:
 
 
 def _parts(body: Body) -> list[Any]:
-    """What the messages are made of, where they come in parts."""
+    """All parts of the messages whose content is a list."""
     contents = [message.get("content") for message in body["messages"]]
     return [part for content in contents if isinstance(content, list) for part in content]
 
@@ -100,7 +104,8 @@ def _type_of(value: Any) -> Any:
 
 
 def top_logprobs_of(body: Body) -> int:
-    """Alternatives a token that the client asks for: chat has a field for it, completions the number itself."""
+    """Alternatives per token that the client asks for. Chat has a field for it; in completions `logprobs` is
+    the number."""
     asked = body.get("logprobs")
     if not asked:
         return 0
@@ -108,8 +113,8 @@ def top_logprobs_of(body: Body) -> int:
 
 
 def least_tokens(body: Body, endpoint: Endpoint) -> int:
-    """A prompt has no fewer tokens than this, whichever the tokenizer: none in use joins words. Token ids,
-    images and what templates add are not counted."""
+    """Return a lower bound on the prompt's tokens for any tokenizer: its words, since no tokenizer in use
+    joins words. Token ids, images and the template's own tokens are not counted."""
     if endpoint == "completions":
         texts = [body["prompt"]]
     elif endpoint == "chat":

@@ -1,6 +1,6 @@
-"""OpenAI's shapes: what goes out to an upstream, and what its chunks hold.
+"""OpenAI's response shapes: the tokens, usage and text of chunks, and the assembly of chunks into a response.
 
-Everything is kept as received: a field we do not know passes through, both ways.
+Unknown fields pass through unchanged, both ways.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from .shapes import Body, Endpoint
 
 
 def without_beginning(whole: Body, begun: str) -> Body:
-    """A chat completion without the begun answer that its server has repeated."""
+    """Remove the begun answer from a chat completion whose server repeats it."""
     for choice in whole["choices"]:
         content = choice["message"].get("content")
         if isinstance(content, str):
@@ -21,14 +21,14 @@ def without_beginning(whole: Body, begun: str) -> Body:
 
 
 def text_of(choice: Body) -> str:
-    """What a chunk's choice adds to the answer's text."""
+    """The answer text that a chunk's choice adds."""
     delta = choice.get("delta")
     text = delta.get("content") if isinstance(delta, dict) else choice.get("text")
     return text if isinstance(text, str) else ""
 
 
 class BodyToken:
-    """A token of a chunk that was read whole: its alternatives are sorted only if somebody asks."""
+    """A token of a fully parsed chunk."""
 
     __slots__ = ("_top", "logprob", "reasoning", "text")
 
@@ -40,7 +40,8 @@ class BodyToken:
 
     @property
     def top(self) -> Sequence[float]:
-        """Sorted here: some servers list the sampled token first, whatever its rank."""
+        """The alternatives' log-probabilities, highest first. They are sorted on demand, since some servers
+        list the sampled token first, whatever its rank."""
         found = [alternative["logprob"] for alternative in self._top]
         found.sort(reverse=True)
         return found
@@ -56,8 +57,8 @@ def is_well_formed(token: TokenLike) -> bool:
 
 
 def tokens_of(choice: Body, text: str) -> Sequence[TokenLike]:
-    """The tokens in a chunk's choice, whose `text_of` is `text`. Text without log-probabilities counts as one
-    token without any."""
+    """Return the tokens of a chunk's choice, whose `text_of` is `text`. Text without log-probabilities counts
+    as one token."""
     reasoning = not text and bool(reasoning_of(choice))
     logprobs = choice.get("logprobs")
     if isinstance(logprobs, dict):
@@ -71,7 +72,7 @@ def tokens_of(choice: Body, text: str) -> Sequence[TokenLike]:
 
 
 def marked(tokens: Sequence[TokenLike], marks: Sequence[bool]) -> list[TokenLike]:
-    """The tokens, those that are marked as reasoning."""
+    """Return the tokens, with those marked in `marks` as reasoning tokens."""
     return [
         Token(token.text, token.logprob, token.top, reasoning=True) if mark else token
         for token, mark in zip(tokens, marks, strict=True)
@@ -79,7 +80,7 @@ def marked(tokens: Sequence[TokenLike], marks: Sequence[bool]) -> list[TokenLike
 
 
 def reasoning_of(choice: Body) -> str:
-    """What a chunk's choice adds to the model's reasoning, as several servers send it apart from the answer."""
+    """The reasoning text that a chunk's choice adds, for servers that send it separately from the answer."""
     delta = choice.get("delta")
     if not isinstance(delta, dict):
         return ""
@@ -88,7 +89,8 @@ def reasoning_of(choice: Body) -> str:
 
 
 def _legacy_tokens(logprobs: Body) -> list[Token]:
-    """The completions endpoint's older form: parallel lists, alternatives as a mapping."""
+    """Parse the log-probabilities of the completions endpoint: parallel lists, with alternatives as
+    mappings."""
     tops = logprobs.get("top_logprobs") or [{}] * len(logprobs["tokens"])
     return [
         Token(token, logprob, sorted((top or {}).values(), reverse=True))
@@ -97,7 +99,7 @@ def _legacy_tokens(logprobs: Body) -> list[Token]:
 
 
 def usage_of(data: Body) -> Usage | None:
-    """The usage a response reports, None where it reports none."""
+    """Return the usage that a response reports, or None."""
     usage = data.get("usage")
     if not isinstance(usage, dict):
         return None
@@ -128,8 +130,8 @@ def summed(answer: Answer, last: Body) -> Body:
 
 
 def trim_logprobs(event: Body, wanted: int | None) -> Body:
-    """Takes out the log-probabilities that were asked for on our own account: all (`wanted` None), or the
-    alternatives beyond `wanted`."""
+    """Remove log-probabilities that the client did not ask for: all if `max_alternatives` is None, else the
+    alternatives beyond that number."""
     for choice in event.get("choices") or ():
         if wanted is None:
             choice.pop("logprobs", None)
@@ -147,8 +149,8 @@ def _likeliest(top: dict[str, float] | None, count: int) -> dict[str, float]:
 
 
 def finish_apart(event: Body) -> Body:
-    """Takes the finish out of a chunk that brings text as well, into a chunk of its own: whether the answer ends
-    there may be decided after its text has left."""
+    """Move the finish reason of a chunk with text into a separate chunk. The gateway can then decide after
+    sending the text whether the answer ends there."""
     choice = event["choices"][0]
     empty: Body = {"delta": {}} if "delta" in choice else {"text": ""}
     told = {key: choice[key] for key in ("finish_reason", "stop_reason") if key in choice}
@@ -157,8 +159,8 @@ def finish_apart(event: Body) -> Body:
 
 
 def assembled(events: Iterable[Body], endpoint: Endpoint) -> Body:
-    """A stream's chunks as the plain response they add up to. Texts are joined, lists extended, tool calls put
-    together by their index; of other values the last one stands."""
+    """Assemble a stream's chunks into one plain response. Texts are joined, lists are extended, tool calls
+    are merged by index. For any other value the last one wins."""
     whole: Body = {}
     choices: dict[int, Body] = {}
     for event in events:
@@ -210,7 +212,7 @@ def _add_choice(whole: Body, choice: Body, endpoint: Endpoint) -> None:
 
 
 SAID_ONCE = frozenset({"role", "id", "type", "name"})
-"""What comes in one piece: a server that repeats it, or goes on with an empty one, adds nothing to it."""
+"""Keys whose value arrives in one piece. A repeated or empty value from a later chunk is ignored."""
 
 
 def _merge(whole: Body, part: Body) -> Body:
@@ -260,7 +262,7 @@ def _with_calls(calls: list[Body], deltas: list[Body]) -> list[Body]:
 
 
 def call_index(delta: Body, place: int) -> int:
-    """Which of the message's tool calls a delta is of. A server that names no index sends all calls in one
-    delta, each whole: its place there says it."""
+    """Return the index of the tool call that a delta belongs to. If the server sends no index, each call is
+    complete in one delta, and its position there is the index."""
     index = delta.get("index")
     return index if isinstance(index, int) else place

@@ -1,4 +1,4 @@
-"""What bodies and chunks are in this code: plain JSON values, as they were read."""
+"""Types of bodies and chunks: plain JSON values."""
 
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ Body = dict[str, Any]
 
 
 Event = Body | bytes
-"""A chunk on its way to the client: as it was read, or the payload of a plain one (see `chunks`)."""
+"""A chunk for the client: parsed, or the raw payload of a plain chunk (see `fast_chunks`)."""
 
 
 def read_event(event: Event) -> Body:

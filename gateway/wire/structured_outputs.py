@@ -1,4 +1,4 @@
-"""vLLM's `structured_outputs`, and what says the same to other servers."""
+"""Structured outputs: vLLM's `structured_outputs` and the equivalent fields of other servers."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -11,7 +11,8 @@ Form = Literal["json", "json_object", "choice", "grammar"]
 
 
 class Constraint(NamedTuple):
-    """One that servers other than vLLM have too; `value` is a schema, None, the choices, or a grammar in GBNF."""
+    """A constraint that other servers support too. `value` is a schema, None, a list of choices, or a GBNF
+    grammar."""
 
     form: Form
     value: Any
@@ -26,7 +27,7 @@ NEEDED: dict[Form, frozenset[Capability]] = {
 
 
 def capabilities_for(body: Body) -> frozenset[Capability]:
-    """What a body's `structured_outputs` needs."""
+    """Return the capabilities that a body's `structured_outputs` requires."""
     if body.get("structured_outputs") is None:
         return frozenset()
     constraint = constraint_of(body)
@@ -34,11 +35,12 @@ def capabilities_for(body: Body) -> frozenset[Capability]:
 
 
 FORMS = frozenset({"json_schema", "json_object", "structural_tag"})
-"""Types of `response_format` that constrain."""
+"""Types of `response_format` that constrain the answer."""
 
 
 def constrains(body: Body) -> bool:
-    """Whether a request has its server mask tokens: by a form of the answer, or by a call that must be made."""
+    """Whether the server masks tokens for this request, because of an answer format or a required tool
+    call."""
     if CONSTRAINING.isdisjoint(body):
         return False
     form, choice = body.get("response_format"), body.get("tool_choice")
@@ -55,7 +57,8 @@ CONSTRAINING = frozenset({"structured_outputs", "response_format", "tool_choice"
 
 
 def _strict(tools: Any) -> bool:
-    """Whether a tool's arguments are held to their schema, be it called or not."""
+    """Whether a tool is strict: the server enforces the schema of its arguments, whether or not it is
+    called."""
     functions = (
         [tool.get("function") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
     )
@@ -63,8 +66,8 @@ def _strict(tools: Any) -> bool:
 
 
 def constraint_of(body: Body) -> Constraint | None:
-    """None for what only vLLM can do or can complain of: regular expressions, structural tags, options of its
-    backends, and what is misshapen."""
+    """Parse `structured_outputs`. None for what only vLLM can perform or reject: regular expressions,
+    structural tags, backend options and malformed values."""
     asked = body.get("structured_outputs")
     if not isinstance(asked, dict) or len(given := {key for key in asked if asked[key] is not None}) != 1:
         return None
@@ -78,7 +81,7 @@ def constraint_of(body: Body) -> Constraint | None:
             return Constraint("json_object", None)
         case "choice", [_, *_] as choices if all(isinstance(choice, str) for choice in choices):
             return Constraint("choice", choices)
-        case "grammar", str(grammar) if "::=" in grammar:  # vLLM takes Lark's notation too
+        case "grammar", str(grammar) if "::=" in grammar:  # GBNF; vLLM also accepts Lark, which has no ::=
             return Constraint("grammar", grammar)
     return None
 
@@ -92,7 +95,8 @@ def _schema_in(text: str) -> Constraint | None:
 
 
 def as_response_format(body: Body) -> Body:
-    """With OpenAI's `response_format` instead, where that says the same: the schema is kept to, or refused."""
+    """Replace `structured_outputs` by OpenAI's `response_format` if that says the same. The schema is marked
+    strict: the server enforces or refuses it."""
     constraint = constraint_of(body)
     if constraint is None or constraint.form not in ("json", "json_object"):
         return body

@@ -1,7 +1,7 @@
-"""Fields of requests that OpenAI does not have: what they mean to the engines that do.
+"""Request fields that OpenAI does not have, grouped by the engines that support them.
 
-vLLM's are those of the request models of vLLM 0.32 (`vllm.entrypoints.openai`), llama.cpp's those of its server's
-README. Other fields that nobody here has heard of pass through to whoever is asked.
+vLLM's fields are those of the request models of vLLM 0.32 (`vllm.entrypoints.openai`), llama.cpp's those of
+its server's README. Unknown fields pass through to every upstream.
 """
 
 SHARED = frozenset(
@@ -14,7 +14,7 @@ SHARED = frozenset(
         "top_k",
     }
 )
-"""What both vLLM and llama.cpp know."""
+"""Fields that both vLLM and llama.cpp support."""
 
 VLLM = frozenset(
     {
@@ -48,7 +48,7 @@ VLLM = frozenset(
         "watermarking",
     }
 )
-"""What vLLM alone knows, and what changes the answer."""
+"""Fields that only vLLM supports and that change the answer."""
 
 LLAMACPP = frozenset(
     {
@@ -76,13 +76,13 @@ LLAMACPP = frozenset(
         "xtc_threshold",
     }
 )
-"""What llama.cpp alone knows, and what changes the answer."""
+"""Fields that only llama.cpp supports and that change the answer."""
 
 OPENAI = frozenset({"functions", "web_search_options"})
-"""What OpenAI has, and both vLLM and llama.cpp ignore."""
+"""Fields that OpenAI supports and both vLLM and llama.cpp ignore."""
 
 SPECIAL = SHARED | VLLM | LLAMACPP | OPENAI
-"""Fields that change the answer, which some servers are known not to heed."""
+"""Fields that change the answer and that some servers ignore."""
 
 ASIDE = frozenset(
     {
@@ -95,11 +95,11 @@ ASIDE = frozenset(
         "stream_interval",
     }
 )
-"""vLLM's fields that leave the answer what it is: how it is scheduled, cached, cut into chunks, and what is told
-beside it."""
+"""vLLM's fields that do not change the answer. They control scheduling, caching, chunking and additional
+output."""
 
 TOKEN_IDS = frozenset({"allowed_token_ids", "logit_bias", "logprob_token_ids", "stop_token_ids"})
-"""Fields that hold token ids, which belong to a tokenizer."""
+"""Fields that hold token ids, which depend on the tokenizer."""
 
 UNWATCHED = frozenset(
     {
@@ -111,7 +111,8 @@ UNWATCHED = frozenset(
         "use_beam_search",
     }
 )
-"""vLLM's fields whose answer loses its meaning, or that are refused, where a draft is streamed to be watched."""
+"""vLLM's fields that are rejected, or whose answer loses its meaning, if a draft is streamed under a
+watch."""
 
 REMOVED = {
     "guided_json": '`structured_outputs: {"json": …}` or `response_format`',
@@ -123,11 +124,11 @@ REMOVED = {
     "(`--structured-outputs-config`)",
     "logits_processors": "`vllm_xargs`, for a processor that vLLM was started with (`--logits-processors`)",
 }
-"""Fields that vLLM has removed and ignores since, and what to send instead."""
+"""Fields that vLLM has removed and now ignores, each with its replacement."""
 
 
 def given(body: dict[str, object], names: frozenset[str]) -> frozenset[str]:
-    """Which of the fields a body has; null asks for nothing."""
+    """Return the fields of `names` that a body sets to something other than null."""
     if names.isdisjoint(body):
         return NONE
     return frozenset(name for name in names.intersection(body) if body[name] is not None)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Explanations of a policy: where each value comes from, and what its plan would do."""

@@ -1,4 +1,4 @@
-"""A policy as it came to be: its whole YAML with the file and line that says each part, and how two differ."""
+"""Prints a policy's complete YAML with the file and line of each value, and compares two policies."""
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
@@ -11,19 +11,19 @@ from policies.loading.loader import Loaded
 from policies.loading.yaml_files import At, Place, dotted, nearest
 
 WIDEST = 60
-"""Characters: comments beside shorter lines are aligned, and longer values are cut in a comparison."""
+"""Characters. Comments beside lines up to this width are aligned; longer values are cut in a comparison."""
 
 
 class Nothing(Enum):
-    """What stands where nothing does; null is something."""
+    """Marks a value that no file sets, unlike null, which is a value."""
 
     ABSENT = "absent"
 
 
 def shown(loaded: Loaded) -> list[str]:
-    """The lines of a YAML file that says by itself what the policy's files say together, defaults included.
+    """Return the lines of one YAML file that equals all of the policy's files together, defaults included.
 
-    A comment names where each key comes from. A calibrator's path is as its file wrote it.
+    A comment on each line names where its key comes from. A calibrator's path is shown as written.
     """
     rows = list(_rows(_fields(loaded), (), loaded.layer))
     width = max((len(text) for text, _ in rows if len(text) <= WIDEST), default=0)
@@ -31,7 +31,7 @@ def shown(loaded: Loaded) -> list[str]:
 
 
 def differences(one: Loaded, other: Loaded) -> list[str]:
-    """A line for each path at which two policies differ: `path: value -> value`."""
+    """Return a line for each key path at which two policies differ: `path: value -> value`."""
     return list(_differing(_fields(one), _fields(other), ()))
 
 
@@ -40,7 +40,7 @@ def _fields(loaded: Loaded) -> dict[str, Any]:
 
 
 def _rows(fields: Mapping[str, Any], at: At, layer: Layer) -> Iterator[tuple[str, str]]:
-    """The lines below a path, each with where it comes from."""
+    """Yield the YAML lines below a key path, each with its origin."""
     for key, value in fields.items():
         here = (*at, key)
         written = _written(here, layer.data)
@@ -55,7 +55,7 @@ def _rows(fields: Mapping[str, Any], at: At, layer: Layer) -> Iterator[tuple[str
 
 
 def _written(at: At, data: Any) -> Any:
-    """What the files say at a path."""
+    """Return what the files set at a key path, or `Unset.ABSENT`."""
     for key in at:
         data = data.get(key, Nothing.ABSENT) if isinstance(data, dict) else Nothing.ABSENT
     return data
@@ -79,11 +79,11 @@ def _short(value: Any) -> str:
 
 
 def _flow(value: Any) -> str:
-    """A value as YAML on one line."""
+    """Return a value as YAML on one line."""
     text = _dumped(value, allow_unicode=True)
     return (
         text if len(text.splitlines()) < 2 else _dumped(value, default_style='"')
-    )  # which escapes line breaks
+    )  # double quotes escape line breaks
 
 
 def _dumped(value: Any, **style: Any) -> str:

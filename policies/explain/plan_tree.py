@@ -1,4 +1,4 @@
-"""What a policy would do: its router's plan, walked through what may come of each ask. Nothing is asked."""
+"""The tree of what a policy's plan would do, by the possible outcomes of each ask. No model is called."""
 
 from collections.abc import Iterator, Sequence
 from functools import singledispatch
@@ -34,44 +34,44 @@ from routers.router import Request, Router
 from routers.watch import ConfidenceWatch, HeldWatch, ObservingWatch
 
 DEPTH = 5
-"""Asks one after the other that are walked: what comes after is left open."""
+"""Maximum number of consecutive asks in the tree."""
 
 
 FAILURES = {"unavailable": "down", "prompt too long": "context", "request rejected": "rejected"}
-"""What may befall a call before anything was written: as it is told, and by the code of one such failure."""
+"""Failures of a call before it wrote anything: the description, and the code of one such failure."""
 
 TEXT = "..."
-"""A draft's, supposed."""
+"""The text of a hypothetical draft."""
 
 
 class Step(NamedTuple):
-    """An ask and what follows it by what may come of it, or an end."""
+    """A description of an ask and what follows each of its outcomes, or of an end."""
 
     text: str
     branches: tuple["Branch", ...] = ()
 
 
 class Branch(NamedTuple):
-    """`when` holds what may come of the ask before that leads to the same step."""
+    """A step and all outcomes of the previous ask that lead to it."""
 
     when: tuple[str, ...]
     then: Step
 
 
 class Hypothesis(NamedTuple):
-    """What may come of an ask: an outcome that a plan is sent, or the failure that is thrown into it."""
+    """A possible outcome of an ask, sent to the plan, or a failure, thrown into it; `when` describes it."""
 
     when: str
     outcome: Outcome | Unavailable
 
 
 def explained(router: Router, request: Request, depth: int = DEPTH) -> Step:
-    """The tree of what the router's plan does with the request."""
+    """Return the tree of what the router's plan does with the request, up to `depth` asks deep."""
     return _step(router, request, (), depth)
 
 
 def before(policy: Policy, request: Request) -> Iterator[str]:
-    """What is done of the policy's own accord before its router is asked, a line a step."""
+    """Yield a line for each step of the policy before its router: filter, guard, compression."""
     if policy.filter is not None and request.passages:
         yield _filtering(policy.filter, request.passages)
     if policy.guard is not None and policy.guard.judges:
@@ -108,7 +108,7 @@ def _compressing(chosen: Compress) -> str:
 
 
 def lines(step: Step, lead: str = "", indent: str = "") -> Iterator[str]:
-    """The tree as text, a line a step."""
+    """Yield the tree as text, one line a step."""
     yield f"{indent}{lead}{step.text}"
     for branch in step.branches:
         *first, last = branch.when
@@ -117,7 +117,7 @@ def lines(step: Step, lead: str = "", indent: str = "") -> Iterator[str]:
 
 
 def _step(router: Router, request: Request, outcomes: tuple[Outcome | Unavailable, ...], depth: int) -> Step:
-    """A plan can't be forked, so each step runs it anew through the outcomes that lead there."""
+    """Return the step after `outcomes`. A generator cannot be forked, so each step runs the plan anew."""
     try:
         ask = _asked(router, request, outcomes)
     except StopIteration as settled:
@@ -134,7 +134,7 @@ def _step(router: Router, request: Request, outcomes: tuple[Outcome | Unavailabl
 
 
 def _asked(router: Router, request: Request, outcomes: Sequence[Outcome | Unavailable]) -> Ask:
-    """What the plan asks once its asks have ended so. Raises StopIteration where it has settled."""
+    """Return the plan's next ask after `outcomes`. Raises StopIteration with the answer if the plan ends."""
     plan = router.plan(request)
     ask = next(plan)
     for outcome in outcomes:
@@ -147,7 +147,7 @@ def _served(answer: Answer) -> str:
     return f"serve the {answer.route} answer{parts} (reason {answer.reason})"
 
 
-# --- each kind of ask: how it is told, and what may come of it
+# --- each kind of ask: its description, and its possible outcomes
 
 
 @singledispatch
@@ -240,7 +240,8 @@ def _(ask: Both) -> str:
 
 @hypotheses.register
 def _(ask: Both, request: Request) -> list[Hypothesis]:
-    """The victories of either leg; where the first one has none, an answer of the second one or its failure."""
+    """Return the races that either leg wins. Each end of leg `a` that commits nothing is paired with each
+    answer of leg `b` and one failure of it."""
     ends_a, ends_b = _legs(ask.a, request), _legs(ask.b, request)
     slow_a, slow_b = (Draft(leg.tier, verdict=Verdict.CONTINUE) for leg in ask)
     found = [_race(f"{leg.when} first", leg.outcome, slow_b) for leg in ends_a if leg.commits]
@@ -254,7 +255,7 @@ def _(ask: Both, request: Request) -> list[Hypothesis]:
 
 
 class _Leg(NamedTuple):
-    """An end of one leg of a race; `commits` where it takes the floor."""
+    """A possible end of one leg of a race; `commits` is true if the leg commits text and so wins."""
 
     when: str
     outcome: Draft | Unavailable
@@ -264,7 +265,7 @@ class _Leg(NamedTuple):
 def _legs(ask: Generate, request: Request) -> list[_Leg]:
     found = []
     for when, outcome in hypotheses(ask, request):
-        assert isinstance(outcome, Draft | Unavailable)  # noqa: S101  what a Generate ends in
+        assert isinstance(outcome, Draft | Unavailable)  # noqa: S101  the two results of a Generate
         told = when if _impossible(ask.tier, request) else f"the {ask.tier} {when}"
         found.append(_Leg(told, outcome, _commits(outcome)))
     return found
@@ -281,7 +282,7 @@ def _race(when: str, a: Draft | Unavailable, b: Draft | Unavailable) -> Hypothes
 
 
 def _impossible(tier: Tier, request: Request) -> Hypothesis | None:
-    """What comes of any ask of a tier that is not there, or can't do what the request needs."""
+    """Return the failure of any ask of a tier that is not configured or not capable, else None."""
     if tier not in request.tiers:
         return _not_configured(tier)
     if tier not in request.able:
@@ -293,7 +294,7 @@ def _not_configured(tier: Tier) -> Hypothesis:
     return Hypothesis(f"no {tier} configured", Unavailable("not_configured", tier))
 
 
-# --- each kind of watch: how it is told, and the drafts that it may end in
+# --- each kind of watch: its description, and the possible drafts under it
 
 
 @singledispatch
@@ -336,7 +337,7 @@ def _(watch: ConfidenceWatch, tier: Tier, request: Request) -> list[Hypothesis]:
 
 
 def _accepted(watch: ConfidenceWatch, tier: Tier) -> Iterator[Hypothesis]:
-    """A finished draft that is good enough, and one that is so but for its judgement."""
+    """Yield a finished draft that is accepted, and one that is accepted only if a judgement agrees."""
     if watch.judged_below < 1.0:
         yield Hypothesis("confident", _draft(tier, Verdict.COMMIT, Reason.CONFIDENT))
     if watch.judged_below > watch.accept:
@@ -370,7 +371,7 @@ def _(watch: ObservingWatch, tier: Tier, request: Request) -> list[Hypothesis]:
 
 
 def _written(tier: Tier, request: Request, known: str) -> list[Hypothesis]:
-    """Of what flows as it is written; `known` is what would be known of its text."""
+    """Return the outcomes of an answer that streams unwatched; `known` is the text that the plan sees."""
     answered = Hypothesis("answered", _draft(tier, Verdict.COMMIT))
     return [answered, _broken_off(tier, known)] if request.stream else [answered]
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Loading policy files: YAML, `extends`, trained files, rubrics and overrides."""

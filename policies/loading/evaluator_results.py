@@ -1,5 +1,7 @@
-"""What evaluators were measured to be worth, by the model that judges: `evaluators.json`, which
-`python -m benchmarks.evaluators` writes."""
+"""Measured quality of evaluators by judging model, read from `evaluators.json`.
+
+`python -m benchmarks.evaluators` writes that file.
+"""
 
 from functools import cache
 from typing import Any
@@ -15,21 +17,21 @@ PATH = BUILT_IN / "evaluators.json"
 
 
 class Measured(Finite):
-    """An evaluator's discrimination between right and wrong answers, on labelled data."""
+    """How well an evaluator tells right answers from wrong ones on labelled data."""
 
     evaluator: str
-    """As results name it, `rate:correctness` for one."""
+    """The evaluator's name in results, such as `rate:correctness`."""
     made_for: Source
-    """Who judged."""
+    """The model and engine that judged."""
     data: str
-    """What was judged."""
+    """The labelled data set."""
     answers: int
     auroc: tuple[float, float, float]
-    """With a 95 % interval."""
+    """The area under the ROC curve, and the low and high end of its 95 % interval."""
 
     @property
     def chance(self) -> bool:
-        """Whether it may be no better than a coin: the interval has 0.5 in it, or lies below."""
+        """True if the evaluator may be no better than chance: the interval contains 0.5 or lies below it."""
         return self.auroc[1] <= 0.5
 
     def told(self) -> dict[str, Any]:
@@ -49,5 +51,5 @@ def _all() -> tuple[Measured, ...]:
 
 
 def measured(evaluator: str, source: Source) -> Measured | None:
-    """None where nobody has measured it on this model and engine."""
+    """Return the result of `evaluator` on this model and engine, or None if it was never measured there."""
     return next((one for one in _all() if one.evaluator == evaluator and one.made_for.matches(source)), None)

@@ -1,4 +1,4 @@
-"""The policies' files as things that change: what a load has read, and whether it still is what is there."""
+"""The policies' files on disk, and whether they changed since the last load."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -16,11 +16,11 @@ Stamps = dict[Path, Stamp | None]
 
 
 class PolicyFiles:
-    """The built-in policies and those of a folder, where there is one.
+    """Loads the built-in policies and those of a folder, if there is one.
 
-    `read` holds a stamp of each file that the last load asked for, calibrators and files that were not there (None)
-    included, taken before it was read: a file that changes while it is loaded counts as changed since. `rubrics` are
-    those of the last load.
+    `stamps` holds a stamp of each file that the last load asked for, calibrators and missing files (None)
+    included. Each stamp is taken before its file is read, so a file that changes during a load counts as
+    changed. `rubrics` are the rubrics of the last load.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -29,7 +29,7 @@ class PolicyFiles:
         self.rubrics: dict[str, Rubric] = {}
 
     def load(self) -> dict[str, AnyPolicy]:
-        """Reads each file once, however many policies extend it. Raises ConfigError."""
+        """Load all policies and rubrics, reading each file once. Raises ConfigError."""
         self.read = {}
         contents: dict[Path, bytes] = {}
 
@@ -44,19 +44,21 @@ class PolicyFiles:
         return policies
 
     def look(self) -> Stamps:
-        """What `read` would be after a load now, as far as that can be said without one."""
+        """Return what `stamps` would be after a load now, as far as that is known without loading."""
         folders = () if self._folder is None else (self._folder, self._folder / FOLDER)
         listed: list[Path] = []
         for folder in folders:
-            with suppress(ConfigError):  # a folder that is gone holds nothing
+            with suppress(ConfigError):  # a missing folder holds no files
                 listed += policy_files(folder)
         others = (path for path in self.read if path.parent not in folders or path.suffix != ".yaml")
         return {path: stamp(path) for path in (*listed, *others)}
 
 
 def stamp(path: Path) -> Stamp | None:
-    """What differs once a file was written in place, replaced, or let be read; None where it is not there. The
-    time of the inode's change is in it for tools that restore a file's own time."""
+    """Return a value that differs after a file was rewritten, replaced or had its permissions changed.
+
+    None if the file does not exist. The inode's change time is part of it, since some tools restore a file's
+    modification time."""
     try:
         found = path.stat()
     except OSError:

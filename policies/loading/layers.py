@@ -1,4 +1,4 @@
-"""`extends`: a policy file laid over the policy that it names."""
+"""`extends`: merging a policy file over the policy that it names."""
 
 from collections.abc import Iterator
 from importlib import resources
@@ -11,8 +11,10 @@ BUILT_IN = Path(str(resources.files("policies") / "builtin"))
 
 
 class Layer(NamedTuple):
-    """What policy files say together: `places` tells for each path the file and line that said it; `files` are
-    the policy's own, then those that it extends."""
+    """The merged content of one or more policy files.
+
+    `places` maps each key path to the file and line that set it. `files` lists the policy's own file, then
+    the files that it extends."""
 
     data: dict[str, Any]
     places: Places
@@ -20,9 +22,9 @@ class Layer(NamedTuple):
 
 
 def policy_files(folder: Path) -> list[Path]:
-    """The policy files in a folder, by name. Hidden ones are not ours: editors keep locks and backups there.
+    """Return the policy files in a folder, sorted by name, without hidden ones (editors' locks, backups).
 
-    Raises ConfigError."""
+    Raises ConfigError if the folder cannot be read."""
     try:
         listed = sorted(folder.iterdir())
     except OSError as error:
@@ -31,7 +33,7 @@ def policy_files(folder: Path) -> list[Path]:
 
 
 def layered(path: Path, read: Read = Path.read_bytes) -> Layer:
-    """What a policy file says, laid over what it extends, and so on. Raises ConfigError."""
+    """Return the content of a policy file merged over the policies that it extends. Raises ConfigError."""
     layers = list(_chain(path, read))
     whole = layers.pop()
     while layers:
@@ -40,7 +42,7 @@ def layered(path: Path, read: Read = Path.read_bytes) -> Layer:
 
 
 def _chain(path: Path, read: Read) -> Iterator[Layer]:
-    """The file as it stands, then each that it extends."""
+    """Yield the file's own content, then that of each policy it extends, directly or not."""
     met: list[Path] = []
     found: Path | None = path
     while found is not None:
@@ -57,7 +59,7 @@ def _chain(path: Path, read: Read) -> Iterator[Layer]:
 
 
 def _base(name: Any, met: list[Path], where: str) -> Path:
-    """The file of the policy that the last file of `met` extends: one beside it, else a built-in one."""
+    """Return the file of the policy that the last of `visited` extends: one beside it, or a built-in."""
     path = met[-1]
     if not isinstance(name, str):
         raise ConfigError(f"{where}expected the name of a policy, found {name!r}")
@@ -76,8 +78,10 @@ def _base(name: Any, met: list[Path], where: str) -> Path:
 
 
 def laid_over(base: Layer, over: Layer) -> Layer:
-    """Mappings are merged, all else is replaced; a mapping with another `kind` is replaced whole. Who should use
-    a policy is for each to say: `description` is not inherited."""
+    """Return `over` merged over `base`: mappings are merged, everything else is replaced.
+
+    A mapping whose `kind` changes is replaced as a whole. `description` is not inherited, since it says who
+    should use that one policy."""
     places = {at: place for at, place in base.places.items() if at[:1] != ("description",)}
     data = {key: value for key, value in base.data.items() if key != "description"}
     merged = _merged(data, over.data, (), places)
@@ -85,7 +89,7 @@ def laid_over(base: Layer, over: Layer) -> Layer:
 
 
 def _merged(below: dict[str, Any], over: dict[str, Any], at: At, places: Places) -> dict[str, Any]:
-    """Takes what is replaced out of `places`."""
+    """Return `over` merged over `base`, and remove the paths it replaces from `places`."""
     merged = dict(below)
     for key, value in over.items():
         under = below.get(key)

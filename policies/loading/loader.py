@@ -1,4 +1,4 @@
-"""Policy files -> policies. An error names file, line, path in the file and what was expected."""
+"""Loads policy files. An error names the file, the line, the key path and what was expected."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -13,25 +13,26 @@ from .yaml_files import ConfigError, Read, validated
 
 
 class Loaded(NamedTuple):
-    """A policy, and what its files say as they say it."""
+    """A policy, and the merged content of its files as written."""
 
     policy: AnyPolicy
     layer: Layer
 
 
 def load_policy(path: Path) -> AnyPolicy:
-    """The policy in a file; its name is the file's. Raises ConfigError."""
+    """Return the policy in a file, named after the file. Raises ConfigError."""
     return load(path).policy
 
 
 def load_policies(folder: Path | None = None, read: Read = Path.read_bytes) -> dict[str, AnyPolicy]:
-    """Built-in policies and those of `folder`, which win over built-in ones of the same name. Raises ConfigError,
-    which tells what is wrong with any of them."""
+    """Return the policies of `folder` and the built-in ones, by name; those of `folder` win.
+
+    Raises ConfigError, which lists the mistakes in all of them."""
     return {name: loaded.policy for name, loaded in load_all(folder, read).items()}
 
 
 def load_all(folder: Path | None = None, read: Read = Path.read_bytes) -> dict[str, Loaded]:
-    """As `load_policies`, with what the files say."""
+    """Return what `load_policies` returns, each with the merged content of its files. Raises ConfigError."""
     found: dict[str, Loaded] = {}
     wrong: list[str] = []
     for name, path in policy_paths(folder).items():
@@ -40,12 +41,12 @@ def load_all(folder: Path | None = None, read: Read = Path.read_bytes) -> dict[s
         except ConfigError as error:
             wrong += str(error).splitlines()
     if wrong:
-        raise ConfigError("\n".join(dict.fromkeys(wrong)))  # a base's mistake is also that of who extends it
+        raise ConfigError("\n".join(dict.fromkeys(wrong)))  # each policy repeats its base's mistakes
     return found
 
 
 def policy_paths(folder: Path | None = None) -> dict[str, Path]:
-    """The file of each policy by the policy's name. Raises ConfigError."""
+    """Return the file of each policy by the policy's name. Raises ConfigError."""
     try:
         own = [] if folder is None else policy_files(folder)
     except ConfigError as error:
@@ -54,7 +55,7 @@ def policy_paths(folder: Path | None = None) -> dict[str, Path]:
 
 
 def load(path: Path, read: Read = Path.read_bytes) -> Loaded:
-    """As `load_policy`, with what the files say; `read` is how they are read."""
+    """Return the policy in a file and the merged content of its files. Raises ConfigError."""
     layer = layered(path, read)
     data = filled({**layer.data, "name": path.stem}, layer.places, read)
     data = with_rubrics(data, layer.places, read)

@@ -1,4 +1,4 @@
-"""What a request may have otherwise: the fields of a policy's router that the policy lets it override."""
+"""Applies a request's `override` to the router fields that its policy allows."""
 
 import json
 from collections.abc import Mapping
@@ -12,12 +12,14 @@ from policies.schema.policy import Policy
 from .yaml_files import At, dotted
 
 KEPT = 256
-"""Overridden policies that are kept: clients repeat themselves."""
+"""Maximum number of overridden policies that are cached, since clients repeat overrides."""
 
 
 class OverrideError(ValueError):
-    """An override whose value the router refuses. `at` is its path, from `override` on; the text names it too, and
-    what may be overridden."""
+    """An override whose value the router refuses.
+
+    `at` is its dotted key path, starting with `override`. The message names that path and what may be
+    overridden."""
 
     def __init__(self, policy: Policy, at: At, what: str) -> None:
         self.at = dotted(("override", *at))
@@ -26,12 +28,13 @@ class OverrideError(ValueError):
 
 
 class OverrideNotAllowed(OverrideError):
-    """An override that the policy does not allow."""
+    """An override of a field that the policy does not allow."""
 
 
 def overridden(policy: Policy, override: Mapping[str, Any]) -> Policy:
-    """The policy as a request would have it, under its own digest; `override` is JSON, and its types are taken
-    strictly. Raises OverrideError."""
+    """Return the policy with the router fields of `override`, and so with a digest of its own.
+
+    The values come from JSON and are not coerced to other types. Raises OverrideError."""
     for name in override:
         if name not in policy.overrides:
             raise OverrideNotAllowed(policy, (name,), "is not to be overridden")

@@ -1,4 +1,4 @@
-"""Rubrics by name: those that ship, and those in the folder `rubrics` beside the operator's policies."""
+"""Loads rubrics by name: built-in ones, and those in the folder `rubrics` beside the operator's policies."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +17,11 @@ RATING: tuple[At, ...] = (
     ("router", "otherwise", "judge"),
     ("evaluate", "evaluators", EACH),
 )
-"""Where a policy file may name a rubric."""
+"""Key paths at which a policy file may name a rubric."""
 
 
 def load_rubric(path: Path, read: Read = Path.read_bytes) -> Rubric:
-    """The rubric in a file, which is named as the file is. Raises ConfigError."""
+    """Return the rubric in a file. Raises ConfigError, also if its name is not the file's."""
     data, lines = read_yaml(path, read)
     places = placed(path, lines)
     rubric = validated(Rubric, data, places)
@@ -33,14 +33,15 @@ def load_rubric(path: Path, read: Read = Path.read_bytes) -> Rubric:
 
 
 def rubric_paths(folder: Path | None = None) -> dict[str, Path]:
-    """The file of each rubric by its name: the built-in ones and those beside a folder's policies, which win. Raises
-    ConfigError."""
+    """Return the file of each rubric by name; rubrics beside the policies of `folder` win over built-in ones.
+
+    Raises ConfigError."""
     own = [] if folder is None or not (folder / FOLDER).is_dir() else policy_files(folder / FOLDER)
     return {path.stem: path for path in [*policy_files(BUILT_IN / FOLDER), *own]}
 
 
 def load_rubrics(folder: Path | None = None, read: Read = Path.read_bytes) -> dict[str, Rubric]:
-    """All of them by name. Raises ConfigError, which tells what is wrong with any of them."""
+    """Return all rubrics by name. Raises ConfigError, which lists the mistakes in all of them."""
     found: dict[str, Rubric] = {}
     wrong: list[str] = []
     for name, path in rubric_paths(folder).items():
@@ -54,14 +55,14 @@ def load_rubrics(folder: Path | None = None, read: Read = Path.read_bytes) -> di
 
 
 def with_rubrics(data: dict[str, Any], places: Places, read: Read) -> dict[str, Any]:
-    """What a policy's files say, with rubrics instead of their names. Raises ConfigError."""
+    """Return the content of a policy with rubrics in place of their names. Raises ConfigError."""
     for at in RATING:
         data = _filled(data, at, (), places, read)
     return data
 
 
 def _filled(data: Any, path: At, at: At, places: Places, read: Read) -> Any:
-    """With the rubric of what is at a path from here, if a rating is; `at` is where here is."""
+    """Return `data` with the rubrics of the ratings at the path `remaining` below `at`, the path of `data`."""
     if path:
         key, *rest = path
         if isinstance(data, Mapping) and key in data:
@@ -75,7 +76,7 @@ def _filled(data: Any, path: At, at: At, places: Places, read: Read) -> Any:
 
 
 def _named(name: str, at: At, places: Places, read: Read) -> Rubric:
-    """Meant from the file that named it."""
+    """Return the rubric `name`, looked up beside the file that named it. Raises ConfigError."""
     place = nearest(places, at)
     known = rubric_paths(place.path.parent)
     if name not in known:

@@ -1,4 +1,4 @@
-"""What was trained stands in files of its own: a policy names them, and holds what is in them."""
+"""Fills the fields of a policy that name a file of trained parameters with the content of that file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +28,7 @@ STOCK_CALIBRATOR = BUILT_IN / "calibrators" / "smollm2-135m-instruct.llamacpp.js
 
 
 class Trained(NamedTuple):
-    """A field of a policy file; `stock` is the file that ships for it, None where none does."""
+    """A policy field that may name a trained file; `stock` is the file that ships for it, or None."""
 
     at: At
     model: type[BaseModel]
@@ -46,7 +46,7 @@ TRAINED = (
 
 
 def filled(data: dict[str, Any], places: Places, read: Read) -> dict[str, Any]:
-    """What a policy's files say, with what the named files hold instead of their names. Raises ConfigError."""
+    """Return the content of a policy with trained models in place of file names. Raises ConfigError."""
     for field in TRAINED:
         name = _value(data, field.at)
         if isinstance(name, str):
@@ -55,7 +55,7 @@ def filled(data: dict[str, Any], places: Places, read: Read) -> dict[str, Any]:
 
 
 def _loaded(field: Trained, name: str, place: Place, read: Read) -> BaseModel:
-    """A path is meant from the file that wrote it."""
+    """Return the trained model in file `name`, relative to the policy file. Raises ConfigError."""
     where = f"{place}: {dotted(field.at)}"
     if name == "stock" and field.stock is None:
         raise ConfigError(f"{where}: none ships; expected the path of a file that `smallfirst tune` wrote")
@@ -70,7 +70,7 @@ def _loaded(field: Trained, name: str, place: Place, read: Read) -> BaseModel:
 
 
 def _lines_of_json(path: Path, read: Read) -> Lines:
-    """JSON is YAML, but for what is not even JSON."""
+    """Return the lines of the keys in a JSON file, read as YAML; none if it is not even that."""
     try:
         return read_yaml(path, read)[1]
     except ConfigError:
@@ -84,6 +84,6 @@ def _value(data: Any, at: At) -> Any:
 
 
 def _with(data: Mapping[Any, Any], at: At, value: Any) -> dict[Any, Any]:
-    """A copy with another value at a path that is there."""
+    """Return a copy of `data` with another value at a path that exists."""
     key, *rest = at
     return {**data, key: _with(data[key], tuple(rest), value) if rest else value}

@@ -1,4 +1,4 @@
-"""YAML files -> checked values. An error names file, line, path in the file and what was expected."""
+"""Reads and validates YAML files. An error names the file, the line, the key path and what was expected."""
 
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
@@ -17,11 +17,11 @@ Read = Callable[[Path], bytes]
 
 
 class ConfigError(ValueError):
-    """A configuration that can't be used; its text is for the person who wrote it."""
+    """A configuration that cannot be used. The message is for the person who wrote it."""
 
 
 class Place(NamedTuple):
-    """Where a key stands; the line is 1-based."""
+    """The file and the 1-based line of a key."""
 
     path: Path
     line: int
@@ -34,9 +34,9 @@ Places = dict[At, Place]
 
 
 def read_yaml(path: Path, read: Read = Path.read_bytes) -> tuple[dict[str, Any], Lines]:
-    """The mapping in a YAML file and the 1-based line of each path in it.
+    """Return the mapping in a YAML file and the 1-based line of each key path in it.
 
-    Raises ConfigError where the file can't be read, is not YAML, names a key twice or is no mapping.
+    Raises ConfigError if the file cannot be read, is not YAML, has a duplicate key or holds no mapping.
     """
     try:
         text = read(path).decode()
@@ -58,13 +58,13 @@ def read_yaml(path: Path, read: Read = Path.read_bytes) -> tuple[dict[str, Any],
 
 @lru_cache(128)
 def _parsed(text: str, path: Path) -> tuple[Any, Lines]:
-    """Remembered, since a policy is read again for each that extends it, and at every reload."""
+    """Parse YAML text; cached, since a base is read for each policy that extends it, and at reloads."""
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None, {}
-        lines = dict(_lines(node, (), path, set()))  # before merge keys are resolved, which changes the nodes
+        lines = dict(_lines(node, (), path, set()))  # before construction, which changes the nodes
         return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -74,12 +74,12 @@ def _parsed(text: str, path: Path) -> tuple[Any, Lines]:
         raise ConfigError(f"{path}:{line}: is not YAML: {error.reason}") from error
     except ConfigError:
         raise
-    except ValueError as error:  # what looks like a date or a number and is none
+    except ValueError as error:  # text that looks like a date or a number but is not valid
         raise ConfigError(f"{path}:1: is not YAML: {error}") from error
 
 
 def _lines(node: yaml.Node, at: At, path: Path, met: set[int]) -> Iterator[tuple[At, int]]:
-    """`met` are the nodes walked before: what an alias repeats, itself perhaps, has its lines already."""
+    """Yield each key path with its line. `visited` holds ids of nodes done before: aliases repeat nodes."""
     yield at, node.start_mark.line + 1
     if id(node) in met:
         return
@@ -110,23 +110,23 @@ def dotted(at: At) -> str:
 
 
 def placed(path: Path, lines: Lines) -> Places:
-    """Where each path of one file stands; the file's beginning where nothing better is known."""
+    """Return the place of each key path of one file; the empty path stands at the file's first line."""
     return {(): Place(path, 1)} | {at: Place(path, line) for at, line in lines.items()}
 
 
 def nearest(places: Mapping[At, Place], at: At) -> Place:
-    """Where a path stands, or else what it is in."""
+    """Return the place of a key path, or that of its nearest parent."""
     return next(places[at[:n]] for n in range(len(at), -1, -1) if at[:n] in places)
 
 
 def explain(error: ValidationError, places: Places) -> ConfigError:
-    """A pydantic error as one line for each mistake: file:line: path: expectation."""
+    """Return a pydantic error as a ConfigError, one line a mistake: `file:line: key path: expectation`."""
     return ConfigError("\n".join(_explain_one(detail, places) for detail in error.errors()))
 
 
 def _explain_one(detail: ErrorDetails, places: Places) -> str:
     at = detail["loc"]
-    # Discriminators and union members stand in pydantic's location but not in the file.
+    # pydantic's location also has discriminators and union members, which are not in the file.
     known: At = ()
     for part in at:
         known = (*known, part) if (*known, part) in places else known
@@ -143,7 +143,7 @@ def _explain_one(detail: ErrorDetails, places: Places) -> str:
 
 
 def _harmless(detail: ErrorDetails) -> bool:
-    """Whether the value is no secret: an unknown key may be a misspelt `key`."""
+    """True if the value cannot be a secret. The value of an unknown key may be: it may be a misspelt `key`."""
     return detail["type"] != "extra_forbidden" and not {"key", "headers", "query"} & set(detail["loc"])
 
 

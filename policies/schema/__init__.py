@@ -1,1 +1,1 @@
-"""TODO."""
+"""The schema of policy files: one pydantic model for each section."""

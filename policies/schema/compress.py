@@ -1,4 +1,4 @@
-"""Prompt compression: what a policy says of it."""
+"""The `compress` section of a policy: prompt compression before the large model reads."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,29 +8,33 @@ Word = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S")]
 
 
 class Compress(BaseModel):
-    """What the large model reads is shortened first, by what the small one finds in it."""
+    """Settings of prompt compression, in which the small model decides what the large model need not read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     target_ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Tokens of the prompt's texts after compression, as a share of those before."""
+    """Tokens of the prompt's texts after compression, as a share of the tokens before. Give exactly one of
+    `target_ratio` and `target_tokens`."""
     target_tokens: Annotated[int, Field(ge=1)] | None = None
-    """The same as a number; exactly one of the two is given."""
+    """Tokens of the prompt's texts after compression, as a number."""
     min_tokens: Annotated[int, Field(ge=0)] = 500
-    """Shorter prompts are left as they are."""
+    """Prompts with fewer tokens are not compressed."""
     keep: Annotated[tuple[Word, ...], Field(max_length=200)] = ()
-    """Words and phrases that stay wherever they stand, in upper case or lower."""
+    """Words and phrases that are never dropped; upper and lower case count as the same."""
     question_aware: bool = True
-    """Whether blocks are ranked by what the question tells of them; it reads the text twice."""
+    """Whether blocks are ranked by how much they have to do with the question. The small model then reads the
+    text twice."""
     system: bool = False
     """Whether the system prompt may be compressed too."""
     drop_numbers: bool = False
-    """Whether a block that is left out takes its numbers with it, and others are kept nearly whole: for examples."""
+    """Whether numbers in a dropped block are dropped too, and the other blocks are kept almost complete.
+    Meant for prompts made of examples."""
     worth: Literal["both", "money", "always"] = "both"
-    """What it must not cost more of than it saves, by an estimate: `both` time and money, `money` alone, or nothing."""
+    """What a compression must not, by an estimate, cost more of than it saves: `both` (time and money), `money`
+    alone, or nothing (`always`)."""
     seconds: Annotated[float, Field(gt=0)] = 60.0
-    """How long the small model may read at most, and at most half of `ceilings.seconds`: a prompt that is estimated to
-    take longer, or does, is left as it is."""
+    """Maximum seconds that the small model may read, and never more than half of `ceilings.seconds`. A prompt
+    that is estimated to take longer, or does take longer, is not compressed."""
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:

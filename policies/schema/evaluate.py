@@ -1,4 +1,4 @@
-"""A policy's `evaluate` section: which of its answers are judged once they are given, and by whom."""
+"""The `evaluate` section of a policy: which served answers are judged, and by which evaluators."""
 
 from typing import Annotated
 
@@ -20,18 +20,18 @@ AnyEvaluator = Annotated[
 
 
 class Evaluate(BaseModel):
-    """Answers of either model that are judged once they are given, so that quality is a time series."""
+    """Judges a share of the served answers of either model, so that quality is a time series."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     share: Annotated[float, Field(gt=0, le=1)]
-    """Of the exchanges that are answered."""
+    """Share of the answered exchanges that are judged."""
     evaluators: Annotated[tuple[AnyEvaluator, ...], Field(min_length=1, max_length=8)]
-    """Who judges: `verify`, `rate`, `agree` or `structure`, each by its kind alone or with its fields."""
+    """The evaluators: `verify`, `rate`, `agree` or `structure`, each as its kind alone or with its fields."""
     ceilings: Ceilings = Ceilings()
-    """What one evaluation may take; `calls` null: as many as its evaluators take."""
+    """Limits on one evaluation; `calls` null: as many as its evaluators need."""
     usd_per_hour: Annotated[float, Field(gt=0)] | None = None
-    """Dollars after which no more evaluations begin within the hour; null: no such limit."""
+    """Dollars an hour; once they are spent, no evaluation begins until the hour is over. null: no limit."""
 
     @property
     def calls(self) -> int:

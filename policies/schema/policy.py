@@ -1,4 +1,4 @@
-"""What a policy file holds."""
+"""The schema of a policy file, and the plan of a request under the policy."""
 
 import hashlib
 from functools import cached_property
@@ -19,67 +19,67 @@ from .private import Privately
 from .strategies import AnyRouter
 
 OWN = frozenset(("kind", "calibrator", "constrained_calibrator", "otherwise"))
-"""Fields of routers that no request may override: the strategy, what is trained, and strategies within."""
+"""Router fields that no request may override: the strategy, trained files, and nested strategies."""
 
 
 class Shadow(BaseModel):
-    """Another policy that is tried on a share of the traffic, for the records only."""
+    """Runs another policy on a share of the traffic. Its answers go to the records only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     policy: str
-    """The other policy's name: one that is served."""
+    """Name of the other policy, which must be a served one."""
     share: Annotated[float, Field(gt=0, le=1)]
-    """Of the exchanges that were answered."""
+    """Share of the answered exchanges that are also run under the other policy."""
     ceilings: Ceilings = Ceilings()
-    """What one shadow may take."""
+    """Limits on one shadow exchange."""
     usd_per_hour: Annotated[float, Field(gt=0)] | None = None
-    """Dollars after which no more shadows begin within the hour; null: no such limit."""
+    """Dollars an hour; once they are spent, no shadow begins until the hour is over. null: no limit."""
 
 
 class Affinity(BaseModel):
-    """Once escalated, a conversation stays with the large model."""
+    """Keeps a conversation with the large model after an escalation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     turns: Annotated[int, Field(ge=1, le=1000)]
-    """For how many further turns."""
+    """How many further turns stay with the large model."""
 
 
 class Policy(BaseModel):
-    """When the small model's answer is good enough, and when the large one takes over."""
+    """Decides when the small model's answer is good enough, and when the large model takes over."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Annotated[str, Field(pattern=r"^[!-~]+$")]
-    """What a request's `model` names it by: the file's name without `.yaml`, never a key of the file."""
+    """What a request's `model` calls this policy: the file's name without `.yaml`, never a key of it."""
     description: Annotated[str, Field(min_length=1)]
-    """For people: what it does, and who should use it. Never inherited."""
+    """A text for people: what the policy does, and who should use it. Never inherited."""
     router: AnyRouter
     """The strategy and its fields."""
     length_ratio: Annotated[float, Field(gt=0)] = 1.0
-    """Tokens the LLM writes per token of the small model's served answer, for the estimate of what the LLM
-    alone would have cost: 1.0 until measured."""
+    """Tokens that the LLM would write per token of the small model's served answer. Used to estimate what the
+    LLM alone would have cost; 1.0 until measured."""
     overrides: tuple[str, ...] = ()
-    """Fields of the router that a request may override, in `smallfirst.override`."""
+    """Router fields that a request may override in `smallfirst.override`."""
     ceilings: Ceilings = Ceilings()
-    """What one exchange may take."""
+    """Limits on one exchange."""
     private: Privately = False
-    """Whether no cloud may see a request under this policy, whatever its router asks for; or what is looked for in
-    requests, and what becomes of those in which it is found."""
+    """true: no cloud may see a request under this policy, whatever its router asks for. A section: which
+    private data to look for in requests, and what happens to a request that holds some."""
     affinity: Affinity | None = None
-    """Whether an escalated conversation stays with the large model; null: each turn is decided anew."""
+    """How long an escalated conversation stays with the large model; null: each turn is decided anew."""
     shadow: Shadow | None = None
-    """Another policy to try beside this one; null: none."""
+    """Another policy to run beside this one; null: none."""
     guard: Guard | None = None
-    """Whether requests and answers are judged before they go on; null: they are not."""
+    """How requests and answers are judged before they are passed on; null: they are not judged."""
 
     compress: Compress | None = None
-    """How the prompt is [compressed](skills/compress.md) before the large model reads it; null: not at all."""
+    """How the prompt is [compressed](skills/compress.md) before the large model reads it; null: it is not."""
     filter: Filter | None = None
-    """Which of a request's [retrieved passages](skills/filter.md) are shown to whoever answers; null: all, as given."""
+    """Which [retrieved passages](skills/filter.md) of a request the answering model sees; null: all of them."""
     evaluate: Evaluate | None = None
-    """Judgements of a share of its answers, once they are given; null: none."""
+    """How a share of the answers is judged after they were served; null: none is judged."""
 
     @field_validator("overrides")
     @classmethod
@@ -93,18 +93,18 @@ class Policy(BaseModel):
 
     @property
     def kind(self) -> str:
-        """Its strategy."""
+        """The kind of the router, as in its YAML."""
         return self.router.kind
 
     @property
     def most_calls(self) -> int:
-        """Upstream calls that one exchange may take."""
+        """Maximum upstream calls of one exchange."""
         if self.ceilings.calls is not None:
             return self.ceilings.calls
         return self.router.calls + (self.guard.calls if self.guard is not None else 0)
 
     def changed(self, **fields: Any) -> "Policy":
-        """This policy with other values, and so with another digest, which `model_copy` would keep."""
+        """Return this policy with other values and a new digest. `model_copy` would keep the old digest."""
         return Policy(**{name: getattr(self, name) for name in type(self).model_fields} | fields)
 
     def __hash__(self) -> int:
@@ -128,5 +128,5 @@ class Policy(BaseModel):
 
     @cached_property
     def digest(self) -> str:
-        """Names this exact policy, its calibrator included, in records: 16 hexadecimal digits."""
+        """Identifies this exact policy, calibrator included, in records: 16 hex digits of a SHA-256."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]

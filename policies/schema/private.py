@@ -1,4 +1,4 @@
-"""A policy's `private` section: what is private, and what becomes of a request that holds some."""
+"""The `private` section of a policy: which data is private, and what happens to a request that holds some."""
 
 import re
 from collections.abc import Mapping
@@ -37,34 +37,36 @@ ENTITIES: Mapping[str, str] = MappingProxyType(
         "US_ITIN": "a US taxpayer's number, its parts apart",
     }
 )
-"""What presidio-analyzer recognises by a pattern alone, well enough to count without words around it. Its `URL` and
-`IN_PAN` are not among them: their patterns take seconds to minutes for some texts of a few thousand characters."""
+"""Entities of presidio-analyzer that a pattern alone recognises well enough, without context words. `URL` and
+`IN_PAN` are left out: their patterns take seconds to minutes on some texts of a few thousand characters."""
 
 DEFAULT = ("EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "PHONE_NUMBER", "US_SSN")
 LONGEST_PATTERN = 500
 NAME = re.compile(r"[A-Z][A-Z0-9_]{0,31}")
 RESERVED = "PLACEHOLDER"
-"""What placeholders name a request's own text that looks like one."""
+"""Entity name in placeholders for text of the request that already looks like a placeholder."""
 
 Action = Literal["stay_local", "redact", "block"]
 
 
 class Private(BaseModel):
-    """Private data is looked for in each request; needs `smallfirst[privacy]`."""
+    """Looks for private data in each request. Needs `smallfirst[privacy]`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     action: Action
-    """What becomes of a request in which some is found: `stay_local`: no cloud sees any of it; `redact`: clouds get
-    placeholders, and the answer gets the originals back; `block`: it is refused."""
+    """What happens to a request that holds private data. `stay_local`: no cloud sees any of the request;
+    `redact`: clouds get placeholders, and the originals are put back into the answer; `block`: the request is
+    refused."""
     entities: tuple[str, ...] = DEFAULT
-    """What is looked for, by presidio-analyzer's names."""
+    """Entities to look for, by presidio-analyzer's names."""
     patterns: dict[str, str] = {}
-    """Patterns of your own, regular expressions by the name that placeholders give what they find."""
+    """Your own regular expressions, by the entity name that placeholders show for a match."""
     score: Annotated[float, Field(gt=0, le=1)] = 0.4
-    """Lowest score of a recogniser's that counts: 1 where a checksum is right, less for what only looks like it."""
+    """Minimum recogniser score of a find: 1 if a checksum is right, less for a mere resemblance."""
     attachments: Literal["private", "pass"] = "private"
-    """What of images, audio and files, which nobody here can look into: `private` keeps their requests from clouds."""
+    """How images, audio and files count, since they cannot be searched. `private`: no cloud sees a request
+    with one."""
 
     @field_validator("entities")
     @classmethod
@@ -88,7 +90,7 @@ class Private(BaseModel):
         return hash(self.model_dump_json())
 
     def __str__(self) -> str:
-        """What it does, for people."""
+        """Return what the section does, for people."""
         what = ", ".join([*self.entities, *self.patterns])
         return {
             "stay_local": f"requests with {what} stay at home",
@@ -102,11 +104,11 @@ def _form(value: object) -> str:
 
 
 Privately = Annotated[Annotated[bool, Tag("flag")] | Annotated[Private, Tag("section")], Discriminator(_form)]
-"""Yes or no, or what is looked for."""
+"""true or false, or a section that says what to look for."""
 
 
 def check_pattern(name: str, pattern: str) -> None:
-    """Raises ValueError."""
+    """Raise ValueError unless `pattern` is a usable regular expression that does not match the empty text."""
     if not 0 < len(pattern) <= LONGEST_PATTERN:
         raise ValueError(f"{name}: expected 1 to {LONGEST_PATTERN} characters, found {len(pattern)}")
     try:

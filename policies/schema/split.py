@@ -1,4 +1,4 @@
-"""A policy file that stands for several: requests are divided among them, for A/B tests and canaries."""
+"""A policy file that divides requests among several policies, for A/B tests and canaries."""
 
 import hashlib
 from typing import Annotated, Literal
@@ -11,37 +11,39 @@ Share = Annotated[float, Field(gt=0)]
 
 
 class Division(BaseModel):
-    """How requests are divided."""
+    """Says how requests are divided among policies."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     by: Literal["key", "conversation", "request"] = "key"
-    """What is sent the same way every time: the body's `smallfirst.key` (else its `safety_identifier` or `user`), or
-    the conversation's first message. `request`, and whatever lacks a key: each request by itself."""
+    """What decides the policy, so that equal values get the same policy every time. `key`: the body's
+    `smallfirst.key`, else its `safety_identifier` or `user`; `conversation`: the conversation's first
+    message. `request`, and any request that lacks a key: each request is decided by itself."""
     between: Annotated[dict[str, Share], Field(min_length=2)]
-    """Policies by name, each with its share; shares need not sum to anything."""
+    """Shares by policy name. They are relative and need not sum to 1."""
 
 
 class Split(BaseModel):
-    """Resolves to one of its policies before a plan is made."""
+    """Stands for several policies. It resolves to one of them before a plan is made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(pattern=r"^[!-~]+$")]
-    """What a request's `model` names it by: the file's name without `.yaml`, never a key of the file."""
+    """What a request's `model` calls this split: the file's name without `.yaml`, never a key of it."""
     description: Annotated[str, Field(min_length=1)]
-    """For people."""
+    """A text for people."""
     split: Division
     """How requests are divided, and between which policies."""
 
     @property
     def kind(self) -> str:
-        """What it is, beside the strategies of policies."""
+        """The kind shown in lists, where a policy shows its strategy."""
         return "split"
 
     def choose(self, key: str) -> str:
-        """The name of the policy that `key` is sent to: always the same, and over many keys in proportion to the
-        shares. Growing one policy's share moves no key away from it where it stands first."""
+        """Return the name of the policy for `key`: always the same; in proportion to the shares over many keys.
+
+        If the first policy's share grows, no key moves away from it."""
         digest = hashlib.blake2b(f"{self.name}\0{key}".encode(), digest_size=8).digest()
         left = int.from_bytes(digest, "big") / 2**64 * sum(self.split.between.values())
         for name, share in self.split.between.items():
@@ -52,4 +54,4 @@ class Split(BaseModel):
 
 
 AnyPolicy = Policy | Split
-"""What a policy file holds."""
+"""The two things that a policy file may hold."""

@@ -1,5 +1,8 @@
-"""The strategies that a policy's `router.kind` may name: every router in `routers.strategies`, and those that
-installed packages offer under the entry point `smallfirst.routers`. Adding a strategy is adding a file."""
+"""The strategies that a policy's `router.kind` may name.
+
+They are the routers in the package `routers.strategies`, and those that installed packages offer under the
+entry point `smallfirst.routers`. To add a strategy, add a file.
+"""
 
 import importlib
 import pkgutil
@@ -26,7 +29,7 @@ def _modules() -> Iterator[ModuleType]:
 
 
 def _strategies() -> dict[str, type[Router]]:
-    """By kind. Raises ValueError where two routers share one."""
+    """Return the router classes by kind. Raises ValueError if two routers share a kind."""
     found: dict[str, type[Router]] = {}
     for module in _modules():
         for value in vars(module).values():
@@ -35,7 +38,7 @@ def _strategies() -> dict[str, type[Router]]:
             ):
                 continue
             if (kind := value.model_fields["kind"]).is_required():
-                continue  # what several strategies have in common
+                continue  # an abstract class that several strategies share
             if kind.default in found:
                 raise ValueError(f"router.kind {kind.default}: {module.__name__} and another offer it")
             found[kind.default] = value

@@ -1,1 +1,1 @@
-"""Tuning policies from recorded traffic."""
+"""Tuning from recorded traffic: calibrators, scorers of prompts, and training sets."""

@@ -1,8 +1,8 @@
-"""Graded drafts -> a calibrator: logistic regression on standardised signals, with scikit-learn.
+"""Trains a calibrator from graded drafts: logistic regression on standardised signals, with scikit-learn.
 
-`final` learns from finished drafts. `running` learns from their beginnings, cut where the watch looks (it counts
-the answer's tokens, not those of reasoning before it), each labelled by whether the whole draft was right; the
-beginnings of one draft share the weight of one.
+`final` learns from finished drafts. `running` learns from prefixes of drafts, cut at the token counts at
+which a watch computes the confidence (reasoning tokens are not counted). A prefix has the label of its whole
+draft, and the prefixes of one draft together weigh as much as one draft.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,11 +20,11 @@ CHOICES: tuple[tuple[SignalName, ...], ...] = (
     SIGNALS,
     ("answer", "answer_margin", "answer_entropy", "stop", "sentence_margin", "opening", "distinct"),
 )
-"""Sets of signals to learn from: all, and those that look at the answer rather than at the whole draft, which for
-short answers say more with less to fit."""
+"""Candidate sets of signals: all of them, and those about the answer rather than the whole draft. The second
+set has fewer weights to fit and says more about short answers."""
 
 Cut = tuple[GradedDraft, int, str | None, float]
-"""A draft's beginning: its count of tokens, how it finished, and its weight."""
+"""A draft, how many of its first tokens to use, its finish reason (None if unfinished), and its weight."""
 
 
 def _columns(names: Sequence[SignalName]) -> list[int]:
@@ -32,11 +32,11 @@ def _columns(names: Sequence[SignalName]) -> list[int]:
 
 
 def fit(drafts: Sequence[GradedDraft], made_for: Source, trained_on: Training) -> Calibrator:
-    """Trains on all of `drafts`; the set of signals, by finished drafts, and the strength of regularisation are
-    those of the least log loss in cross-validation over templates.
+    """Return a calibrator trained on all of `drafts`.
 
-    Raises ValueError where the drafts, or those long enough to be looked at while they run, are all right or
-    all wrong, or stem from under five templates.
+    Cross-validation over templates chooses the set of signals (on finished drafts) and the strength of
+    regularisation, both by log loss. Raises ValueError if the drafts, or those long enough to have prefixes,
+    are all right or all wrong or come from fewer than five templates.
     """
     finished = teaching(_rows(_finished(drafts)), "drafts")
     begun = teaching(_rows(_begun(drafts)), f"drafts of {FIRST_LOOK} tokens or more")
@@ -56,7 +56,7 @@ def fit(drafts: Sequence[GradedDraft], made_for: Source, trained_on: Training) -
 
 
 def confidence_of(calibrator: Calibrator) -> Judge:
-    """Of finished drafts."""
+    """Return the function from a finished draft to its confidence by `calibrator`."""
     return lambda draft: calibrator.confidence(signals(draft.tokens, draft.finish), finished=True)
 
 

@@ -1,4 +1,4 @@
-"""Graded drafts -> a scorer of prompts: logistic regression on what is measured of each prompt."""
+"""Trains a scorer of prompts from graded drafts: logistic regression on the features of each prompt."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from .graded_drafts import GradedDraft, Judge
 from .logistic import Rows, rounded, rule, scaling, teaching
 
 SAME = 0.9
-"""Share of the prompts that may have one value of a measure. Of one that hardly varies little is learned, and a prompt
-that does differ in it would be judged by nothing else."""
+"""Maximum share of the prompts with the same value of a feature. A feature that varies less teaches little,
+and would dominate the score of the rare prompt that differs in it."""
 
 
 def fit(drafts: Sequence[GradedDraft], made_for: Source, trained_on: Training) -> Scorer:
-    """Trains on all of `drafts`; the strength of regularisation is that of the least log loss in cross-validation
-    over templates.
+    """Return a scorer trained on all of `drafts`.
 
-    Raises ValueError where a prompt was not measured, where the drafts are all right or all wrong or stem from under
-    five templates, and where their prompts are all alike.
+    Cross-validation over templates chooses the strength of regularisation by log loss. Raises ValueError if a
+    prompt has no features, if the drafts are all right or all wrong or come from fewer than five templates,
+    or if no feature varies.
     """
     names = [name for name in FEATURES if _varies(drafts, name)]
     rows = teaching(_rows(drafts, names), "drafts")

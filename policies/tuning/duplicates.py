@@ -1,9 +1,10 @@
-"""Which examples say the same as another: the newest of them stays.
+"""Removes duplicate examples; the newest of each group of duplicates stays.
 
-Exact: the same prompt and tools, letter case and white space apart, whatever was answered. Near: of what is new in an
-example, its last turn and the answer, at least `ALIKE` of the word 5-grams are shared (Jaccard), as in near-duplicate
-removal from training sets (Lee et al., arXiv 2107.06499). The pairs are found exactly, without hashing: two sets that
-are so alike share one of the rarest few of their members (prefix filtering; Bayardo, Ma, Srikant, WWW 2007).
+Exact duplicates have the same prompt and tools, apart from letter case and white space, whatever the answer.
+Near duplicates have a Jaccard similarity of at least `MIN_SIMILARITY` between the word 5-grams of what is new
+in them, the last turn and the answer (as in Lee et al., arXiv 2107.06499). All such pairs are found, without
+hashing: two sets that are this similar share one of their rarest few members (prefix filtering; Bayardo, Ma,
+Srikant, WWW 2007).
 """
 
 import json
@@ -14,15 +15,15 @@ from collections.abc import Iterable, Sequence
 from .sft_examples import Example, Message
 
 ALIKE = 0.8
-"""Share of common 5-grams from which on two examples are near duplicates."""
+"""Jaccard similarity from which on two examples are near duplicates."""
 
 WORDS = 5
 SHORT = 20
-"""Words below which an example has no near duplicates: one other word makes it another question."""
+"""Minimum words of an example with near duplicates. In a shorter one, one word changes the question."""
 
 
 def distinct(examples: Iterable[Example]) -> tuple[list[Example], int, int]:
-    """The examples that stay, oldest first; how many went as exact duplicates, how many as near ones."""
+    """Return the remaining examples, oldest first, and the numbers of exact and of near duplicates."""
     by_prompt: dict[str, Example] = {}
     count = 0
     for example in sorted(examples, key=lambda one: (one.at, one.id)):
@@ -43,14 +44,14 @@ def _prompt_key(example: Example) -> str:
 
 
 def _said(message: Message) -> list[str]:
-    """A message without the ids of its calls, which no two requests share."""
+    """Return the role and the normalised texts of a message, without call ids, which are unique."""
     calls = [call["function"] for call in message.get("tool_calls", ())]
     called = [f"{call['name']} {normalised(call['arguments'])}" for call in calls]
     return [message["role"], normalised(message.get("content", "")), *called]
 
 
 def _without_near(examples: Sequence[Example]) -> list[Example]:
-    """Newest first: whatever is alike to one that stays goes."""
+    """Return the examples, newest first, without those that are similar to a newer one that stays."""
     grams = [_grams(example) for example in examples]
     common = Counter(gram for some in grams for gram in some)
     holding: dict[str, list[int]] = defaultdict(list)
@@ -70,7 +71,7 @@ def _without_near(examples: Sequence[Example]) -> list[Example]:
 
 
 def _shared(count: int) -> int:
-    """Members that a set of so many has in common with any that is alike to it, at the least."""
+    """Return how many members a set of `count` at least shares with any set that is similar to it."""
     return math.ceil(ALIKE * count - 1e-9)
 
 
@@ -79,7 +80,7 @@ def _alike(one: frozenset[str], other: frozenset[str]) -> bool:
 
 
 def _grams(example: Example) -> frozenset[str]:
-    """Of what was said after the last answer of the conversation, and of the answer."""
+    """Return the word 5-grams of the last turn and the answer, or none below `MIN_WORDS` words."""
     prompt = example.prompt
     last = max((at for at, message in enumerate(prompt) if message["role"] == "assistant"), default=-1)
     new = [message for message in example.messages[last + 1 :] if message["role"] != "system"]

@@ -1,11 +1,11 @@
-"""Which examples a small model can learn most from: those whose answers it finds least likely.
+"""Selects the examples that a small model can learn most from: those whose answers it finds least likely.
 
-An example's loss is the mean negative log-probability that the small model gives the answer's tokens after its prompt.
-Small models' losses choose data for larger ones too (perplexity-based pruning, Ankner et al., arXiv 2405.20541; which
-end of the scale serves best depended on the data there, so compare on the validation set). The highest losses are not
-all lessons: where the prompt makes the answer no likelier than it is without one, the two do not belong together, or
-the model understands neither. Such examples are left out, as those with an instruction-following difficulty above 1 are
-(Li et al., arXiv 2308.12032): the loss after the prompt over the loss without it.
+An example's loss is the mean negative log-probability of the answer's tokens after the prompt, by the small
+model. Selection by a small model's loss is perplexity-based pruning (Ankner et al., arXiv 2405.20541). There,
+the best end of the scale depended on the data, so compare on the validation set. Examples whose prompt does
+not make the answer likelier are left out: prompt and answer do not belong together, or the model understands
+neither. These are the examples with an instruction-following difficulty (loss with the prompt over loss
+without it) of 1 or more (Li et al., arXiv 2308.12032).
 """
 
 from collections.abc import Sequence
@@ -15,28 +15,28 @@ from .sft_examples import Example
 
 
 class Loss(NamedTuple):
-    """Nats a token."""
+    """Mean negative log-probability of an answer, in nats a token."""
 
     given: float
-    """After the prompt."""
+    """The loss after the prompt."""
     alone: float
-    """Without it."""
+    """The loss without the prompt."""
 
 
 class Selected(NamedTuple):
-    """`examples` with their losses, highest first."""
+    """The selected examples with their losses, highest first, and how many were not selected, by cause."""
 
     examples: list[tuple[Example, Loss]]
     unscored: int
-    """Too long for the small model to read."""
+    """Examples without a loss: the small model could not read them."""
     outliers: int
-    """The prompt made the answer no likelier."""
+    """Examples whose prompt made the answer no likelier."""
     easier: int
-    """Left out because others were worth more."""
+    """Examples with a lower loss than the selected ones."""
 
 
 def select(examples: Sequence[Example], losses: Sequence[Loss | None], wanted: float) -> Selected:
-    """`wanted` is a number of examples from 1 on, a share of them below."""
+    """Select the examples of highest loss: `amount` of them if it is 1 or more, else that share of all."""
     scored = [pair for pair in zip(examples, losses, strict=True) if pair[1] is not None]
     fitting = [(example, loss) for example, loss in scored if loss is not None and loss.given < loss.alone]
     fitting.sort(key=lambda pair: (-pair[1].given, pair[0].id))

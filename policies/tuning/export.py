@@ -1,4 +1,4 @@
-"""Records -> a set of examples to tune the small model on, and one to see by what that was worth."""
+"""Turns records into a training set for the small model and a validation set."""
 
 import hashlib
 import json
@@ -13,17 +13,17 @@ from .duplicates import distinct, normalised
 from .sft_examples import NOT_ESCALATED, WITHOUT_CONTENT, Example, LeftOut, example_of, texts_of, with_texts
 
 Redact = Callable[[list[str], Policy], list[str]]
-"""The texts of one example, and the policy that it ran under -> the same with placeholders in the places of what must
-not be learned; equal originals get the same one. May raise LeftOut."""
+"""A function of the texts of one example and the policy it ran under. It returns the texts with placeholders
+in place of what must not be learned; equal originals get equal placeholders. It may raise LeftOut."""
 
 
 class NothingToExport(ValueError):
-    """The text says why."""
+    """No example is left for training. The message says why."""
 
 
 @dataclass
 class Export:
-    """`left_out` counts exchanges by why they are in neither set."""
+    """A training set and a validation set. `left_out` counts the exchanges in neither set, by cause."""
 
     read: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
@@ -38,7 +38,12 @@ def export(
     redact: Redact | None = None,
     validation: float = 0.1,
 ) -> Export:
-    """Raises NothingToExport, RecordError."""
+    """Return the training set and the validation set made of `records`.
+
+    `include_all` also takes answers of the small model alone. `redact` changes the texts of each example.
+    `validation` is the share of the conversations in the validation set. Raises NothingToExport, and
+    RecordError if a record cannot be read.
+    """
     found = Export()
     examples = []
     for record in records:
@@ -66,14 +71,15 @@ def export(
 
 
 def held_out(example: Example, share: float) -> bool:
-    """Whether it belongs to the validation set, `share` of all conversations. All turns of a conversation fall to the
-    same side, and go on to in every later export."""
+    """True if the example belongs to the validation set, a `share` of all conversations.
+
+    All turns of a conversation belong to the same set, in this and in every later export."""
     digest = hashlib.blake2b(conversation(example).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64
 
 
 def conversation(example: Example) -> str:
-    """The same for all turns of a conversation: what was said up to its first message that is not the system's."""
+    """Return a key that all turns of a conversation share: its texts up to the first non-system message."""
     messages = example.messages
     first = next(at for at, message in enumerate(messages) if message["role"] != "system")
     return json.dumps([normalised(message.get("content", "")) for message in messages[: first + 1]])
@@ -84,7 +90,7 @@ def as_jsonl(examples: Sequence[Example]) -> str:
 
 
 def account(found: Export) -> list[tuple[str, int]]:
-    """What became of the exchanges that were read."""
+    """Return what happened to the exchanges that were read, as pairs of a label and a count."""
     left = [(f"left out: {why}", count) for why, count in found.left_out.most_common()]
     return [
         ("exchanges read", found.read),

@@ -1,4 +1,4 @@
-"""Rows of numbers -> a logistic rule, its strength of regularisation chosen by cross-validation over templates."""
+"""Fits a logistic rule to rows of numbers; cross-validation over templates chooses the regularisation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,9 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class Rows:
-    """`x` has a row for each example, `y` whether it was right, `groups` its template; weights are relative."""
+    """Training data: `x` has a row for each example, `y` is 1 if it was right, `groups` has its template.
+
+    Shapes: `x` is (examples, columns); `y`, `groups` and `weights` are (examples,). Weights are relative."""
 
     x: Array
     y: NDArray[np.int64]
@@ -26,7 +28,7 @@ class Rows:
     weights: Array
 
     def of(self, columns: Sequence[int]) -> "Rows":
-        """These rows with some columns only."""
+        """Return these rows with only the given columns."""
         return replace(self, x=self.x[:, columns])
 
     def scaled(self, center: Array, scale: Array) -> "Rows":
@@ -34,7 +36,7 @@ class Rows:
 
 
 def teaching(rows: Rows, what: str) -> Rows:
-    """The rows, where something can be learned from them. Raises ValueError."""
+    """Return the rows. Raises ValueError if they have under `FOLDS` templates or only one kind of label."""
     if len(templates := set(rows.groups)) < FOLDS:
         raise ValueError(f"training needs {what} from at least {FOLDS} templates, found {len(templates)}")
     if len(set(rows.y)) < 2:
@@ -45,7 +47,7 @@ def teaching(rows: Rows, what: str) -> Rows:
 
 
 def scaling(rows: Rows) -> tuple[Array, Array]:
-    """Each column's mean, and its standard deviation, 1 where that is nothing; rounded as they are kept."""
+    """Return the mean and the standard deviation of each column (1 if it is 0), rounded for storage."""
     spread = rows.x.std(axis=0).round(DIGITS)
     return rows.x.mean(axis=0).round(DIGITS), np.where(spread > 0.0, spread, 1.0)
 
@@ -64,7 +66,7 @@ def model(rows: Rows) -> LogisticRegressionCV:
 
 
 def agreement(found: LogisticRegressionCV) -> float:
-    """Mean log-likelihood of the folds left out, at the best strength."""
+    """Return the mean log-likelihood on the held-out folds at the best strength of regularisation."""
     return float(found.scores_.mean(axis=0).max())
 
 

@@ -1,5 +1,4 @@
-"""What a calibrator or a scorer is worth on drafts it has not seen: discrimination and calibration, with
-intervals."""
+"""Measures a calibrator or a scorer on unseen drafts: discrimination and calibration, with intervals."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,21 +15,22 @@ BINS = 10
 
 
 def auroc(right: Array, confidence: Array) -> float:
-    """P(a right draft is given more confidence than a wrong one); NaN where there is only one sort."""
+    """Return P(a right draft has more confidence than a wrong one), or NaN if either kind is missing."""
     return float(roc_auc_score(right, confidence)) if 0 < right.sum() < len(right) else float("nan")
 
 
 def calibration_error(right: Array, confidence: Array) -> float:
-    """Expected calibration error over 10 bins of equal size: the mean distance, weighted by size, between a
-    bin's mean confidence and its share of right drafts (Naeini et al. 2015; equal-size bins after Nixon et
-    al., arXiv 1904.01685)."""
+    """Return the expected calibration error over 10 bins of equal size, in [0, 1].
+
+    It is the mean distance, weighted by size, between a bin's mean confidence and its share of right drafts
+    (Naeini et al. 2015; equal-size bins after Nixon et al., arXiv 1904.01685)."""
     order = np.argsort(confidence, kind="stable")
     bins = np.array_split(order, min(BINS, len(order)))
     return float(sum(len(b) * abs(confidence[b].mean() - right[b].mean()) for b in bins) / len(order))
 
 
 def interval(statistic: Callable[[Array, Array], float], right: Array, confidence: Array) -> list[float]:
-    """[value, low, high]: 95 % percentile bootstrap over drafts; NaN where the statistic is."""
+    """Return [value, low, high] by a 95 % percentile bootstrap over drafts; NaN if the statistic is."""
     value = statistic(right, confidence)
     if np.isnan(value):
         return [value, value, value]
@@ -42,7 +42,7 @@ def interval(statistic: Callable[[Array, Array], float], right: Array, confidenc
 
 
 def confidences(judge: Judge, drafts: Sequence[GradedDraft]) -> tuple[Array, Array]:
-    """Of each finished draft: whether it was right (0 or 1), and its confidence."""
+    """Return two arrays of shape (drafts,): whether each draft was right (0 or 1), and its confidence."""
     right = np.array([float(draft.grade.right) for draft in drafts])
     return right, np.array([judge(draft) for draft in drafts])
 
@@ -61,8 +61,9 @@ def scores(judge: Judge, drafts: Sequence[GradedDraft]) -> dict[str, Any]:
 def measured(
     drafts: Sequence[GradedDraft], learned: Callable[[Sequence[GradedDraft]], Judge]
 ) -> dict[str, Any]:
-    """On held-out templates what is learned from the others: overall, per kind, and per kind where that kind was not
-    learned from."""
+    """Return the scores, on held-out templates, of what `learn` makes of the training drafts.
+
+    The scores are overall, per kind, and per kind of a predictor that was trained without that kind."""
     train = [draft for draft in drafts if draft.grade.split == "train"]
     held_out = [draft for draft in drafts if draft.grade.split == "held_out"]
     judge = learned(train)
@@ -77,7 +78,7 @@ def measured(
 
 
 def as_table(report: dict[str, Any]) -> str:
-    """Markdown."""
+    """Return the report as a Markdown table."""
     rows = [
         "| held-out drafts | n | right | AUROC | calibration error | Brier |",
         "|---|---|---|---|---|---|",

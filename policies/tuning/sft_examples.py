@@ -1,8 +1,8 @@
-"""One recorded exchange as an example to learn from, in the format of OpenAI's supervised fine-tuning.
+"""Turns a recorded exchange into a training example in the format of OpenAI's supervised fine-tuning.
 
-A line is `{"messages": [...], "tools": [...], "parallel_tool_calls": ...}`, the last two where the request had them
-(OpenAI, API reference, "Chat request input"). Earlier answers of the conversation stand in it with `"weight": 0`:
-they are read and not learned from, since a record does not say who wrote them.
+A line is `{"messages": [...], "tools": [...], "parallel_tool_calls": ...}`, the last two if the request had
+them (OpenAI, API reference, "Chat request input"). Earlier answers of the conversation have `"weight": 0`:
+they are read but not learned from, since a record does not say who wrote them.
 """
 
 import json
@@ -20,17 +20,17 @@ Message = dict[str, Any]
 Change = Callable[[str], str]
 
 CUT = frozenset({"length", "content_filter"})
-"""Finish reasons of answers that are not whole."""
+"""Finish reasons of incomplete answers."""
 
 THOUGHT = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
 
 
 class LeftOut(Exception):
-    """An exchange that teaches nothing; the text says why, for an account of many."""
+    """The exchange makes no example. The message is a cause under which such exchanges are counted."""
 
 
 class Example(NamedTuple):
-    """`messages` end in the answer; `id` and `at` are the exchange's."""
+    """A conversation whose last message is the answer; `id` and `at` are those of the exchange."""
 
     id: str
     at: float
@@ -60,8 +60,9 @@ WITHOUT_CONTENT = "recorded without content"
 
 
 def example_of(exchange: ExchangeLine, everyones: bool = False) -> Example:
-    """What the large model answered, where it did: alone, or after a draft that was given up. With `everyones` whatever
-    was answered. Raises LeftOut."""
+    """Return the example of an escalated exchange, or of any answered exchange if `include_all` is true.
+
+    Raises LeftOut if the exchange makes no example."""
     _check_kind(exchange)
     if not everyones and not escalated(exchange):
         raise LeftOut(NOT_ESCALATED)
@@ -83,7 +84,7 @@ def example_of(exchange: ExchangeLine, everyones: bool = False) -> Example:
 
 
 def escalated(exchange: ExchangeLine) -> bool:
-    """Whether the large model wrote the answer, or ended it after what the small one had begun was given up."""
+    """True if the large model wrote the answer, or finished it after the small model's draft was given up."""
     answer = exchange.answer
     assert answer is not None  # noqa: S101  asked of answered exchanges
     return answer.route == "llm" or (answer.route != "slm" and answer.reason in ESCALATIONS)
@@ -99,7 +100,7 @@ def _check_kind(exchange: ExchangeLine) -> None:
 
 
 def _finish(exchange: ExchangeLine) -> str | None:
-    """How the answer's last writer finished."""
+    """Return the finish reason of the model that wrote the end of the answer."""
     assert exchange.answer is not None  # noqa: S101  checked before
     tier = exchange.answer.route.rpartition("+")[2]
     wrote = [call for call in exchange.calls if call.ask == "generate" and call.tier == tier and call.finish]
@@ -107,7 +108,7 @@ def _finish(exchange: ExchangeLine) -> str | None:
 
 
 def _message(given: Message) -> Message:
-    """A message of a request, without what the format does not know, nor the speaker's name. Raises LeftOut."""
+    """Return a request's message with the format's fields only, without a speaker's name. Raises LeftOut."""
     role = "system" if given["role"] == "developer" else given["role"]
     if role == "assistant":
         return {**_answer(given), "weight": 0}
@@ -120,7 +121,7 @@ def _message(given: Message) -> Message:
 
 
 def _reply(given: Message) -> Message:
-    """The answer, without the reasoning that its model wrote into it."""
+    """Return the answer's message without the reasoning in its text. Raises LeftOut."""
     answer = _answer(given)
     if "content" in answer:
         answer["content"] = THOUGHT.sub("", answer["content"], count=1)
@@ -156,7 +157,7 @@ def _text(content: Any) -> str:
 
 
 def _check_form(reply: Message, refusal: Any, body: dict[str, Any]) -> None:
-    """Raises LeftOut for an answer that the gateway would not have served from the small model."""
+    """Raise LeftOut if the gateway would not have accepted this answer from the small model."""
     calls = [
         ToolCall(call["function"]["name"], call["function"]["arguments"])
         for call in reply.get("tool_calls", ())
@@ -169,7 +170,7 @@ def _check_form(reply: Message, refusal: Any, body: dict[str, Any]) -> None:
 
 
 def texts_of(example: Example) -> list[str]:
-    """All that was written in it, in order: contents, and the strings in tool calls' arguments."""
+    """Return all texts of the example in order: contents, and the strings in tool calls' arguments."""
     found: list[str] = []
 
     def note(text: str) -> str:
@@ -181,7 +182,7 @@ def texts_of(example: Example) -> list[str]:
 
 
 def with_texts(example: Example, texts: list[str]) -> Example:
-    """The example with others in the places of `texts_of`."""
+    """Return the example with `texts` in place of those that `list_texts` returns."""
     left = iter(texts)
     return example._replace(messages=_mapped(example.messages, lambda _: next(left)))
 

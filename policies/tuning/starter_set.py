@@ -1,8 +1,8 @@
-"""The starter set: 1200 short graded questions that stand in for traffic until there is some.
+"""The starter set: 1200 short questions with right answers, used until there is recorded traffic.
 
-A small model is measured and its calibrators are trained on these items before the first request of a
-user has been seen. Items of one template are never in both splits, so what the ``held_out`` split shows
-is how well a rule carries over to wording it was not trained on.
+A small model is measured and its calibrators are trained on these items before the first request of a user.
+Items of one template are never in both splits, so the ``held_out`` split shows how well a rule generalises to
+other wording.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ Grade = Literal["number", "word", "choice", "yes_no"]
 
 
 class Item(BaseModel):
-    """One question and what counts as a right reply; unknown, missing or ill-typed fields are errors.
+    """One question and its right answers. Unknown, missing or ill-typed fields are errors.
 
-    ``level`` is how hard the question was meant to be; grading does not look at it.
-    ``answers`` are alternatives, any of which is right. ``labels`` are the options of a ``choice``, whether
-    the prompt states them or not; on a ``word`` item they are the answers and their rivals, and a reply
-    that names a rival is wrong.
+    ``level`` is the intended difficulty; grading ignores it. ``answers`` are alternatives, any of which is
+    right. ``labels`` are the options of a ``choice``, whether the prompt states them or not. On a ``word``
+    item they are the answers and their rivals, and a reply that names a rival is wrong.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -79,11 +78,11 @@ def _labels_fit_grade(item: Item) -> bool:
 
 
 def load_items(path: Path | None = None) -> list[Item]:
-    """Read items in file order, from the set that ships with the package unless ``path`` is given.
+    """Return the items of ``path``, or of the set that ships, in file order. Blank lines are skipped.
 
-    Raises ``ValueError`` that names file, line and what was expected there when a line is not a valid
-    item, repeats an id or a prompt, or puts its template into a second split; ``OSError`` when the file
-    cannot be read. Blank lines are skipped.
+    Raises ``ValueError`` that names the file, the line and what was expected if a line is not a valid item,
+    repeats an id or a prompt, or puts its template into a second split. Raises ``OSError`` if the file cannot
+    be read.
     """
     source = resources.files("policies").joinpath("tuning", "starter_set.jsonl") if path is None else path
     items: list[Item] = []
@@ -101,7 +100,7 @@ def load_items(path: Path | None = None) -> list[Item]:
 
 
 def _remember(item: Item, seen: dict[str, str]) -> None:
-    """Record what must be unique over the file in ``seen``; raise ``ValueError`` on a clash."""
+    """Add what must be unique in the file to ``seen``. Raises ``ValueError`` if it is already there."""
     if seen.setdefault(f"template {item.template}", item.split) != item.split:
         raise ValueError(f"expected template '{item.template}' in one split only, it is also in the other")
     for key, what in ((f"id {item.id}", "id"), (f"prompt {item.prompt}", "prompt")):
@@ -122,12 +121,12 @@ def _explain_field(where: tuple[int | str, ...], message: str) -> str:
 
 
 def is_right(item: Item, reply: str) -> bool:
-    """Whether ``reply`` states a right answer to ``item``.
+    """True if ``reply`` states a right answer to ``item``.
 
-    Case, Markdown emphasis, typographic quotes and ordinal endings do not count. How a reply is read
-    depends on the grade: ``number`` takes the number the reply concludes with, ``word`` looks for an
-    answer as whole words, ``choice`` and ``yes_no`` take the first option that is named. An empty reply
-    is wrong. The same arguments always give the same result, and no reply raises.
+    Case, Markdown emphasis, typographic quotes and ordinal endings are ignored. The grade decides how a reply
+    is read: ``number`` takes the number that the reply concludes with, ``word`` looks for an answer as whole
+    words, ``choice`` and ``yes_no`` take the first option that is named. An empty reply is wrong. No reply
+    raises an error.
     """
     return _GRADERS[item.grade](item, _plain(reply))
 
@@ -148,7 +147,8 @@ def _plain(text: str) -> str:
 # A minus sign counts unless it stands between two numbers, as in "7-5" and "7 -5".
 _NUMBER = r"(?:(?<![\d)])(?<![\d)]\s)-)?(?>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _NUMBERS = re.compile(_NUMBER)
-# What announces a result: "=", "equals", "answer:", "the total is". A number that starts a new calculation is none.
+# Words that announce a result: "=", "equals", "answer:", "the total is". A number that
+# starts a calculation is no result.
 _CONCLUSIONS = re.compile(
     r"(?:=|\bequals\b|"
     r"\b(?:answer|result|total|sum|difference|product)\b(?: of\b[^.=:]{0,40}?|[^.=\d]{0,40}?)(?:\bis\b|:))"
@@ -162,7 +162,7 @@ def _number_is_right(item: Item, text: str) -> bool:
 
 
 def _concluding_number(prompt: str, text: str) -> Decimal | None:
-    """The announced result; without one the last number that the prompt did not give, or the last."""
+    """Return the announced result, else the last number that is not in the prompt, else the last number."""
     announced: list[str] = _CONCLUSIONS.findall(text)
     if announced:
         return _decimal(announced[-1])
@@ -188,7 +188,7 @@ _SPELLED = re.compile(rf"\b(?:({'|'.join(_TENS)})(?:[- ]({'|'.join(_UNITS[1:10])
 
 
 def _spelled_number(text: str) -> Decimal | None:
-    """The last number from zero to ninety-nine written in words; None beside larger ones."""
+    """Return the last number from zero to ninety-nine in words; None if there is none or a larger one."""
     found = _SPELLED.findall(text)
     if not found or re.search(r"\b(?:hundred|thousand|million)\b", text):
         return None
@@ -217,7 +217,7 @@ def _word_is_right(item: Item, text: str) -> bool:
 
 
 def _mentions(phrases: Iterable[str], text: str) -> Iterable[re.Match[str]]:
-    """Occurrences of any phrase as whole words, or as a whole number, in the order of the text."""
+    """Return the occurrences of any phrase as whole words or a whole number, in the order of the text."""
     options = sorted((_plain(phrase) for phrase in phrases), key=len, reverse=True)
     if not options:
         return ()
@@ -236,9 +236,9 @@ def _choice_is_right(item: Item, text: str) -> bool:
 
 
 def _first_choice(labels: list[str], text: str) -> str | None:
-    """The label that the reply names first; of two labels, a negated one stands for the other.
+    """Return the label that the reply names first; of two labels, a negated one stands for the other.
 
-    None when there is no label, or none before the reply calls itself undecided.
+    None if no label is named, or none before "neutral" or "neither".
     """
     text = _without_lists(labels, text)
     abstains = _ABSTENTION.search(text)
@@ -251,7 +251,7 @@ def _first_choice(labels: list[str], text: str) -> str | None:
 
 
 def _without_lists(labels: list[str], text: str) -> str:
-    """``text`` without mentions of several options at once, such as "positive or negative"."""
+    """Return ``text`` without mentions of several options at once, such as "positive or negative"."""
     label = rf"[\"']?(?:{'|'.join(re.escape(label) for label in labels)})[\"']?"
     return re.sub(
         rf"(?<!\w){label}(?:\s*,\s*{label})*\s*(?:/|,?\s*\b(?:or|and)\b)\s*(?:an?\s)?{label}(?!\w)", " ", text

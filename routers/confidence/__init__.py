@@ -1,1 +1,1 @@
-"""TODO."""
+"""Token log-probabilities -> signals -> a calibrated P(the draft is good enough)."""

@@ -1,14 +1,14 @@
-"""Token texts -> the answer word: the last word of a draft's first sentence.
+"""Token shapes, and the answer word: the last word of a draft's first sentence.
 
-Short replies lead up to what was asked for: "The capital of Japan is Tokyo." How sure the model was of that one
-word says more than how sure it was of its phrasing.
+Short replies often end with the answer: "The capital of Japan is Tokyo." The model's certainty of that one
+word is more informative than its certainty of the phrasing.
 """
 
 from functools import lru_cache
 
 SPACED, GLUED, MARK, END = " ", "w", ",", "."
-"""Shapes of a token: it begins a word after a space, it begins with a letter or digit, anything else, it ends a
-sentence."""
+"""Token shapes: a word's beginning after a space, a word's beginning or continuation without a space, any
+other token, and a sentence end."""
 
 SHAPES = SPACED + GLUED + MARK + END
 _STAND_INS = {SPACED: " {}", GLUED: "{}", MARK: "#{}", END: ".{}"}
@@ -17,7 +17,7 @@ _SENTENCE_ENDS = frozenset(".!?\n")
 
 @lru_cache(1 << 14)
 def shape(text: str) -> str:
-    """Remembered, for a model writes the same tokens again and again, and each is asked of several times."""
+    """Return a token's shape. Cached, since models write the same tokens again and again."""
     if not _SENTENCE_ENDS.isdisjoint(text):
         return END
     if not text.lstrip()[:1].isalnum():
@@ -26,13 +26,16 @@ def shape(text: str) -> str:
 
 
 def stand_in(kind: str, number: int) -> str:
-    """A text of the same shape that says nothing else of the token but its number. Raises KeyError for no shape."""
+    """Return a text of this shape that reveals only the token's number. Raises KeyError for other shapes."""
     return _STAND_INS[kind].format(number)
 
 
 class AnswerWord:
-    """Finds the word as tokens come: it is the tokens from `begin` to before `end`, and `stop`, where the first
-    sentence has ended, the token that ended it. A draft without a word has its first token for one."""
+    """Finds the answer word as tokens arrive.
+
+    The word is the tokens with indices in [begin, end). `stop` is the index of the token that ended the first
+    sentence, or None so far. In a draft without a word, the first token counts as the word.
+    """
 
     def __init__(self) -> None:
         self.begin, self.end = 0, 1

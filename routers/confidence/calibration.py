@@ -1,4 +1,4 @@
-"""Signals -> P(the draft is good enough): a logistic rule, trained elsewhere and served from a small JSON."""
+"""Signals -> P(the draft is good enough), by a logistic rule trained elsewhere and read from a small JSON."""
 
 from collections.abc import Mapping
 from math import exp
@@ -11,19 +11,22 @@ from routers.strict import Finite
 from .signals import SignalName
 
 Mode = Literal["free", "constrained"]
-"""Whether log-probabilities are of all tokens, or of those that a constraint on the answer leaves."""
+"""Whether log-probabilities are over all tokens, or over those that a constraint on the answer allows."""
 
 
 class Source(Finite):
-    """Whose log-probabilities: others are on another scale (vLLM renormalises them under constrained
-    decoding, llama.cpp does not)."""
+    """The model, engine and decoding mode that log-probabilities come from.
+
+    Log-probabilities of other sources are on another scale: vLLM renormalises them under constrained
+    decoding, llama.cpp does not.
+    """
 
     model: str
     engine: str
     mode: Mode = "free"
 
     def matches(self, other: "Source") -> bool:
-        """Whether both speak on one scale; an organisation before the model's name does not count."""
+        """True if both sources share one scale. Ignores an organisation before the model's name."""
         return self._identity() == other._identity()
 
     def _identity(self) -> tuple[str, str, str]:
@@ -34,14 +37,14 @@ class Source(Finite):
 
 
 class Logistic(Finite):
-    """Weights on standardised signals."""
+    """A logistic rule: weights of standardised signals."""
 
     intercept: float
     weights: tuple[float, ...]
 
 
 class Training(Finite):
-    """The record set a calibrator came from."""
+    """The record set that a calibrator was trained on."""
 
     records: str
     sha256: str
@@ -50,7 +53,7 @@ class Training(Finite):
 
 
 class Calibrator(Finite):
-    """P(good enough) of a draft: `final` of a finished one, `running` of a beginning."""
+    """Maps signals to P(good enough): `final` is for finished drafts, `running` for unfinished ones."""
 
     made_for: Source
     trained_on: Training
@@ -73,7 +76,7 @@ class Calibrator(Finite):
         return self
 
     def confidence(self, signals: Mapping[SignalName, float], *, finished: bool) -> float:
-        """P(good enough) in (0, 1)."""
+        """Return P(the draft is good enough), in (0, 1)."""
         rule = self.final if finished else self.running
         z = rule.intercept
         for name, weight, center, scale in zip(

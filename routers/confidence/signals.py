@@ -1,8 +1,8 @@
 """Token log-probabilities -> named signals.
 
-A signal is a raw statistic of a draft, never a confidence: `calibration` maps signals to one. Quantiles of
-token log-probabilities follow Gupta et al., "Language Model Cascades: Token-level uncertainty and beyond"
-(arXiv 2404.10136), which shows why plain sums and means are biased by length.
+A signal is a raw statistic of a draft, never a confidence; `calibration` maps signals to a confidence.
+Quantiles of token log-probabilities follow Gupta et al., "Language Model Cascades: Token-level uncertainty
+and beyond" (arXiv 2404.10136), who show that plain sums and means are biased by length.
 """
 
 from collections.abc import Iterable, Sequence
@@ -52,7 +52,7 @@ class MissingLogprobs(ValueError):
 
 
 def signals(tokens: Iterable[TokenLike], finish: str | None = None) -> dict[SignalName, float]:
-    """All signals of a draft or of a draft's beginning: see `Signals.named`."""
+    """Return all signals of a draft or of a draft's beginning: see `Signals.compute`."""
     gathered = Signals()
     for token in tokens:
         gathered.add(token)
@@ -60,8 +60,10 @@ def signals(tokens: Iterable[TokenLike], finish: str | None = None) -> dict[Sign
 
 
 class Signals:
-    """Gathers a draft's signals, so that a look at a running draft costs no second pass over it. Tokens wait
-    until a look asks: many at a time are read at half the cost of one by one."""
+    """Accumulates a draft's signals, so that each check of a running draft reads only the new tokens.
+
+    Tokens are read in batches when `compute` is called, which costs half as much as reading them one by one.
+    """
 
     def __init__(self) -> None:
         self._fresh: list[TokenLike] = []
@@ -113,20 +115,21 @@ class Signals:
             self._lowest_window = self._window
 
     def named(self, finish: str | None = None) -> dict[SignalName, float]:
-        """The signals so far.
+        """Return the signals so far, by name.
 
-        `first`, `mean`, `q*`, `median`, `min`: chosen tokens' log-probabilities, in nats, in [-20, 0].
-        `window_min`: the lowest mean over 5 tokens in a row. `entropy_*`: over the top k and the rest as one
-        more outcome, in nats. `margin_*`: best minus second best, in nats. `log_length`: ln(1 + tokens).
-        `repetition`: the share of 4-grams seen before, in [0, 1]. `truncated`: 1 where `finish` is "length".
-        `answer`: log-probability of the answer word (see `words`), of its first token `answer_margin` and
-        `answer_entropy`; `stop`: log-probability of the token that ended its sentence, 0 while none has.
-        `sentence_margin`: the lowest margin before it. `opening`: mean log-probability of the first two tokens.
-        `distinct`: different tokens per token, in (0, 1].
-        All of these read the answer's tokens; `reasoning_*` read those of the reasoning before it, and are 0
-        where there is none.
+        `first`, `mean`, `q*`, `median`, `min`: log-probabilities of the chosen tokens, in nats, in [-20, 0].
+        `window_min`: the lowest mean over 5 consecutive tokens. `entropy_*`: entropy over the top k and the
+        rest as one more outcome, in nats. `margin_*`: best minus second-best log-probability, in nats.
+        `log_length`: ln(1 + tokens). `repetition`: the share of repeated 4-grams, in [0, 1].
+        `truncated`: 1 if `finish` is "length", else 0. `answer`: log-probability of the answer word (see
+        `AnswerWord`); `answer_margin` and `answer_entropy`: of its first token.
+        `stop`: log-probability of the token that ended the first sentence, or 0 before that.
+        `sentence_margin`: the lowest margin before that token. `opening`: mean log-probability of the first
+        two tokens. `distinct`: distinct tokens per token, in (0, 1].
+        All of these read the answer's tokens. `reasoning_*` read the tokens of the reasoning before the
+        answer, and are 0 without reasoning.
 
-        Raises MissingLogprobs where there is no token, or one has no log-probability or fewer than two
+        Raises MissingLogprobs if there is no token, or if a token has no log-probability or fewer than two
         alternatives.
         """
         self._read_fresh()
@@ -176,7 +179,7 @@ def _entropy(top: Sequence[float]) -> float:
 
 
 def _quantile(ordered: Sequence[float], q: float) -> float:
-    """Linear interpolation between order statistics (numpy's default)."""
+    """Return the `q` quantile by linear interpolation between order statistics (numpy's default)."""
     at = q * (len(ordered) - 1)
     low = int(at)
     if low + 1 == len(ordered):

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Parts of plans for `yield from`: fallback, held drafts, draft blocks and the passage filter."""

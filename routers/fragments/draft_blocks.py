@@ -1,4 +1,4 @@
-"""Blocks of drafted tokens: what stands of one that was verified, and how long the next one had best be."""
+"""Blocks of drafted tokens: how much of a block is accepted, and how long the next block should be."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,17 @@ from routers.plan import Choice, Draft, Scored
 from .speedup import Costs, best_block
 
 FIRST = 8
-"""Tokens of a block before any time was seen."""
+"""Tokens of a block before any draft was timed."""
 MEMORY = 0.9
-"""What counts of all earlier blocks with each new one: texts change as they go on."""
+"""Factor on earlier counts at each new block, since acceptance changes within a text."""
 PRIOR_ACCEPTED, PRIOR_REJECTED = 1.5, 0.5
-"""What an answer's first blocks are weighed against: the usual acceptance of a small model of the same family."""
+"""Prior counts for the acceptance rate: the usual one of a small model of the same family."""
 FEW = 5.0
-"""Tries after which an acceptance is believed to be hopeless."""
+"""Weighted tries before the acceptance rate may be judged hopeless."""
 
 
 def verified(scored: Scored) -> tuple[int, Choice]:
-    """How many leading tokens of a text its scorer would have written itself, and the one it writes after them."""
+    """Return the number of leading tokens that the scorer accepts, and its own token after them."""
     for count, token in enumerate(scored.tokens):
         if token.own.ends or not token.agreed:
             return count, token.own
@@ -25,8 +25,11 @@ def verified(scored: Scored) -> tuple[int, Choice]:
 
 
 def agreement(scored: Scored, finish: str | None) -> float:
-    """The share, in [0, 1], of a draft's tokens that its scorer would have written itself, each after the draft's own
-    ones before it; its end, where it came to one, counts as a token."""
+    """Return the share, in [0, 1], of a draft's tokens that the scorer would have written itself.
+
+    Each token is compared with the scorer's choice after the draft's own tokens before it. If the draft
+    finished with `stop`, its end counts as one more token.
+    """
     agreed = [token.agreed for token in scored.tokens]
     if finish == "stop":
         agreed.append(scored.next.ends)
@@ -35,10 +38,11 @@ def agreement(scored: Scored, finish: str | None) -> float:
 
 @dataclass(slots=True)
 class Block:
-    """The length of the next block, `fixed` or that of the most expected tokens a second, from 1 to `longest`.
+    """Chooses the length of the next block: `fixed`, or the one with the most expected tokens per second.
 
-    The acceptance is that of a token, over this answer's blocks, the later ones counting more; times are those of
-    this answer's calls. `least`: the acceptance under which it is `hopeless`.
+    An adapted length is in [1, `max_length`]. It follows from the acceptance rate per token over this
+    answer's blocks, where later blocks weigh more, and from the times of this answer's calls. Speculation
+    `is_hopeless` if the acceptance rate is below `min_acceptance`.
     """
 
     fixed: int | None
@@ -60,7 +64,7 @@ class Block:
         accepted = kept + (whole and ended and own.ends)
         self._accepted = MEMORY * self._accepted + accepted
         self._rejected = MEMORY * self._rejected + rejected
-        if self._verified:  # the first draft's time is mostly that of reading the prompt
+        if self._verified:  # the first draft's time is mostly prefill
             self._drafting += draft.seconds
             self._drafted += len(draft.tokens)
         self._verifying += scored.seconds
@@ -73,7 +77,7 @@ class Block:
         return tried >= FEW and self._accepted < self.least * tried
 
     def size(self, written: int) -> int:
-        """Tokens to draft after an answer's first `written` ones."""
+        """Return the number of tokens to draft after the answer's first `written` tokens."""
         if self.fixed is not None:
             return self.fixed
         if not self._drafted:
@@ -85,7 +89,7 @@ class Block:
         return accepted / (accepted + self._rejected + PRIOR_REJECTED)
 
     def _costs(self) -> Costs:
-        """A verification's time is nearly all reading, and a draft's nearly all writing."""
+        """Estimate costs per token, taking a verification's time as prefill and a draft's as decoding."""
         return Costs(
             decode_token=0.0,
             verify_call=0.0,

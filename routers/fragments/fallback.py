@@ -1,52 +1,55 @@
-"""Plan fragments for when a tier is lost, or an answer is already begun: the client gets the best that is left."""
+"""Plan fragments that fall back to another tier or continue an answer that has already begun."""
 
 from routers.plan import Answer, Draft, Fragment, Generate, Plan, Reason, Tier, Unavailable, WatchFactory
 
 RESTART_PATIENCE = 15.0
-"""Seconds a plan without another tier waits for a small model that is restarting."""
+"""Seconds that a plan without another tier waits for a restarting model."""
 
 FALLBACK_REASON: dict[Tier, Reason] = {"slm": Reason.NO_SLM, "llm": Reason.NO_LLM}
 REASONS = {"context": Reason.CONTEXT_TOO_LONG, "leak": Reason.LEAK}
-"""Of losses that say more than that a tier could not be had."""
+"""Reasons for failures that are more specific than an unavailable tier, by `Unavailable.why`."""
 
 
 def instead(lost: Unavailable) -> Reason:
-    """Why the other tier answers."""
+    """Return the reason why the other tier answers after `failure`."""
     return REASONS.get(lost.why, FALLBACK_REASON[lost.tier])
 
 
 def served(draft: Draft, reason: Reason) -> Answer:
+    """Return the answer that consists of this draft alone."""
     return Answer((draft,), reason, draft.confidence)
 
 
 def alone(observe: WatchFactory | None, reason: Reason = Reason.NO_LLM) -> Plan:
-    """The small model's answer, whatever it is worth; it is waited for while it restarts."""
+    """The small model answers, whatever its confidence. Waits while it restarts. Raises Unavailable."""
     try:
         draft = yield from write(Generate("slm", observe, patience=RESTART_PATIENCE, because=reason))
     except Unavailable as lost:
         if (
             lost.partial is None or not lost.partial.text
-        ):  # nobody read what was relayed: from where to go on?
+        ):  # an unwatched answer's text is not known here, so it can't be continued
             raise
         return (yield from resume(lost.partial, observe, reason))
     return served(draft, reason)
 
 
 def capable(tier: Tier) -> Plan:
-    """The answer of the only tier that can do what the request needs: the other would be asked in vain."""
+    """The only tier that has the capabilities that the request needs answers. Raises Unavailable."""
     ask = Generate(tier, patience=RESTART_PATIENCE, because=Reason.NOT_CAPABLE)
     return served((yield from write(ask)), Reason.NOT_CAPABLE)
 
 
 def resume(begun: Draft, observe: WatchFactory | None, reason: Reason) -> Plan:
-    """The client has the answer's beginning: its writer goes on from there."""
+    """The small model continues `partial`, which the client already has. Raises Unavailable."""
     rest = yield from write(Generate("slm", observe, begun.text, RESTART_PATIENCE, reason))
     return Answer((begun, rest), reason, begun.confidence)
 
 
 def go_on(lost: Unavailable, begun: Draft, observe: WatchFactory | None) -> Plan:
-    """The client has the beginning of a draft whose writer was lost: it goes on once it can be had again, and where it
-    can't, the large model does."""
+    """The small model failed after the client got `partial`: it continues once it has restarted.
+
+    If it stays unavailable, the large model continues. Raises Unavailable if neither can.
+    """
     try:
         return (yield from resume(begun, observe, Reason.COMMITTED))
     except Unavailable as gone:
@@ -60,7 +63,7 @@ def go_on(lost: Unavailable, begun: Draft, observe: WatchFactory | None) -> Plan
 
 
 def splice(begun: Draft, observe: WatchFactory | None, reason: Reason) -> Plan:
-    """The large model goes on from the draft's committed beginning; the small one where that fails."""
+    """The large model continues the committed beginning of a draft; the small model is its fallback."""
     kept = begun._replace(
         text=begun.kept_text,
         tokens=begun.tokens[: begun.kept],
@@ -78,7 +81,7 @@ def splice(begun: Draft, observe: WatchFactory | None, reason: Reason) -> Plan:
 
 
 def large(reason: Reason, observe: WatchFactory | None = None) -> Plan:
-    """The large model, the small one as fallback; for requests on which no draft is made or judged."""
+    """The large model answers, with the small model as fallback. Raises Unavailable if both fail."""
     try:
         return served((yield from write(Generate("llm", because=reason))), reason)
     except Unavailable as gone:
@@ -88,7 +91,7 @@ def large(reason: Reason, observe: WatchFactory | None = None) -> Plan:
 
 
 def write(ask: Generate) -> Fragment[Draft]:
-    """One `Generate`: its outcome is a draft."""
+    """Yield one `Generate` and return its draft. Raises Unavailable."""
     outcome = yield ask
     assert isinstance(outcome, Draft)  # noqa: S101  every driver answers an ask in kind
     return outcome

@@ -1,4 +1,4 @@
-"""A plan whose asks somebody else performs: with nothing of an answer leaving before its end, or without a tier."""
+"""Interception of a plan's asks, and a performer that holds every draft to its end."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ Perform = Callable[[Ask], Fragment[Outcome]]
 
 
 def through(plan: Plan, perform: Perform) -> Plan:
-    """The plan, each of its asks performed by a fragment."""
+    """Run `plan`, performing each of its asks with the fragment `perform`."""
     try:
         ask = next(plan)
         while True:
@@ -46,7 +46,7 @@ def through(plan: Plan, perform: Perform) -> Plan:
 
 
 def leg(ask: Generate, perform: Perform) -> Fragment[Draft | Unavailable]:
-    """As a leg of a race ends."""
+    """Perform one leg of a race. Returns Unavailable instead of raising it."""
     try:
         outcome = yield from perform(ask)
     except Unavailable as lost:
@@ -56,7 +56,10 @@ def leg(ask: Generate, perform: Perform) -> Fragment[Draft | Unavailable]:
 
 
 def held(ask: Ask) -> Fragment[Outcome]:
-    """Performs an ask so that nothing of it leaves; its draft's verdict is what the ask's own watch says."""
+    """Perform an ask without releasing any text before the plan ends.
+
+    The draft's verdict is COMMIT if the ask's own watch would have committed its end. Raises Unavailable.
+    """
     if isinstance(ask, Both):
         return (yield from _in_turn(ask))
     if isinstance(ask, Say):
@@ -70,7 +73,7 @@ def held(ask: Ask) -> Fragment[Outcome]:
 
 
 def _in_turn(both: Both) -> Fragment[Raced]:
-    """A race in which nobody may speak would be paid for twice and won by nobody."""
+    """Run the second leg only if the first is not accepted: a race without early commits has no winner."""
     a = yield from leg(both.a, held)
     if isinstance(a, Draft) and a.verdict is Verdict.COMMIT:
         return Raced(a, Draft(both.b.tier, verdict=Verdict.CONTINUE))
@@ -79,7 +82,7 @@ def _in_turn(both: Both) -> Fragment[Raced]:
 
 
 class _Holding:
-    """Makes a plan's own watches, held."""
+    """A watch factory that wraps each of the plan's watches in a `HoldingWatch`."""
 
     def __init__(self, watches: WatchFactory) -> None:
         self._watches = watches
@@ -95,8 +98,10 @@ class _Holding:
 
 
 class HoldingWatch:
-    """Follows as another watch does, and holds what that one would commit. `accepted`: it would have committed the
-    draft's end."""
+    """Wraps another watch and holds what that one would commit.
+
+    `accepted` is true if the other watch committed the draft's end.
+    """
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch

@@ -1,10 +1,11 @@
-"""Which of a request's retrieved passages are shown to whoever writes, and in which order.
+"""The passage filter: selects and orders the retrieved passages that are shown to the writing model.
 
-Each passage is judged by itself: by how likely the question is after it (Sachan et al., "Improving Passage Retrieval
-with Zero-Shot Question Generation", arXiv 2204.07496), or by P(yes) to whether it helps to answer, read from one token
-as in `judge`. Both depend on the question more than on the passage: what the passages of a request have in common is
-taken out (Zhou et al., "Batch Calibration", arXiv 2309.17249). The best ones stand at both ends, since models make the
-least of what is in the middle of a long prompt (Liu et al., "Lost in the Middle", arXiv 2307.03172).
+Each passage is judged by itself: by the likelihood of the question after it (Sachan et al., "Improving
+Passage Retrieval with Zero-Shot Question Generation", arXiv 2204.07496), or by P(yes) that it helps to
+answer, read from one token. Both measures depend on the question more than on the passage, so the mean over
+the request's passages is subtracted (Zhou et al., "Batch Calibration", arXiv 2309.17249). The best passages
+stand at both ends, since models make the least use of the middle of a long prompt (Liu et al., "Lost in the
+Middle", arXiv 2307.03172).
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ from routers.strict import Finite
 from .held import through
 
 MOST_PASSAGES = 64
-"""Of one request: each is a call to the judge."""
+"""Maximum retrieved passages of one request. Each takes one call to the judge."""
 
 QUESTION = """Here are a question and a passage.
 
@@ -44,44 +45,44 @@ Passage:
 {passage}
 
 Does the passage help to answer the question? Reply with one word, yes or no."""
-"""Asked for a verdict. The question comes first: all passages of a request have that beginning in common, which servers
-read once."""
+"""The prompt for measure `verdict`. The question comes first, so that all passages of a request share a
+prefix that servers cache."""
 
 READING = """Passage: {passage}
 
 A question that the passage answers: {request}"""
-"""Read for the likelihood of what it ends in."""
+"""The prompt for measure `likelihood`, which is that of the request at its end."""
 
 By = Literal["likelihood", "verdict"]
 
 SURE = 1e-6
-"""Nobody is surer than this: a judge that has not thought of "yes" at all says 0."""
+"""Bound that keeps log-odds finite: a judge whose top tokens lack "yes" reports a probability of 0."""
 
 Place = Literal["edges", "best_first", "given"]
 
 
 class Filter(Finite):
-    """Drops retrieved passages that don't bear on the question."""
+    """Drops retrieved passages that are not relevant to the question."""
 
     bar: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    """Lowest P(relevant) of a passage that is shown; where they are `calibrated`, 0.5 is what the request's passages
-    have on average."""
+    """Lowest P(relevant) of a passage that is shown; if `calibrated`, 0.5 is the average of the request's
+    passages."""
     by: By = "likelihood"
-    """`likelihood`: how likely the judge finds the question after the passage, where its server tells the
-    probabilities of a text that it reads (the local engine, llama.cpp, vLLM), else as `verdict`; `verdict`: P(yes) to
-    whether the passage helps."""
+    """`likelihood`: how likely the judge finds the question after the passage, if its server reports the
+    probabilities of a given text (the local engine, llama.cpp, vLLM), else as `verdict`; `verdict`: P(yes)
+    that the passage helps to answer."""
     calibrated: bool = True
-    """Whether P(relevant) is told against the other passages of the request: of its log-odds, their mean is taken off.
-    `false`: as the judge says it."""
+    """Whether P(relevant) is relative to the request's other passages: the mean of their log-odds is
+    subtracted. `false`: the judge's own probability."""
     most: Annotated[int, Field(ge=1)] | None = None
-    """At most so many are shown, the best of them; null: as many as reach the bar."""
+    """Maximum number of passages shown, the best ones; null: all that reach the bar."""
     least: Annotated[int, Field(ge=0)] = 1
-    """At least so many are shown, the best of them, though they are under the bar."""
+    """Minimum number of passages shown, the best ones, even if they are below the bar."""
     order: Place = "edges"
-    """`edges`: the best first, the second best last, and so on to the worst in the middle; `best_first`; `given`: as
-    they came."""
+    """`edges`: the best first, the second best last, and so on to the worst in the middle; `best_first`;
+    `given`: in the request's order."""
     tier: Tier = "slm"
-    """Who judges."""
+    """The tier that judges."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -90,11 +91,11 @@ class Filter(Finite):
         return self
 
     def read(self, p: Sequence[float]) -> list[float]:
-        """Each passage's P(relevant), as the bar is held against it, by what the judge said of each."""
+        """Return each passage's P(relevant), to be compared with `bar`, given the judge's probabilities."""
         return calibrated(p) if self.calibrated else [*p]
 
     def chosen(self, p: Sequence[float]) -> tuple[int, ...]:
-        """The places of the passages that are shown, in their order, by what the judge said of each."""
+        """Return the indices of the passages to show, in order, given the judge's probabilities."""
         p = self.read(p)
         ranked = sorted(range(len(p)), key=lambda place: -p[place])
         over = sum(p[place] >= self.bar for place in ranked)
@@ -105,14 +106,14 @@ class Filter(Finite):
 
 
 def calibrated(p: Sequence[float]) -> list[float]:
-    """Probabilities without what they have in common: 0.5 is their mean, in log-odds."""
+    """Shift probabilities so that their mean log-odds are 0, a probability of 0.5."""
     odds = [log(one / (1.0 - one)) for one in (min(max(one, SURE), 1.0 - SURE) for one in p)]
     mean = sum(odds) / len(odds) if odds else 0.0
     return [1.0 / (1.0 + exp(mean - one)) for one in odds]
 
 
 def relevant(filter: Filter, count: int) -> Fragment[tuple[int, ...]]:
-    """The places of those of `count` passages that are shown, in their order. Raises Unavailable."""
+    """Judge `count` passages and return the indices of those to show, in order. Raises Unavailable."""
     p: list[float] = []
     by = filter.by
     while len(p) < count:
@@ -135,7 +136,7 @@ def _judgement(tier: Tier, by: By, place: int) -> Judge:
 
 
 def filtered(plan: Plan, filter: Filter, request: Request) -> Plan:
-    """The plan, whose writers are shown the passages that bear on the question; all as given, where nobody judges."""
+    """Run `plan` with only the relevant passages shown, or with all as given if no judge is available."""
     try:
         shown = yield from relevant(filter, request.passages)
     except Unavailable:

@@ -1,13 +1,13 @@
-"""When speculation pays: expected tokens, seconds and dollars, from acceptance and measured costs.
+"""Expected tokens, seconds and dollars of speculative decoding, from an acceptance rate and measured costs.
 
-Inside an engine: Leviathan et al., "Fast Inference from Transformers via Speculative Decoding" (arXiv
-2211.17192). Its expected tokens of a step hold for both kinds: each drafted token is taken to be accepted with the
-same probability, independently of the others, up to the first rejection.
+Inside one engine: Leviathan et al., "Fast Inference from Transformers via Speculative Decoding" (arXiv
+2211.17192). Their model is used across HTTP too: each drafted token is accepted with the same probability,
+independently of the others, up to the first rejection.
 
-Across HTTP: the small model's server writes a block of tokens, the large model's server verifies it in one
-prefill of the prompt, the text so far and the block, and adds one token of its own: the one it would have
-written where it first disagrees, or the one after a block wholly accepted. It reads no prefix cache while it does
-(vLLM's `prompt_logprobs`).
+Across HTTP: the small model's server writes a block of tokens. The large model's server verifies it in one
+prefill of the prompt, the text so far and the block, and adds one token of its own: its replacement for the
+first rejected token, or the token after a fully accepted block. This prefill reads no prefix cache (vLLM's
+`prompt_logprobs`).
 """
 
 from collections.abc import Callable
@@ -17,91 +17,101 @@ from routers.cost import FREE, Price, cost
 from routers.plan import NO_USAGE, Usage
 
 MOST = 64
-"""The longest block that is considered where nothing else is said."""
+"""Default maximum block length, in tokens."""
 NEARNESS = 30
-"""Halvings of [0, 1] in the search of a break-even: within 1e-9."""
+"""Bisections of [0, 1] in the search for the break-even acceptance: precise to 1e-9."""
 
 
 class Costs(NamedTuple):
-    """What both models' servers take, in seconds, and charge."""
+    """Times in seconds, and prices, of both models' servers."""
 
     decode_token: float
-    """LLM: a token of its own writing."""
+    """LLM: seconds to decode one token."""
     verify_call: float
-    """LLM: a call with one token to write, whatever its length: network, queue, overhead."""
+    """LLM: fixed seconds of a call that writes one token: network, queue, overhead."""
     verify_token: float
-    """LLM: each token of the prompt, the text so far and the block, beside `verify_call`."""
+    """LLM: further seconds of a verification per token of the prompt, the text so far and the block."""
     draft_call: float
-    """SLM: a call, whatever its length; what stands before the block is in its cache."""
+    """SLM: fixed seconds of a call. All text before the block is in its prefix cache."""
     draft_token: float
-    """SLM: a token of the block."""
+    """SLM: seconds per token of the block."""
     draft_prefill: float = 0.0
-    """SLM: a token of the prompt, read once."""
+    """SLM: seconds per token of the prompt, which is read once."""
     llm: Price = FREE
-    """What the LLM charges. No rate for cached input applies to a verification."""
+    """The LLM's price. Its rate for cached input does not apply to verifications."""
     slm: Price = FREE
-    """What the SLM charges."""
+    """The SLM's price."""
 
     def drafting(self, block: int) -> float:
         return self.draft_call + block * self.draft_token
 
     def verifying(self, length: int, block: int) -> float:
-        """`length`: tokens before the block."""
+        """Return the seconds to verify `block` tokens after `length` tokens."""
         return self.verify_call + (length + block) * self.verify_token
 
 
 class Forecast(NamedTuple):
-    """Expectations for one answer."""
+    """Expected values for one answer."""
 
     calls: float
-    """Verifications."""
+    """Number of verifications."""
     drafted: float
-    """Tokens the SLM writes."""
+    """Tokens that the SLM writes."""
     verified: float
-    """Input tokens the LLM reads, all calls together."""
+    """Input tokens that the LLM reads in all calls together."""
     seconds: float
     dollars: float
     alone_seconds: float
-    """The LLM alone: one prefill, at the rate of a verification, which gives the first token, and a decode step for
-    each other one."""
+    """Seconds of the LLM alone: one prefill for the first token, as fast as a verification, and one decode
+    step for each other token."""
     alone_dollars: float
     steps_saved: float
-    """Share of the LLM's forward passes that are spared, in [0, 1): 1 - calls / answer."""
+    """Share of the LLM's forward passes that speculation saves, in [0, 1): 1 - calls / answer."""
     inside: float
-    """Speed-up of decoding with the same pair inside one engine, by the same block or the best: see `inside`."""
+    """Speed-up of the same pair inside one engine, with the same block or the best: see
+    `in_engine_speedup`."""
 
     @property
     def speedup(self) -> float:
-        """How many times sooner the answer is there than from the LLM alone; under 1: later."""
+        """The LLM's time alone divided by the time with speculation; below 1, speculation is slower."""
         return self.alone_seconds / self.seconds
 
 
 def acceptance(accepted: int, rejected: int) -> float | None:
-    """The acceptance of a token, in [0, 1], by maximum likelihood from blocks that each ended at their first
-    rejection: `accepted` tokens before it in all of them, `rejected` blocks that had one. Tokens after a rejection
-    were never tried, so accepted / drafted would be too low. None where nothing was tried."""
+    """Return the maximum-likelihood acceptance rate per token, in [0, 1], or None without data.
+
+    Each block ended at its first rejection. `accepted` counts the tokens before rejections in all blocks, and
+    `rejected` the blocks with a rejection. Tokens after a rejection were never tried, so accepted / drafted
+    would be too low.
+    """
     tried = accepted + rejected
     return accepted / tried if tried else None
 
 
 def expected_tokens(accept: float, block: int) -> float:
-    """Tokens that a verification of `block` drafted ones gives, its own one included:
-    (1 - accept^(block + 1)) / (1 - accept), and block + 1 where `accept` is 1. In [1, block + 1]."""
+    """Return the expected tokens per verification of `block` drafted tokens, in [1, block + 1].
+
+    It is (1 - accept^(block + 1)) / (1 - accept), or block + 1 if `accept` is 1. It includes the LLM's token.
+    """
     return sum(accept**accepted for accepted in range(block + 1))
 
 
 def inside(accept: float, block: int, cost_ratio: float, verify: float = 1.0) -> float:
-    """Speed-up of decoding inside an engine: expected tokens / (block * cost_ratio + verify), Theorem 3.8 of
-    arXiv 2211.17192 with `verify` for its 1. `cost_ratio`: a draft step's time over a target step's; `verify`: the
-    time of a target step on block + 1 positions over that on one, 1 where memory bounds it."""
+    """Return the speed-up of decoding inside one engine: expected tokens / (block * cost_ratio + verify).
+
+    This is Theorem 3.8 of arXiv 2211.17192 with `verify` in place of its 1. `cost_ratio` is the time of a
+    draft step divided by that of a target step. `verify` is the time of a target step on block + 1 positions
+    divided by that on one position: 1 if memory bandwidth bounds it.
+    """
     return expected_tokens(accept, block) / (block * cost_ratio + verify)
 
 
 def best_block(accept: float, costs: Costs, length: int, most: int = MOST) -> int:
-    """The block in 1..most with the most expected tokens per second, where `length` tokens (prompt and text so
-    far) stand before it. Cheap enough to be asked before each block: some microseconds.
+    """Return the block length in [1, max_block] with the most expected tokens per second.
 
-    Tokens are concave and seconds linear in the block, so their ratio has one peak: it is climbed from 1.
+    `length` is the number of tokens (prompt and text so far) before the block. Takes a few microseconds, so
+    it can be called before each block. Expected tokens are concave and seconds linear in the block length, so
+    their ratio has one peak, and the search climbs from 1.
     """
     call = costs.draft_call + costs.verify_call + length * costs.verify_token
     token = costs.draft_token + costs.verify_token
@@ -116,7 +126,7 @@ def best_block(accept: float, costs: Costs, length: int, most: int = MOST) -> in
 
 
 def pays(accept: float, costs: Costs, length: int, most: int = MOST) -> bool:
-    """Whether after `length` tokens the best block gives more tokens per second than the LLM's own decoding."""
+    """True if, after `length` tokens, the best block gives more tokens per second than plain decoding."""
     block = best_block(accept, costs, length, most)
     seconds = costs.drafting(block) + costs.verifying(length, block)
     return expected_tokens(accept, block) * costs.decode_token > seconds
@@ -125,9 +135,11 @@ def pays(accept: float, costs: Costs, length: int, most: int = MOST) -> bool:
 def forecast(
     accept: float, costs: Costs, prompt: int, answer: int, block: int | None = None, most: int = MOST
 ) -> Forecast:
-    """One answer of `answer` tokens (1 or more, the end token included) after `prompt` tokens: every way the
-    rejections may fall, weighed by its probability. `block`: tokens drafted at a time; None: each time the best.
-    A draft ends where the answer does: the end token is left to the LLM.
+    """Return exact expectations for an answer of `answer` tokens after `prompt` tokens.
+
+    All positions of rejections are weighed by their probabilities. `answer` is at least 1 and includes the
+    end token, which the LLM writes. `block` is the number of tokens drafted at a time; None uses the best
+    length each time.
     """
 
     def size(written: int) -> int:
@@ -157,7 +169,7 @@ def forecast(
 
 
 def _reached(accept: float, answer: int, size: Callable[[int], int]) -> list[float]:
-    """The probability, for each number of tokens under `answer`, that a block begins after so many."""
+    """Return, for each position in [0, answer), the probability that a block begins there."""
     reached = [1.0] + [0.0] * answer
     for written in range(answer):
         likely = reached[written]
@@ -169,7 +181,7 @@ def _reached(accept: float, answer: int, size: Callable[[int], int]) -> list[flo
 
 
 def _dollars(costs: Costs, prompt: int, written: int, block: int) -> float:
-    """One block. The SLM finds in its cache what it read and wrote before, but not the LLM's last token."""
+    """Return the cost of one block in USD. The SLM's cache has all earlier tokens but the LLM's last one."""
     length = prompt + written
     draft = Usage(length, block, cached_tokens=length - 1 if written else 0)
     verification = Usage(length + block, 1)
@@ -179,14 +191,20 @@ def _dollars(costs: Costs, prompt: int, written: int, block: int) -> float:
 
 
 def inside_same_pair(accept: float, costs: Costs, block: int) -> float:
-    """Speed-up of decoding if the pair of `costs` ran inside one engine: the calls fall away, and each further
-    position of a verification is taken to cost what one of a prefill does. See `inside`."""
+    """Return the `in_engine_speedup` of the two models of `costs`.
+
+    Inside one engine there is no fixed time per call, and each further position of a verification is assumed
+    to take as long as one of a prefill.
+    """
     further = block * costs.verify_token / costs.decode_token
     return inside(accept, block, costs.draft_token / costs.decode_token, 1.0 + further)
 
 
 def break_even(speedup: Callable[[float], float]) -> float | None:
-    """The acceptance in [0, 1] from which a speed-up that grows with it exceeds 1; None where not even 1 does."""
+    """Return the acceptance rate in [0, 1] above which `speedup` exceeds 1, or None if it never does.
+
+    `speedup` must grow with the acceptance rate.
+    """
     low, high = 0.0, 1.0
     if speedup(high) <= 1.0:
         return None

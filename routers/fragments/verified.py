@@ -1,4 +1,4 @@
-"""An answer that grows by drafted tokens which the large model has verified, and by its own between them."""
+"""An answer made of drafted tokens that the large model has verified and of the large model's own tokens."""
 
 from collections.abc import Sequence
 from math import inf
@@ -25,19 +25,22 @@ from .draft_blocks import verified
 from .fallback import RESTART_PATIENCE, large, write
 
 ENDS = ("context", "ceiling")
-"""Why nobody could go on: where the large model by itself would have had to stop, too."""
+"""Failures (`Unavailable.why`) that end the answer with `length`, as they would the large model alone."""
 
 
 def score(ask: Score) -> Fragment[Scored]:
-    """One `Score`. Raises Unavailable."""
+    """Yield one `Score` and return its outcome. Raises Unavailable."""
     scored = yield ask
     assert isinstance(scored, Scored)  # noqa: S101  every driver answers an ask in kind
     return scored
 
 
 class Verified:
-    """`ids` are the large model's own tokens of what has been said, and `text` is theirs; `most` tokens are allowed.
-    `left` is how many more may follow. `because` is told of a stream as it begins."""
+    """An answer that grows by verified tokens.
+
+    `ids` are the large model's token ids of the committed answer, and `text` is their text. `remaining` is
+    how many of the `max_tokens` may still follow (infinite if None). `because` is the reason in each `Say`.
+    """
 
     def __init__(self, most: int | None, because: Reason = Reason.VERIFIED) -> None:
         self._because = because
@@ -52,8 +55,10 @@ class Verified:
         return self._most - len(self.ids)
 
     def take(self, draft: Draft, scored: Scored) -> Fragment[str | None]:
-        """Says what stands of a scored draft, and the large model's own token after it; how the answer ends, if it
-        does. Raises Unavailable."""
+        """Commit the accepted tokens of a scored draft and the large model's own token after them.
+
+        Returns the finish reason if the answer ends, else None. Raises Unavailable.
+        """
         kept, own = verified(scored)
         ids = [token.id for token in scored.tokens[:kept]]
         if not own.ends:
@@ -74,7 +79,7 @@ class Verified:
         self.ids, self.text = (*self.ids, *ids), said.text
 
     def alone(self, reason: Reason) -> Plan:
-        """The large model goes on by itself, from its own tokens."""
+        """The large model continues by itself from its own tokens."""
         if not self.ids:
             return (yield from large(reason))
         ask = Generate("llm", ObservingWatch, self.text, because=reason, after=self.ids)
@@ -85,13 +90,13 @@ class Verified:
         return self.answer(reason, None, rest)
 
     def unscored(self, lost: Unavailable) -> Plan:
-        """The answer, where a draft could not be scored."""
+        """Finish the answer after a draft could not be scored."""
         if not self.ids:
             return (yield from large(Reason.NOT_SPECULATED))
         return (yield from self._rescued(lost, Reason.VERIFIED))
 
     def _rescued(self, lost: Unavailable, reason: Reason) -> Plan:
-        """Whoever can goes on from the text that the client has."""
+        """Either tier continues from the text that the client has; the large model is asked first."""
         written = [lost.partial] if lost.partial else []
         if lost.why in ENDS:
             yield from self._say((), "length")
@@ -111,11 +116,9 @@ class Verified:
         raise lost
 
     def answer(self, reason: Reason, finish: str | None, *rest: Draft) -> Answer:
-        """In parts: the drafted tokens that stand, the large model's own between them, and who went on alone."""
+        """Return the answer in parts: accepted drafted tokens, the large model's own tokens, and `rest`."""
         slm = self._part("slm", self._accepted, finish)
-        own = (
-            len(self.ids) - self._accepted + (finish == "stop")
-        )  # the token that ends it is counted, as servers do
+        own = len(self.ids) - self._accepted + (finish == "stop")  # servers count the end token too
         llm = self._part("llm", own, finish)
         parts = (*([slm] if self._accepted else []), llm, *rest)
         return Answer(parts, reason, speculation=Speculation(self._blocks, self._drafted, self._accepted))

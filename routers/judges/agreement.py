@@ -1,8 +1,8 @@
-"""How far samples of an answer agree with it: as normalised text, or in the number they end with.
+"""Agreement of an answer with new samples of its request: as normalised text, or in the last number.
 
-Agreement among samples is self-consistency (Wang et al., arXiv 2203.11171) turned into a measure of one answer, as
-SelfCheckGPT does (Manakul et al., arXiv 2303.08896), whose prompt asks a model where `ENTAILMENT` does. Texts are
-compared as SQuAD does (Rajpurkar et al., arXiv 1606.05250): by their words, without case, punctuation and articles.
+Self-consistency (Wang et al., arXiv 2203.11171) compares samples; SelfCheckGPT (Manakul et al., arXiv
+2303.08896) uses it to measure one answer, and its prompt is the model for `ENTAILMENT`. Texts are compared as
+in SQuAD (Rajpurkar et al., arXiv 1606.05250): by their words, without case, punctuation and articles.
 """
 
 import re
@@ -20,7 +20,7 @@ Statement:
 {answer}
 
 Is the statement supported by the context above? Reply with one word, yes or no."""
-"""Puts one sample and the answer to a judge."""
+"""The prompt that asks a judge whether one sample supports the answer."""
 
 _ARTICLES = frozenset(("a", "an", "the"))
 _NUMBER = re.compile(r"(?:(?<![\w)])[-−])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?")
@@ -28,7 +28,7 @@ _WORD = re.compile(rf"{_NUMBER.pattern}|[^\W\d_]+(?:['’][^\W\d_]+)?|[^\W_]")
 
 
 def words(text: str) -> list[str]:
-    """What is compared of a text. A number is one word however it is written: `1,000.0` is `1000`."""
+    """Return a text's normalised words, without articles. A number is one word: `1,000.0` becomes `1000`."""
     found = [_as_word(word) for word in _WORD.findall(text)]
     return [word for word in found if word not in _ARTICLES]
 
@@ -39,13 +39,13 @@ def _as_word(word: str) -> str:
 
 
 def last_number(text: str) -> Decimal | None:
-    """The last number that a text names in digits."""
+    """Return the last number written in digits, or None."""
     found = _NUMBER.findall(text)
     return _number(found[-1]) if found else None
 
 
 LONGEST = 40
-"""Digits of a number beyond which it is compared as the text that it is."""
+"""Maximum digits of a number. A longer number is compared as text."""
 
 
 def _number(text: str) -> Decimal | None:
@@ -54,14 +54,14 @@ def _number(text: str) -> Decimal | None:
 
 
 def of_text(answer: str, sample: str) -> float:
-    """The F1 of their words, in [0, 1]: 1 where these are the same, however ordered."""
+    """Return the F1 score of the two texts' words, in [0, 1]. It is 1 for the same words in any order."""
     mine, others = words(answer), words(sample)
     shared = sum((Counter(mine) & Counter(others)).values())
     return 2.0 * shared / (len(mine) + len(others)) if shared else 0.0
 
 
 def of_number(answer: str, sample: str) -> float:
-    """Whether their last numbers are the same; 0 where either has none."""
+    """Return 1 if the last numbers of both texts are equal, else 0. It is 0 if either has no number."""
     number = last_number(answer)
     return float(number is not None and number == last_number(sample))
 
@@ -69,9 +69,9 @@ def of_number(answer: str, sample: str) -> float:
 COMPARED: Mapping[Compare, Callable[[str, str], float]] = MappingProxyType(
     {"text": of_text, "number": of_number}
 )
-"""How each sample is compared, where that takes no judge."""
+"""The comparisons that need no judge."""
 
 
 def agreement(compare: Compare, answer: str, samples: Sequence[str]) -> float:
-    """The mean over the samples, in [0, 1]. An empty sample agrees with nothing."""
+    """Return the answer's mean agreement with the samples, in [0, 1]. An empty sample agrees with nothing."""
     return sum(COMPARED[compare](answer, sample) for sample in samples) / len(samples)

@@ -1,4 +1,4 @@
-"""What may judge an answer, as a policy or a request names it: each judges through a fragment of `judge`."""
+"""The evaluators that policies and requests name: P(True), a rubric, agreement of samples, and structure."""
 
 from typing import Annotated, Any, Literal
 
@@ -13,26 +13,26 @@ from .rubric import Rubric
 
 
 class Verification(Finite):
-    """P(True): whether the answer is correct, asked with the labels in either order."""
+    """P(True): whether the answer is correct, asked with the labels in both orders."""
 
     kind: Literal["verify"] = "verify"
     """Names the judgement."""
     tier: Tier = "slm"
-    """Who judges."""
+    """The tier that judges."""
 
     @property
     def name(self) -> str:
-        """As metrics and results name it."""
+        """The evaluator's name in metrics and results."""
         return self.kind
 
     @property
     def calls(self) -> int:
-        """Upstream calls that it takes."""
+        """Number of upstream calls of one judgement."""
         return 2
 
     @property
     def needs(self) -> tuple[Capability, ...]:
-        """What it asks of its tier."""
+        """The capabilities that the judgement needs of its tier."""
         return ("logprobs",)
 
     @property
@@ -49,9 +49,9 @@ class Rating(Finite):
     kind: Literal["rate"] = "rate"
     """Names the judgement."""
     tier: Tier = "slm"
-    """Who judges."""
+    """The tier that judges."""
     rubric: Rubric
-    """What is rated: the name of a built-in rubric, or of one in `rubrics/` beside the policy's file."""
+    """The name of a built-in rubric, or of one in `rubrics/` beside the policy's file."""
 
     @property
     def name(self) -> str:
@@ -79,12 +79,12 @@ class Agreeing(Finite):
     kind: Literal["agree"] = "agree"
     """Names the judgement."""
     tier: Tier = "slm"
-    """Who samples, and judges entailment."""
+    """The tier that writes the samples and judges entailment."""
     samples: Annotated[int, Field(ge=1, le=16)] = 4
-    """How many are written, in one call."""
+    """Number of samples, all written in one call."""
     compare: Compare = "text"
-    """By the F1 of their words; by the last `number` in each; or by `entailment`, one more call a sample, in which the
-    same tier judges whether the sample supports the answer."""
+    """`text`: the F1 score of their words; `number`: equality of the last number in each; `entailment`:
+    whether the sample supports the answer, judged by the same tier in one more call per sample."""
 
     @property
     def name(self) -> str:
@@ -108,7 +108,7 @@ class Agreeing(Finite):
 
 
 class Structure(Finite):
-    """Whether the answer has the form that its request asked for: no model is asked."""
+    """Whether the answer has the form that its request demanded. No model is asked."""
 
     kind: Literal["structure"] = "structure"
     """Names the judgement."""
@@ -126,17 +126,17 @@ class Structure(Finite):
         return False
 
     def expected_of(self, request: Expected) -> Expected:
-        """The form that is checked, of an answer whose request asked for this one."""
+        """Return the form to check, given the form that the answer's request demanded."""
         return request
 
 
 def kind_of(value: Any) -> str | None:
-    """For unions of these: `verify` where nothing else is said."""
+    """Return an evaluator's kind, for discriminated unions. The default is `verify`."""
     return value.get("kind", "verify") if isinstance(value, dict) else getattr(value, "kind", None)
 
 
 def by_kind(*kinds: str) -> Discriminator:
-    """Tells the members of a union of these apart, and names the kinds to whoever gives another."""
+    """Return the discriminator of a union of evaluators. Its error message names the expected kinds."""
     return Discriminator(
         kind_of,
         custom_error_type="kind",
@@ -145,5 +145,5 @@ def by_kind(*kinds: str) -> Discriminator:
 
 
 def spelled_out(value: Any) -> Any:
-    """A kind's name alone stands for it with its defaults."""
+    """Expand a kind's name alone to a mapping with its defaults. Other values are returned as they are."""
     return {"kind": value} if isinstance(value, str) else value

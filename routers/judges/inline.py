@@ -1,4 +1,4 @@
-"""A second judgement of a finished draft, before it is served: an evaluator, and from which score on it accepts."""
+"""The second judgement of a finished draft in a cascade: an evaluator and the score from which it accepts."""
 
 from typing import Annotated, Self
 
@@ -12,24 +12,24 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Doubted(Finite):
-    """Which accepted drafts are judged."""
+    """Limits a judgement to accepted drafts of low confidence."""
 
     below: Probability = 1.0
-    """Only accepted drafts whose confidence is under this are judged; the others are served at once."""
+    """Only accepted drafts with a confidence below this are judged; the others are served at once."""
 
 
 class Verify(Doubted, Verification):
     """Judges whether the draft is correct."""
 
     accept: Probability = 0.5
-    """Lowest probability of yes with which the draft is served."""
+    """Lowest P(yes) at which the draft is served."""
 
 
 class Rate(Doubted, Rating):
     """Rates the draft by a rubric."""
 
     accept: Annotated[float, Field(ge=1.0, le=9.0)]
-    """Lowest score, on the rubric's scale, with which the draft is served."""
+    """Lowest score, on the rubric's scale, at which the draft is served."""
 
     @model_validator(mode="after")
     def _can_be_judged(self) -> Self:
@@ -47,7 +47,7 @@ class Agree(Doubted, Agreeing):
     """Compares the draft with new samples of its request."""
 
     accept: Probability = 0.5
-    """Lowest agreement with which the draft is served."""
+    """Lowest agreement at which the draft is served."""
 
 
 Inline = Annotated[

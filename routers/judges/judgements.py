@@ -1,10 +1,10 @@
-"""Judgements of an answer as plan fragments: `yield from` one, and decide on what it gives.
+"""Judgements of an answer, as plan fragments for `yield from`.
 
-`verify` is P(True) of Kadavath et al., "Language Models (Mostly) Know What They Know" (arXiv 2207.05221): a model is
-asked whether a proposed answer is correct, and the probability of its yes is read from one token. It is asked twice,
-with the labels in either order, since models lean to what is named first or last. `rate` is G-Eval's score (Liu et
-al., arXiv 2303.16634): the mean over a scale's tokens, weighted by their probabilities. `agree` samples the request
-anew and compares: see `agreement`.
+`verify` is P(True) of Kadavath et al., "Language Models (Mostly) Know What They Know" (arXiv 2207.05221): a
+model is asked whether a proposed answer is correct, and the probability of its yes is read from one token. It
+is asked twice, with the labels in both orders, since models favour the first or the last label. `rate` is
+G-Eval's score (Liu et al., arXiv 2303.16634): the mean over a scale's tokens, weighted by their
+probabilities. `agree` compares the answer with new samples of its request: see `routers.judges.agreement`.
 """
 
 from typing import NamedTuple
@@ -24,12 +24,15 @@ Proposed answer:
 
 Is the proposed answer correct? Reply with one word, """
 ORDERS = (("yes", "no"), ("no", "yes"))
-"""How the labels are named in the question."""
+"""Both orders in which the question names the labels."""
 
 
 class Judgement(NamedTuple):
-    """`score` is on the judge's own scale; `p` is the same in [0, 1], where more is better. `mass` is how much of all
-    probability fell on the labels, the mean where several were asked."""
+    """A judge's score of an answer.
+
+    `score` is on the judge's own scale; `p` is the same score in [0, 1], and higher is better. `mass` is the
+    share of the total probability that fell on the labels, or its mean over several questions.
+    """
 
     score: float
     p: float
@@ -37,12 +40,12 @@ class Judgement(NamedTuple):
 
 
 def question(first: str, second: str) -> str:
-    """Ends in what differs, so that a server's prompt cache has the rest."""
+    """Return the question. The labels come last, so that servers cache the prefix of both orders."""
     return f"{PROPOSED}{first} or {second}."
 
 
 def verify(answer: str, tier: Tier, model: str = "") -> Fragment[Judgement]:
-    """P(yes), that the answer is correct. Raises Unavailable."""
+    """Return P(yes) for whether the answer is correct. Raises Unavailable."""
     p = mass = 0.0
     for labels in ORDERS:
         judged = yield from _asked(Judge(tier, question(*labels), labels, answer, model=model))
@@ -52,7 +55,7 @@ def verify(answer: str, tier: Tier, model: str = "") -> Fragment[Judgement]:
 
 
 def rate(answer: str, rubric: Rubric, tier: Tier, model: str = "", context: str = "") -> Fragment[Judgement]:
-    """The rubric's mean score. Raises Unavailable."""
+    """Return the answer's mean score by the rubric. Raises Unavailable."""
     ask = Judge(tier, rubric.question, rubric.scores, answer, model=model, context=context)
     judged = yield from _asked(ask)
     mean = sum(int(score) * p for score, p in judged.p.items())
@@ -60,7 +63,7 @@ def rate(answer: str, rubric: Rubric, tier: Tier, model: str = "", context: str 
 
 
 def agree(answer: str, samples: int, compare: Compare, tier: Tier, model: str = "") -> Fragment[Judgement]:
-    """How far `samples` new answers agree with this one. Raises Unavailable."""
+    """Return how far `samples` new answers agree with this one, in [0, 1]. Raises Unavailable."""
     asked = ENTAILMENT if compare == "entailment" else ""
     ask = Judge(tier, asked, ORDERS[0], answer, model=model, samples=samples, compare=compare)
     judged = yield from _asked(ask)

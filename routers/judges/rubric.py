@@ -1,4 +1,4 @@
-"""A rubric: what a judge rates an answer by, on a scale from 1 to n, where n is the best."""
+"""A rubric, by which a judge rates an answer on a scale from 1 to n, where n is the best."""
 
 import re
 from typing import Annotated
@@ -8,21 +8,21 @@ from pydantic import Field, field_validator
 from routers.strict import Finite
 
 FIELDS = ("request", "answer", "context")
-"""What a rubric's text may name, in braces."""
+"""The placeholders that a rubric's text may contain, in braces."""
 
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
 class Rubric(Finite):
-    """The question that is put to a judge, and how far its scale goes."""
+    """A judge's question and its scale."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-    """What a policy or a request names it by."""
+    """The name by which policies and requests refer to the rubric."""
     text: Annotated[str, Field(min_length=1)]
-    """What the judge reads: `{request}`, `{answer}` and `{context}` stand for what is judged. What it is to reply is
-    put after it."""
+    """The judge's question, with `{request}`, `{answer}` and `{context}` as placeholders. An instruction to
+    reply with one number is appended."""
     scale: Annotated[int, Field(ge=2, le=9)] = 5
-    """The highest score, and the best; the lowest is 1. Each score has to be one token."""
+    """The highest and best score; the lowest is 1. Each score must be one token."""
 
     @field_validator("text")
     @classmethod
@@ -41,7 +41,7 @@ class Rubric(Finite):
 
     @property
     def scores(self) -> tuple[str, ...]:
-        """The labels."""
+        """The scores as labels of a `Judge`."""
         return tuple(str(score) for score in range(1, self.scale + 1))
 
     @property

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Routing strategies: direct, difficulty, cascade, hedge and speculative, one per file."""

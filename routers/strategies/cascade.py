@@ -1,4 +1,4 @@
-"""Cascade: the small model drafts, its calibrated confidence accepts or defers to the large one.
+"""Cascade: the small model drafts; its calibrated confidence accepts the draft or defers to the large model.
 
 Deferral rule: defer when P(the draft is good enough | token-level signals) < accept. Chen et al., FrugalGPT
 (arXiv 2305.05176) for the cascade; Gupta et al. (arXiv 2404.10136) for learned rules over token uncertainty.
@@ -22,23 +22,23 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Judging(Router):
-    """What a router that judges drafts by their confidence has: thresholds, a release and a calibrator."""
+    """Base of routers that accept drafts by their confidence: thresholds, a release mode and calibrators."""
 
     accept: Probability
     """Lowest confidence of a finished draft that is served."""
     release: Release = "commit"
-    """When a stream's draft flows: `hold` at its end, `commit` from the moment the running confidence reaches
-    `commit`, `splice` sentence by sentence as long as it does."""
+    """When a stream's draft is sent: `hold` at its end; `commit` from the moment the running confidence
+    reaches `commit`; `splice` sentence by sentence while the running confidence reaches `commit`."""
     commit: Probability | None = None
-    """Running confidence from which a stream's draft flows; null, the same as `release: hold`."""
+    """Running confidence from which a stream's draft is sent; null: the same as `release: hold`."""
     give_up: Probability | None = None
-    """Running confidence under which a draft is stopped; null: drafted to the end."""
+    """Running confidence below which a draft is stopped; null: every draft is written to its end."""
     calibrator: Calibrator
     """Signals -> confidence: `stock`, or a calibrator's JSON file, its path relative to the policy's."""
     constrained_calibrator: Calibrator | None = None
-    """The same for answers under a constraint (a schema, choices, a forced call), where the small model's server
-    renormalises their log-probabilities, as vLLM does: a file made with `smallfirst tune --constrained`; null: such
-    drafts are not judged, and the large model answers."""
+    """The calibrator for answers under a constraint (a schema, choices, a forced call) if the small model's
+    server renormalises their log-probabilities, as vLLM does: a file made with `smallfirst tune
+    --constrained`; null: the large model answers such requests, since their drafts can't be judged."""
 
     @model_validator(mode="after")
     def _of_their_modes(self) -> Self:
@@ -69,11 +69,11 @@ class Judging(Router):
         return self.model_copy(update={"calibrator": self.constrained_calibrator})
 
     def _judges(self, request: Request) -> bool:
-        """Whether its calibrator reads the log-probabilities of such a draft."""
+        """True if this router's calibrator can judge a draft for `request`."""
         return request.judgeable and request.renormalised == (self.calibrator.made_for.mode == "constrained")
 
     def _watch(self, request: Request) -> ConfidenceWatch:
-        # A plain reply leaves whole: committing its beginning early would only forgo the better judgement.
+        # A plain reply is sent at once: an early commit would only forgo the final, better confidence.
         early = request.stream and not request.whole and self.release != "hold"
         commit = self.commit if early else None
         return ConfidenceWatch(self.calibrator, self.accept, commit, self.give_up, self.release)
@@ -85,7 +85,7 @@ class Judging(Router):
         return Generate("slm", lambda: self._watch(request))
 
     def _without_draft(self, request: Request) -> Plan | None:
-        """The plan for a request of which the small model makes no draft to be judged; None where it does."""
+        """Return the plan for a request whose draft can't be made, judged or escalated, else None."""
         if "llm" not in request.able:
             return alone(self._observe if self._judges(request) else None)
         if "slm" not in request.able:
@@ -97,7 +97,7 @@ class Judging(Router):
         return None
 
     def _escalate(self, draft: Draft, reason: Reason) -> Plan:
-        """The large model instead of the draft, or, where the client has its beginning, from there on."""
+        """The large model answers, or continues the draft if the client already has its beginning."""
         if draft.kept:
             return (yield from splice(draft, self._observe, reason))
         try:
@@ -106,7 +106,7 @@ class Judging(Router):
         except Unavailable as gone:
             if gone.partial:
                 raise
-        if draft.finish is None:  # stopped early: there is no whole draft to fall back on
+        if draft.finish is None:  # stopped early: there is no complete draft to fall back on
             return (yield from alone(self._observe))
         return served(draft, Reason.NO_LLM)
 
@@ -120,7 +120,7 @@ class Judging(Router):
             return (yield from self._without_both(lost, gone))
 
     def _without_both(self, lost: Unavailable, gone: Unavailable) -> Plan:
-        """Neither tier could be had: the small model is waited for, where another try may mend it."""
+        """Neither tier is available: wait for the small model, unless another try would fail alike."""
         if gone.partial:
             raise gone
         if lost.why in ("context", "rejected"):
@@ -129,15 +129,16 @@ class Judging(Router):
 
 
 class Cascade(Judging):
-    """The small model drafts; its calibrated confidence accepts the draft or defers to the large one."""
+    """The small model drafts; its calibrated confidence accepts the draft or defers to the large model."""
 
     kind: Literal["cascade"] = "cascade"
     """Names the strategy."""
     gate: Gate | None = None
-    """Prompts that are not worth a draft; null: every prompt is drafted."""
+    """Tells easy prompts from hard ones, which go to the large model without a draft; null: every prompt gets
+    a draft."""
     judge: Inline | None = None
-    """A second judgement of accepted drafts (`verify`, `rate` or `agree`); null: the confidence alone decides. A draft
-    that is to be judged is held to its end."""
+    """A second judgement of accepted drafts (`verify`, `rate` or `agree`); null: the confidence alone
+    decides. Needs `release: hold`."""
 
     @property
     def calls(self) -> int:
@@ -185,7 +186,7 @@ class Cascade(Judging):
     def _judged(self, judge: Verify | Rate | Agree, draft: Draft) -> Plan:
         try:
             judgement = yield from judge.judge(draft.text)
-        except Unavailable:  # who can't judge can't object: the confidence has accepted the draft
+        except Unavailable:  # without a judgement the confidence decides, and it has accepted the draft
             return served(draft, draft.reason or Reason.CONFIDENT)
         if judgement.score >= judge.accept:
             return served(draft, Reason.JUDGED)

@@ -1,7 +1,7 @@
-"""Difficulty: route before anything is generated, by a score of the prompt.
+"""Difficulty: route before any generation, by a score of the prompt.
 
-Deferral rule: ask the large model when P(the small model's answer is good enough | prompt) < easy_from, or when
-a measure of the prompt is over a stated limit. Ding et al., "Hybrid LLM" (arXiv 2404.14618) and Ong et al.,
+Deferral rule: ask the large model if P(the small model's answer is good enough | prompt) < easy_from, or if a
+feature of the prompt exceeds its limit. Ding et al., "Hybrid LLM" (arXiv 2404.14618) and Ong et al.,
 "RouteLLM" (arXiv 2406.18665) route by a learned score of the prompt alone.
 """
 
@@ -36,14 +36,15 @@ _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _CODE = re.compile(r"```|`[^`\n]+`|\b(?:def|class|function|return|import|SELECT)\b|[{};]\s*$", re.MULTILINE)
 LONG_WORD = 8
 MOST_READ = 20_000
-"""Characters of the prompt's end that are read: more says no more, and the measuring is on the request's path."""
+"""Only this many characters at the prompt's end are measured, since measuring delays the request."""
 
 
 def features(prompt: str, context: int, turns: int) -> dict[str, float]:
-    """What is measured of a request: `prompt` is its last user message, `context` the characters of all its
-    messages, `turns` the number of its user messages.
+    """Return the features of a request.
 
-    Lengths are ln(1 + characters), shares are in [0, 1], `code` counts its signs, the others count.
+    `prompt` is the last user message, `context_chars` the number of characters of all messages, and `turns`
+    the number of user messages. Lengths are ln(1 + characters), shares are in [0, 1], and all others are
+    counts: `code` counts signs of code.
     """
     prompt = prompt[-MOST_READ:]
     length = max(1, len(prompt))
@@ -63,7 +64,7 @@ def features(prompt: str, context: int, turns: int) -> dict[str, float]:
 
 
 class Scorer(Finite):
-    """P(the small model's answer is good enough), from the prompt alone: a logistic rule."""
+    """A logistic rule for P(the small model's answer is good enough), from the prompt's features alone."""
 
     made_for: Source
     trained_on: Training
@@ -84,7 +85,7 @@ class Scorer(Finite):
         return self
 
     def score(self, found: Mapping[str, float]) -> float:
-        """In (0, 1); low for hard prompts."""
+        """Return P(the small model's answer is good enough), in (0, 1). Hard prompts score low."""
         z = self.rule.intercept
         for name, weight, center, scale in zip(
             self.features, self.rule.weights, self.center, self.scale, strict=True
@@ -94,14 +95,14 @@ class Scorer(Finite):
 
 
 class Gate(Finite):
-    """Which prompts are easy: those whose score reaches `easy_from` and that are over no limit."""
+    """Decides which prompts are easy: their score reaches `easy_from` and no feature exceeds its limit."""
 
     scorer: Scorer | None = None
-    """A learned score: a scorer's JSON file, its path relative to the policy's; null: the limits alone decide."""
+    """A scorer's JSON file, its path relative to the policy's; null: the limits alone decide."""
     easy_from: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    """Lowest score of a prompt that the small model is asked."""
+    """Lowest score of a prompt that goes to the small model."""
     limits: dict[FeatureName, float] = Field(default_factory=dict)
-    """Measures above which a prompt is hard, whatever its score."""
+    """Highest value of each feature; a prompt above a limit is hard, whatever its score."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -116,12 +117,12 @@ class Gate(Finite):
 
 
 class Difficulty(Router):
-    """Easy prompts go to the small model, hard ones to the large one, before anything is generated."""
+    """Easy prompts go to the small model and hard ones to the large model, before any generation."""
 
     kind: Literal["difficulty"] = "difficulty"
     """Names the strategy."""
     gate: Gate
-    """What is easy."""
+    """Decides which prompts are easy."""
 
     @property
     def reads_features(self) -> bool:

@@ -1,4 +1,4 @@
-"""Direct: one tier always; the other as fallback."""
+"""Direct: one tier answers every request; the other is its fallback."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -10,16 +10,16 @@ from routers.watch import ObservingWatch
 
 
 class Direct(Router):
-    """No deferral rule: one tier answers; where it can't be had and `fallback` allows, the other does."""
+    """One tier answers, without a deferral rule. The other is its fallback if `fallback` is set."""
 
     kind: Literal["direct"] = "direct"
     """Names the strategy."""
     tier: Tier
-    """Who answers."""
+    """The tier that answers."""
     fallback: bool = True
-    """Whether the other tier answers where this one can't be had."""
+    """Whether the other tier answers if this one is unavailable."""
     follow: bool = False
-    """Reads the tokens' log-probabilities into the record, as a calibrator's training needs them."""
+    """Whether the record keeps the tokens' log-probabilities, which a calibrator's training needs."""
 
     @property
     def needs(self) -> Mapping[Tier, Mapping[Capability, str]]:

@@ -1,7 +1,8 @@
-"""Hedge: both tiers together; the small model's answer wins if its confidence commits before the large one writes.
+"""Hedge: both tiers start together; the small model wins if it commits before the large one writes.
 
-Deferral rule: the cascade's, but the large model is not waited for: latency is bought with its price. Dean and Barroso,
-"The Tail at Scale" (CACM 2013), for hedged requests; Gupta et al. (arXiv 2404.10136) for the confidence.
+Deferral rule: the cascade's, but the large model starts at once, which lowers latency at the price of one
+more call. Dean and Barroso, "The Tail at Scale" (CACM 2013), for hedged requests; Gupta et al. (arXiv
+2404.10136) for the confidence.
 """
 
 from typing import Literal
@@ -14,7 +15,7 @@ from .cascade import Judging
 
 
 class Hedge(Judging):
-    """Both tiers are asked at once; whoever commits first answers, and the other is cancelled."""
+    """Both tiers are asked at once. The first to commit answers, and the other is cancelled."""
 
     kind: Literal["hedge"] = "hedge"
     """Names the strategy."""
@@ -37,7 +38,7 @@ class Hedge(Judging):
         return Answer((large,), small.reason if gave_up and small.reason else Reason.OUTRAN, small.confidence)
 
     def _without_small(self, lost: Unavailable, large: Draft | Unavailable) -> Plan:
-        """The small model broke off. Where it had the floor, it has outrun the large one."""
+        """The small model failed: continue its committed text, if any, else use the large model."""
         if lost.partial:
             return (yield from go_on(lost, lost.partial, self._observe))
         if isinstance(large, Unavailable):

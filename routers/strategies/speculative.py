@@ -1,9 +1,10 @@
-"""Speculative: the small model drafts, the large one verifies, and writes only what the draft got wrong.
+"""Speculative: the small model drafts; the large model verifies the draft and writes only what it rejects.
 
-Rule `greedy`, block by block: Leviathan et al., "Fast Inference from Transformers via Speculative Decoding" (arXiv
-2211.17192), at temperature 0, over HTTP: the answer is the large model's own. Rule `probe`, the whole draft once: its
-agreement with the large model defers, as in Narasimhan et al., "Faster Cascades via Speculative Decoding" (arXiv
-2405.19261), whose rules mix the two models token by token; ours serves, continues or discards the draft as a whole.
+Rule `greedy` verifies block by block: Leviathan et al., "Fast Inference from Transformers via Speculative
+Decoding" (arXiv 2211.17192), at temperature 0 and over HTTP. The answer is what the large model alone would
+write. Rule `probe` verifies a whole draft once, and the share of accepted tokens decides whether to defer.
+Narasimhan et al., "Faster Cascades via Speculative Decoding" (arXiv 2405.19261), mix the two models token by
+token; this rule serves, continues or discards the draft as a whole.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,44 +40,46 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Tokens = Annotated[int, Field(ge=1, le=256)]
 
 MOST_CALLS = 1024
-"""Two calls a block of one token would write an answer of 512."""
+"""Maximum calls of one exchange: enough for 512 tokens in blocks of one token, at two calls per block."""
 
 
 class Greedy(Finite):
-    """The answer is what the large model alone writes at temperature 0; requests at others are not speculated on."""
+    """The answer is what the large model alone writes at temperature 0, the only one it speculates at."""
 
     kind: Literal["greedy"] = "greedy"
     """Names the rule."""
     block: Tokens | None = None
-    """Tokens that are drafted at a time; null: adapted to the acceptance and the times seen."""
+    """Tokens drafted per block; null: adapted to the measured acceptance and times."""
     longest: Tokens = 32
-    """Most that are, where it is adapted."""
+    """Maximum tokens per block if the length is adapted."""
     least: Share = 0.2
-    """Share of drafted tokens accepted, after the first few, under which the large model goes on alone."""
+    """Acceptance rate below which, after the first few tokens, the large model continues alone."""
 
 
 class Probe(Finite):
-    """The share of a whole draft's tokens that the large model would have written itself, each after the draft's own
-    ones before it, is the confidence in it."""
+    """The confidence in a draft is the share of its tokens that the large model would have written itself.
+
+    Each token is compared with the large model's choice after the draft's own tokens before it.
+    """
 
     kind: Literal["probe"] = "probe"
     """Names the rule."""
     accept: Share
-    """Lowest share with which the draft is served."""
+    """Lowest share at which the draft is served."""
     discard: Share = 0.0
-    """Share under which nothing of the draft is kept; between the two the large model goes on from the first token that
-    it would not have written."""
+    """Share below which the whole draft is discarded; from here up to `accept`, the large model continues
+    from the first token that it would not have written."""
 
 
 class Speculative(Router):
-    """The small model drafts and the large one verifies, where an upstream of its tier can."""
+    """The small model drafts and the large model verifies, if an upstream of its tier can."""
 
     kind: Literal["speculative"] = "speculative"
     """Names the strategy."""
     rule: Annotated[Greedy | Probe, Field(discriminator="kind")] = Greedy()
-    """Which drafted tokens stand."""
+    """The rule that accepts drafted tokens."""
     otherwise: Annotated[Cascade | Direct, Field(discriminator="kind")]
-    """The strategy for requests whose drafts nobody can verify."""
+    """The strategy for requests whose drafts no upstream can verify."""
 
     def fitted(self, request: Request) -> Router:
         return self.model_copy(update={"otherwise": self.otherwise.fitted(request)})
@@ -133,8 +136,10 @@ def _greedy(rule: Greedy, most: int | None) -> Plan:
 
 
 def _drafted(settle: Callable[[Draft], Plan]) -> Plan:
-    """What is made of a whole draft; the large model's answer for one that is no use to anybody. What was cut off may
-    still be right as far as it goes."""
+    """Draft a whole answer and pass it to `settle`. The large model rewrites a flawed draft.
+
+    A truncated draft is passed on too, since it may be right as far as it goes.
+    """
     try:
         draft = yield from write(Generate("slm", HeldWatch))
     except Unavailable as lost:
@@ -160,7 +165,7 @@ def _probed(rule: Probe, most: int | None, draft: Draft) -> Plan:
 
 
 def _continued(answer: Verified, draft: Draft, scored: Scored) -> Plan:
-    """The draft as far as the large model would have written it, and the large model from there."""
+    """Keep the draft up to its first rejected token, and let the large model continue from there."""
     try:
         finish = yield from answer.take(draft, scored)
     except Unavailable as lost:
@@ -182,7 +187,7 @@ def _predicted(draft: Draft) -> Plan:
 
 
 def _written_anew(draft: Draft, reason: Reason, prediction: str = "") -> Plan:
-    """The large model's answer; where it can't be had, the draft stands."""
+    """The large model answers. If it is unavailable, the draft is served."""
     try:
         better = yield from write(Generate("llm", because=reason, prediction=prediction))
         return Answer((better,), reason)

@@ -1,7 +1,7 @@
-"""Structural reasons why a finished draft can't be served: JSON, schemas, tool calls, loops, refusals.
+"""The form that a request demands of its answer: JSON, a schema, a pattern or tool calls.
 
-The request itself says what form its answer must have, in the fields of OpenAI's chat and completions endpoints
-and of vLLM's `structured_outputs`. A form that can't be read is not demanded: the upstream judges the request.
+A request states it in the fields of OpenAI's chat and completions endpoints and in vLLM's
+`structured_outputs`. A form that can't be read is not demanded: the upstream judges the request.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,29 +14,29 @@ Schema = Mapping[str, Any]
 Tool = tuple[str, Schema | None]
 
 FORMS = frozenset(("response_format", "structured_outputs", "tools", "functions"))
-"""The fields of a request that ask for a form."""
+"""The request fields that demand a form."""
 ANYTHING: Schema = {}
 ANY_OBJECT: Schema = {"type": "object"}
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a request asks of its answer's form."""
+    """The form that a request demands of its answer."""
 
     value: Schema | None = None
-    """What the text must meet, read as JSON; None: it need not be JSON."""
+    """The schema of the text, parsed as JSON. None if the text need not be JSON."""
     literal: Schema | None = None
-    """What the text must meet as the string it is."""
+    """The schema of the text as a string (a choice or a pattern), or None."""
     tools: Mapping[str, Schema | None] = field(default_factory=dict)
-    """The tools that may be called, and what each one's arguments must meet; None: they are free text."""
+    """The tools that may be called, each with its arguments' schema, or None if its input is free text."""
     others: bool = False
-    """Whether tools may be called whose names could not be read."""
+    """True if tools may be called whose names could not be read."""
     required: bool = False
-    """Whether a tool must be called."""
+    """True if a tool must be called."""
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> "Expected":
-        """What the body of a request asks for; the same object for all that ask for nothing. Never raises."""
+        """Return the form that a request body demands. Never raises. Without one, returns `ANY_FORM`."""
         if FORMS.isdisjoint(body):
             return PLAIN
         tools, others, required = _tools(body)
@@ -44,7 +44,7 @@ class Expected:
 
     @property
     def whole(self) -> bool:
-        """Whether only a complete answer can be checked, and so no beginning may be served before."""
+        """True if only a complete answer can be checked. No part of a draft is then served before its end."""
         return self.value is not None or self.literal is not None or bool(self.tools) or self.others
 
 
@@ -89,7 +89,7 @@ def _literal(body: Mapping[str, Any]) -> Schema | None:
 
 
 def _tools(body: Mapping[str, Any]) -> tuple[dict[str, Schema | None], bool, bool]:
-    """The tools that may be called, whether others may, and whether one must be."""
+    """Return the tools that may be called, whether unreadable ones may be, and whether one must be."""
     choice = body.get("tool_choice") or body.get("function_call")
     offered = [_tool(each) for key in ("tools", "functions") for each in _listed(body.get(key))]
     if choice == "none" or not offered:
@@ -110,7 +110,7 @@ def _listed(value: Any) -> Sequence[Any]:
 
 
 def _tool(tool: Any) -> Tool | None:
-    """A tool's name and what its arguments must meet; None where it is of an unknown kind."""
+    """Return a tool's name and its arguments' schema, or None if the tool is of an unknown kind."""
     match tool:
         case {"custom": {"name": str(name)}}:
             return name, None
@@ -121,7 +121,7 @@ def _tool(tool: Any) -> Tool | None:
 
 
 def _chosen(choice: Any) -> tuple[set[str] | None, bool]:
-    """The names that the tool choice restricts calls to (None: it does not), and whether it requires a call."""
+    """Return the names that a tool choice allows (None: all), and whether it requires a call."""
     match choice:
         case "required":
             return None, True

@@ -1,4 +1,4 @@
-"""Structural reasons why a finished draft can not be served: JSON, schemas, tool calls, loops, refusals."""
+"""Structural flaws of a finished draft: refusals, empty text, truncation, tool calls, JSON and schemas."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ from .schemas import meets
 def flaw(
     text: str, calls: Sequence[ToolCall], finish: str | None, expected: Expected, refusal: str | None = None
 ) -> Reason | None:
-    """The first reason why a finished draft can't be served, None where there is none.
+    """Return the first reason why a finished draft can't be served, or None.
 
-    In this order: REFUSAL, EMPTY, TRUNCATED, TOOL_NOT_OFFERED, TOOL_ARGUMENTS, INVALID_JSON, SCHEMA_MISMATCH.
-    Free text that reached its token limit is not flawed: clients set `max_tokens` to have it cut. A draft that
-    calls tools is judged by its calls, and its text, if any, by nothing. (LOOP needs tokens: see `looping`.)
+    The order is REFUSAL, EMPTY, TRUNCATED, TOOL_NOT_OFFERED, TOOL_ARGUMENTS, INVALID_JSON, SCHEMA_MISMATCH.
+    Free text that reached its token limit has no flaw, since clients set `max_tokens` to cut it. If a draft
+    calls tools, only its calls are checked, not its text. LOOP needs tokens: see `is_looping`.
     """
     if refusal or (not calls and refuses(text)):
         return Reason.REFUSAL

@@ -1,15 +1,18 @@
-"""JSON text -> a value, as strictly as RFC 8259 has it, in bounded time."""
+"""A strict JSON parser (RFC 8259) that runs in bounded time."""
 
 import json
 from typing import Any, Never
 
 LONGEST_INTEGER = 640
-"""Digits that Python converts to an integer however it is set up; longer ones are read as floats."""
+"""Digits that Python converts to an integer under any configuration. Longer integers are read as floats."""
 
 
 def parsed(text: str) -> Any:
-    """The value of a JSON text (RFC 8259). Raises ValueError where it is none, or is nested too deeply: NaN and
-    Infinity are none, and neither is JSON in a fence."""
+    """Return the value of a JSON text (RFC 8259).
+
+    Raises ValueError if it is not JSON or is nested too deeply. NaN, Infinity and JSON in a code fence are
+    not JSON.
+    """
     try:
         return json.loads(text, parse_int=_integer, parse_constant=_no_number)
     except RecursionError as error:

@@ -1,23 +1,29 @@
-"""Whether a text goes round in circles."""
+"""Detection of drafts that repeat themselves without end."""
 
 from collections.abc import Iterator, Sequence
 
 LONGEST_BLOCK = 64
+"""Maximum tokens of a repeated block."""
 TIMES = 6
+"""Least multiple of its length that a block's repetition must fill."""
 COVER = 48
+"""Least number of tokens that a block's repetition must fill."""
 TAIL = LONGEST_BLOCK * TIMES
+"""Tokens at a draft's end that are checked."""
 FEW = 4
+"""Distinct tokens below which a block is monotonous."""
 VARIED = 0.8
+"""Share of distinct tokens up to which a block is monotonous."""
 
 
 def looping(texts: Sequence[str]) -> bool:
-    """Whether the tail of a draft's tokens is one block, again and again.
+    """True if the tail of a draft's tokens repeats one block.
 
-    The block has at most 64 tokens, and its repetition fills at least six times its length and 48 tokens. A
-    monotonous block must fill the whole tail that is looked at, 384 tokens: one of fewer than 4 different
-    tokens, or where a fifth of the tokens or more stood in it before. Rows of zeros, rules, empty tables and
-    boards are monotonous; a sentence that a small model can't leave is not. Only the equality of tokens counts,
-    and the cost is linear in the tail.
+    The block has at most 64 tokens, and its repetition fills at least six times its length and at least 48
+    tokens. A monotonous block must fill the whole tail of 384 tokens: a block with fewer than 4 distinct
+    tokens, or with at most 80 % distinct tokens. Rows of zeros, rules, empty tables and boards are monotonous
+    and may be wanted; a sentence that a small model repeats is not. Only the equality of tokens matters. Time
+    is linear in the tail.
     """
     if len(texts) < COVER:
         return False
@@ -26,8 +32,7 @@ def looping(texts: Sequence[str]) -> bool:
 
 
 def stuck(texts: Sequence[str]) -> bool:
-    """Whether a draft has been looping for so long that nobody can have asked for it: all of the tail that `looping`
-    looks at is one block again and again, however monotonous."""
+    """True if the whole tail of 384 tokens repeats one block, monotonous or not."""
     tail = texts[: -TAIL - 1 : -1]
     return len(tail) == TAIL and any(period + agreed == TAIL for period, agreed in _agreements(tail))
 
@@ -41,7 +46,7 @@ def _repeats(tail: Sequence[str], period: int, agreed: int) -> bool:
 
 
 def _agreements(tail: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """How far `tail` agrees with itself when it is moved by each length that a block may have.
+    """Yield each possible block length, and how many tokens of `tail` match when shifted by it.
 
     The Z algorithm (Gusfield, "Algorithms on Strings, Trees, and Sequences", 1997, section 1.4).
     """

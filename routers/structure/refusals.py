@@ -1,4 +1,4 @@
-"""Whether a text refuses to answer."""
+"""Detection of English refusals by how a text begins."""
 
 import re
 
@@ -34,11 +34,11 @@ _REFUSAL = re.compile(rf"[\s*_#>]*(?:{_SORRY})?(?:{_AS_AN_AI}|{_UNABLE} (?:{_FLA
 
 
 def refuses(text: str) -> bool:
-    """Whether a text begins as English refusals begin: "I'm sorry, but I can't help with that."
+    """True if a text begins like an English refusal: "I'm sorry, but I can't help with that."
 
-    An apology alone is none, nor is "I can't": what can't be done must be to help, to answer or to write on, or
-    it is an AI that speaks of itself; and where models may only hedge before they answer, no "but" may follow.
-    Openings as short as "I'm sorry" and "I cannot", by which Zou et al. (arXiv 2307.15043) tell refusals, are
-    many an answer's too.
+    An apology alone is no refusal, and neither is "I can't". The text must decline to help, to answer or to
+    write content, or must speak as an AI. Where models often only hedge before they answer, no "but" may
+    follow. Zou et al. (arXiv 2307.15043) detect refusals by openings as short as "I'm sorry" and "I cannot",
+    but many real answers begin like that too.
     """
     return _REFUSAL.match(text[:300].lower().replace("’", "'")) is not None

@@ -1,7 +1,7 @@
-"""Whether a value meets a request's JSON Schema, in bounded time.
+"""JSON Schema validation in bounded time.
 
-The schema comes from a client and the value from a model, but the event loop that waits for the verdict serves
-everybody. What cannot be checked within the bounds is not demanded.
+The schema comes from a client and the value from a model, and the check blocks the event loop that serves all
+requests. A constraint that can't be checked within the bounds is not enforced.
 """
 
 import re
@@ -15,31 +15,32 @@ from jsonschema.validators import extend, validator_for
 from referencing import Registry
 
 LARGEST = 3_000
-"""Values in a schema beyond which it is not read."""
+"""Maximum number of values in a schema; a larger schema is not enforced."""
 DEEPEST = 50
-"""Levels of a schema beyond which it is not read."""
+"""Maximum levels of a schema; a deeper schema is not enforced."""
 NESTED = 100
-"""Keywords within keywords beyond which a check is broken off: well before Python's own limit, because that one
-makes referencing's Rust code panic with what is no Exception."""
+"""Maximum nesting of keywords during a check. It is well below Python's recursion limit, which would make the
+Rust code of `referencing` panic with an error that is no Exception."""
 STEPS = 20_000
-"""What one check may cost, in steps of a few microseconds: enough for 500 rows of 10 columns."""
+"""Maximum cost of one check, in steps of a few microseconds: enough for 500 rows of 10 columns."""
 REGEX_STEPS = 100
-"""A regular expression's steps that take as long as one of these."""
+"""Number of regular-expression steps that take as long as one step of a check."""
 
 PASSED_OVER = ("patternProperties", "unevaluatedItems", "unevaluatedProperties")
-"""Keywords whose cost has no useful bound."""
+"""Keywords that are ignored, since their cost has no useful bound."""
 METASCHEMAS = "json-schema.org"
 
 Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
 
 
 def meets(schema: Mapping[str, Any], value: Any) -> bool:
-    """Whether a JSON value meets a JSON Schema of the dialect that its `$schema` names, by default 2020-12.
+    """True if a JSON value meets a JSON Schema, or if that can't be determined.
 
-    True where that can't be said: the schema is invalid or too large, checking it costs too much, or it comes
-    to a `$ref` that leads nowhere (nothing is fetched). `format`, the keywords that are passed over and a
-    `pattern` that Python can't read or that might backtrack for long demand nothing. Under `not` that demands
-    more than the schema does: rare, and the price is an escalation.
+    The schema's dialect is the one that its `$schema` names, by default 2020-12. The result can't be
+    determined if the schema is invalid or too large, if the check costs too much, or if a `$ref` can't be
+    resolved (nothing is fetched). These always pass: `format`, the `UNCHECKED_KEYWORDS`, and a `pattern` that
+    Python can't compile or that might backtrack for long. Under `not`, this is stricter than the schema,
+    which is rare and costs an escalation.
     """
     try:
         if not _readable(schema):
@@ -47,7 +48,7 @@ def meets(schema: Mapping[str, Any], value: Any) -> bool:
         dialect = _metered(validator_for(schema, default=Draft202012Validator))
         if dialect(schema, format_checker=_Budget(), registry=Registry()).is_valid(value):
             return True
-        # Only now: it takes fifty times as long as checking the value.
+        # Checked last: it takes fifty times as long as checking the value.
         dialect.check_schema(schema, format_checker=FormatChecker(()))
     except Exception:  # an invalid schema fails in as many ways as there are keywords
         return True
@@ -55,8 +56,10 @@ def meets(schema: Mapping[str, Any], value: Any) -> bool:
 
 
 def _readable(schema: Mapping[str, Any]) -> bool:
-    """Whether a schema is small and flat enough, and keeps to itself: what refers to the specification's own schemas
-    would be checked by jsonschema's own validators, which are not metered."""
+    """True if a schema is small and flat enough and does not refer to a metaschema.
+
+    jsonschema would check a reference to a metaschema with its own validators, which are not metered.
+    """
     level: list[Any] = [value for key, value in schema.items() if key != "$schema"]
     seen = 0
     for _ in range(DEEPEST):
@@ -74,12 +77,14 @@ def _inner(value: Any) -> Iterable[Any]:
 
 
 class _Spent(Exception):
-    """The check costs more than it may."""
+    """The check exceeded its budget."""
 
 
 class _Budget(FormatChecker):
-    """What a check may still cost. It goes as the format checker, which jsonschema hands down to every
-    subschema; formats themselves are not asserted."""
+    """The remaining cost of a check, in steps.
+
+    It is passed as the format checker, which jsonschema hands to every subschema. Formats are not checked.
+    """
 
     def __init__(self) -> None:
         super().__init__(())
@@ -94,7 +99,7 @@ class _Budget(FormatChecker):
 
 @cache
 def _metered(dialect: Any) -> Any:
-    """A dialect's validator, each of whose keywords is paid for."""
+    """Return a dialect's validator class in which each keyword spends the budget."""
     checks: dict[str, Keyword] = {**dialect.VALIDATORS, **dict.fromkeys(PASSED_OVER, _nothing)}
     checks["additionalProperties"] = _additional(checks["additionalProperties"])
     paid = {name: _paid(name, check) for name, check in checks.items()}
@@ -108,7 +113,7 @@ def _paid(name: str, check: Keyword) -> Keyword:
         budget.depth += 1
         try:
             for error in check(validator, value, instance, schema) or ():
-                budget.spend(len(error.message) // 100)  # most of which is the instance, written out
+                budget.spend(len(error.message) // 100)  # a message contains the instance as text
                 yield error
         finally:
             budget.depth -= 1
@@ -122,20 +127,20 @@ def _size(value: Any) -> int:
 
 def _extra(name: str, value: Any, instance: Any) -> int:
     if name in ("additionalItems", "additionalProperties", "contains", "items", "propertyNames"):
-        return _size(instance)  # a look at each, even where the subschema has no keyword that is paid for
-    if name in ("const", "enum"):  # compared in depth
+        return _size(instance)  # visits each, even if the subschema has no keyword that spends the budget
+    if name in ("const", "enum"):  # deep comparison
         return len(repr(value)) // 50
-    if name == "uniqueItems":  # each with each, where they can't be sorted
+    if name == "uniqueItems":  # pairwise comparison if the items can't be sorted
         return _size(instance) ** 2 // 4
     return 0
 
 
 def _nothing(validator: Any, value: Any, instance: Any, schema: Any) -> None:
-    """A keyword that is passed over."""
+    """Check nothing: the keyword is ignored."""
 
 
 def _additional(check: Keyword) -> Keyword:
-    """Additional properties are those that `patternProperties` leaves over: passed over with it."""
+    """Ignore `additionalProperties` beside `patternProperties`, whose matches are not known."""
 
     def additional(
         validator: Any, value: Any, instance: Any, schema: Any
@@ -155,7 +160,7 @@ def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterat
     budget.spend(1 + int(steps))
     try:
         matched = re.search(pattern, instance)
-    except re.error:  # ECMAScript's own, such as \p{L}
+    except re.error:  # syntax of ECMAScript only, such as \p{L}
         return
     if not matched:
         yield ValidationError(f"does not match {pattern}")
@@ -170,12 +175,11 @@ _CHOICE = re.compile(r"[*+?|]|\{\d*,\d*\}")
 
 
 def most_steps(pattern: str, length: int) -> float:
-    """About how many steps `re` takes at most to search a text of `length` characters; inf where no bound is
-    at hand.
+    """Estimate the maximum steps of `re` to search `length` characters, or inf if there is no simple bound.
 
-    Backtracking may decide each quantifier and alternative in as many ways as the text has places, and so the
-    place to begin. Repeated groups multiply that by themselves, and backreferences, inline flags and long
-    counts can hide work: no bound is given for these.
+    Backtracking may try each quantifier, each alternative and the start at every position of the text.
+    Repeated groups multiply this, and backreferences, inline flags and long counts can hide work, so these
+    get inf.
     """
     bare = _OPENING.sub("(", _ATOM.sub("x", pattern))
     choices = len(_CHOICE.findall(bare))

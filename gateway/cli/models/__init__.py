@@ -1,1 +1,1 @@
-"""TODO."""
+"""Commands about local models and speculative decoding."""

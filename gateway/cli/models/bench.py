@@ -1,4 +1,4 @@
-"""smallfirst models bench: does speculative decoding inside the engine pay on the user's own prompts?"""
+"""smallfirst models bench: measures speculative decoding inside the engine on the user's own prompts."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from gateway.wire.shapes import Body
 from policies.loading.yaml_files import ConfigError
 
 Server = Callable[[], AbstractAsyncContextManager[Upstream]]
-"""A server that can be asked while it is entered."""
+"""A function that returns a context manager, inside which the server runs."""
 
 
 def bench(
@@ -76,9 +76,9 @@ class Verdict(NamedTuple):
     speedup: float
     """Mean speed with speculation over mean speed without."""
     spread: float
-    """How far equal runs lie apart, as a share of their mean."""
+    """Greatest difference between equal runs, as a share of their mean."""
     pays: bool | None
-    """None: the difference is not beyond the spread."""
+    """Whether speculation pays; None if the difference is within the spread."""
     sentence: str
 
 
@@ -95,7 +95,9 @@ def judged(runs: Sequence[Run]) -> Verdict:
 
 
 def read_prompts(path: Path, max_tokens: int) -> list[Body]:
-    """Bodies for chat completions, or for completions where they have a `prompt`. Raises ConfigError."""
+    """Return the requests in a file: completions if they have a `prompt`, else chat completions.
+
+    Raises ConfigError if the file cannot be read, holds no prompts, or has a line that is no request."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -109,7 +111,7 @@ def read_prompts(path: Path, max_tokens: int) -> list[Body]:
 
 
 def _question(line: str, where: str) -> Body | None:
-    """Greedy, so that every run writes the same."""
+    """Return a greedy request, so that every run writes the same answer."""
     return {"messages": [{"role": "user", "content": line.strip()}], "temperature": 0}
 
 
@@ -217,7 +219,7 @@ def _table(runs: Sequence[Run]) -> list[str]:
 
 
 def _notes(runs: Sequence[Run]) -> list[str]:
-    """Greedy answers should not change; sampled ones do by themselves."""
+    """Return notes on equal answers between runs. Greedy answers should not change; sampled ones do."""
     first, other, again = (run.measured.texts for run in runs[:3])
     alike = [sum(map(str.__eq__, first, texts)) for texts in (other, again)]
     notes = [f"Same answers as the first run: {alike[0]} of {len(first)} with it, {alike[1]} without again."]

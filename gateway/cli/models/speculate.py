@@ -1,4 +1,4 @@
-"""smallfirst models speculate: when speculation pays, by the model of routers/fragments/speedup.py."""
+"""smallfirst models speculate: computes when speculation pays (see routers/fragments/speedup.py)."""
 
 import json
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ Row = dict[str, str | float]
 
 
 class Told(NamedTuple):
-    """What the command says: a row for each block length, the acceptance from which it pays, and whether."""
+    """The command's result: a row for each block length, the break-even acceptance, and whether it pays."""
 
     rows: Sequence[Row]
     break_even: float | None

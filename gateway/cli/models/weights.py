@@ -1,4 +1,4 @@
-"""smallfirst models: the local models that are known, and their weights."""
+"""smallfirst models: lists known local models and downloads their weights."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Commands that show, replay and tune policies."""

@@ -1,4 +1,4 @@
-"""smallfirst policy: what the policies are, how they came to be, and what they would do. Calls nothing."""
+"""smallfirst policy: lists, shows, compares and explains policies. Calls no model."""
 
 import json
 import sys
@@ -40,7 +40,7 @@ app = typer.Typer(
 
 PolicyArgument = Annotated[str, typer.Argument(help="A policy's name, or a policy file.")]
 LONGEST = 60
-"""Characters of a request's property that are shown."""
+"""Maximum characters shown of a property of a request."""
 
 
 @app.command("list")
@@ -130,7 +130,7 @@ def explain(
 
 
 def _properties(request: Request) -> str:
-    """What a plan may know of the request, where that is not what plain requests have, but for its tiers."""
+    """Return what a plan may read of the request, without tiers and values of a plain request."""
     plain = Request(stream=not request.stream, judgeable=not request.judgeable)._asdict()
     known = {
         name: sorted(value) if isinstance(value, frozenset) else value
@@ -164,7 +164,7 @@ def _policies(settings: Settings) -> dict[str, AnyPolicy]:
 
 
 def _loaded(name: str, settings: Settings) -> Loaded:
-    """One policy alone: others' mistakes are no hindrance."""
+    """Load one policy only, so that mistakes in others do not matter. Fails if it cannot be loaded."""
     try:
         known = policy_paths(settings.policies.folder)
         path = Path(name) if name.endswith(".yaml") else known.get(name)

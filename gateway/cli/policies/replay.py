@@ -1,4 +1,4 @@
-"""smallfirst replay: what a policy would have decided on recorded traffic."""
+"""smallfirst replay: replays recorded traffic, under its own or another policy."""
 
 from collections import Counter
 from pathlib import Path
@@ -62,7 +62,7 @@ def _router_of(path: Path) -> Router:
 
 
 def _router(record: Record, other: Router | None, changes: dict[str, str | None]) -> Router:
-    """The router to replay under; fields that its kind does not have are left to the other records' kinds."""
+    """Return the router to replay under. A change of a field that it lacks is meant for others."""
     router = other or record.policy.router
     fields: dict[str, Any] = {name: getattr(router, name) for name in type(router).model_fields}
     try:

@@ -1,4 +1,4 @@
-"""smallfirst tune: a calibrator, or a scorer of prompts, from graded records, and what it is worth."""
+"""smallfirst tune: trains a calibrator or a scorer of prompts from graded records, and measures it."""
 
 import hashlib
 import json

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Commands that make record sets and training sets."""

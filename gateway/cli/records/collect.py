@@ -1,4 +1,4 @@
-"""smallfirst collect: a graded record set of the configured small model."""
+"""smallfirst collect: makes a graded record set with the configured small model."""
 
 import asyncio
 import json
@@ -49,8 +49,10 @@ def collect(
 
 
 async def gather(settings: Settings, into: Path, items: Sequence[Item], max_tokens: int) -> list[Grade]:
-    """Asks the configured small model each item, greedily, and writes records and grades into a folder."""
-    from openai import AsyncOpenAI  # takes longer to load than all the rest of the command line
+    """Ask the configured small model each item, greedily; write records and grades into the folder `into`.
+
+    Returns the grades in the order of `items`. Raises ConfigError if the small model cannot be served."""
+    from openai import AsyncOpenAI  # imported here, since it loads slower than the rest of the command line
 
     records = settings.records.model_copy(update={"path": into})
     at_once = settings.local.at_once if settings.local else 4

@@ -1,4 +1,4 @@
-"""How likely the small model finds recorded answers, by what its server tells of tokens."""
+"""Computes the small model's loss on recorded answers from the log-probabilities that its server reports."""
 
 import json
 from collections.abc import Sequence
@@ -21,12 +21,14 @@ from policies.tuning.sft_examples import Example, Message
 from routers.plan import Unavailable
 
 SILENT: list[Message] = [{"role": "user", "content": ""}]
-"""The prompt of an answer that nothing was asked for."""
+"""The prompt for the loss of an answer without its prompt."""
 
 
 async def losses_of(examples: Sequence[Example], settings: Settings) -> list[Loss | None]:
-    """Of each example's answer, tool calls as JSON; None where the model's context or its chat template does not take
-    it. Raises ConfigError without a small model whose server tells log-probabilities of a given text."""
+    """Return the loss of each example's answer, or None if it does not fit the context or chat template.
+
+    Tool calls are read as JSON. Raises ConfigError if no small model is configured whose server reports the
+    log-probabilities of a given text, or if it can read none of the examples."""
     async with serving(settings) as served:
         reading = _Reading(_scoring(served.app.pools.get("slm")))
         await reading.begin()
@@ -53,7 +55,7 @@ def _scoring(pool: Pool | None) -> Upstream:
 
 
 class _Reading:
-    """Of one upstream. `last` is why it could not read an example."""
+    """Reads losses from one upstream. `last_failure` is why the last failed example could not be read."""
 
     def __init__(self, upstream: Upstream) -> None:
         self.last = ""
@@ -61,7 +63,7 @@ class _Reading:
         self._silent: Sequence[int] = ()
 
     async def begin(self) -> None:
-        """Raises ConfigError where the server is not to be had."""
+        """Tokenize the empty prompt. Raises ConfigError if the server cannot be reached."""
         try:
             self._silent = await self._prompt(SILENT)
         except (Unavailable, Broken, *MISSHAPEN) as error:
@@ -85,7 +87,7 @@ class _Reading:
         return -sum(logprobs) / len(logprobs)
 
     async def _prompt(self, messages: Sequence[Message]) -> Sequence[int]:
-        """As the model's chat template has it."""
+        """Return the token ids of the messages in the model's chat template."""
         spoken = [{key: value for key, value in message.items() if key != "weight"} for message in messages]
         ids: Sequence[int] = (await self._told({"messages": spoken, "add_generation_prompt": True}))["tokens"]
         return ids
@@ -106,7 +108,7 @@ class _Reading:
 
 
 def written(answer: Message) -> str:
-    """An answer as text; how a model writes tool calls is its own, and JSON is what is common."""
+    """Return an answer as text, with its tool calls as JSON, since each model has its own format for them."""
     calls = [call["function"] for call in answer.get("tool_calls", ())]
     called = [json.dumps({"name": call["name"], "arguments": call["arguments"]}) for call in calls]
     return "\n".join([*([answer["content"]] if answer.get("content") else []), *called])

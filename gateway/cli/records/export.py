@@ -1,4 +1,4 @@
-"""smallfirst export: recorded answers of the large model as a set to tune the small one on."""
+"""smallfirst export: makes a training set for the small model from recorded answers of the large one."""
 
 import asyncio
 from collections.abc import Mapping
@@ -76,7 +76,7 @@ def export(
 
 
 def _write(into: Path, found: Export, selected: Selected | None) -> None:
-    """For the user's eyes alone, as records are."""
+    """Write `train.jsonl` and `validation.jsonl`, readable by the user only, as records are."""
     train = found.train if selected is None else [example for example, _ in selected.examples]
     into.mkdir(parents=True, exist_ok=True)
     for name, examples in (("train", train), ("validation", found.validation)):
@@ -97,7 +97,7 @@ def _count(wanted: str) -> float:
 
 
 def _redacting(entities: str | None, as_it_is: bool) -> Redact | None:
-    """Fails without the library, or for entities that it does not know."""
+    """Return the redaction, or None if it is off. Fails without the library or for unknown entities."""
     if as_it_is:
         if entities:
             fail("--redact and --no-redact: one of them")
@@ -127,7 +127,9 @@ def _redacting(entities: str | None, as_it_is: bool) -> Redact | None:
 
 
 def _with_recorded(text: str, originals: Mapping[str, str]) -> str:
-    """With the placeholders that were recorded in the places of those that hide them: nobody restores these."""
+    """Return `text` with the placeholders that were already recorded, which redaction replaced by its own.
+
+    Nothing would restore them otherwise."""
     for placeholder, original in originals.items():
         if placeholder.startswith(f"<{RESERVED}_"):
             text = text.replace(placeholder, original)
@@ -135,7 +137,7 @@ def _with_recorded(text: str, originals: Mapping[str, str]) -> str:
 
 
 def _with_own(private: Private, policys: bool | Private) -> Private:
-    """With what the policy that an exchange ran under looks for besides."""
+    """Return `private` with the entities and patterns of the exchange's own policy added."""
     if isinstance(policys, bool):
         return private
     entities = tuple(dict.fromkeys([*private.entities, *policys.entities]))
@@ -143,7 +145,9 @@ def _with_own(private: Private, policys: bool | Private) -> Private:
 
 
 async def _selected(found: Export, count: float, config: Path | None) -> Selected:
-    """Raises ConfigError without a small model that can be asked, NothingToExport where it finds nothing."""
+    """Select training examples by the small model's loss.
+
+    Raises ConfigError if no small model can be asked, and NothingToExport if no example is selected."""
     settings = load_settings(config or default_path())
     selected = select(found.train, await losses_of(found.train, settings), count)
     if not selected.examples:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Commands that run the gateway, check it, or send it something."""

@@ -1,4 +1,4 @@
-"""smallfirst chat: a conversation in the terminal, with what each answer took and cost."""
+"""smallfirst chat: a conversation in the terminal, with route, confidence and cost of each answer."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -6,7 +6,7 @@ import typer
 
 from gateway.cli.output import err, fail, out
 
-if TYPE_CHECKING:  # imported where it is used: it takes longer to load than all the rest of the command line
+if TYPE_CHECKING:  # imported where it is used, since it loads slower than the rest of the command line
     from openai import OpenAI
     from openai.types.chat import ChatCompletionMessageParam
 
@@ -63,7 +63,7 @@ def _ask() -> str:
 def _answer(
     client: "OpenAI", model: str, temperature: float | None, messages: list["ChatCompletionMessageParam"]
 ) -> str:
-    """Streams one answer to the terminal; its text."""
+    """Stream one answer to the terminal and return its text."""
     from openai import omit
 
     parts: list[str] = []
@@ -82,13 +82,13 @@ def _answer(
                     out.print(choice.delta.content, end="", markup=False)
             figures = (chunk.model_extra or {}).get("smallfirst") or figures
     out.print()
-    if figures:  # none arrive where the server reports no usage
+    if figures:  # none arrive if the server reports no usage
         err.print(summary(figures), markup=False, style="dim")
     return "".join(parts)
 
 
 def summary(figures: dict[str, Any]) -> str:
-    """One line: route, reason, confidence, cost, saving."""
+    """Return one line with route, reason, confidence, cost and saving."""
     parts = [f"{figures.get('route')} ({figures.get('reason')})"]
     if (confidence := figures.get("confidence")) is not None:
         parts.append(f"confidence {confidence:.2f}")

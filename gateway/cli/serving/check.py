@@ -1,4 +1,4 @@
-"""smallfirst check: says what is wrong with a configuration before the server does."""
+"""smallfirst check: validates a configuration without starting the server."""
 
 import asyncio
 import logging
@@ -61,7 +61,7 @@ def check(
 async def _probe(upstreams: list[Upstream]) -> None:
     for upstream in upstreams:
         try:
-            with _only_errors_logged():  # that some questions are refused is what is asked
+            with _only_errors_logged():  # a refused probe is a result, not a problem
                 found = await tried(upstream)
         except Untried as why:
             out.print(f"{upstream.name}: not tried: {why}", markup=False)
@@ -98,6 +98,6 @@ def _shown(value: int | None) -> str:
 
 
 def described(settings: Settings) -> list[Upstream]:
-    """The upstreams of a configuration, to be asked what they are, not called."""
+    """Return the upstreams of a configuration, to read their properties. They are not to be called."""
     local = [] if settings.local is None else [as_upstream(settings.local, port=1)]
     return [Upstream(upstream) for upstream in (*local, *settings.upstreams)]

@@ -1,4 +1,4 @@
-"""smallfirst compress: a text, shortened by what the small model finds in it."""
+"""smallfirst compress: compresses a text with the small model."""
 
 import asyncio
 import sys
@@ -13,7 +13,7 @@ from gateway.settings import Settings, default_path, load_settings
 from policies.loading.yaml_files import ConfigError
 
 PATIENCE = 3600.0
-"""Seconds that the small model may read."""
+"""Maximum seconds that the small model may read."""
 
 
 def compress(

@@ -1,4 +1,4 @@
-"""smallfirst serve: the gateway, in the foreground."""
+"""smallfirst serve: runs the gateway in the foreground."""
 
 import asyncio
 import gc
@@ -16,7 +16,7 @@ import uvicorn
 
 try:
     import uvloop
-except ImportError:  # there is none for Windows
+except ImportError:  # uvloop does not exist for Windows
     uvloop = None  # type: ignore[assignment]
 
 from gateway.api.server_protocol import JoiningProtocol
@@ -64,7 +64,7 @@ def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(
         family, socket.SOCK_STREAM, socket.IPPROTO_TCP
-    )  # named: asyncio sets TCP_NODELAY by it
+    )  # asyncio sets TCP_NODELAY only if the protocol is named
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
@@ -101,7 +101,7 @@ async def _run(app: App, settings: Settings, bound: socket.socket) -> None:
 
 
 async def _serve_with(local: Supervisor | None, server: uvicorn.Server, bound: socket.socket) -> None:
-    """Serves until told to end, or until it shows that the local engine can't be started. Raises EngineFailed."""
+    """Serve until the server is stopped. Raises EngineFailed if the local engine cannot be started."""
     if local is None:
         await server.serve([bound])
         return
@@ -118,7 +118,7 @@ async def _serve_with(local: Supervisor | None, server: uvicorn.Server, bound: s
 
 
 def _follow_hangups(server: uvicorn.Server, app: App) -> None:
-    """SIGHUP loads the policies anew. A terminal that goes away sends it too: what was started there ends then."""
+    """Reload the policies on SIGHUP. A closing terminal sends SIGHUP too, and ends its server."""
     in_terminal = os.isatty(0)
 
     def told() -> None:
@@ -131,8 +131,10 @@ def _follow_hangups(server: uvicorn.Server, app: App) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Ends in order when told to. uvicorn's own raises the signal again as soon as it has stopped serving, which
-    would end the process before records are written and the engine is stopped."""
+    """A uvicorn server that shuts down in order on SIGINT and SIGTERM.
+
+    uvicorn's own server raises the signal again as soon as it has stopped serving. That would end the process
+    before records are written and the engine is stopped."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -145,14 +147,15 @@ class _Server(uvicorn.Server):
 
 
 def _spare_collections() -> None:
-    """What was built at start-up lives as long as the process, so no collection need walk it; and requests
-    leave few cycles, so the young may grow older before one looks."""
+    """Exclude objects built at start-up from garbage collection, and make collections rarer.
+
+    Start-up objects live as long as the process, and requests leave few reference cycles."""
     gc.freeze()
     gc.set_threshold(5_000, 10, 20)
 
 
 def welcome(app: App, settings: Settings, bound: socket.socket) -> None:
-    """Where it listens, what it serves, and a line to try."""
+    """Print where the gateway listens, what it serves, and a request to try."""
     catalogue = app.policies.catalogue
     host, port = bound.getsockname()[:2]
     url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104  compared, not bound

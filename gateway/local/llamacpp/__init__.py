@@ -1,1 +1,1 @@
-"""TODO."""
+"""llama.cpp: its server process, and scores from its hidden states."""

@@ -1,4 +1,4 @@
-"""Tensors of a GGUF file, by name. `gguf`'s own reader takes seconds for a vocabulary that nobody asks it for.
+"""Reads tensors of a GGUF file by name, without the vocabulary, for which `gguf`'s own reader takes seconds.
 
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -11,12 +11,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 STRING, ARRAY = 8, 9
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"""Bytes of the values whose length their type tells."""
+"""Sizes in bytes of the value types of fixed length."""
 ALIGNMENT = 32
 
 
 class Tensor(NamedTuple):
-    """`shape` is that of the numbers, rows first; `at` is where they begin in the file."""
+    """One tensor's header: `shape` has the rows first; `at` is the offset of its data in bytes."""
 
     shape: Sequence[int]
     type: int
@@ -24,7 +24,10 @@ class Tensor(NamedTuple):
 
 
 def matrix(path: Path, *names: str) -> Any:
-    """The first of the tensors that there is, as an array of 32 bits a number. Raises ValueError, KeyError."""
+    """Return the first of the named tensors that exists, as a float32 array.
+
+    Raises KeyError if none exists, ValueError if the file is not GGUF of version 2 or later.
+    """
     import numpy as np
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
     from gguf.quants import dequantize
@@ -69,7 +72,7 @@ def _listed(file: BinaryIO) -> tuple[str, Tensor]:
 
 
 def _pass(file: BinaryIO, kind: int) -> None:
-    """A value that is not asked for."""
+    """Skip a metadata value."""
     if kind == STRING:
         _string(file)
     elif kind == ARRAY:

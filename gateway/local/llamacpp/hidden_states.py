@@ -1,8 +1,8 @@
-"""How the local llama.cpp tells a text's log-probabilities: from the model's last hidden states, in one prefill.
+"""Scores a text with the local llama.cpp from the model's last hidden states, in one prefill.
 
-Its server gives the states of whatever it reads and the logits of nothing. The states times the model's output matrix,
-which stands in its weights, are the logits. By forcing each token, as its other scorer does, a text costs as much as if
-it were written.
+llama.cpp's server returns the hidden states of a prompt, but no logits. The logits are the states times the
+output matrix in the model's weights. The other scorer forces each token, which costs as much as generating
+the text.
 """
 
 import asyncio
@@ -21,18 +21,19 @@ from .gguf import matrix
 log = logging.getLogger(__name__)
 
 WINDOW = 512
-"""Tokens that llama.cpp computes at once, and so the most whose states it gives: more of them would keep it longer from
-all else that it does, and take more memory."""
+"""Batch size of llama.cpp in tokens, and so the maximum whose states it returns. A larger batch would delay
+other requests longer and take more memory."""
 ROWS = 128
-"""Tokens whose logits are in memory at a time."""
+"""Number of tokens whose logits are in memory at the same time."""
 PROOF = 8
-"""Tokens by which it is seen whether the states are read aright."""
+"""Number of tokens before the one by which the states are checked against forcing."""
 NEAR = 0.5
-"""Nats by which the two ways of asking may differ there; eight-bit arithmetic makes a tenth."""
+"""Maximum difference in nats between the two scorers in that check. Eight-bit arithmetic causes about 0.1."""
 
 
 class States:
-    """Of one file of weights. A model whose logits are more than a product, as `forced` shows, is asked by that."""
+    """Scores texts with one weights file. Falls back to `score_by_forcing` if the product of states and
+    matrix does not match it, as for a model that transforms its logits."""
 
     def __init__(self, weights: Path) -> None:
         self._weights = weights
@@ -41,8 +42,8 @@ class States:
         self._fits: bool | None = None
 
     async def spell(self, post: Post, text: str) -> Spelled:
-        """The first text waits for the weights to be read, so that how long a text takes to score is not taken to be
-        what that takes."""
+        """Return the tokens of a text. The first call loads the output matrix, so that its load time is not
+        measured as scoring time."""
         if self._matrix is None:
             await asyncio.to_thread(self._output)
         return await spell(post, text)
@@ -82,8 +83,8 @@ class States:
         return found
 
     def _output(self) -> Any:
-        """The matrix from a state to a logit for each token of the vocabulary. One matrix may be both what tokens come
-        from and what they become."""
+        """Return the output matrix, of shape (vocabulary, state size). Models with tied weights use the token
+        embeddings."""
         with self._lock:
             if self._matrix is None:
                 self._matrix = matrix(self._weights, "output.weight", "token_embd.weight")

@@ -1,6 +1,7 @@
-"""llama.cpp's server in a process of its own: `python -m gateway.local.llamacpp.server`, configured on standard input.
+"""Runs llama.cpp's server in its own process: `python -m gateway.local.llamacpp.server`, configured on
+standard input.
 
-Run by the supervisor, never imported by the gateway's process: the wheel's native code stays outside it.
+The supervisor runs this module. The gateway's process never imports it, so that native code stays outside.
 """
 
 import json
@@ -10,7 +11,7 @@ from typing import Any
 
 
 def parameters(config: dict[str, Any]) -> Any:
-    """xllamacpp's CommonParams from the supervisor's configuration."""
+    """Return xllamacpp's CommonParams for the supervisor's configuration."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -27,13 +28,13 @@ def parameters(config: dict[str, Any]) -> Any:
     params.endpoint_metrics = True
     params.ui = False
     params.verbosity = 0
-    # Embeddings, or each token's last hidden state, from which a text's log-probabilities are told.
+    # Return pooled embeddings, or the last hidden state of each token, from which texts are scored.
     kinds = xllamacpp.llama_pooling_type
     params.embedding = True
     params.pooling_type = (
         kinds.LLAMA_POOLING_TYPE_MEAN if config["embeddings"] else kinds.LLAMA_POOLING_TYPE_NONE
     )
-    # What it may compute at once, it allocates when it gives states; its server wants both alike then.
+    # To return states, llama.cpp allocates a full batch, and its server requires equal batch sizes.
     params.n_batch = params.n_ubatch = config["batch"]
     return params
 
@@ -43,7 +44,7 @@ def main() -> None:
 
     config = json.loads(sys.stdin.readline())
     server = xllamacpp.Server(parameters(config))
-    # Standard input ends when the parent does, however it died: an engine must not outlive its gateway.
+    # Standard input closes when the parent dies in any way: an engine must not outlive its gateway.
     while sys.stdin.readline():
         pass
     del server

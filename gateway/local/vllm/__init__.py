@@ -1,1 +1,1 @@
-"""TODO."""
+"""vLLM: its arguments, checks before its start, and the process that keeps it."""

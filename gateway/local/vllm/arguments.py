@@ -1,4 +1,4 @@
-"""The settings of a local vLLM -> its command line and its environment."""
+"""Builds the command line and the environment of a local vLLM from its settings."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,8 @@ from gateway.local.settings import LocalEngine
 from policies.loading.yaml_files import ConfigError
 
 MODULE = "vllm.entrypoints.openai.api_server"
-"""What `vllm serve` runs. The command itself asks for a distribution named `vllm`; the CPU build has another name."""
+"""The module that `vllm serve` runs. The command requires a distribution named `vllm`, which the CPU build is
+not."""
 
 OURS = {
     "model": "local.model",
@@ -28,21 +29,22 @@ OURS = {
     "ssl-keyfile": None,
     "ssl-certfile": None,
 }
-"""Options that the gateway sets, and by which key."""
+"""Options that the gateway sets, each with the key that decides its value."""
 
 
 def is_folder(model: str) -> bool:
-    """Whether a model lies here; else its name is Hugging Face's."""
+    """Return whether a model is a local folder; otherwise it is a name on Hugging Face."""
     return (Path(model).expanduser() / "config.json").is_file()
 
 
 def model_name(local: LocalEngine) -> str:
-    """What requests, metrics and calibrators call the model."""
+    """Return the model's name in requests, metrics and calibrators."""
     return Path(local.model).name if is_folder(local.model) else local.model
 
 
 def command_of(local: LocalEngine, port: int) -> list[str]:
-    """Raises ConfigError for an argument that the gateway sets itself."""
+    """Return the module and its arguments. Raises ConfigError for an argument that the gateway sets
+    itself."""
     given = {key.replace("_", "-").removeprefix("--"): value for key, value in local.arguments.items()}
     for key in given.keys() & OURS.keys():
         instead = f"use {OURS[key]}" if OURS[key] else "the gateway sets it"
@@ -66,7 +68,7 @@ def command_of(local: LocalEngine, port: int) -> list[str]:
 
 
 def _here(model: str) -> str:
-    """A folder's path, or a name at Hugging Face as it is."""
+    """Return the path of a local folder, or a name on Hugging Face unchanged."""
     path = Path(model).expanduser()
     return str(path) if path.is_dir() else model
 
@@ -88,16 +90,17 @@ def _option(key: str, value: Any) -> Iterator[str]:
 
 
 def environment_of(local: LocalEngine) -> dict[str, str]:
-    """Over that of the gateway: nothing is reported home, and where all models lie here, nothing is asked for."""
+    """Return the variables that override the gateway's: no usage reports, and offline if all models are
+    local."""
     models = [local.model, *([local.speculative.model] if local.speculative else [])]
     here = all(model is None or is_folder(model) for model in models)
     adapted = all(Path(where).expanduser().is_dir() for where in local.adapters.values())
     offline = {"HF_HUB_OFFLINE": "1"} if here and adapted else {}
     quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    # Python would look for modules in the folder that the gateway was started in.
+    # Without it, Python would also import modules from the working directory of the gateway.
     return {"PYTHONSAFEPATH": "1", **quiet, **offline, **local.environment}
 
 
 def inherited(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What the engine gets of the gateway's environment: all but providers' keys, which are no business of its."""
+    """Return the gateway's environment without providers' keys, which the engine does not need."""
     return {name: value for name, value in environment.items() if not name.endswith("_API_KEY")}

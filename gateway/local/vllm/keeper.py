@@ -1,9 +1,9 @@
-"""vLLM's server and every process it starts, kept by one: run by path in vLLM's own Python, configured by a line on
-standard input.
+"""Runs vLLM's server and kills every process that the server has started, once it or the gateway ends.
 
-Nothing but the standard library is imported here, for the gateway's packages are not where vLLM is. vLLM's engine
-and workers rename themselves and outlive a server that is killed; they do not outlive this process, nor the gateway.
-Nor do the sockets and files that vLLM leaves where temporary files are: it is given a folder of its own for them.
+This file is run by its path in vLLM's own Python and configured by a line on standard input. It imports only
+the standard library, since the gateway's packages are not installed there. vLLM's engine and workers rename
+themselves and survive a killed server; they do not survive this process or the gateway. vLLM gets its own
+folder for temporary files, which is removed at the end.
 """
 
 import ctypes
@@ -18,21 +18,21 @@ from contextlib import suppress
 from typing import Any
 
 LOOK = 0.2
-"""Seconds between two looks at whether the server runs and the gateway lives."""
+"""Seconds between two checks that the server and the gateway are alive."""
 SET_CHILD_SUBREAPER = 36
-"""Of Linux's prctl: orphans among what this process has started become its children."""
+"""Option of Linux's prctl: orphaned descendants of this process become its children."""
 
 
 def apart(scratch: str) -> dict[str, str]:
-    """Variables by which what vLLM leaves among temporary files lies in a folder of its own."""
-    # What torch has compiled would lie there too, and takes long to compile again.
+    """Return the variables that direct vLLM's temporary files to the folder `scratch`."""
+    # Keep the cache of compiled kernels outside the scratch folder: compiling again takes long.
     compiled = os.path.join(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")
     return {"TMPDIR": scratch, "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", compiled)}
 
 
 def start(config: dict[str, Any], scratch: str) -> "subprocess.Popen[bytes]":
-    """The server. Its key stands in its environment, which only its owner may read, and in no argument."""
-    # Ours stand last: a process that sets its first variable anew can't rename itself any more, as vLLM's do.
+    """Start the server. Its key is in its environment, which only its owner may read, and in no argument."""
+    # Our variables come last: a process whose first variable is set anew cannot rename itself, as vLLM's do.
     environment = {**os.environ, **apart(scratch), **config["environment"], "VLLM_API_KEY": config["key"]}
     return subprocess.Popen(
         [sys.executable, "-m", *config["command"]], stdin=subprocess.DEVNULL, env=environment
@@ -40,14 +40,14 @@ def start(config: dict[str, Any], scratch: str) -> "subprocess.Popen[bytes]":
 
 
 def guard(patience: float, scratch: str) -> None:
-    """Ends this process group where both this process and the gateway were killed: by then nobody else is left
-    who knows of vLLM's processes. It holds the gateway's pipe too, and dies with the group it ends."""
+    """Start a shell that kills this process group `patience` seconds after the gateway's pipe closes, in case
+    this process and the gateway were both killed. The shell inherits the pipe and dies with the group."""
     ending = 'read -r _; sleep "$1"; rm -rf -- "$2"; kill -KILL 0'
     subprocess.Popen(["/bin/sh", "-c", ending, "guard", str(patience), scratch])
 
 
 def wait(server: "subprocess.Popen[bytes]") -> None:
-    """Until the server has ended, or it is time to end it: told so, or the gateway is gone."""
+    """Wait until the server exits, SIGTERM arrives, or the gateway closes the pipe."""
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     while server.poll() is None and not told:
@@ -56,7 +56,8 @@ def wait(server: "subprocess.Popen[bytes]") -> None:
 
 
 def end(server: "subprocess.Popen[bytes]", patience: float) -> int:
-    """Ends the server in its own way, then whatever is left; the server's exit code."""
+    """Stop the server by SIGINT, wait up to `patience` seconds, kill the rest, and return the server's exit
+    code."""
     if server.poll() is None:
         server.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
@@ -67,7 +68,7 @@ def end(server: "subprocess.Popen[bytes]", patience: float) -> int:
 
 
 def end_rest() -> None:
-    """Kills the children, which by and by are all that is left of those below them too."""
+    """Kill all descendants: the orphans of a killed child become children of this process."""
     while True:
         with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as children:
             for child in children.read().split():
@@ -81,7 +82,7 @@ def end_rest() -> None:
 def main() -> None:
     config = json.loads(sys.stdin.buffer.readline())
     ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    # A socket's path may have 107 letters, and vLLM's names have 36.
+    # A socket's path has at most 107 bytes, and vLLM's socket names have 36.
     with tempfile.TemporaryDirectory(prefix="vllm-", ignore_cleanup_errors=True) as scratch:
         guard(config["patience"], scratch)
         server = start(config, scratch)

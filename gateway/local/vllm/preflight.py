@@ -1,4 +1,4 @@
-"""Whether a local vLLM can start at all: said before it has loaded for minutes."""
+"""Checks that a local vLLM can start, before minutes of loading."""
 
 import importlib.util
 import os
@@ -17,22 +17,23 @@ from policies.loading.yaml_files import ConfigError
 from .arguments import environment_of, inherited, is_folder
 
 PATIENCE = 30.0
-"""Seconds for looks at what is installed and how large a GPU's memory is."""
+"""Maximum seconds for the commands that query installed modules and the GPU's memory."""
 
 LIGHTER = frozenset({"quantization", "cpu-offload-gb", "load-format", "tensor-parallel-size"})
-"""Arguments with which the weights' files no longer say how much memory they take."""
+"""Arguments with which the memory of the weights differs from the size of their files."""
 
 FINDS = """
 import sys
 from importlib.util import find_spec
 print(*(name for name in sys.argv[1:] if not (found := find_spec(name)) or not found.origin))
 """
-"""Prints which of the modules named are missing; finding one imports nothing. A mere folder of that name, which has
-no origin, is none."""
+"""Prints which of the named modules are missing, without importing any. A folder without `__init__.py` has no
+origin and counts as missing."""
 
 
 def check_vllm(local: LocalEngine) -> Path:
-    """The Python that has vLLM. Raises ConfigError for whatever would keep vLLM from starting for certain."""
+    """Return the Python that has vLLM. Raises ConfigError for anything that would certainly prevent its
+    start."""
     if sys.platform != "linux":
         raise ConfigError(
             "local.engine: vLLM is run on Linux only; elsewhere name one by URL under upstreams"
@@ -64,7 +65,7 @@ def _python(local: LocalEngine) -> Path:
 
 
 def _missing(python: Path, modules: Iterable[str], local: LocalEngine) -> str:
-    """Those of the modules that an environment lacks."""
+    """Return the names of the modules that the environment lacks, separated by spaces."""
     environment = {**inherited(), **environment_of(local)}
     try:
         found = subprocess.run(
@@ -77,7 +78,11 @@ def _missing(python: Path, modules: Iterable[str], local: LocalEngine) -> str:
 
 
 def _check_vocabulary(target: str, draft: str | None, method: str) -> None:
-    """vLLM compares sizes after it has loaded both; tokens that only differ would make drafts that are never right."""
+    """Check that both models have the same vocabulary. Raises ConfigError.
+
+    vLLM compares only the sizes, after it has loaded both models. With different tokens of equal number,
+    every draft would be wrong.
+    """
     if method != "draft_model" or draft is None or not (is_folder(target) and is_folder(draft)):
         return
     sizes = [_read(folder, "config.json").get("vocab_size") for folder in (target, draft)]
@@ -102,7 +107,10 @@ def _read(folder: str, name: str) -> dict[str, Any]:
 
 
 def _check_memory(local: LocalEngine) -> None:
-    """Against all memory there is, not what is free now: what runs may have ended by the time it is needed."""
+    """Check that the weights fit. Raises ConfigError.
+
+    The check uses the total memory, not the free one, as other processes may exit before vLLM needs it.
+    """
     if LIGHTER & {key.replace("_", "-") for key in local.arguments}:
         return
     models = [local.model, *([local.speculative.model] if local.speculative else [])]
@@ -115,12 +123,13 @@ def _check_memory(local: LocalEngine) -> None:
 
 
 def _weights(folder: str) -> int:
-    """Bytes of a model's weights."""
+    """Return the bytes of a model's weights."""
     return sum(file.stat().st_size for file in Path(folder).expanduser().glob("*.safetensors"))
 
 
 def _memory() -> tuple[str, int]:
-    """What the weights must fit in, and its bytes: the largest GPU's memory, else the machine's."""
+    """Return the device that the weights must fit in and its memory in bytes: the largest GPU, else this
+    machine."""
     query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         told = subprocess.run(query, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout

@@ -1,4 +1,4 @@
-"""How far vLLM's start is, as its log tells it."""
+"""Recognises the stages of vLLM's start in its log."""
 
 import re
 
@@ -17,5 +17,5 @@ _STAGES = (
 
 
 def stage_of(line: str) -> str | None:
-    """The stage of the start that a line of vLLM's log announces; None for lines that announce none."""
+    """Return the stage of the start that a line of vLLM's log announces, or None."""
     return next((stage for stage, announced in _STAGES if announced.search(line)), None)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Prompt compression by the small model's token surprisal."""

@@ -1,4 +1,4 @@
-"""A text's words in blocks that are ranked against one another: paragraphs, passages, examples."""
+"""Splits a text's words into blocks that are ranked against each other: paragraphs, passages, examples."""
 
 import re
 from collections.abc import Sequence
@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from .words import Kind, Unit
 
 LEAST, MOST = 60, 1600
-"""Characters: shorter paragraphs join the next, longer ones are cut at a sentence's end."""
+"""Characters. A paragraph shorter than `MIN_CHARS` joins the next; one longer than `MAX_CHARS` is split at
+sentence ends."""
 ANSWERS = re.compile(
     r"(?i)(?:a|answer|output|assistant|solution|response|reply|antwort|respuesta|答案?|回答)\s*[:：]"
 )
-"""What begins the second part of an example."""
+"""A label that begins the answer of an example."""
 
 
 def blocks(text: str, found: Sequence[Unit]) -> list[tuple[int, int]]:
-    """From which unit to before which, each: all units, in order."""
+    """Split all words, in order, into blocks. Each block is the index of its first word and the index after
+    its last."""
     edges, begun = [0], 0
     for at, unit in enumerate(found):
         if not at:
@@ -31,5 +33,5 @@ def blocks(text: str, found: Sequence[Unit]) -> list[tuple[int, int]]:
 
 
 def may_lose(found: Sequence[Unit]) -> bool:
-    """Whether anything of a block may go."""
+    """Whether at least one word may be removed."""
     return any(unit.kind is Kind.WORD for unit in found)

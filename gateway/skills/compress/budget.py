@@ -1,8 +1,8 @@
-"""Which words stay under a budget of tokens: blocks first, by rank, then words, by what they tell.
+"""Chooses the words that stay under a token budget: blocks first, by rank, then words, by surprisal.
 
-After LLMLingua (arXiv 2310.05736): a coarse choice of whole blocks to a multiple of the budget, then a fine one within
-each by its own share, so that what is cut is spread evenly; and LongLLMLingua (2310.06839): shares that grow with a
-block's rank.
+As in LLMLingua (arXiv 2310.05736), a coarse step selects whole blocks up to a multiple of the budget. A fine
+step then selects words within each block by the block's share, which spreads the cuts evenly. As in
+LongLLMLingua (arXiv 2310.06839), shares grow with a block's rank.
 """
 
 from collections.abc import Sequence
@@ -11,17 +11,19 @@ from typing import NamedTuple
 from .words import Kind, Unit
 
 GRANULARITY = 2.0
-"""Blocks are kept until together they have so many times the budget: LLMLingua's granular control coefficient."""
+"""Blocks are selected up to this multiple of the budget: LLMLingua's granular control coefficient."""
 WHOLE = 1.25
-"""The same where numbers go with their block: what is kept is kept nearly whole then, as worked examples have to be."""
+"""The multiple if numbers are removed with their block. Selected blocks then stay nearly whole, which worked
+examples require."""
 SPREAD = 0.4
-"""The best block's share is this much above the mean one, and the last one's as much below."""
+"""The best block's share is this fraction above the mean, and the last block's as much below."""
 LEAST = 0.05
-"""Of the tokens that may go, the share that stays: beyond twenty times nothing is left that could be read."""
+"""The minimum share of removable tokens that stays. Beyond a factor of twenty the text is unreadable."""
 
 
 class Block(NamedTuple):
-    """Words with the tokens that each takes and what each tells, in nats a token; `score` ranks the block."""
+    """The words of a block, the tokens of each, and the mean surprisal of each in nats per token. `score`
+    ranks the block."""
 
     units: Sequence[Unit]
     cost: Sequence[int]
@@ -30,8 +32,8 @@ class Block(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """For each block which of its units stay, and the tokens that these take. `left_out` counts blocks of which only
-    that stays which has to."""
+    """For each block, which of its words stay. `tokens` is the number of tokens that stay. `left_out` counts
+    the blocks of which only protected words stay."""
 
     stays: Sequence[Sequence[bool]]
     tokens: int
@@ -39,13 +41,13 @@ class Chosen(NamedTuple):
 
 
 def least(found: Sequence[Block], *, drop: bool = False) -> int:
-    """Tokens that stay whatever the budget."""
+    """Return the number of tokens that stay under any budget."""
     fixed = [sum(block.cost) - _free(block, drop=drop) for block in found]
     return sum(fixed) + round(LEAST * sum(_free(block, drop=drop) for block in found))
 
 
 def _free(block: Block, *, drop: bool) -> int:
-    """Tokens of what may go."""
+    """Return the number of removable tokens of a block."""
     going = (Kind.WORD, Kind.HELD) if drop else (Kind.WORD,)
     stays = _Staying(block)
     for at, unit in enumerate(block.units):
@@ -55,7 +57,7 @@ def _free(block: Block, *, drop: bool) -> int:
 
 
 class _Staying:
-    """Which of a block's units stay, with what is loose of their sentences."""
+    """The words of one block that stay. A word that stays brings along the attached words of its sentence."""
 
     def __init__(self, block: Block) -> None:
         self.flags = [False] * len(block.units)
@@ -67,7 +69,7 @@ class _Staying:
                 self._loose.setdefault(unit.sentence, []).append(at)
 
     def price(self, at: int) -> int:
-        """Tokens that it takes to let the unit stay as well."""
+        """Return the tokens added if the word stays, including the attached words of its sentence."""
         sentence = self.block.units[at].sentence
         return self.block.cost[at] + sum([self.block.cost[loose] for loose in self._loose.get(sentence, ())])
 
@@ -80,7 +82,8 @@ class _Staying:
             self.flags[loose] = True
 
     def fill(self, budget: int) -> int:
-        """Lets words stay, those first that tell most a token, as far as the budget goes. Gives what is left of it."""
+        """Keep words within the budget, those of highest surprisal per token first. Return the remaining
+        budget."""
         value = self.block.value
         going = enumerate(zip(self.block.units, self.flags, strict=True))
         words = [at for at, (unit, stays) in going if unit.kind is Kind.WORD and not stays]
@@ -93,7 +96,7 @@ class _Staying:
         return budget
 
     def fill_sentences(self, budget: int) -> int:
-        """The same by whole sentences, in their order."""
+        """Keep whole sentences within the budget, in their order. Return the remaining budget."""
         sentences: dict[int, list[int]] = {}
         for at, unit in enumerate(self.block.units):
             if not self.flags[at]:
@@ -108,9 +111,11 @@ class _Staying:
 
 
 def choose(found: Sequence[Block], budget: int, *, ranked: bool = False, drop: bool = False) -> Chosen:
-    """What stays of blocks that may have `budget` tokens in all; more only where more has to stay. `ranked`: shares go
-    by rank too. `drop`: the numbers of a block that is left out go with it, and what is left of the budget goes to
-    whole sentences of such blocks."""
+    """Choose the words that stay within a total of `budget` tokens, or more if protected words need more.
+
+    `ranked`: a block's share also depends on its rank. `drop`: the numbers of a block that is not selected
+    are removed too, and the remaining budget goes to whole sentences of such blocks.
+    """
     budget = max(budget, least(found, drop=drop))
     order = sorted(range(len(found)), key=lambda at: -found[at].score)
     kept = _coarse(found, order, budget, drop=drop)
@@ -128,8 +133,8 @@ def choose(found: Sequence[Block], budget: int, *, ranked: bool = False, drop: b
 
 
 def _coarse(found: Sequence[Block], order: Sequence[int], budget: int, *, drop: bool) -> frozenset[int]:
-    """The blocks of which words may stay: as many of the best as the fine choice can make use of, and where numbers
-    stay with their block, no more than it can pay for."""
+    """Select the best blocks, as many as the fine step can use. With `drop`, select only blocks whose numbers
+    fit the budget."""
     kept: list[int] = []
     tokens = sum(sum(block.cost) - _free(block, drop=drop) for block in found)
     room = (WHOLE if drop else GRANULARITY) * (budget - tokens)
@@ -148,8 +153,8 @@ def _coarse(found: Sequence[Block], order: Sequence[int], budget: int, *, drop: 
 
 
 def _fine(staying: Sequence[_Staying], order: Sequence[int], budget: int, ranked: bool) -> int:
-    """Shares the budget out in the text's order; what one block could not use goes to the next, and in the end to
-    whoever has the best words left. Gives what is left even then."""
+    """Distribute the budget over the blocks in text order. What one block cannot use goes to the next, and at
+    the end to the best blocks with words left. Return the remaining budget."""
     weights = {at: _weight(rank, len(order)) if ranked else 1.0 for rank, at in enumerate(order)}
     free = {at: sum(staying[at].block.cost) - staying[at].tokens for at in order}
     total = sum(weights[at] * free[at] for at in order)

@@ -1,8 +1,8 @@
-"""Prompt compression: what a small model could have guessed is left out before a large one is paid to read it.
+"""Prompt compression: removes what a small model could have guessed, before a large model is paid to read it.
 
-The LLMLingua family (arXiv 2310.05736, 2310.06839) in our own way: one reading of the text by the small model gives
-each token's log-probability; blocks are ranked, then words chosen under a budget, and what stays is whole words in
-their order. Its time is linear in the text's length.
+A variant of the LLMLingua family (arXiv 2310.05736, 2310.06839). The small model reads the text once, which
+gives each token's log-probability. Blocks are ranked, then words are chosen under a budget. Whole words stay,
+in their order. The time is linear in the text's length.
 """
 
 import asyncio
@@ -18,37 +18,38 @@ from .words import Unit, joined, units
 
 Why = Literal["", "empty", "short", "fits", "protected", "indivisible", "not_text"]
 CLOSE = 0.05
-"""How far from its target a compression may be."""
+"""Maximum relative deviation from the target."""
 CLOSER = 0.02
-"""How far it may be before it is chosen anew: what stays has not quite the tokens that it had in the whole text."""
+"""Relative deviation above which words are chosen again. The text that stays does not have exactly the tokens
+that it had within the whole text."""
 ROUNDS = 3
 QUESTION = 1000
-"""Characters of the question's end that a block is read after."""
+"""Characters from the question's end that precede a block when it is scored."""
 AT_ONCE = 8
-"""Blocks of a text that are read at a time: servers that read several together take less time for all."""
+"""Blocks of one text that are scored concurrently. Servers that batch requests take less time for all."""
 LARGE = 20_000
-"""Characters from which a text is worked on in a thread of its own."""
+"""Characters from which a text is processed in a thread."""
 JUNK = 0.05
-"""Share of characters that no text has, from which it is none."""
+"""Share of non-text characters from which a text counts as binary."""
 
 T = TypeVar("T")
 
 
 class Scorer(Protocol):
-    """The small model that reads."""
+    """The small model that scores texts."""
 
     async def surprises(self, text: str, given: str = "") -> Sequence[Surprise]:
-        """Raises Unavailable."""
+        """Return the surprisal of each token of `text` after `given`. Raises Unavailable."""
         ...
 
     async def count(self, text: str) -> int:
-        """Its tokens of a text. Raises Unavailable."""
+        """Return the number of tokens of a text. Raises Unavailable."""
         ...
 
 
 class Goal(NamedTuple):
-    """The prompt's tokens after compression: a share of those before, or a number. Below `min_tokens` a prompt is left
-    as it is. `drop`: see `budget.choose`."""
+    """The prompt's tokens after compression, as a share of those before or as a number. A prompt below
+    `min_tokens` is not compressed. `drop`: see `budget.choose_words`."""
 
     ratio: float | None = None
     tokens: int | None = None
@@ -61,7 +62,8 @@ class Goal(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a compression would take: `reads` tokens are read by the small model, a `sample` of the text first."""
+    """The work of a compression: `reads` is the number of tokens that the small model reads; `sample` is the
+    longest text."""
 
     before: int
     target: int
@@ -70,8 +72,10 @@ class Plan(NamedTuple):
 
 
 class Compressed(NamedTuple):
-    """`texts` are those that are others now. `why` tells why the target is not met, or nothing was done. `left_out`
-    counts the blocks, of `blocks`, of which only that stayed which had to."""
+    """The result. `texts` holds only changed texts. `why` says why the target was missed or nothing was done.
+
+    `left_out` counts the blocks, out of `blocks`, of which only protected words stay.
+    """
 
     texts: Mapping[Path, str]
     before: int
@@ -84,7 +88,7 @@ class Compressed(NamedTuple):
 
 
 class _Open(NamedTuple):
-    """A text of which something may go."""
+    """A text that contains removable words."""
 
     text: Text
     units: Sequence[Unit]
@@ -92,14 +96,15 @@ class _Open(NamedTuple):
 
 
 async def worth_it(plan: Plan) -> str:
-    """Says of no plan why not."""
+    """Accept every plan: return no objection."""
     return ""
 
 
 async def compress(
     found: Turns, goal: Goal, scorer: Scorer, why_not: Callable[[Plan], Awaitable[str]] = worth_it
 ) -> Compressed:
-    """Compresses a request's texts to the goal, where `why_not` says nothing. Raises Unavailable."""
+    """Compress a request's texts to the goal, unless `find_objection` returns an objection. Raises
+    Unavailable."""
     try:
         return await _compress(found, goal, scorer, why_not)
     except Unspelled:
@@ -129,7 +134,7 @@ async def _compress(
 
 
 def _idle(before: int, target: int, goal: Goal, opened: bool, not_text: bool) -> Why:
-    """Why there is nothing to do."""
+    """Return the reason to skip compression, or an empty string."""
     if not before:
         return "empty"
     if before <= target:
@@ -142,7 +147,7 @@ def _idle(before: int, target: int, goal: Goal, opened: bool, not_text: bool) ->
 
 
 def _opened(texts: Sequence[Text]) -> tuple[list[_Open], bool]:
-    """Those of which something may go, and whether one is left as it is for being no text."""
+    """Return the texts with removable words, and whether any text was skipped as binary."""
     found, not_text = [], False
     for text in texts:
         if text.whole:
@@ -157,7 +162,7 @@ def _opened(texts: Sequence[Text]) -> tuple[list[_Open], bool]:
 
 
 def is_junk(text: str) -> bool:
-    """Whether it is bytes that somebody has taken for text."""
+    """Whether a text is binary data that was decoded as text."""
     if text.isprintable() or not text:
         return False
     junk = sum([letter == "\ufffd" or _is_control(letter) for letter in text])
@@ -169,7 +174,7 @@ def _is_control(letter: str) -> bool:
 
 
 async def _measured(one: _Open, scorer: Scorer, question: str) -> list[Block]:
-    """Its blocks as the small model reads them."""
+    """Score the blocks of one text with the small model."""
     text = one.text.text
     if question:
         slots = asyncio.Semaphore(AT_ONCE)
@@ -183,7 +188,8 @@ async def _measured(one: _Open, scorer: Scorer, question: str) -> list[Block]:
 async def _after(
     question: str, text: str, cut: Sequence[Unit], scorer: Scorer, slots: asyncio.Semaphore
 ) -> Block:
-    """A block as it is read alone, and after the question: what that makes easier to guess has to do with it."""
+    """Score a block alone and after the question. The block is relevant as far as the question makes it
+    easier to guess."""
     start, end = cut[0].start, cut[-1].end
     part = text[start:end]
     shifted = [unit._replace(start=unit.start - start, end=unit.end - start) for unit in cut]
@@ -198,7 +204,7 @@ async def _after(
 
 
 async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """What each gives; the first failure ends all."""
+    """Run coroutines concurrently and return their results. The first failure cancels the others."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         return await asyncio.gather(*tasks)
@@ -210,8 +216,11 @@ async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 def tell(text: str, cut: Sequence[Unit], told: Sequence[Surprise]) -> tuple[list[int], list[float]]:
-    """Of each unit its tokens, and how much these tell on average, in nats. A token that parts words is of the word
-    after it; one that nothing is known of, as of a text's first, is taken to tell what the others do."""
+    """Return the token count of each word, and its mean surprisal in nats per token.
+
+    A token that separates words belongs to the word after it. A word without known surprisal, such as a
+    text's first, gets the mean of all others.
+    """
     cost = [0] * len(cut)
     total, known = [0.0] * len(cut), [0] * len(cut)
     at = 0
@@ -242,7 +251,7 @@ async def _met(
     scorer: Scorer,
     aware: bool,
 ) -> Compressed:
-    """What stays is counted, and chosen anew where that is too far from the target."""
+    """Choose words, count the tokens of the result, and choose again while it is too far from the target."""
     flat = [block for found in measured for block in found]
     size = sum(len(one.text.text) for one in opened)
     budget = target - beside
@@ -275,7 +284,7 @@ def _texts(opened: Sequence[_Open], measured: Sequence[Sequence[Block]], chosen:
 
 
 async def in_thread(work: Callable[..., T], *args: Any, size: int, **more: Any) -> T:
-    """Away from the event loop, where so many characters take long."""
+    """Run `work` in a thread if `size` characters would block the event loop for long, else directly."""
     if size < LARGE:
         return work(*args, **more)
     return await asyncio.to_thread(work, *args, **more)

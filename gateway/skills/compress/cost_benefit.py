@@ -1,4 +1,4 @@
-"""Whether a compression takes more time or money than it saves: an estimate, made before it is begun."""
+"""Estimates, before a compression begins, whether it takes more time or money than it saves."""
 
 from typing import Literal, NamedTuple
 
@@ -10,7 +10,8 @@ WhyNot = Literal["", "takes_too_long", "costs_money", "costs_time"]
 
 
 class Pair(NamedTuple):
-    """Who reads for whom: seconds a token that the small model scores and that the large one reads, and prices."""
+    """The two models' prices, the seconds per token that the SLM scores, and the seconds per token that the
+    LLM reads."""
 
     scored: float
     prefill: float
@@ -19,7 +20,7 @@ class Pair(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What the reading takes, and what the large model is spared by it."""
+    """The time and money that scoring takes, and those that the LLM saves."""
 
     seconds: float
     usd: float
@@ -27,7 +28,8 @@ class Estimate(NamedTuple):
     spared_usd: float
 
     def why_not(self, mode: Mode, most: float) -> WhyNot:
-        """Empty where it is worth it; `most` are the seconds that it may take whatever it saves."""
+        """Return the objection to compressing, or an empty string. `max_s` is the maximum seconds, whatever
+        it saves."""
         if self.seconds > most:
             return "takes_too_long"
         if mode != "always" and self.usd > self.spared_usd:
@@ -36,7 +38,8 @@ class Estimate(NamedTuple):
 
 
 def estimated(reads: int, before: int, after: int, pair: Pair) -> Estimate:
-    """Of a compression: the small model reads so many tokens, and the large one `after` instead of `before`."""
+    """Estimate a compression in which the small model reads `reads` tokens and the LLM reads `after` tokens
+    instead of `before`."""
     seconds = reads * pair.scored
     spared = (before - after) * pair.prefill
     return Estimate(

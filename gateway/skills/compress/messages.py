@@ -1,4 +1,4 @@
-"""A request's texts: which of them may be compressed and what in these may not, and what is asked."""
+"""Finds the texts of a request: what may be compressed, what is protected, and the question."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -9,9 +9,10 @@ from gateway.wire.shapes import Body
 from .protected_spans import BLANK_LINE, Span, marked, merged, outside, untouchable
 
 INSTRUCTION = 64
-"""Words that an instruction at a turn's beginning has at most."""
+"""Maximum words of an instruction at a message's beginning."""
 SHORT = 8
-"""Words of a last paragraph that, asking nothing, belongs to the one before it: `Answer:`, `Thank you.`"""
+"""Maximum words of a last paragraph that asks nothing and so belongs to the one before: `Answer:`, `Thank
+you.`"""
 SYSTEM = frozenset({"system", "developer"})
 
 _ASKING = (
@@ -20,20 +21,20 @@ _ASKING = (
 _GIVEN = "context|passages?|documents?|texts?|article|background|sources?|transcript|references?|notes|data"
 _LABEL = r"(?im)^[ \t]*(?:[#>*]+[ \t]*)?({})[ \t]*[\[(#]?\d*[\])]?[ \t]*\**[ \t]*[:：]"
 ASKING = re.compile(_LABEL.format(f"{_ASKING}|вопрос|问题|問題|問|질문"))
-"""A line that begins a question."""
+"""A line label that begins a question."""
 GIVEN = re.compile(_LABEL.format(f"{_GIVEN}|контекст|上下文|文档|資料|背景"))
-"""A line that begins what is given to answer it with."""
+"""A line label that begins the context of a question."""
 LINE = re.compile(r"\S.*")
 ASKS = re.compile(r"[?？؟]")
 MARKS = re.compile(r"</?context>")
 
 
 Path = tuple[str | int, ...]
-"""Where in a body something stands: keys and places, outermost first."""
+"""A position in a body: keys and indices, outermost first."""
 
 
 class Text(NamedTuple):
-    """One text of a request: where it stands, and what of it may not be touched."""
+    """One text of a request: its position, and the spans that must not change."""
 
     path: Path
     text: str
@@ -41,19 +42,19 @@ class Text(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether all of it is fixed."""
+        """Whether the whole text is protected."""
         return not outside(self.fixed, len(self.text))
 
 
 class Turns(NamedTuple):
-    """All texts, in order; `question` is what the last user's turn asks."""
+    """All texts of a request, in order. `question` is the question of the last user message."""
 
     texts: Sequence[Text]
     question: str
 
 
 class Keep(NamedTuple):
-    """What stays wherever it stands: `words` where they are words, `whole` as it is written."""
+    """What stays wherever it occurs: `words` as whole words in any case, `verbatim` exactly as written."""
 
     words: Sequence[str] = ()
     whole: Sequence[str] = ()
@@ -63,9 +64,12 @@ NOTHING = Keep()
 
 
 def turns(body: Body, keep: Keep = NOTHING, *, system: bool = False, bare: Body | None = None) -> Turns:
-    """Of a chat's messages, of a `prompt`, which is read as one user's turn, or of a `text` that asks nothing. Where
-    there is a `question` beside that, it is what is asked. Where the body has been put together with what was given to
-    answer it, `bare` is the one without, and all in it is the question. What is not text is left out."""
+    """Parse the texts of a body: chat messages, a `prompt`, or a `text`.
+
+    A `prompt` is read as one user message. A `text` asks nothing, unless the body has a `question`. If the
+    gateway has added context to the body, `bare` is the body without it, and the whole last user message of
+    `bare` is the question. Content other than text is skipped.
+    """
     if "messages" not in body:
         return _of_text(body, keep, bare)
     messages: list[Any] = body["messages"]
@@ -96,7 +100,7 @@ def _of_text(body: Body, keep: Keep, bare: Body | None) -> Turns:
 
 
 def rewritten(body: Body, texts: Mapping[Path, str]) -> Body:
-    """The body with other texts in their places, the one given left as it is."""
+    """Return a copy of the body with the texts at these positions replaced."""
     out: Any = body
     for path, text in texts.items():
         out = _replaced(out, path, text)
@@ -124,7 +128,7 @@ def _texts_of(message: Body, path: Path) -> dict[Path, str]:
 
 
 def _is_open(message: Body, *, last: bool, system: bool) -> bool:
-    """Whether a message before or after the last user's turn may be compressed: an answer that is begun is not."""
+    """Whether a message other than the last user message may be compressed. A begun answer may not."""
     role = message["role"]
     if role in SYSTEM:
         return system
@@ -134,12 +138,13 @@ def _is_open(message: Body, *, last: bool, system: bool) -> bool:
 
 
 def _fixed(text: str, keep: Keep, more: Sequence[Span] = ()) -> list[Span]:
-    """Where a text has `<context>` marks, all that stands outside of them is fixed."""
+    """Return the protected spans. In a text with `<context>` tags, everything outside of them is
+    protected."""
     return merged([*untouchable(text, *keep), *more, *_outside_marks(text)])
 
 
 def _outside_marks(text: str) -> list[Span]:
-    """The marks included; nothing where there are none."""
+    """Return the spans outside of `<context>` tags, including the tags. Empty if there are none."""
     inside = marked(text, "context", unclosed=False)
     if not inside:
         return []
@@ -147,7 +152,7 @@ def _outside_marks(text: str) -> list[Span]:
 
 
 def _turns(found: Mapping[Path, str], keep: Keep, bare: Collection[str] | None = None) -> Turns:
-    """The last user's turn."""
+    """Parse the last user message."""
     is_marked = any(map(_outside_marks, found.values()))
     texts, asked = [], []
     for place, (path, text) in enumerate(found.items()):
@@ -165,12 +170,13 @@ def _turns(found: Mapping[Path, str], keep: Keep, bare: Collection[str] | None =
 
 
 def question(text: str, *, first: bool = True, last: bool = True) -> list[Span]:
-    """What a user's turn asks, of all that stands in it. `first` and `last` tell whether the text begins and ends the
-    turn, which may have several.
+    """Return the spans of a user message that hold its question.
 
-    The question is the last paragraph, or all from the last line on that is labelled as one; where nothing is labelled
-    and the last paragraph neither asks nor has more than a few words, the one before it as well. A first paragraph
-    that is short, and no example of such a question, is the instruction. A turn of one paragraph is all question.
+    `first` and `last` tell whether the text begins and ends the message, which may have several texts. The
+    question is everything from the last line with a question label on. Without a label it is the last
+    paragraph; if that neither asks nor has more than a few words, the paragraph before it as well. A short
+    first paragraph is the instruction, unless it is an example of such a question. A message of one paragraph
+    is all question.
     """
     paragraphs = _paragraphs(text)
     if not paragraphs:
@@ -186,7 +192,7 @@ def question(text: str, *, first: bool = True, last: bool = True) -> list[Span]:
 
 
 def _paragraphs(text: str) -> list[Span]:
-    """Lines, where no blank line parts any."""
+    """Return the paragraphs, or the lines if no blank line separates paragraphs."""
     edges = [0, *(edge for blank in BLANK_LINE.finditer(text) for edge in blank.span()), len(text)]
     found = [span for span in zip(edges[::2], edges[1::2], strict=True) if text[slice(*span)].strip()]
     return found if len(found) > 1 else [match.span() for match in LINE.finditer(text)]
@@ -200,7 +206,7 @@ def _last_label(text: str) -> re.Match[str] | None:
 
 
 def _beginning(text: str, paragraphs: Sequence[Span], label: re.Match[str] | None) -> int:
-    """Where the question begins that a turn ends with."""
+    """Return the offset at which the question at the message's end begins."""
     if label is not None and not GIVEN.search(text, label.end()):
         return label.start()
     start, end = paragraphs[-1]

@@ -1,27 +1,27 @@
-"""Where in a text nothing may be changed: marked spans, code, JSON, words that are to be kept."""
+"""Protected spans of a text: `<keep>` tags, code, JSON, and words to keep."""
 
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 Span = tuple[int, int]
-"""From the first character to before the last; a list of spans is in order, and they neither touch nor overlap."""
+"""Start offset and end offset (exclusive). Lists of spans are sorted and neither touch nor overlap."""
 
 FENCE = re.compile(r"(?m)^[ \t]*(`{3,}|~{3,})")
 INLINE = re.compile(r"`[^`\n]+`")
 BRACKETS = re.compile(r"[{}\[\]]")
 BRACKETS_AND_QUOTES = re.compile(r'\\.|["\n{}\[\]]')
 OF_JSON = re.compile(r'[{\[]\s*(?:["{\[\d\-}\]]|true\b|false\b|null\b|[\w$]+\s*:)')
-"""How a value of JSON, or of what is written like it, begins."""
+"""The beginning of a JSON value, or of notation like it."""
 CITED = re.compile(r"\[\d{1,4}\]")
 OF_OBJECT = re.compile(r'\{\s*"|\[\s*[{"]')
 BLANK_LINE = re.compile(r"\n[ \t\r]*\n(?:[ \t\r]*\n)*")
 UNSPACED = "\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-"""Characters of scripts that put no spaces between words: Chinese, Japanese."""
+"""Characters of scripts without spaces between words: Chinese, Japanese."""
 
 
 def merged(spans: Sequence[Span]) -> list[Span]:
-    """In order, those that touch or overlap as one, empty ones left out."""
+    """Sort spans, merge those that touch or overlap, and drop empty ones."""
     found: list[Span] = []
     for start, end in sorted(span for span in spans if span[0] < span[1]):
         if found and start <= found[-1][1]:
@@ -32,14 +32,14 @@ def merged(spans: Sequence[Span]) -> list[Span]:
 
 
 def outside(spans: Sequence[Span], length: int) -> list[Span]:
-    """What spans leave of a text."""
+    """Return the parts of a text of `length` characters that no span covers."""
     edges = [0, *(edge for span in spans for edge in span), length]
     return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
 
 
 def untouchable(text: str, keep: Sequence[str] = (), whole: Sequence[str] = ()) -> list[Span]:
-    """Code, JSON, what stands in `<keep>` marks, the words of `keep`, upper case or lower, and the texts of `whole`,
-    wherever they stand."""
+    """Find code, JSON, `<keep>` tags with their content, the words of `keep` in any case, and every
+    occurrence of the texts of `verbatim`."""
     pattern = _kept(tuple(keep))
     words = [match.span() for match in pattern.finditer(text)] if pattern else []
     values = [span for value in whole for span in _all_of(value, text)]
@@ -54,8 +54,8 @@ def _all_of(value: str, text: str) -> Iterator[Span]:
 
 
 def marked(text: str, name: str, *, unclosed: bool) -> list[Span]:
-    """What stands between `<name>` and `</name>`, the marks included; marks may be nested. With `unclosed`, a mark that
-    nothing closes reaches to the end."""
+    """Find what stands between `<name>` and `</name>`, including the tags, which may be nested. With
+    `unclosed`, an open tag extends to the end of the text."""
     found, opened = [], []
     for mark in re.finditer(rf"<(/?){name}>", text):
         if not mark[1]:
@@ -69,7 +69,8 @@ def marked(text: str, name: str, *, unclosed: bool) -> list[Span]:
 
 @lru_cache(maxsize=64)
 def _kept(keep: tuple[str, ...]) -> re.Pattern[str] | None:
-    """Longest first, so that of two that begin alike the longer one is found; whole words, where words have edges."""
+    """Build a pattern of the words to keep. Longer words come first, so that they win over their prefixes.
+    Words match as a whole if they have edges."""
     if not keep:
         return None
     return re.compile("|".join(map(_bounded, sorted(keep, key=len, reverse=True))), re.IGNORECASE)
@@ -83,7 +84,7 @@ def _bounded(word: str) -> str:
 
 
 def _code(text: str) -> Iterator[Span]:
-    """Between fences, which an unclosed one leaves open to the end, and between single backticks."""
+    """Yield fenced code and inline code. An unclosed fence extends to the end of the text."""
     opened: re.Match[str] | None = None
     for fence in FENCE.finditer(text):
         if opened is None:
@@ -103,8 +104,9 @@ def _line_end(text: str, at: int) -> int:
 
 
 def _json(text: str) -> Iterator[Span]:
-    """Values in balanced brackets, whether or not a parser would take them; a value that is cut off reaches to the end
-    of its paragraph. Brackets are paired twice, heeding quotation marks and not, for prose has odd ones."""
+    """Yield values in balanced brackets, even if a parser would reject them. A truncated value extends to the
+    end of its paragraph. Brackets are paired twice, with and without regard to quotation marks, since prose
+    may contain unpaired ones."""
     for brackets in (BRACKETS.finditer(text), _unquoted(text)):
         opened: list[int] = []
         for match in brackets:
@@ -121,7 +123,7 @@ def _json(text: str) -> Iterator[Span]:
 
 
 def _unquoted(text: str) -> Iterator[re.Match[str]]:
-    """Brackets that stand in no string of JSON, which ends with its line."""
+    """Yield the brackets outside of JSON strings. A string ends at the latest with its line."""
     quoted = False
     for match in BRACKETS_AND_QUOTES.finditer(text):
         if match[0] == '"':

@@ -1,4 +1,5 @@
-"""How a small model finds a text: the log-probability of each of its tokens, by what its server can tell."""
+"""Surprisal of a text under a small model: the log-probability of each token, as far as its server can report
+it."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -7,16 +8,16 @@ from gateway.upstreams.providers.kind import Post, Scorer, Spelled
 from gateway.wire.shapes import Body
 
 CONTEXT = 2048
-"""Tokens that every model has room for, for one of which it is not known."""
+"""Context length in tokens that is assumed of a model whose own is unknown."""
 OVERLAP = 4
-"""A window of a text that is too long for one begins with as many a part of it that was read before."""
+"""The next window of a long text begins with this fraction (one over it) of tokens that were read before."""
 
 
 class Surprise(NamedTuple):
-    """A token of a text: from which character to before which, and its natural log-probability. That of a text's first
-    token is None where the model reads nothing before it.
+    """A token's start offset, end offset (exclusive) and natural log-probability.
 
-    A character that several tokens share is of the first of them; the others are empty.
+    The log-probability of a text's first token is None if the model reads nothing before it. A character that
+    several tokens share belongs to the first of them; the others are empty.
     """
 
     start: int
@@ -25,11 +26,13 @@ class Surprise(NamedTuple):
 
 
 class Unspelled(ValueError):
-    """The tokens of a text do not spell it, as where the tokenizer writes it otherwise first."""
+    """Raised if the tokens of a text do not spell it, for example because the tokenizer normalises it
+    first."""
 
 
 class Window(NamedTuple):
-    """A part of a text that is read at once: the places of its tokens, and from which on they are scored."""
+    """A part of a text that is read in one call: token indices of its start, of the first scored token, and
+    of its end."""
 
     start: int
     scored: int
@@ -37,26 +40,28 @@ class Window(NamedTuple):
 
 
 class Surprises:
-    """One model's, by its server's scorer. `context` is how many tokens it has room for, where that is known.
+    """Scores texts with one model through its server's scorer. `context` is the model's context length, if
+    known.
 
-    Its methods raise what `post` raises, Garbage for an answer of another shape, and Unspelled.
+    Its methods raise what `post` raises, what parsing a malformed answer raises, and TokenTextMismatch.
     """
 
     def __init__(self, scorer: Scorer, model: str, context: int | None, post: Post) -> None:
         self._scorer = scorer
         self._model = model
-        room = (context or CONTEXT) - 1  # one is written
+        room = (context or CONTEXT) - 1  # the server generates one token
         self._most = min(scorer.window or room, room)
         self._post = post
         self.read = 0
-        """Tokens that it has read so far."""
+        """Tokens that the model has read so far."""
 
     async def count(self, text: str) -> int:
-        """Its tokens of a text."""
+        """Return the number of tokens of a text."""
         return len((await self._spelled(text)).ids) if text else 0
 
     async def surprises(self, text: str, given: str = "") -> list[Surprise]:
-        """Of the text's tokens, read after `given`: of a `given` that is too long, after its end."""
+        """Return the surprisal of the text's tokens, read after `context`. Only the end of a long `context`
+        is read."""
         if not text:
             return []
         begins, own = _parted(await self._spelled(text), text)
@@ -70,7 +75,8 @@ class Surprises:
         ]
 
     async def logprobs(self, before: Sequence[int], ids: Sequence[int]) -> list[float | None]:
-        """Of ids, read after others that leave room for them."""
+        """Return the log-probabilities of `ids`, read after `before`, which must leave room for them in a
+        window."""
         found: list[float | None] = []
         for window in windows(len(ids), self._most - len(before)):
             found += await self._read(before, ids, window)
@@ -88,7 +94,8 @@ class Surprises:
         return [*unknown, *await self._scorer.logprobs(self._ask, read, after)]
 
     def _shortened(self, given: Sequence[int], count: int) -> Sequence[int]:
-        """What stands before a text of so many tokens leaves it half of a window, or what it needs."""
+        """Return the last of the context's `ids`, so that a text of `count` tokens gets what it needs or half
+        of a window."""
         room = max(self._most // 2, self._most - count)
         return given if len(given) <= room else given[-room:]
 
@@ -100,8 +107,9 @@ class Surprises:
 
 
 def windows(count: int, most: int) -> Iterator[Window]:
-    """Over a text's tokens, `most` at a time: each is scored once, and read after at least a quarter of `most` of
-    those before it, or all. What is read in all is linear in the text's length."""
+    """Split a text of `count` tokens into windows of at most `max_tokens`. Each token is scored once, after
+    all tokens before it or at least a quarter of `max_tokens` of them. The total read is linear in the text's
+    length."""
     overlap = most // OVERLAP
     end = 0
     while end < count:
@@ -111,7 +119,8 @@ def windows(count: int, most: int) -> Iterator[Window]:
 
 
 def _parted(whole: Spelled, text: str) -> tuple[Sequence[int], Spelled]:
-    """The special tokens that the model reads before a text, and the text's own. Raises Unspelled."""
+    """Return the special tokens that the model reads before a text, and the text's own tokens. Raises
+    TokenTextMismatch."""
     wanted = text.encode()
     for first, last in ((0, 0), (1, 0), (0, 1), (1, 1)):
         part = slice(first, len(whole.ids) - last)
@@ -121,12 +130,12 @@ def _parted(whole: Spelled, text: str) -> tuple[Sequence[int], Spelled]:
 
 
 def _spells(pieces: Sequence[bytes], text: bytes) -> bool:
-    """Some tokenizers put a space before a text."""
+    """Whether the pieces spell the text. Some tokenizers put a space before it."""
     return b"".join(pieces) in (text, b" " + text)
 
 
 def spans(pieces: Sequence[bytes], text: str) -> Iterator[tuple[int, int]]:
-    """From which character to before which each piece of a text's bytes goes; all of them cover it without a gap."""
+    """Yield the character span of each piece of a text's bytes. The spans cover the text without gaps."""
     starts = [at for at, letter in enumerate(text) for _ in letter.encode()]
     put_before = sum(map(len, pieces)) - len(starts)
     at = -put_before

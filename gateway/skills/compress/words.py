@@ -1,4 +1,4 @@
-"""A text as whole words, of which some may go, and the text that those that stay make."""
+"""Splits a text into whole words, some of which may be removed, and joins those that stay."""
 
 import re
 from collections import deque
@@ -10,11 +10,11 @@ from .protected_spans import UNSPACED, Span
 
 CHUNK = re.compile(r"\S+")
 STOP = re.compile(r"(?<=[^.!?;])[.!?;]+[\"'”’)\]]*$")
-"""What ends a sentence, at a chunk's end."""
+"""The end of a sentence, at the end of a chunk."""
 BULLET = re.compile(r"\(?(?:\d{1,3}|[A-Za-z])[.)]|[-*•·#>|]+|\[[^\]]{1,64}\]")
-"""What a line of a list begins with, or a passage that is cited by a mark."""
+"""The beginning of a list item, or the mark of a cited passage."""
 CLAUSE = re.compile(r"[^，。！？；：、…」』）]*[，。！？；：、…」』）]+|[^，。！？；：、…」』）]+")
-"""Where words have no spaces between them, nothing smaller may go than what stands between two marks."""
+"""A clause. In scripts without spaces between words, it is the smallest part that may be removed."""
 HAS_UNSPACED = re.compile(f"[{UNSPACED}]")
 
 _SMALL = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
@@ -28,12 +28,12 @@ _FUNCTION = (
 )
 _MORE = "they we i you his her their its there then when while so"
 NO_UNITS = frozenset(f"{_FUNCTION} {_MORE}".split())
-"""Words that follow a number and are not what it counts."""
+"""Words that may follow a number without being what it counts."""
 _SIGN = r"[-+*/=<>≤≥≠≈~×÷x^±→%&]{1,2}"
 BEFORE = re.compile(rf"{_SIGN}|[$€£¥₹#№]|[A-Z]{{3}}|Rs\.?|No\.?|ca\.?")
-"""What stands before a number and belongs to it: a sign, a currency."""
+"""What may precede a number and belongs to it: a sign, a currency."""
 AFTER = re.compile(rf"{_SIGN}|(?!(?i:{'|'.join(NO_UNITS)})\b)(?:[^\W\d_]|[%°‰µ]).*")
-"""What stands after a number and belongs to it: a sign, what it counts."""
+"""What may follow a number and belongs to it: a sign, what it counts."""
 DIGIT = re.compile(r"\d")
 
 
@@ -41,26 +41,26 @@ ANSWERS = re.compile(
     r"(?im)^[ \t]*(?:(?:a|answer|output|assistant|solution|response|reply|label|antwort|respuesta)[ \t]*:|答案?[：:]"
     r"|(?:so,? |therefore,? |thus,? )?the (?:final )?answer is\b).*$"
 )
-"""A line that tells an example's answer."""
+"""A line with the answer of an example."""
 SHORT = 10
-"""Words of such a line that stays as it is."""
+"""Maximum words of an answer line that is kept with its block."""
 
 
 class Kind(IntEnum):
-    """What becomes of a unit."""
+    """What may happen to a word."""
 
     WORD = 0
-    """It may go."""
+    """May be removed."""
     LOOSE = 1
-    """It goes and stays with its sentence: what ends it, a list's bullet, a label at a line's beginning."""
+    """Stays or goes with its sentence: the sentence's end, a list's bullet, a label at a line's beginning."""
     HELD = 2
-    """It stays with its block: a number, what it counts, the short answer of an example."""
+    """Stays with its block: a number, what it counts, the short answer of an example."""
     FIXED = 3
-    """It stays whatever happens."""
+    """Always stays."""
 
 
 class Unit(NamedTuple):
-    """`sentence` numbers the sentence it is of; none goes over a line's end."""
+    """A word's span and kind. `sentence` is the number of its sentence. No sentence crosses a line end."""
 
     start: int
     end: int
@@ -69,14 +69,15 @@ class Unit(NamedTuple):
 
 
 def units(text: str, fixed: Sequence[Span] = ()) -> list[Unit]:
-    """All of a text but the whitespace between. A word that a fixed span touches belongs to it."""
+    """Split a text into words, which cover everything but the whitespace between them. A word that touches a
+    protected span belongs to it."""
     found: list[Unit] = []
     spans = deque(fixed)
     sentence, at = 0, 0
     labelled = False
     for start, end, loose, ends in _pieces(text):
         new_line = "\n" in text[at:start]
-        sentence += new_line and not labelled  # a label with a line of its own belongs to the next
+        sentence += new_line and not labelled  # a label on a line of its own belongs to the next line
         labelled = loose and not ends and (new_line or not at)
         at = end
         while spans and spans[0][1] <= start:
@@ -93,7 +94,7 @@ def units(text: str, fixed: Sequence[Span] = ()) -> list[Unit]:
 
 
 def _widened(unit: Unit, end: int, spans: deque[Span]) -> Unit:
-    """A fixed unit that goes on to `end`, with the spans that it reaches into."""
+    """Extend a protected word to `end`, and over the spans that it then reaches."""
     end = max(unit.end, end)
     while spans and spans[0][0] < end:
         end = max(end, spans.popleft()[1])
@@ -101,7 +102,7 @@ def _widened(unit: Unit, end: int, spans: deque[Span]) -> Unit:
 
 
 def _pieces(text: str) -> Iterator[tuple[int, int, bool, bool]]:
-    """Words: from, to, whether they are loose, whether they end a sentence."""
+    """Yield each word's start, its end, whether it is attached to its sentence, and whether it ends one."""
     at = 0
     for chunk in CHUNK.finditer(text):
         start, end = chunk.span()
@@ -121,11 +122,11 @@ def _pieces(text: str) -> Iterator[tuple[int, int, bool, bool]]:
 
 
 LABEL = 16
-"""Characters that a label at a line's beginning has at most, its colon included."""
+"""Maximum characters of a label at a line's beginning, including its colon."""
 
 
 def _numbered(text: str, found: list[Unit]) -> list[Unit]:
-    """Numbers and what belongs to them are told from words."""
+    """Mark numbers, and what belongs to them, as bound to their block."""
     out = list(found)
 
     def belongs(at: int, wanted: re.Pattern[str], *, after: bool) -> None:
@@ -146,7 +147,7 @@ def _numbered(text: str, found: list[Unit]) -> list[Unit]:
 
 
 def _answered(text: str, found: list[Unit]) -> list[Unit]:
-    """Short answers of examples are told from words."""
+    """Mark the short answers of examples as bound to their block."""
     lines = deque(line.span() for line in ANSWERS.finditer(text) if len(line[0].split()) <= SHORT)
     out = []
     for unit in found:
@@ -165,13 +166,13 @@ def _is_number(word: str) -> bool:
 
 
 def _beside(text: str, first: Unit, second: Unit) -> bool:
-    """Whether nothing but one space parts them."""
+    """Whether at most one space separates two words."""
     return second.start - first.end <= 1 and text[first.end - 1] not in ",;:)" and text[first.end] != "\n"
 
 
 def joined(text: str, found: Sequence[Unit], stays: Sequence[bool]) -> str:
-    """The text of the units that stay: what stood between two neighbours is as it was, and where something between
-    them has gone, they are parted as strongly as it was."""
+    """Join the words that stay. Whitespace between neighbours is kept; across removed words, the strongest
+    gap among them is used."""
     out: list[str] = []
     at, gone, parted = 0, False, 0
     for unit, kept in zip(found, stays, strict=True):
@@ -195,7 +196,7 @@ NEW_LINE = 2
 
 
 def _strength(text: str, start: int, end: int) -> int:
-    """Of a gap, as a place in GAPS."""
+    """Return a gap's strength as an index into GAPS."""
     lines = text.count("\n", start, end)
     if lines > 1:
         return 3

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Guards of answers against reproducing the system prompt."""

@@ -1,4 +1,5 @@
-"""Answers that reproduce the system prompt: a run of its words is held back before it is long enough to be told."""
+"""Stops answers that reproduce the system prompt. Matching words are held back until a run is long enough to
+decide."""
 
 import re
 from bisect import bisect_left
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
     from gateway.upstreams.upstream import Upstream
 
 SHORTEST = 6
-"""Words under which a system prompt says nothing that an answer might not say by chance."""
+"""System prompts with fewer words are not guarded, since an answer may contain them by chance."""
 
 _LETTERS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 WORD = re.compile(rf"([{_LETTERS}])|[^\W_{_LETTERS}]+")
-"""Letters and digits; in scripts that put no space between words, each letter. What stands between is not compared."""
+"""Letters and digits; in scripts without spaces between words, each letter. Other characters are not
+compared."""
 
 
 def words(text: str) -> list[str]:
@@ -28,8 +30,8 @@ def words(text: str) -> list[str]:
 
 
 class Leak:
-    """A transform that lets bodies pass, and ends answers which give away `run` consecutive words of one of the
-    `secrets`; of a shorter one, all of it."""
+    """A transform that passes requests unchanged and ends answers that reproduce `run_length` consecutive
+    words of a secret, or all words of a shorter secret."""
 
     def __init__(self, secrets: Iterable[str], run: int) -> None:
         told = [words(secret) for secret in secrets]
@@ -43,7 +45,8 @@ class Leak:
 
 
 def against_leaks(policy: Policy, body: Body) -> list[Transform]:
-    """What keeps the system messages of a request from its answers, where the policy asks for it."""
+    """Build the transforms that keep a request's system messages out of its answers, if the policy asks for
+    it."""
     if policy.guard is None or policy.guard.leak is None:
         return []
     messages = body.get("messages") or ()
@@ -52,7 +55,7 @@ def against_leaks(policy: Policy, body: Body) -> list[Transform]:
 
 
 class _Secret:
-    """A text's words, and where in it runs of `run` of them can begin."""
+    """A secret's words, and the positions at which a run of `run_length` words can begin."""
 
     def __init__(self, told: Sequence[str], run: int) -> None:
         self.words = told
@@ -63,18 +66,18 @@ class _Secret:
         self._first = sorted(self._places)
 
     def begun_by(self, word: str) -> Sequence[int]:
-        """The places at which a run begins with this word."""
+        """Return the positions at which a run begins with this word."""
         return self._places.get(word, ())
 
     def may_begin(self, part: str) -> bool:
-        """Whether a run begins with a word that begins like this."""
+        """Whether a run begins with a word that has this prefix."""
         at = bisect_left(self._first, part)
         return at < len(self._first) and self._first[at].startswith(part)
 
 
 class _Copying:
-    """How many of a text's last words are the beginning of a run. `_matches` has for places in the secret how many
-    words before each match those that came last."""
+    """Counts how many of a text's last words begin a run. `_matches` maps a position in the secret to the
+    number of words before it that match the text's last words."""
 
     def __init__(self, secret: _Secret) -> None:
         self._secret = secret
@@ -96,7 +99,7 @@ class _Copying:
         self._matches = found
 
     def with_part(self, part: str) -> int:
-        """As `length`, with an unfinished word that begins with `part`."""
+        """Return `matched_words` if the text continues with an unfinished word that begins with `part`."""
         longest = max((length + 1 for _, length in self._going_on(part)), default=0)
         return longest or int(self._secret.may_begin(part))
 
@@ -108,18 +111,19 @@ class _Copying:
 
 
 class Withheld:
-    """A TextFilter: holds back words that may yet become a run, and lets go of them once they can't. After a run the
-    next call raises Unusable; so what came before it leaves, however the text was cut."""
+    """A TextFilter that holds back words that may become a run, and releases them once they cannot. After a
+    complete run the next call raises UnusableAnswer, so that the text before the run is sent however the
+    answer was cut."""
 
     def __init__(self, secrets: Sequence[_Secret]) -> None:
         self._copying = [_Copying(secret) for secret in secrets]
         self._held = ""
         self._starts: list[int] = []
-        """Where in what is held its finished words begin."""
+        """Start offsets of the finished words in the held text."""
         self._read = 0
-        """How much of it they take, and what stands between and after them."""
+        """Length of the part of the held text that has been scanned."""
         self._other = False
-        """Whether a word is under way that is no part of a run, and has left as far as it is known."""
+        """Whether the current unfinished word is no part of a run. Its known part has been released."""
         self._leaks = False
 
     @property
@@ -150,14 +154,14 @@ class Withheld:
             raise Unusable("leak", "the answer reproduces the system prompt")
 
     def _read_other(self) -> None:
-        """Of a word that is no part of a run, the rest is none either."""
+        """Skip the rest of a word that is no part of a run."""
         if self._other and self._held:
             rest = WORD.match(self._held)
             self._read = rest.end() if rest and rest[1] is None else 0
             self._other = self._read == len(self._held)
 
     def _take(self, found: re.Match[str]) -> bool:
-        """Whether a finished word completes a run."""
+        """Add a finished word. Return whether it completes a run."""
         self._starts.append(found.start())
         self._read = found.end()
         for copying in self._copying:
@@ -169,7 +173,7 @@ class Withheld:
         return max(copying.length for copying in self._copying)
 
     def _with_part(self, start: int) -> str:
-        """Lets go of what can't become a run, whatever the word that begins there turns out to be."""
+        """Release what cannot become a run, whatever the unfinished word at `start` turns out to be."""
         part = self._held[start:].casefold()
         count = max(copying.with_part(part) for copying in self._copying)
         if not count:
@@ -184,7 +188,7 @@ class Withheld:
         return out
 
     def _let_go(self, count: int) -> str:
-        """All but the last `count` words and what follows them."""
+        """Release everything but the last `count` words and what follows them."""
         at = self._starts[-count] if count else len(self._held)
         out, self._held = self._held[:at], self._held[at:]
         self._starts = [start - at for start in self._starts if start >= at]

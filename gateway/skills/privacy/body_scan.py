@@ -1,4 +1,4 @@
-"""A body looked through for what is private: all of its strings and keys, however deep."""
+"""Scans all strings and keys of a body for private data, at any depth."""
 
 import re
 from collections.abc import Callable
@@ -10,30 +10,30 @@ from policies.schema.private import Private
 from .detection import Undecided
 
 TEXTUAL = frozenset({"text", "refusal"})
-"""Kinds of a message's parts that hold nothing but text."""
+"""Types of message parts that contain only text."""
 IDS = frozenset({"prompt", "input", "tokens"})
-"""Fields in which a text may stand as token ids."""
+"""Fields that may hold a text as token ids."""
 EMBEDS = "prompt_embeds"
-"""The field in which it may stand as what a model makes of it."""
+"""The field that may hold a prompt as embeddings."""
 OURS = "smallfirst"
-"""The gateway's own field: of it only the passages, its `context`, ever leave."""
+"""The gateway's own field. Of it, only the passages in `context` ever leave."""
 PART = re.compile(r"messages\[\d+\]\.content\[\d+\]")
 NAME = re.compile(r"messages\[\d+\]\.(?:name|tool_call_id|tool_calls\[\d+\]\.id)")
-"""Where servers take no brackets: placeholders stand without them there."""
+"""Paths at which servers reject brackets. Placeholders have none there."""
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-"""Keys that may stand in a message about a place."""
+"""Keys that an error message may quote."""
 SHORTEST = 100_000_000
-"""A number with fewer digits tells nobody apart."""
+"""Smaller numbers identify nobody."""
 MOST_TOLD = 8
-"""Places that a message names."""
+"""Maximum number of places that a message names."""
 
 Hide = Callable[[str], tuple[str, frozenset[str]]]
-"""A text with placeholders, and what was found in it. Raises Undecided."""
+"""Returns a text with placeholders, and the entities found in it. Raises ScanTimeout."""
 
 
 class Looked:
-    """`body` is the one looked through, with placeholders; `found` tells what by where, `unseen` where nobody can
-    look; `undecided`: for want of time."""
+    """The result of a scan. `body` has placeholders. `entities_by_path` maps paths to entities, `unscannable`
+    lists paths that cannot be scanned. `timed_out`: some of these took too long."""
 
     def __init__(self, private: Private, body: Body, hide: Hide) -> None:
         self.found: dict[str, set[str]] = {}
@@ -49,18 +49,18 @@ class Looked:
 
     @property
     def stays(self) -> bool:
-        """Whether no cloud may see it."""
+        """Whether no cloud may see the body."""
         return bool(self.unseen) or (self._private.action != "redact" and bool(self.found))
 
     def where(self) -> str:
-        """What was found where, in words; none of it is quoted."""
+        """Describe what was found where, without quoting any of it."""
         told = [f"{where} holds {', '.join(sorted(what))}" for where, what in self.found.items()]
         told += [f"{where} can't be looked into" for where in self.unseen]
         more = f", and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
         return ", ".join(told[:MOST_TOLD]) + more
 
     def _field(self, key: str, value: Any) -> tuple[str, Any]:
-        """Numbers are settings here, unless they are a text's."""
+        """Scan a top-level field. Numbers are settings there, unless they encode a text."""
         if value is not None and (key == EMBEDS or (key in IDS and _has_numbers(value))):
             self.unseen.append(key)
             return key, value
@@ -81,7 +81,7 @@ class Looked:
         if isinstance(value, dict):
             return self._object(value, path)
         if isinstance(value, int) and abs(value) >= SHORTEST and self._string(str(value), path) != str(value):
-            self.unseen.append(path)  # a placeholder is no number
+            self.unseen.append(path)  # a placeholder cannot replace a number
         return value
 
     def _object(self, value: dict[str, Any], path: str) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Looked:
         return found
 
     def _attached(self, value: Any, path: str) -> Any:
-        """Of an image, audio or a file that may pass: its data as it is."""
+        """Scan an image, audio or a file that may pass. Its data stays as it is."""
         if isinstance(value, dict):
             return self._items(value, path, self._attached)
         if isinstance(value, str) and (value.startswith("data:") or path.endswith(("data", ".file_data"))):
@@ -107,7 +107,7 @@ class Looked:
         return self._value(value, path)
 
     def _key(self, key: str, path: str) -> tuple[str, str]:
-        """A key as it may leave, and as a message may name it."""
+        """Scan a key. Return the key to send, and the key for messages."""
         hidden = self._string(key, f"a key of {path}")
         return hidden, key if hidden == key and KEY.fullmatch(key) else "*"
 
@@ -124,5 +124,5 @@ class Looked:
 
 
 def _has_numbers(value: Any) -> bool:
-    """Whether some of a list, or of lists in it, are numbers."""
+    """Whether a list, or a list in it, contains numbers."""
     return isinstance(value, int | float) or (isinstance(value, list) and any(map(_has_numbers, value)))

@@ -1,7 +1,7 @@
-"""Private data in a text: found by presidio-analyzer's recognisers and by the operator's own patterns.
+"""Detects private data in a text with presidio-analyzer's recognisers and the operator's own patterns.
 
-Of the library only what works by patterns and checksums is used: no language model, nothing downloaded, nothing asked
-over the network. Importing it takes seconds, so that happens only where a policy needs it.
+Only the library's pattern and checksum recognisers are used: no language model, no download, no network. The
+import takes seconds, so it happens only if a policy needs it.
 """
 
 import logging
@@ -15,37 +15,39 @@ from policies.schema.private import Private
 
 EXTRA = "needs presidio-analyzer, which is not installed here: pip install 'smallfirst[privacy]'"
 PIECE = 8192
-"""Characters that are looked at at once: some patterns take a time that grows with the square of the text's length."""
+"""Characters scanned at once. Some patterns take time quadratic in the text's length."""
 OVERLAP = 512
-"""Characters that neighbouring pieces share: what is private is shorter, and so is whole in one of them."""
+"""Characters that neighbouring pieces share. Private data is shorter, so one piece contains all of it."""
 PATIENCE = 10.0
-"""Seconds after which a request counts as private unseen: tables of numbers can be that slow to look through."""
+"""Seconds after which a scan stops and the request counts as private. Tables of numbers can be that slow."""
 OWN_PATIENCE = 1.0
-"""Seconds that a pattern of the operator's may take for a piece."""
+"""Maximum seconds that a pattern of the operator's may take for a piece."""
 
 
 UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f]"
 )
-"""Letters of scripts that set no spaces around foreign words: to the recognisers, an address would go on in them."""
+"""Letters of scripts without spaces around foreign words. The recognisers would read them as part of an
+address."""
 
 
 class Undecided(Exception):
-    """Looking took too long: the text counts as private."""
+    """Raised if a scan takes too long. The text then counts as private."""
 
 
 class Found(NamedTuple):
-    """Where in a text something private stands."""
+    """A span of private data in a text."""
 
     entity: str
     start: int
     end: int
     value: str
-    """What it means: the text there, with any escapes undone."""
+    """The text of the span, with any escapes undone."""
 
 
 class Gate(NamedTuple):
-    """Where it is worth to look: not farther than `reach` from what `sign` finds, in time linear in the text."""
+    """Limits recognition to the text within `reach` characters of a match of `pattern`. Takes time linear in
+    the text's length."""
 
     sign: re.Pattern[str]
     reach: int
@@ -55,24 +57,26 @@ PUNCTUATION = (
     r"-x()\[\]./~ \u00a0\u00ad\u200b\u2010-\u2015\u2053\u2060\u2212\u223c\u3000\u30fc"
     r"\uff08-\uff0f\uff3b\uff3d\uff5e"
 )
-"""What may stand within a telephone number, as `phonenumbers` has it (its VALID_PUNCTUATION)."""
+"""Characters allowed within a telephone number (VALID_PUNCTUATION of `phonenumbers`)."""
 NUMBERS = Gate(re.compile(r"\d+"), 96)
 DECIMAL = re.compile(r"(?<![\d.+(])(?!\d{3}\.\d{7}(?!\d))(?:0|[1-9]\d*)\.\d+(?![\d.])")
-"""A number with a fraction: no telephone number is written so, and each would be tried under eight numbering plans."""
+"""A decimal fraction. No telephone number is written like one, and each would be tried under eight numbering
+plans."""
 GATES = {
     "EMAIL_ADDRESS": Gate(re.compile("@"), 320),
     "PHONE_NUMBER": Gate(re.compile(rf"(?:\d[{PUNCTUATION}]{{0,4}}){{6,}}\d"), 32),
     "IP_ADDRESS": Gate(re.compile(r"\d+|::"), 96),
     "MAC_ADDRESS": Gate(re.compile(r"[0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}|[0-9A-Fa-f]{4}\."), 32),
 }
-"""Of entities whose gate is another than `NUMBERS`."""
+"""The prefilters of entities that do not use `NUMBER_PREFILTER`."""
 
 Look = Callable[[str], Iterator[tuple[int, int]]]
-"""The places in a piece of text at which an entity stands."""
+"""Yields the spans of an entity in a piece of text."""
 
 
 class Detector:
-    """Finds what one policy calls private. Raises ImportError without the library."""
+    """Finds the private data that one policy names. Raises ImportError if presidio-analyzer is not
+    installed."""
 
     def __init__(self, private: Private) -> None:
         offered = _offered()
@@ -83,8 +87,8 @@ class Detector:
         self._looks += [(name, None, _own(pattern)) for name, pattern in private.patterns.items()]
 
     def find(self, text: str, until: float | None = None) -> list[Found]:
-        """All places, in order and apart. Raises Undecided, at the latest some moments after `until`, by default
-        `PATIENCE` seconds from now on the monotonic clock."""
+        """Return all findings, sorted and without overlaps. Raises ScanTimeout soon after `deadline` on the
+        monotonic clock, by default `MAX_SCAN_S` seconds from now."""
         until = time.monotonic() + PATIENCE if until is None else until
         found = [one for look in self._looks for one in _looked(text, *look, until)]
         spaced = UNSPACED.sub(" ", text)
@@ -94,7 +98,8 @@ class Detector:
 
 
 def undetectable(private: Private) -> str | None:
-    """Why nothing can be detected here as a policy wants it; None where it can, from then on without delay."""
+    """Return why a policy's private data cannot be detected, as the end of a sentence. None if it can be; the
+    detector is then loaded."""
     try:
         known = _offered()
     except ImportError:
@@ -109,30 +114,30 @@ def undetectable(private: Private) -> str | None:
 
 @lru_cache(maxsize=64)
 def detector(private: Private) -> Detector:
-    """Takes seconds the first time that any is asked for."""
+    """Return the cached detector of a policy. The first call takes seconds."""
     return Detector(private)
 
 
 @lru_cache(maxsize=1)
 def _offered() -> dict[str, Any]:
-    """The library's recognisers that work by patterns, by what they recognise. One that needs a service, a model or
-    settings can't be made without."""
+    """Return the library's pattern recognisers by entity. Recognisers that need a service, a model or
+    settings are excluded."""
     import presidio_analyzer.predefined_recognizers as known
     from presidio_analyzer import PatternRecognizer
 
-    logging.getLogger("presidio-analyzer").disabled = True  # it quotes what it fails to validate
+    logging.getLogger("presidio-analyzer").disabled = True  # its log quotes values that fail validation
     made = {}
     for kind in vars(known).values():
         if isinstance(kind, type) and issubclass(kind, PatternRecognizer | known.PhoneRecognizer):
-            recognizer = kind(leniency=2) if kind is known.PhoneRecognizer else kind()  # or dates are numbers
+            recognizer = kind(leniency=2) if kind is known.PhoneRecognizer else kind()  # 2: no dates
             made[recognizer.supported_entities[0]] = recognizer
     made["EMAIL_ADDRESS"].validate_result = _has_domain()
     return made
 
 
 def _has_domain() -> Callable[[str], bool]:
-    """As the library validates addresses, by the list of public suffixes: but by the one that is installed, since the
-    library would fetch a newer one, and keep it in a folder."""
+    """Build the library's check of addresses by the list of public suffixes, with the installed list. The
+    library itself would download a newer list and cache it in a folder."""
     from tldextract import TLDExtract
 
     extract = TLDExtract(cache_dir=None, suffix_list_urls=())
@@ -146,8 +151,8 @@ def _recognised(recognizer: Any, entity: str, score: float, piece: str) -> Itera
 
 
 def _own(pattern: str) -> Look:
-    """Of the operator's pattern. Whatever it is, it can't take longer than its time."""
-    import regex  # the recognisers' own engine, which knows time limits
+    """Build the matcher of an operator's pattern, with a time limit."""
+    import regex  # supports timeouts; the recognisers use it too
 
     compiled = regex.compile(pattern)
 
@@ -175,7 +180,7 @@ def _looked(text: str, entity: str, gate: Gate | None, look: Look, until: float)
 
 
 def _windows(text: str, gate: Gate) -> Iterator[tuple[int, int]]:
-    """Where a gate lets look, apart from each other."""
+    """Yield the disjoint windows of a text that a prefilter selects."""
     start, end = 0, 0
     for sign in gate.sign.finditer(text):
         if sign.start() - gate.reach > end:
@@ -190,7 +195,7 @@ def _windows(text: str, gate: Gate) -> Iterator[tuple[int, int]]:
 
 
 def apart(text: str, found: Sequence[Found]) -> list[Found]:
-    """What overlaps in a text is one, under the name of the longest."""
+    """Merge overlapping findings into one, named after the longest."""
     merged: list[Found] = []
     for one in sorted(found, key=lambda one: (one.start, -one.end)):
         if not merged or one.start >= merged[-1].end:

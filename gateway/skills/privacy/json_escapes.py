@@ -1,4 +1,4 @@
-"""A text with JSON's escapes undone, and where each of its characters stood."""
+"""Undoes JSON escapes in a text, and maps offsets back to the original."""
 
 import re
 from bisect import bisect_right
@@ -10,7 +10,7 @@ LETTERS = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r":
 
 
 class Unescaped:
-    """`text` is what is meant; `at` tells where in the original one of its places is."""
+    """`text` is the unescaped text. `original_offset` maps its offsets to offsets in the original."""
 
     def __init__(self, original: str) -> None:
         parts: list[str] = []

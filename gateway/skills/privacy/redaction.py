@@ -1,4 +1,4 @@
-"""Placeholders for what is private in a text, and the originals back in their places."""
+"""Replaces private data in a text by placeholders, and restores the originals in answers."""
 
 import re
 from bisect import bisect_right
@@ -13,34 +13,34 @@ from .detection import Found, apart
 from .json_escapes import Unescaped
 
 LOOKALIKE = re.compile(r"<[A-Z][A-Z0-9_]{0,31}_[0-9]{1,9}>")
-"""What a placeholder looks like: `<EMAIL_ADDRESS_1>`. Text of a request's own that looks like one gets one itself: so
-each that leaves is ours, and each that comes back stands for one original."""
+"""The form of a placeholder: `<EMAIL_ADDRESS_1>`. A request's own text of this form is itself replaced, so
+that every placeholder that leaves is the gateway's and stands for one original."""
 BEGUN = re.compile(r"<(?:[A-Z][A-Z0-9_]{0,41})?\Z")
 QUOTED_LOOKALIKE = re.compile(r"(?:<|\\u003[cC])([A-Z][A-Z0-9_]{0,31}_[0-9]{1,9})(?:>|\\u003[eE])")
 QUOTED_BEGUN = re.compile(
     r"(?:\\(?:u(?:0(?:0(?:3)?)?)?)?|(?:<|\\u003[cC])(?:[A-Z][A-Z0-9_]{0,41})?(?:\\(?:u(?:0(?:0(?:3)?)?)?)?)?)\Z"
 )
 LONGEST = 64
-"""Characters of a placeholder, the escapes of its brackets included, at the most."""
+"""Maximum characters of a placeholder, including the escapes of its brackets."""
 STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-"""A string of a JSON text."""
+"""A string in a JSON text."""
 
 Find = Callable[[str], Sequence[Found]]
 
 
 class Vault:
-    """The placeholders of one exchange: equal values have the same one."""
+    """The placeholders of one exchange. Equal values share a placeholder."""
 
     def __init__(self) -> None:
         self.originals: dict[str, str] = {}
-        """The values, by their placeholders."""
+        """The original values by placeholder."""
         self._placeholders: dict[str, str] = {}
         self._counts: dict[str, int] = {}
         self._lock = Lock()
 
     def placeholder(self, entity: str, value: str) -> str:
-        """The value's, made where it has none yet."""
-        with self._lock:  # two legs of a race may rewrite in threads
+        """Return the value's placeholder, created at first use."""
+        with self._lock:  # both calls of a hedged race may redact in threads
             if (known := self._placeholders.get(value)) is not None:
                 return known
             self._counts[entity] = number = self._counts.get(entity, 0) + 1
@@ -51,13 +51,13 @@ class Vault:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many values have one, by what they are."""
+        """The number of values with a placeholder, by entity."""
         return {entity: count for entity, count in self._counts.items() if entity != RESERVED}
 
 
 def redacted(text: str, find: Find, vault: Vault, told: set[str]) -> str:
-    """The text with placeholders for what is found in it, also where that is written with JSON's escapes. A number in
-    JSON gets a placeholder in quotes. `told` gets the entities."""
+    """Replace what `find` finds by placeholders, also if it is written with JSON escapes. A number in JSON
+    gets a quoted placeholder. The found entities are added to `entities`."""
     hidden = found_in(text, find)
     lookalikes = [
         Found(RESERVED, *match.span(), f"<{match[1]}>") for match in QUOTED_LOOKALIKE.finditer(text)
@@ -78,8 +78,8 @@ def redacted(text: str, find: Find, vault: Vault, told: set[str]) -> str:
 
 
 def found_in(text: str, find: Find) -> list[Found]:
-    """What is found in a text, and in what it means with its escapes undone. Of text that is JSON, what it means
-    counts alone: an address after `\\n` does not begin with n."""
+    """Find private data in a text and in its unescaped form. In a JSON text only the unescaped form counts:
+    an address after `\\n` does not begin with n."""
     if "\\" not in text or (meant := Unescaped(text)).text == text:
         return [*find(text)]
     found = [
@@ -100,7 +100,7 @@ def _is_json(text: str) -> bool:
 
 
 def _bare(text: str, hidden: Sequence[Found]) -> set[Found]:
-    """Those that are numbers of JSON, not within a string."""
+    """Return the findings that are JSON numbers outside of strings."""
     numbers = [found for found in hidden if found.value.isdigit()]
     if not numbers or not _is_json(text):
         return set()
@@ -109,8 +109,8 @@ def _bare(text: str, hidden: Sequence[Found]) -> set[Found]:
 
 
 class Restoring:
-    """A text filter that puts the originals where their placeholders stand, however the text comes in pieces. What is
-    no placeholder to the letter stays. `quoted`: the text is JSON, in whose strings they stand."""
+    """A TextFilter that replaces placeholders by their originals, however the text is cut. Only exact
+    placeholders are replaced. `quoted`: the text is JSON, and placeholders stand in its strings."""
 
     def __init__(self, originals: Mapping[str, str], *, quoted: bool = False) -> None:
         self._originals = originals
@@ -123,7 +123,7 @@ class Restoring:
         return bool(self._held)
 
     def feed(self, text: str) -> str:
-        """The text as far as it can be told."""
+        """Return the restored text, as far as it is decided."""
         text = self._held + text
         begun = self._begun.search(text, max(0, len(text) - LONGEST))
         cut = len(text) if begun is None else begun.start()
@@ -131,7 +131,7 @@ class Restoring:
         return self._restored(text[:cut])
 
     def end(self) -> str:
-        """What was held back, for it might have become a placeholder."""
+        """Return the held text, which might have become a placeholder."""
         held, self._held = self._held, ""
         return self._restored(held)
 

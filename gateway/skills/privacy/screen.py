@@ -1,4 +1,4 @@
-"""A policy's `private` section at work: what a request holds, and what of it may leave to a cloud."""
+"""Applies a policy's `private` section: scans requests, and decides what may leave to a cloud."""
 
 import asyncio
 import time
@@ -17,20 +17,21 @@ if TYPE_CHECKING:
     from gateway.upstreams.upstream import Upstream
 
 LARGE = 32_768
-"""Bytes of a body from which on it is looked through in a thread, so that other requests go on meanwhile."""
+"""Bytes of a body from which it is scanned in a thread, so that other requests continue."""
 
 
 class Privacy:
-    """Of one exchange: a transform. Equal values have the same placeholder in all that leaves."""
+    """The privacy transform of one exchange. Equal values get the same placeholder in everything that
+    leaves."""
 
     def __init__(self, private: Private) -> None:
         self.private = private
         self.told: dict[str, Any] = {"action": private.action, "found": 0}
-        """For the exchange's account: how many values were found, and of what."""
+        """For the exchange's account: the number of values found, and of which entities."""
         self.stays = False
         """Whether no cloud may see the request."""
         self.where = ""
-        """What the request holds where, in words; none of it is quoted."""
+        """What was found where in the request, without quoting any of it."""
         self.places: list[str] = []
         self._detector = detector(private)
         self._vault = Vault()
@@ -40,14 +41,14 @@ class Privacy:
         self._answers_json = False
 
     async def look(self, body: Body, size: int) -> None:
-        """Through a request of `size` bytes, before anything of it leaves."""
+        """Scan a request of `size` bytes, before anything of it leaves."""
         if size < LARGE:
             self.open(body)
         else:
             await asyncio.to_thread(self.open, body)
 
     def open(self, body: Body) -> None:
-        """As `look`, at once."""
+        """Scan a request at once, on the calling thread."""
         looked = self.looked(body)
         self.stays, self.where, self.places = looked.stays, looked.where(), [*looked.found]
 
@@ -62,7 +63,8 @@ class Privacy:
         return looked
 
     def outgoing(self, upstream: "Upstream", body: Body) -> Body:
-        """For servers at home as it is. Raises Unavailable for what no cloud may see."""
+        """Return the body for an upstream: unchanged for a local one, with placeholders for a cloud. Raises
+        Unavailable if no cloud may see it."""
         if not upstream.cloud:
             return body
         looked = self.looked(body)
@@ -78,13 +80,13 @@ class Privacy:
         return Restoring(self._vault.originals, quoted=json or self._answers_json)
 
     def recorded(self, body: Body) -> Body | None:
-        """A request as records may keep it: with placeholders, or not at all where it was to stay at home."""
+        """Return the body with placeholders, for records. None if it must stay local."""
         looked = self.looked(body)
         return None if looked.stays else looked.body
 
     @property
     def values(self) -> tuple[str, ...]:
-        """What was found: in pieces, nobody would find it again."""
+        """The private values found. Compression must not split them, since they would not be found again."""
         return tuple(sorted(self._vault.originals.values()))
 
     @property
@@ -104,7 +106,7 @@ class Privacy:
 
 
 def _asks_for_json(body: Body) -> bool:
-    """Whether the answer's text is to be JSON."""
+    """Whether the request asks for an answer in JSON."""
     wanted = body.get("response_format") or {}
     if isinstance(wanted, dict) and str(wanted.get("type", "")).startswith("json"):
         return True

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Kinds of servers, one file each: capabilities, adapted requests, tokens and prices."""

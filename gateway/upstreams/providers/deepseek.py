@@ -1,4 +1,4 @@
-"""DeepSeek's API: where it differs from OpenAI's."""
+"""Differences of DeepSeek's API from OpenAI's."""
 
 from gateway.upstreams.capabilities import Capabilities
 from gateway.wire.shapes import Body
@@ -7,8 +7,8 @@ from .kind import Kind, continuing
 
 
 def capabilities(model: str, url: str) -> Capabilities:
-    """A begun answer is continued only below the base URL `https://api.deepseek.com/beta`. `response_format` knows
-    `json_object`, and no schema."""
+    """Return the capabilities. Only the base URL `https://api.deepseek.com/beta` continues a partial answer,
+    and `response_format` supports `json_object` but no schema."""
     return Capabilities(
         logprobs=True,
         top_logprobs=20,

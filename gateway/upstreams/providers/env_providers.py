@@ -1,4 +1,4 @@
-"""Clouds whose key in the environment makes the LLM tier appear."""
+"""Cloud providers that become the LLM tier if the environment holds their key."""
 
 from typing import NamedTuple
 
@@ -8,14 +8,14 @@ from .kind import Engine
 class Provider(NamedTuple):
     name: str
     key: str
-    """The environment variable that holds the key."""
+    """Environment variable that holds the key."""
     base_url: str
-    """The environment variable that replaces `url`, as the provider's own client reads it."""
+    """Environment variable that replaces `url`; the provider's own client reads it too."""
     url: str
     model: str
-    """Asked unless SMALLFIRST_LLM_MODEL names another."""
+    """Default model, unless SMALLFIRST_LLM_MODEL names another."""
     engine: Engine = "openai"
-    """The kind of server."""
+    """Kind of server."""
 
 
 PROVIDERS = (

@@ -1,4 +1,4 @@
-"""What is peculiar to a kind of server; each kind's file says it once."""
+"""The type that describes a kind of server. Each provider's file defines one instance."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -16,77 +16,84 @@ def unchanged(body: Body, continues: bool) -> Body:
 
 
 Post = Callable[[str, Body], Awaitable[Body]]
-"""Posts a body to a page that stands beside `/v1`, by its name, and gives the answer."""
+"""Posts a body to a page beside `/v1`, given the page's name, and returns the answer."""
 
 
 class Tokenizer(NamedTuple):
-    """How a server tells tokens: both take a request in vLLM's shape, and give the answer in it."""
+    """Tokenizes and detokenizes through a server. Requests and answers have vLLM's shape."""
 
     tokenize: Callable[[Post, Body], Awaitable[Body]]
     detokenize: Callable[[Post, Body], Awaitable[Body]]
 
 
 class Spelled(NamedTuple):
-    """A text as a model's tokens: their ids, and the bytes that each of them stands for."""
+    """The tokens of a text: their ids, and the bytes of each token."""
 
     ids: Sequence[int]
     pieces: Sequence[bytes]
 
 
 class Scorer(NamedTuple):
-    """How a server tells how likely its model finds each token of a text that nobody chats. What is posted says no
-    model: whoever posts adds it. Raises what posting raises, and Garbage for an answer of another shape."""
+    """Scores the tokens of a text, without a chat template, through a server. The posted bodies lack `model`,
+    which the `Post` function adds."""
 
     spell: Callable[[Post, str], Awaitable[Spelled]]
-    """A text's tokens, and first and last what special ones the model would have there."""
+    """Returns the tokens of a text, with the special tokens that the model puts before and after it."""
     logprobs: Callable[[Post, Sequence[int], int], Awaitable[Sequence[float]]]
-    """Natural log-probabilities of the ids from a place on, 1 or more: each after all that stand before it."""
+    """Returns the natural log-probability of each id from index `after` on (at least 1), given all ids before
+    it."""
     window: int | None = None
-    """Most ids that are read at once; None: as many as the model's context holds."""
+    """Maximum number of ids per call; None means the model's context length."""
 
 
 class Kind(NamedTuple):
-    """`capabilities` are those of a model at a base URL. A capability that only requests ask for is taken to be
-    there unless the kind is known to lack it, for the server refuses best; one that the gateway would use by
-    itself is taken to be there only where it is known.
-    """
+    """Describes a kind of server: its capabilities, and how its API differs from OpenAI's."""
 
     capabilities: Callable[[str, str], Capabilities]
+    """Returns the default capabilities of a model at a base URL.
+
+    A capability that only requests use is true unless the kind is known to lack it, since the server gives
+    the best refusal. A capability that the gateway uses on its own is true only if the kind is known to have
+    it.
+    """
     adapted: Callable[[Body, bool], Body] = unchanged
-    """An OpenAI body as this kind wants it; the flag says that it ends in a begun answer."""
+    """Adapts an OpenAI body to this kind. The flag says whether the body ends in a partial answer to
+    continue."""
     rewrites: frozenset[str] = frozenset()
-    """Fields for whose sake a request that begins no answer needs adapting."""
+    """Fields that require adapting even if the request has no partial answer."""
     constrained: Callable[[Body], Body] = as_response_format
-    """A body with what it knows instead of `structured_outputs`, where it does not know that."""
+    """Replaces `structured_outputs` in a body by fields that this kind supports, if it lacks that one."""
     ignores: frozenset[str] = frozenset()
-    """Fields of `gateway.wire.vendor_fields.SPECIAL` that it leaves unheeded, in silence."""
+    """Fields of `gateway.wire.vendor_fields.SPECIAL` that it silently ignores."""
     strict: Callable[[str], bool] = lambda url: False
-    """Whether the server at a base URL refuses whatever OpenAI's API does not have."""
+    """Returns whether the server at a base URL rejects fields that OpenAI's API does not have."""
     removed: Mapping[str, str] = MappingProxyType({})
-    """Fields that it once knew and ignores now, and what to send instead."""
+    """Fields that it used to support and now ignores, each with its replacement."""
     renormalises: bool = False
-    """Whether its log-probabilities are of what a constraint (a schema, a grammar) leaves, not of all tokens."""
+    """Whether log-probabilities are normalised over the tokens that a constraint (schema, grammar) allows,
+    not over all tokens."""
     echoes: bool = False
-    """Whether a plain chat answer to a request that begins one has that beginning in it; streams never do."""
+    """Whether a chat answer that is not streamed repeats the partial answer of its request. Streams never
+    do."""
     keep_alive: bool = True
-    """Whether connections it says it keeps are kept."""
+    """Whether the server really keeps the connections that it announces to keep."""
     tokenizer: Tokenizer | None = None
-    """How it tells tokens; None where it does not."""
+    """Access to its tokenizer; None if it offers none."""
     scorer: Scorer | None = None
-    """How it tells the log-probabilities of a text's tokens; None where it does not."""
+    """Access to log-probabilities of a given text; None if it offers none."""
     health: Callable[[str], str] = lambda url: f"{url}/models"
-    """A page below the base URL that costs nothing, and is answered with a status under 500 while it works."""
+    """Returns the URL of a free page, given the base URL. A status below 500 means that the server works."""
     context: tuple[str, ...] = ("context_length",)
-    """Where a model's entry in its `/models` tells the context, if it does: keys, outermost first."""
+    """Keys, outermost first, of the context length in a model's entry in `/models`."""
 
 
 def root_health(url: str) -> str:
-    """Of servers whose health page stands beside `/v1`."""
+    """Return the URL of a health page that stands beside `/v1`."""
     return f"{url.removesuffix('/v1')}/health"
 
 
 def continuing(body: Body) -> Body:
-    """With `prefix: true` on a begun answer, as Mistral and DeepSeek want it."""
+    """Set `prefix: true` on the partial answer, which Mistral and DeepSeek require."""
     if "messages" not in body:
         return body
     *before, begun = body["messages"]

@@ -1,4 +1,4 @@
-"""The kinds of servers that an upstream's `engine` may name."""
+"""The kinds of servers by the values of an upstream's `engine`."""
 
 from . import deepseek, llamacpp, mistral, openai, vllm
 from .kind import Engine, Kind

@@ -1,4 +1,4 @@
-"""llama.cpp's server: where it differs from OpenAI's."""
+"""Differences of llama.cpp's server from OpenAI's API."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,14 +12,14 @@ from gateway.wire.vendor_fields import OPENAI, REMOVED, VLLM
 from .kind import Kind, Post, Scorer, Spelled, Tokenizer, root_health
 
 FORCE = 1000.0
-"""Added to a token's logit, it is the one that is written."""
+"""Logit bias that makes the server generate a given token."""
 ALL = 1_000_000
-"""As many alternatives as no vocabulary has."""
+"""Number of alternatives that exceeds the size of every vocabulary."""
 
 
 def capabilities(model: str, url: str) -> Capabilities:
-    """Of a server started with a text model alone: images and sound need a projector's file, embeddings
-    `--embeddings`. `echo` is ignored, so it scores nothing."""
+    """Return the capabilities of a server with only a text model. Images and audio need a projector file, and
+    embeddings need `--embeddings`. The server ignores `echo`, so it does not offer scoring."""
     return Capabilities(
         logprobs=True,
         top_logprobs=100,
@@ -41,8 +41,8 @@ def capabilities(model: str, url: str) -> Capabilities:
 
 
 def adapted(body: Body, continues: bool) -> Body:
-    """A stream with tools is refused `logprobs`, and has them all the same where its own `n_probs` asks for them.
-    Completions heed no `response_format`, but `json_schema`."""
+    """Replace fields that the server does not support: it rejects `logprobs` in a stream with tools but
+    accepts its own `n_probs`, and its completions ignore `response_format` but support `json_schema`."""
     if "prompt" in body and body.get("response_format"):
         body = _with_schema(body, body["response_format"])
     if not (body.get("stream") and body.get("tools") and body.get("logprobs")):
@@ -52,7 +52,7 @@ def adapted(body: Body, continues: bool) -> Body:
 
 
 def _with_schema(body: Body, form: Any) -> Body:
-    """What is no `response_format` that asks for JSON is left as it is."""
+    """Replace a `response_format` that requests JSON by `json_schema`. Leave any other body unchanged."""
     match form:
         case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
             return without(body, "response_format") | {"json_schema": schema}
@@ -62,7 +62,7 @@ def _with_schema(body: Body, form: Any) -> Body:
 
 
 def constrained(body: Body) -> Body:
-    """Choices become a grammar, which is what vLLM makes of them too."""
+    """Convert `structured_outputs`: choices and grammars to `grammar`, JSON forms to `response_format`."""
     constraint = constraint_of(body)
     if constraint is None or constraint.form in ("json", "json_object"):
         return as_response_format(body)
@@ -72,7 +72,7 @@ def constrained(body: Body) -> Body:
 
 
 def _literal(text: str) -> str:
-    """A terminal of GBNF."""
+    """Return the text as a GBNF terminal."""
     return f'"{"".join(map(_escaped, text))}"'
 
 
@@ -81,8 +81,11 @@ def _escaped(letter: str) -> str:
 
 
 async def tokenize(post: Post, body: Body) -> Body:
-    """Its template writes the messages first; what special tokens the model reads before a text, it adds itself. A
-    token's string is its text, where vLLM's is the vocabulary's entry."""
+    """Return the tokens in vLLM's shape. The server applies the chat template to messages and adds special
+    tokens.
+
+    A token's string is its text, whereas vLLM returns the vocabulary entry.
+    """
     text = body["prompt"] if "messages" not in body else (await post("apply-template", body))["prompt"]
     asked = {"content": text, "add_special": body.get("add_special_tokens", True), "parse_special": True}
     pieces = (await post("tokenize", asked | {"with_pieces": True}))["tokens"]
@@ -96,7 +99,7 @@ async def tokenize(post: Post, body: Body) -> Body:
 
 
 def _bytes(piece: str | list[int]) -> bytes:
-    """Half a character comes as its bytes."""
+    """Return the bytes of a piece. The server sends an incomplete character as a list of bytes."""
     return piece.encode() if isinstance(piece, str) else bytes(piece)
 
 
@@ -113,14 +116,20 @@ async def spell(post: Post, text: str) -> Spelled:
 
 
 async def forced(post: Post, ids: Sequence[int], after: int) -> Sequence[float]:
-    """It tells nothing of what it reads, and of what it writes how likely that was before anything was made of it: so
-    it is made to write each token. All before it is in its cache."""
+    """Return the log-probability of each id from index `after` on by forcing the server to generate it.
+
+    The server returns no log-probabilities of prompt tokens. Those of generated tokens are taken before the
+    logit bias applies. The tokens before each id are in the server's cache.
+    """
     return [await _forced(post, ids[:place], ids[place]) for place in range(after, len(ids))]
 
 
 async def _forced(post: Post, before: Sequence[int], id_: int) -> float:
-    """Of a token that ends within a character it tells nothing either, so all are told then, beside one that does
-    not."""
+    """Return the log-probability of one token.
+
+    The server omits a token that ends within a character. In that case, force another token and read this one
+    from the alternatives, which then list the whole vocabulary.
+    """
     if told := await _written(post, before, id_, 1):
         return _logprob_of(id_, told[:1])
     answer = await post("tokenize", {"content": "a", "add_special": False})
@@ -133,7 +142,7 @@ async def _forced(post: Post, before: Sequence[int], id_: int) -> float:
 
 
 async def _written(post: Post, before: Sequence[int], id_: int, alternatives: int) -> Sequence[Any]:
-    """What it tells of a token that it is made to write."""
+    """Force the server to generate a token and return its `completion_probabilities`."""
     asked = {
         "prompt": list(before),
         "n_predict": 1,
@@ -154,7 +163,7 @@ def _logprob_of(id_: int, told: Sequence[Any]) -> float:
         return float({one["id"]: one["logprob"] for one in told}[id_])
 
 
-# It goes on from a last assistant message by itself. After a stream it closes, whatever its keep-alive header says.
+# The server continues a last assistant message unasked. It closes after a stream despite its keep-alive header.
 KIND = Kind(
     capabilities,
     adapted,

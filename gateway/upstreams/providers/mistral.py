@@ -1,4 +1,4 @@
-"""Mistral's API: where it differs from OpenAI's. It answers 422 to a field it does not know."""
+"""Differences of Mistral's API from OpenAI's. It answers 422 to an unknown field."""
 
 from gateway.upstreams.capabilities import Capabilities
 from gateway.wire.shapes import Body
@@ -30,7 +30,7 @@ def capabilities(model: str, url: str) -> Capabilities:
 
 
 def adapted(body: Body, continues: bool) -> Body:
-    """A stream's usage comes unasked, and asking for it is refused."""
+    """Rename fields and drop `stream_options`, which the API rejects; its streams always report usage."""
     own = {RENAMED.get(key, key): value for key, value in body.items() if key != "stream_options"}
     return continuing(own) if continues else own
 

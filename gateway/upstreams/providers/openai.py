@@ -1,4 +1,4 @@
-"""What OpenAI and servers that follow it to the letter can do."""
+"""OpenAI's API, and servers that implement it without differences."""
 
 from urllib.parse import urlsplit
 
@@ -7,11 +7,12 @@ from gateway.upstreams.capabilities import Capabilities
 from .kind import Kind
 
 PREDICTING = ("gpt-4o", "gpt-4.1")
-"""Families that take Predicted Outputs."""
+"""Model families that support Predicted Outputs."""
 
 
 def capabilities(model: str, url: str) -> Capabilities:
-    """Whatever OpenAI's API has is left to the server to refuse: many models and servers stand behind this kind."""
+    """Return every capability of OpenAI's API: many models and servers have this kind, and each may
+    refuse."""
     return Capabilities(
         logprobs=True,
         top_logprobs=20,
@@ -33,8 +34,8 @@ def capabilities(model: str, url: str) -> Capabilities:
 
 
 def strict(url: str) -> bool:
-    """OpenAI's own API, on its own hosts or Azure's, answers 400 to a field it does not know; what stands elsewhere
-    may know more."""
+    """Return whether the host is OpenAI's or Azure's, which answer 400 to an unknown field. Other servers may
+    support more fields."""
     host = urlsplit(url).hostname or ""
     return host == "api.openai.com" or host.endswith(".openai.azure.com")
 

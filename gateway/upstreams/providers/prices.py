@@ -1,4 +1,4 @@
-"""What a cloud model costs, from genai-prices' own data; nothing is fetched."""
+"""Prices of cloud models, from the data in the genai-prices package. Nothing is downloaded."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,9 +12,9 @@ Column = Decimal | TieredPrices | None
 
 
 def known_price(model: str, url: str) -> Price | None:
-    """What `model` costs now at the provider that `url` belongs to; None where genai-prices knows neither.
+    """Return the current price of `model` at the provider of `url`; None if genai-prices does not know them.
 
-    Rates that change with the time of day are taken as they stand when this is called.
+    Rates that depend on the time of day are those at the time of the call.
     """
     try:
         _, found = get_snapshot().find_provider_model(model, None, None, url)
@@ -28,7 +28,7 @@ def known_price(model: str, url: str) -> Price | None:
     }
     tiered = [column for column in columns.values() if isinstance(column, TieredPrices)]
     starts = sorted({tier.start for column in tiered for tier in column.tiers if tier.start > 0})
-    # genai-prices' tiers begin above their start, our brackets at it.
+    # genai-prices' tiers exclude their start; our brackets include it.
     brackets = tuple(Bracket(start=start + 1, **_rates(columns, start + 1)) for start in starts)
     return Price(**_rates(columns, 0), brackets=brackets)
 

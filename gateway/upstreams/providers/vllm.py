@@ -1,4 +1,4 @@
-"""vLLM's server: where it differs from OpenAI's."""
+"""Differences of vLLM's server from OpenAI's API."""
 
 from collections.abc import Sequence
 
@@ -12,8 +12,8 @@ from .token_spelling import bytes_of
 
 
 def capabilities(model: str, url: str) -> Capabilities:
-    """Of a generative text model: one that embeds serves nothing else. What it reads beside text depends on the
-    model, so that is left to the server to refuse; `prediction` it ignores."""
+    """Return the capabilities of a generative model; an embedding model serves nothing else. The server
+    refuses images and audio if the model does not take them. It ignores `prediction`."""
     return Capabilities(
         logprobs=True,
         top_logprobs=20,
@@ -35,7 +35,7 @@ def capabilities(model: str, url: str) -> Capabilities:
 
 
 def adapted(body: Body, continues: bool) -> Body:
-    """It continues a last assistant message only when told to."""
+    """Ask for the continuation of a last assistant message, which is not vLLM's default."""
     if continues and "messages" in body:
         return {**body, "continue_final_message": True, "add_generation_prompt": False}
     return body
@@ -56,7 +56,8 @@ async def spell(post: Post, text: str) -> Spelled:
 
 
 async def logprobs(post: Post, ids: Sequence[int], after: int) -> Sequence[float]:
-    """One prefill: the log-probability of each token that it reads, and of no other. It writes one, for it must."""
+    """Return the log-probability of each id from index `after` on, from one prefill. vLLM must generate one
+    token."""
     asked = {"prompt": list(ids), "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
     answer = await post("completions", asked)
     with parsing("log-probabilities of a prompt"):

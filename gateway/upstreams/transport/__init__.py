@@ -1,1 +1,1 @@
-"""TODO."""
+"""The HTTP/1.1 client that reaches upstreams."""

@@ -1,4 +1,4 @@
-"""Where an upstream is and what every request to it carries."""
+"""URLs, headers and secrets of the requests to an upstream."""
 
 from typing import NamedTuple
 from urllib.parse import urlencode
@@ -7,15 +7,16 @@ from gateway.upstreams.providers.kinds import KINDS
 from gateway.upstreams.settings import UpstreamSettings
 
 PROBE = 10.0
-"""Seconds between probes of a server of our own, where the settings say nothing."""
+"""Default seconds between probes of a server that is no cloud."""
 
 
 BESIDE = ("tokenize", "detokenize", "apply-template", "completion", "embedding")
-"""Pages of vLLM's and llama.cpp's servers that stand beside `/v1`."""
+"""Pages of vLLM's and llama.cpp's servers beside `/v1`."""
 
 
 class Probe(NamedTuple):
-    """How to see, at no cost, whether a server is there: every so many seconds, 0 for never."""
+    """A free GET that shows whether a server is alive. `interval_s` is the seconds between probes, 0 for
+    never."""
 
     url: str
     headers: dict[str, str]
@@ -23,7 +24,7 @@ class Probe(NamedTuple):
 
 
 def urls_of(settings: UpstreamSettings) -> dict[str, str]:
-    """Of our endpoints `chat`, `completions` and `embeddings`, of its `models`, and of what stands beside `/v1`."""
+    """Return the URLs of `chat`, `completions`, `embeddings` and `models`, and of the pages beside `/v1`."""
     paths = {
         "chat": settings.chat_path,
         "completions": settings.completions_path,
@@ -59,6 +60,6 @@ def headers_of(settings: UpstreamSettings) -> dict[str, str]:
 
 
 def secrets_of(settings: UpstreamSettings) -> list[bytes]:
-    """Those long enough that no word of an error message is one by chance."""
+    """Return the secrets of at least 8 characters; shorter ones may occur in an error message by chance."""
     given = [settings.key, *settings.headers.values(), *settings.query.values()]
     return [value.get_secret_value().encode() for value in given if value is not None and len(value) >= 8]

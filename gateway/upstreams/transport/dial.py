@@ -1,4 +1,4 @@
-"""Connections to an origin: resolved, raced where it has several addresses, encrypted where it is https."""
+"""Opens connections to an origin: resolves its name, races its addresses, and adds TLS for https."""
 
 import asyncio
 import ipaddress
@@ -13,14 +13,15 @@ from .origin import Origin
 from .transport import Broken
 
 HEAD_START = 0.25
-"""Seconds that a connection attempt has before the next address is tried beside it (RFC 8305, section 5)."""
+"""Seconds before the next address is tried concurrently (RFC 8305, section 5)."""
 
 Attempt = Callable[[], Awaitable[Connection]]
 
 
 @cache
 def trusted() -> ssl.SSLContext:
-    """Verifies servers by the system's certificates, which take milliseconds to read: once a process."""
+    """Return a context that verifies servers by the system's certificates, read once a process as it takes
+    milliseconds."""
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
@@ -29,11 +30,12 @@ def trusted() -> ssl.SSLContext:
 async def dial(
     make: Callable[[], Connection], origin: Origin, tls: ssl.SSLContext | None, limit: float
 ) -> Connection:
-    """A connection made by `make` that stands within `limit` seconds, its TLS included. Raises Broken."""
+    """Return a connection from `new_connection`, established with its TLS within `timeout_s`. Raises
+    TransportError."""
     try:
         async with asyncio.timeout(limit) as until:
             return await _connected(make, origin, tls)
-    except OSError as error:  # TimeoutError is one, whether the limit's or the operating system's
+    except OSError as error:  # includes TimeoutError, whether ours or the operating system's
         if until.expired():
             raise Broken("timeout", f"no connection within {limit:g} s", fresh=True) from error
         raise Broken("down", f"cannot connect: {_reason(error)}", fresh=True) from error
@@ -65,7 +67,8 @@ def _is_address(host: str) -> bool:
 
 
 def in_turn(found: Iterable[tuple[int, str]]) -> list[str]:
-    """Addresses by family and preference -> the families in turn (RFC 8305, section 4)."""
+    """Return the addresses, given as (family, address) by preference, with their families interleaved (RFC
+    8305, section 4)."""
     families: dict[int, list[str]] = {}
     for family, address in found:
         families.setdefault(family, []).append(address)
@@ -73,8 +76,11 @@ def in_turn(found: Iterable[tuple[int, str]]) -> list[str]:
 
 
 async def first(attempts: Iterable[Attempt]) -> Connection:
-    """The first connection to stand. Each attempt has a head start on the next, unless it fails before. Raises the
-    last one's error where all fail."""
+    """Return the first connection that is established.
+
+    Each attempt starts HEAD_START_S after the one before, or as soon as that one fails. Raises the last
+    attempt's error if all fail.
+    """
     waiting = list(attempts)
     running: set[asyncio.Task[Connection]] = set()
     error: BaseException | None = None

@@ -1,13 +1,14 @@
-"""Whose machine a host's name stands for, as far as the name tells."""
+"""Tells private hosts from public ones by their name."""
 
 import ipaddress
 
 OWN_NAMES = ("localhost", "local", "internal")
-"""Top labels that never lead to the Internet: RFC 6761 and RFC 6762; ICANN keeps the last for private use."""
+"""Top-level labels that are not on the Internet: RFC 6761 and RFC 6762; ICANN reserves the last for private
+use."""
 
 
 def is_ours(host: str) -> bool:
-    """Whether it is this machine or one of a private network. In doubt it is not: a name may lead anywhere."""
+    """Return whether the host is this machine or in a private network. Any other name counts as public."""
     name = host.strip("[]").rstrip(".").casefold()
     try:
         address = ipaddress.ip_address(name)

@@ -1,4 +1,4 @@
-"""Where an upstream is, and the request heads that it is sent."""
+"""Parses the origin of a URL, checks headers and builds request heads."""
 
 import re
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ class Origin(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """As the Host header has it: the port only where it is not the scheme's own."""
+        """Value of the Host header, with the port unless it is the scheme's default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def origin_of(url: str) -> Origin:
-    """Raises ValueError for a URL that no HTTP request can be sent to."""
+    """Return the origin of a URL. Raises ValueError if no HTTP request can be sent to it."""
     parts = urlsplit(url)
     if parts.scheme not in PORTS or not parts.hostname:
         raise ValueError("the URL of an upstream must be http://HOST or https://HOST")
@@ -38,7 +38,8 @@ def origin_of(url: str) -> Origin:
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
-    """Raises ValueError, which names the header and never its value, where one would break the request's head."""
+    """Check that no header breaks the request head. Raises ValueError, which names the header but not its
+    value."""
     for name, value in headers.items():
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"the header {name!r} has a name that HTTP does not allow")
@@ -49,7 +50,8 @@ def check_headers(headers: Mapping[str, str]) -> None:
 
 
 def request_head(method: str, url: str, headers: Mapping[str, str]) -> bytes:
-    """The request line and the header lines, without the empty one; `headers` replace ours of the same name."""
+    """Return the request line and header lines, without the final empty line. `headers` override the
+    defaults."""
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     ours = {"Host": origin_of(url).authority, "User-Agent": f"smallfirst/{__version__}"}
