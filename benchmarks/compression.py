@@ -31,13 +31,13 @@ from benchmarks.few_shot import Question, Set, folder, sets
 from benchmarks.large import path as large_weights
 from benchmarks.vllm import environment
 from gateway.local.llamacpp import hidden_states as states
-from gateway.local.llamacpp.server import parameters
-from gateway.local.model_catalog import DEFAULT, find
+from gateway.local.llamacpp.server import build_parameters
+from gateway.local.model_catalog import DEFAULT_WEIGHTS, find_weights
 from gateway.settings import load_settings
 from gateway.skills.compress.compression import Goal, compress
-from gateway.skills.compress.messages import turns
-from gateway.skills.compress.surprisal import Surprises
-from gateway.wire.shapes import Body
+from gateway.skills.compress.messages import parse_segments
+from gateway.skills.compress.surprisal import SurprisalReader
+from gateway.wire.body_types import Body
 
 RATIO = 0.5
 GOAL = Goal(ratio=RATIO, question_aware=False, drop=True)
@@ -58,8 +58,8 @@ class Server:
 
     def __init__(self, weights: Path, slots: int) -> None:
         config = {"path": str(weights), "model": weights.stem, "port": 0, "key": "none", "slots": slots}
-        more = {"context": CONTEXT, "threads": 1, "embeddings": False, "batch": states.WINDOW}
-        self._engine = xllamacpp.Server(parameters(config | more))
+        more = {"context": CONTEXT, "threads": 1, "embeddings": False, "batch": states.WINDOW_TOKENS}
+        self._engine = xllamacpp.Server(build_parameters(config | more))
         self._url = self._engine.listening_address
 
     async def post(self, page: str, body: Body) -> Body:
@@ -76,35 +76,35 @@ class Server:
 
 async def made(some: Sequence[Set]) -> dict[str, dict[str, Text]]:
     """Of each set the prompts that the small model makes: in full, compressed, and cut off."""
-    weights = find(DEFAULT.name, load_settings().models_folder)
+    weights = find_weights(DEFAULT_WEIGHTS.name, load_settings().models_folder)
     server = Server(weights, 1)
-    reader = Surprises(states.scorer(weights), DEFAULT.name, CONTEXT, server.post)
-    await reader.surprises("What is read first takes longer, for the weights are read too.")
+    reader = SurprisalReader(states.build_scorer(weights), DEFAULT_WEIGHTS.name, CONTEXT, server.post)
+    await reader.read_surprisals("What is read first takes longer, for the weights are read too.")
     found = {}
     for one in some:
         full = one.prefix
         clock, processor = time.perf_counter(), time.process_time()
-        told = await compress(turns({"text": full}), GOAL, reader)
+        told = await compress(parse_segments({"text": full}), GOAL, reader)
         took = {"seconds": time.perf_counter() - clock, "processor_seconds": time.process_time() - processor}
         short = told.texts[("text",)]
         found[one.name] = {
             "full": {"text": full, "tokens": told.before},
-            "compressed": {"text": short, "tokens": await reader.count(short), "why": told.why} | took,
+            "compressed": {"text": short, "tokens": await reader.count_tokens(short), "why": told.why} | took,
             "truncated": await _cut_off(full, told.after, reader),
         }
     return found
 
 
-async def _cut_off(text: str, tokens: int, reader: Surprises) -> Text:
+async def _cut_off(text: str, tokens: int, reader: SurprisalReader) -> Text:
     """Its end, from the beginning of a word on."""
     words = text.split(" ")
     low, high = 0, len(words)
     while low < high:
         middle = (low + high) // 2
-        fits = await reader.count(" ".join(words[middle:])) <= tokens
+        fits = await reader.count_tokens(" ".join(words[middle:])) <= tokens
         low, high = (low, middle) if fits else (middle + 1, high)
     left = " ".join(words[low:])
-    return {"text": left, "tokens": await reader.count(left)}
+    return {"text": left, "tokens": await reader.count_tokens(left)}
 
 
 def by_lingua(some: Sequence[Set], wanted: Sequence[int], where: Path) -> Iterator[Text]:

@@ -24,14 +24,14 @@ from benchmarks import pair, results
 from benchmarks.proof import requantised
 from benchmarks.vllm import environment
 from benchmarks.vllm.server import vllm
-from gateway.cli.records.collect import COLLECT
-from gateway.cli.test_server import serving
-from gateway.local.model_catalog import DEFAULT, find
+from gateway.cli.loopback_gateway import run_gateway
+from gateway.cli.records.collect import COLLECT_POLICY
+from gateway.local.model_catalog import DEFAULT_WEIGHTS, find_weights
 from gateway.settings import LocalEngine, Settings, load_settings
 from policies.loading.loader import load_policies
 from policies.schema.policy import Policy
 from routers.confidence.calibration import Calibrator
-from routers.confidence.signals import SIGNALS, signals
+from routers.confidence.signals import SIGNALS, compute_signals
 from routers.plan import Token
 from routers.strategies.cascade import Cascade
 
@@ -81,7 +81,7 @@ def asked(settings: Settings, prompts: Sequence[str], **more: Any) -> list[Answe
 async def answers(settings: Settings, prompts: Sequence[str], **more: Any) -> list[Answer]:
     slots = asyncio.Semaphore(AT_ONCE)
     async with (
-        serving(settings, [COLLECT]) as served,
+        run_gateway(settings, [COLLECT_POLICY]) as served,
         openai.AsyncOpenAI(base_url=served.url, api_key="none", timeout=600) as client,
     ):
 
@@ -89,7 +89,7 @@ async def answers(settings: Settings, prompts: Sequence[str], **more: Any) -> li
             async with slots:
                 return _read(
                     await client.chat.completions.create(
-                        model=COLLECT.name,
+                        model=COLLECT_POLICY.name,
                         messages=[{"role": "user", "content": prompt}],
                         temperature=0,
                         max_tokens=MAX_TOKENS,
@@ -162,7 +162,7 @@ def _on_shared_tokens(pairs: Sequence[tuple[Answer, Answer]], calibrator: Calibr
     begun = [
         (one.tokens[:length], other.tokens[:length]) for one, other in pairs if (length := shared(one, other))
     ]
-    found = [(signals(one), signals(other)) for one, other in begun]
+    found = [(compute_signals(one), compute_signals(other)) for one, other in begun]
     each = {name: _summary([(one[name], other[name]) for one, other in found]) for name in SIGNALS}
     tokens = [token for both in begun for token in zip(*both, strict=True)]
     return {
@@ -177,7 +177,7 @@ def _on_shared_tokens(pairs: Sequence[tuple[Answer, Answer]], calibrator: Calibr
 
 def _confidence(calibrator: Calibrator, answer: Answer, *, ends: bool = False) -> float:
     tokens = answer.tokens + answer.end if ends else answer.tokens
-    return calibrator.confidence(signals(tokens, answer.finish), finished=True)
+    return calibrator.confidence(compute_signals(tokens, answer.finish), finished=True)
 
 
 def _summary(pairs: Sequence[Sequence[float]]) -> dict[str, float]:
@@ -211,7 +211,7 @@ def constrained(settings: Settings) -> dict[str, Any]:
         "text": answer.text,
         "tokens": [token.text for token in answer.tokens],
         "logprobs": [round(token.logprob or 0.0, 4) for token in answer.tokens],
-        "mean": round(signals(answer.tokens)["mean"], 4),
+        "mean": round(compute_signals(answer.tokens)["mean"], 4),
         "likeliest_first": round(sum(exp(top) for top in answer.tokens[0].top), 4),
     }
 
@@ -242,7 +242,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2", help="its name there")
     args = parser.parse_args()
     prompts, policy = held_out(ITEMS), policy_auto()
-    shipped = find(DEFAULT.name, load_settings().models_folder)
+    shipped = find_weights(DEFAULT_WEIGHTS.name, load_settings().models_folder)
     found: dict[str, list[Answer]] = {}
     under_schema: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:

@@ -25,9 +25,9 @@ from aiohttp import web
 
 from benchmarks import results
 from benchmarks.vllm.environment import VERSION, folder, models, python, server_environment
-from gateway.cli.test_server import serving
+from gateway.cli.loopback_gateway import run_gateway
 from gateway.settings import LocalEngine, Settings
-from gateway.telemetry.settings import Records
+from gateway.telemetry.settings import RecordSettings
 from gateway.upstreams.settings import UpstreamSettings
 
 PEFT = "0.21.2"
@@ -123,9 +123,9 @@ async def record(into: Path, asked: Sequence[str]) -> None:
         settings = Settings(
             local=LocalEngine(),
             upstreams=(UpstreamSettings.model_validate(far),),
-            records=Records(path=into, content=True),
+            records=RecordSettings(path=into, content=True),
         )
-        async with serving(settings) as running:
+        async with run_gateway(settings) as running:
             await answered(running.url, "careful", asked)
 
 
@@ -182,7 +182,7 @@ def serving_settings(adapter: Path) -> Settings:
 
 async def served(adapter: Path, asked: Sequence[str]) -> dict[str, list[str]]:
     """What the model and its adapter answer, each by its name."""
-    async with serving(serving_settings(adapter)) as running:
+    async with run_gateway(serving_settings(adapter)) as running:
         return {name: await answered(running.url, name, asked) for name in (BASE, ADAPTER)}
 
 

@@ -28,17 +28,17 @@ from benchmarks import results
 from benchmarks.speculation import Run, compared
 from benchmarks.vllm.environment import models
 from benchmarks.vllm.server import vllm
-from gateway.cli.test_server import serving
+from gateway.cli.loopback_gateway import run_gateway
 from gateway.settings import LocalEngine, Settings
-from gateway.telemetry.settings import Records
+from gateway.telemetry.settings import RecordSettings
 from gateway.upstreams.settings import UpstreamSettings
-from policies.records.differences import differences
-from policies.records.lines import ExchangeLine, Record
+from policies.records.differences import find_differences
 from policies.records.reader import read_records
 from policies.records.replay import replay
+from policies.records.schema import ExchangeLine, Record
 from policies.schema.policy import Policy
 from policies.tuning.starter_set import load_items
-from routers.fragments.draft_blocks import verified
+from routers.fragments.draft_blocks import count_accepted
 from routers.fragments.speedup import Costs
 from routers.plan import NO_USAGE, Tier
 from routers.strategies.direct import Direct
@@ -121,8 +121,8 @@ def settings(target: Target, draft: Target | None, records: Path) -> Settings:
     llm = upstream("llm", target)
     if draft is None:
         local, upstreams = LocalEngine(threads=1), (llm,)
-        return Settings(local=local, upstreams=upstreams, records=Records(path=records))
-    return Settings(local=None, upstreams=(llm, upstream("slm", draft)), records=Records(path=records))
+        return Settings(local=local, upstreams=upstreams, records=RecordSettings(path=records))
+    return Settings(local=None, upstreams=(llm, upstream("slm", draft)), records=RecordSettings(path=records))
 
 
 class Row(NamedTuple):
@@ -158,7 +158,7 @@ async def rows(
         clients = {}
         for name, draft in drafts.items():
             given = settings(target, draft, records / name)
-            served = await stack.enter_async_context(serving(given, [SPECULATIVE]))
+            served = await stack.enter_async_context(run_gateway(given, [SPECULATIVE]))
             client = openai.AsyncOpenAI(base_url=served.url, api_key="none", timeout=300)
             clients[name] = await stack.enter_async_context(client)
         for prompt in asked:
@@ -236,7 +236,7 @@ def measured(found: Sequence[Row]) -> dict[str, Any]:
 
 def replayed(records: Sequence[Record]) -> dict[str, int]:
     """How many of the exchanges on record their replay reproduces exactly."""
-    return {"exchanges": len(records), "exact": sum(not differences(replay(one)) for one in records)}
+    return {"exchanges": len(records), "exact": sum(not find_differences(replay(one)) for one in records)}
 
 
 def foretold(found: Sequence[Row], records: Sequence[Record]) -> dict[str, Any]:
@@ -257,8 +257,8 @@ def _costs(pairs: Sequence[tuple[Row, ExchangeLine]]) -> Costs:
     scores = [call for _, line in pairs for call in line.calls if call.ask == "score"]
     # An exchange's first draft reads the prompt too.
     drafts = [call for _, line in pairs for call in line.calls[1:] if call.ask == "generate"]
-    verify_call, verify_token = _line([(call.usage.prompt_tokens, call.lasted) for call in scores])
-    draft_call, draft_token = _line([(call.usage.completion_tokens, call.lasted) for call in drafts])
+    verify_call, verify_token = _line([(call.usage.prompt_tokens, call.duration_s) for call in scores])
+    draft_call, draft_token = _line([(call.usage.completion_tokens, call.duration_s) for call in drafts])
     decode = [
         (row.alone_seconds - verify_call - verify_token * prompt) / max(1, answer - 1)
         for row, prompt, answer in ((row, *row.alone_tokens) for row, _ in pairs)
@@ -280,8 +280,8 @@ def _run(row: Row, line: ExchangeLine) -> Run:
     rejected = 0
     for call in scores:
         assert call.scored is not None
-        scored = call.scored.scored(NO_USAGE, 0.0)
-        rejected += verified(scored)[0] < len(scored.tokens)
+        scored = call.scored.to_scored(NO_USAGE, 0.0)
+        rejected += count_accepted(scored)[0] < len(scored.tokens)
     prompt, answer = row.alone_tokens
     accepted = int(row.figures["accepted"])
     return Run(prompt, answer, len(scores), accepted, rejected, row.seconds, row.alone_seconds)

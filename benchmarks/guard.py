@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 
 from benchmarks import results
 from benchmarks.large import path as large_weights
-from gateway.cli.test_server import serving
-from gateway.engine.judge.prompt import judged, question_body
+from gateway.cli.loopback_gateway import run_gateway
+from gateway.engine.judge.prompt import build_question, parse_judgement
 from gateway.settings import LocalEngine, Settings
 from gateway.upstreams.upstream import Upstream
-from policies.tuning.report import auroc, interval
-from routers.judges.guard import ATTACK, HARMFUL
+from policies.tuning.report import auroc, bootstrap_interval
+from routers.judges.guard import ATTACK_QUESTION, HARM_QUESTION
 from routers.plan import NO_USAGE, Judge
 
 ITEMS = Path(__file__).with_name("guard.jsonl")
-ASKED = {"input": ATTACK, "output": HARMFUL}
+ASKED = {"input": ATTACK_QUESTION, "output": HARM_QUESTION}
 CHANCE = 0.5
 """An interval of the AUROC that begins no higher is no better than a coin."""
 
@@ -56,10 +56,10 @@ async def told(upstream: Upstream, item: Item) -> float | None:
     asked = ASKED[item.part]
     ask = Judge("slm", asked.question, asked.labels, item.answer)
     messages = {"messages": [{"role": "user", "content": item.request}]}
-    body = question_body(ask, messages, "chat", upstream.model, upstream.most_alternatives)
+    body = build_question(ask, messages, "chat", upstream.model, upstream.max_top_logprobs)
     sent = await upstream.send(upstream.url("chat"), orjson.dumps(body), stream=False)
     try:
-        return judged(ask, await sent.response.read(), NO_USAGE).p[asked.labels[0]]
+        return parse_judgement(ask, await sent.response.read(), NO_USAGE).p[asked.labels[0]]
     except ValueError:
         return None
     finally:
@@ -69,7 +69,7 @@ async def told(upstream: Upstream, item: Item) -> float | None:
 def report(found: list[tuple[Item, float | None]], seconds: float) -> dict[str, Any]:
     harmful = np.array([float(item.harmful) for item, _ in found])
     p = np.array([0.5 if each is None else each for _, each in found])
-    value = interval(auroc, harmful, p)
+    value = bootstrap_interval(auroc, harmful, p)
     return {
         "items": len(found),
         "auroc": value,
@@ -86,7 +86,7 @@ def _flagged(p: NDArray[np.float64]) -> float:
 
 
 async def measured(settings: Settings, wanted: list[Item]) -> dict[str, Any]:
-    async with serving(settings) as served:
+    async with run_gateway(settings) as served:
         upstream = served.app.pools["slm"].upstreams[0]
         found: dict[str, Any] = {}
         for part in ASKED:

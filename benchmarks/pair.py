@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from benchmarks import results
 from benchmarks.large import path as large_weights
-from gateway.cli.records.collect import gather
+from gateway.cli.records.collect import collect_drafts
 from gateway.settings import LocalEngine, Settings
-from policies.loading.trained import STOCK_CALIBRATOR
-from policies.tuning.calibrate import confidence_of
+from policies.loading.trained_files import STOCK_CALIBRATOR
+from policies.tuning.calibrate import build_confidence_predictor
 from policies.tuning.graded_drafts import read_graded
-from policies.tuning.report import auroc, confidences
+from policies.tuning.report import auroc, predict_drafts
 from policies.tuning.starter_set import Item, load_items
 from routers.confidence.calibration import Calibrator
 
@@ -85,11 +85,13 @@ async def ask_both(items: Sequence[Item], large: Path, calibrator: Calibrator) -
     with tempfile.TemporaryDirectory() as folder:
         drafts, answers = Path(folder) / "small", Path(folder) / "large"
         # One at a time: what else is in a batch changes a text here and there, from run to run.
-        await gather(Settings(local=LocalEngine(slots=1)), drafts, items, MAX_TOKENS)
+        await collect_drafts(Settings(local=LocalEngine(slots=1)), drafts, items, MAX_TOKENS)
         engine = LocalEngine(model=str(large), threads=os.cpu_count(), slots=1)  # nothing else runs meanwhile
-        grades = await gather(Settings(local=engine), answers, items, MAX_TOKENS)
+        grades = await collect_drafts(Settings(local=engine), answers, items, MAX_TOKENS)
         by_item = {draft.grade.item: draft for draft in read_graded(drafts)}
-    right, confidence = confidences(confidence_of(calibrator), [by_item[item.id] for item in items])
+    right, confidence = predict_drafts(
+        build_confidence_predictor(calibrator), [by_item[item.id] for item in items]
+    )
     kinds = np.array([item.kind for item in items])
     return Answers(kinds, confidence, right, np.array([float(grade.right) for grade in grades]))
 

@@ -17,23 +17,23 @@ import numpy as np
 import openai
 
 from benchmarks import pair, results
-from gateway.cli.records.collect import gather
-from gateway.cli.test_server import serving
-from gateway.local.model_catalog import DEFAULT, find
+from gateway.cli.loopback_gateway import run_gateway
+from gateway.cli.records.collect import collect_drafts
+from gateway.local.model_catalog import DEFAULT_WEIGHTS, find_weights
 from gateway.settings import LocalEngine, Settings, load_settings
-from gateway.telemetry.settings import Records
-from gateway.wire.prompt_text import measured_again
+from gateway.telemetry.settings import RecordSettings
+from gateway.wire.prompt_text import extract_recorded_features
 from policies.tuning import calibrate, difficulty
-from policies.tuning.calibrate import confidence_of
-from policies.tuning.difficulty import score_of
+from policies.tuning.calibrate import build_confidence_predictor
+from policies.tuning.difficulty import build_difficulty_predictor
 from policies.tuning.graded_drafts import read_graded
-from policies.tuning.report import measured
+from policies.tuning.report import measure_held_out
 from policies.tuning.starter_set import load_items
-from routers.confidence.calibration import Source, Training
+from routers.confidence.calibration import LogprobSource, TrainingSet
 
 FORMATS = ("Q4_1", "F16")
 PROMPTS = 12
-MODEL = Source(model=DEFAULT.name, engine="llamacpp")
+MODEL = LogprobSource(model=DEFAULT_WEIGHTS.name, engine="llamacpp")
 
 
 def requantised(source: Path, target: Path) -> None:
@@ -60,13 +60,13 @@ def requantised(source: Path, target: Path) -> None:
 
 def settings(weights: Path) -> Settings:
     engine = LocalEngine(model=str(weights), threads=1, slots=1)  # one at a time: no batch changes a text
-    return Settings(local=engine, records=Records(content=True))  # the prompts are measured
+    return Settings(local=engine, records=RecordSettings(content=True))  # the prompts are measured
 
 
 async def speed(weights: Path) -> dict[str, float]:
     """Tokens per second of one stream, prompt and answer, as the engine times them: medians."""
     prompts, answers = [], []
-    async with serving(settings(weights)) as served:
+    async with run_gateway(settings(weights)) as served:
         client = openai.AsyncOpenAI(base_url=served.url, api_key="none")
         for index in range(PROMPTS):
             question = f"Tell me about number {index} and the history of the sea in a few sentences. " * 4
@@ -90,13 +90,17 @@ def format_measured(name: str, weights: Path, folder: Path) -> dict[str, Any]:
     items = load_items()
     if not folder.exists():
         folder.mkdir(parents=True)
-        asyncio.run(gather(settings(weights), folder, items, pair.MAX_TOKENS))
-    drafts = read_graded(folder, measured_again)
-    trained_on = Training(
+        asyncio.run(collect_drafts(settings(weights), folder, items, pair.MAX_TOKENS))
+    drafts = read_graded(folder, extract_recorded_features)
+    trained_on = TrainingSet(
         records=f"starter-{name}", sha256="", drafts=len(drafts), date=time.strftime("%Y-%m-%d")
     )
-    report = measured(drafts, lambda some: confidence_of(calibrate.fit(some, MODEL, trained_on)))
-    by_prompt = measured(drafts, lambda some: score_of(difficulty.fit(some, MODEL, trained_on)))
+    report = measure_held_out(
+        drafts, lambda some: build_confidence_predictor(calibrate.fit_calibrator(some, MODEL, trained_on))
+    )
+    by_prompt = measure_held_out(
+        drafts, lambda some: build_difficulty_predictor(difficulty.fit_scorer(some, MODEL, trained_on))
+    )
     right = statistics.mean(draft.grade.right for draft in drafts)
     levels = {item.id: item.level for item in items}
     by_level = {
@@ -118,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--work", type=Path)
     args = parser.parse_args()
-    shipped = find(DEFAULT.name, load_settings().models_folder)
+    shipped = find_weights(DEFAULT_WEIGHTS.name, load_settings().models_folder)
     with tempfile.TemporaryDirectory() as scratch:
         work = args.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)

@@ -22,12 +22,12 @@ import openai
 
 from benchmarks import results
 from benchmarks.large import path as large_weights
-from gateway.cli.test_server import Served, serving
-from gateway.local.model_catalog import DEFAULT
+from gateway.cli.loopback_gateway import RunningGateway, run_gateway
+from gateway.local.model_catalog import DEFAULT_WEIGHTS
 from gateway.settings import LocalEngine, Settings
 from policies.schema.policy import Policy
 from policies.tuning.report import auroc
-from routers.fragments.passage_filter import By, Filter, calibrated
+from routers.fragments.passage_filter import Measure, PassageFilter, center_log_odds
 from routers.strategies.direct import Direct
 
 NAME = "relevance"
@@ -42,9 +42,9 @@ JUDGED = {
         name=by,
         description="Judges every passage, and shows them all as given.",
         router=ALONE,
-        filter=Filter(by=by, bar=0.0, calibrated=False, order="given"),
+        filter=PassageFilter(by=by, bar=0.0, calibrated=False, order="given"),
     )
-    for by in get_args(By)
+    for by in get_args(Measure)
 }
 SHOWN = Policy(name="shown", description="Shows what it is given.", router=ALONE)
 
@@ -84,11 +84,11 @@ def is_right(item: Item, reply: str) -> bool:
 class Model:
     """One, behind a gateway of its own."""
 
-    def __init__(self, served: Served, client: openai.AsyncOpenAI) -> None:
+    def __init__(self, served: RunningGateway, client: openai.AsyncOpenAI) -> None:
         self._served = served
         self._client = client
 
-    async def judged(self, item: Item, by: By) -> Said:
+    async def judged(self, item: Item, by: Measure) -> Said:
         found, _ = await self._asked(JUDGED[by], item, item.passages, max_tokens=1)
         judgements = [call for call in found["calls"] if call["because"] == "relevance"]
         assert found["skills"]["filter"]["by"] == by
@@ -200,23 +200,23 @@ def left(asked: Sequence[Item], kept: Sequence[Sequence[int]]) -> dict[str, floa
 async def running(model: str) -> AsyncIterator[Model]:
     local = LocalEngine(model=model, slots=1, threads=1)
     async with (
-        serving(Settings(local=local), [*JUDGED.values(), SHOWN]) as served,
+        run_gateway(Settings(local=local), [*JUDGED.values(), SHOWN]) as served,
         openai.AsyncOpenAI(base_url=served.url, api_key="none", timeout=600) as client,
     ):
         yield Model(served, client)
 
 
-async def judgements(model: Model, asked: Sequence[Item], by: By) -> dict[str, Any]:
+async def judgements(model: Model, asked: Sequence[Item], by: Measure) -> dict[str, Any]:
     said = [await model.judged(item, by) for item in asked]
     p = [one.p for one in said]
     return {
         "questions": len(asked),
         "passages": sum(map(len, p)),
-        "auroc": ranked(asked, [calibrated(one) for one in p]),
+        "auroc": ranked(asked, [center_log_odds(one) for one in p]),
         "auroc_uncalibrated": ranked(asked, p),
         "mean": _means(asked, p),
         "seconds_a_passage": round(sum(one.seconds for one in said) / sum(map(len, p)), 3),
-        "left": left(asked, [Filter().chosen(one) for one in p]),
+        "left": left(asked, [PassageFilter().select(one) for one in p]),
         "p": {item.id: one for item, one in zip(asked, p, strict=True)},
     }
 
@@ -246,7 +246,7 @@ def by_words(asked: Sequence[Item]) -> dict[str, Any]:
 
 
 def filtered_by(asked: Sequence[Item], p: Mapping[str, Sequence[float]]) -> dict[str, Sequence[int]]:
-    return {item.id: Filter().chosen(p[item.id]) for item in asked}
+    return {item.id: PassageFilter().select(p[item.id]) for item in asked}
 
 
 class Results:
@@ -275,8 +275,8 @@ async def measure(done: Results, every: int) -> None:
     done.add("words", by_words(asked))
     gold = {item.id: item.gold for item in asked}
     everything = {item.id: range(len(item.passages)) for item in asked}
-    async with running(DEFAULT.name) as small:
-        for by in get_args(By):
+    async with running(DEFAULT_WEIGHTS.name) as small:
+        for by in get_args(Measure):
             if (key := f"small_{by}") not in done:
                 done.add(key, await judgements(small, asked, by))
         filtered = filtered_by(asked, done.found["small_likelihood"]["p"])

@@ -25,13 +25,13 @@ from benchmarks import results
 from benchmarks.vllm import environment
 from benchmarks.vllm.server import Server, vllm
 from gateway.local.llamacpp import hidden_states as states
-from gateway.local.llamacpp.server import parameters
-from gateway.local.model_catalog import DEFAULT, find
+from gateway.local.llamacpp.server import build_parameters
+from gateway.local.model_catalog import DEFAULT_WEIGHTS, find_weights
 from gateway.settings import load_settings
-from gateway.skills.compress.surprisal import Surprises
-from gateway.upstreams.providers.kind import Post, Scorer
-from gateway.upstreams.providers.kinds import KINDS
-from gateway.wire.shapes import Body
+from gateway.skills.compress.surprisal import SurprisalReader
+from gateway.upstreams.providers.registry import SERVER_KINDS
+from gateway.upstreams.providers.server_kind import Post, Scorer
+from gateway.wire.body_types import Body
 
 LENGTHS = (200, 800)
 """Tokens of a text."""
@@ -119,23 +119,23 @@ def cut(ids: Sequence[int], length: int, many: int, start: int) -> list[Sequence
 
 
 async def ids_of(scorer: Scorer, post: Post) -> Sequence[int]:
-    return (await scorer.spell(post, texts())).ids
+    return (await scorer.tokenize_text(post, texts())).ids
 
 
 async def of_llamacpp(weights: Path) -> dict[str, Any]:
     config = {
         "path": str(weights),
-        "model": DEFAULT.name,
+        "model": DEFAULT_WEIGHTS.name,
         "port": 0,
         "key": "none",
         "slots": 1,
         "context": CONTEXT,
     }
     engine = xllamacpp.Server(
-        parameters(config | {"threads": 1, "embeddings": False, "batch": states.WINDOW})
+        build_parameters(config | {"threads": 1, "embeddings": False, "batch": states.WINDOW_TOKENS})
     )
-    reader = Reader(engine.listening_address, DEFAULT.name, "none", time.process_time)
-    by_states, by_force = states.scorer(weights), KINDS["llamacpp"].scorer
+    reader = Reader(engine.listening_address, DEFAULT_WEIGHTS.name, "none", time.process_time)
+    by_states, by_force = states.build_scorer(weights), SERVER_KINDS["llamacpp"].scorer
     assert by_force is not None
 
     async def prefill(ids: Sequence[int]) -> None:
@@ -143,7 +143,9 @@ async def of_llamacpp(weights: Path) -> dict[str, Any]:
 
     async def read(ids: Sequence[int]) -> Sequence[float | None]:
         """As `Surprises` reads them, windows and all."""
-        return await Surprises(by_states, DEFAULT.name, CONTEXT, reader.post).logprobs((), ids)
+        return await SurprisalReader(by_states, DEFAULT_WEIGHTS.name, CONTEXT, reader.post).read_logprobs(
+            (), ids
+        )
 
     async def forced(ids: Sequence[int]) -> Sequence[float]:
         return await by_force.logprobs(reader.post, ids, 1)
@@ -179,7 +181,7 @@ def processor_of(group: int) -> float:
 async def of_vllm(server: Server) -> dict[str, Any]:
     root = server.url.removesuffix("/v1")
     reader = Reader(root, server.model, "none", lambda: processor_of(server.process.pid))
-    scorer = KINDS["vllm"].scorer
+    scorer = SERVER_KINDS["vllm"].scorer
     assert scorer is not None
     salts = count()
 
@@ -208,12 +210,12 @@ async def of_vllm(server: Server) -> dict[str, Any]:
 
 async def windowed(scorer: Scorer, model: str, post: Post, ids: Sequence[int]) -> dict[str, Any]:
     """How near what a token is in windows, as llama.cpp's, is to what it is after all of the text before it."""
-    whole = await Surprises(scorer, model, CONTEXT, post).logprobs((), ids)
-    short = Surprises(scorer._replace(window=states.WINDOW), model, CONTEXT, post)
-    one, other = (np.array(some[1:], float) for some in (whole, await short.logprobs((), ids)))
+    whole = await SurprisalReader(scorer, model, CONTEXT, post).read_logprobs((), ids)
+    short = SurprisalReader(scorer._replace(window=states.WINDOW_TOKENS), model, CONTEXT, post)
+    one, other = (np.array(some[1:], float) for some in (whole, await short.read_logprobs((), ids)))
     return {
         "tokens": len(ids),
-        "window": states.WINDOW,
+        "window": states.WINDOW_TOKENS,
         "correlation": round(float(np.corrcoef(one, other)[0, 1]), 4),
         "apart": round(float(np.abs(one - other).mean()), 4),
     }
@@ -230,7 +232,9 @@ def main() -> None:
     found.pop("made_by", None)
     found["vllm_version"] = environment.VERSION
     if args.engine != "vllm":
-        found["llamacpp"] = asyncio.run(of_llamacpp(find(DEFAULT.name, load_settings().models_folder)))
+        found["llamacpp"] = asyncio.run(
+            of_llamacpp(find_weights(DEFAULT_WEIGHTS.name, load_settings().models_folder))
+        )
     if args.engine != "llamacpp":
         with vllm(environment.models() / "smollm2") as server:
             found["vllm"] = asyncio.run(of_vllm(server))

@@ -25,9 +25,9 @@ import openai
 from benchmarks import results
 from benchmarks.vllm.environment import models
 from benchmarks.vllm.server import vllm
-from gateway.cli.test_server import serving
+from gateway.cli.loopback_gateway import run_gateway
 from gateway.settings import LocalEngine, Settings
-from routers.fragments.speedup import Costs, acceptance, best_block, forecast
+from routers.fragments.speedup import Costs, best_block, estimate_acceptance, forecast
 
 LENGTHS = (64, 256, 768)
 """Tokens before the block that is verified."""
@@ -166,7 +166,7 @@ async def measured_draft() -> Samples:
     """Seconds of the built-in engine's drafts by length, what stands before them in its cache."""
     found: Samples = {length: [] for length in DRAFTS}
     async with (
-        serving(Settings(local=LocalEngine(threads=1))) as served,
+        run_gateway(Settings(local=LocalEngine(threads=1))) as served,
         openai.AsyncOpenAI(base_url=served.url, api_key="none", timeout=600) as client,
     ):
         model = LocalEngine().model
@@ -223,7 +223,7 @@ def played(
 def compared(costs: Costs, runs: Sequence[Run], block: int | None) -> dict[str, Any]:
     """What the model foretells of runs with the same block length and costs, by the acceptance that they had,
     beside what was measured: calls, seconds and speed-up, means over the runs."""
-    accept = acceptance(sum(run.accepted for run in runs), sum(run.rejected for run in runs)) or 0.0
+    accept = estimate_acceptance(sum(run.accepted for run in runs), sum(run.rejected for run in runs)) or 0.0
     told = [forecast(accept, costs, run.prompt, run.answer, block) for run in runs]
     mean = statistics.fmean
     took, alone = mean(run.seconds for run in runs), mean(run.alone for run in runs)

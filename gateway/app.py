@@ -7,27 +7,27 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from policies.loading.files import PolicyFiles
+from policies.loading.policy_files import PolicyFiles
 from policies.schema.split import AnyPolicy
 from routers.plan import Tier
 
 from . import __version__
 from .api.compress import compress_route
 from .api.evaluation.endpoint import evaluate_route
-from .api.generation import Generation, Scope
-from .api.info import own_routes
-from .api.internal_error import InternalErrors, Sent
+from .api.generation import GenerationEndpoint, Scope
+from .api.info import info_routes
+from .api.internal_error import InternalErrors, ResponseTracker
 from .api.request_body import Receive
 from .api.surface import SURFACES
 from .api.tokens import token_routes
 from .api.writers import Send, respond_error
 from .background.evaluations import Evaluations
-from .background.shadow import Shadows
-from .catalog.live import LivePolicies
+from .background.shadows import Shadows
+from .catalog.live_policies import LivePolicies
 from .engine.engine import Engine
 from .errors import ApiError
-from .exchange.builder import Opening
-from .local.factory import local_engine
+from .exchange.builder import ExchangeBuilder
+from .local.factory import build_local_engine
 from .local.supervisor import Supervisor
 from .settings import Settings
 from .state.exchanges import Exchanges
@@ -35,8 +35,8 @@ from .telemetry.engine_metrics import EngineMetrics
 from .telemetry.ledger import Ledger
 from .telemetry.metrics import Metrics
 from .telemetry.record_writer import Recorder
-from .upstreams.health import probing
-from .upstreams.pool import Pool, pools
+from .upstreams.health import run_probes
+from .upstreams.pool import Pool, build_pools
 from .upstreams.upstream import Upstream
 
 
@@ -50,7 +50,7 @@ class App(FastAPI):
     policies: LivePolicies
     pools: dict[Tier, Pool]
     exchanges: Exchanges
-    hot: Mapping[str, Generation]
+    hot: Mapping[str, GenerationEndpoint]
     internal_errors: InternalErrors
     local: Supervisor | None
 
@@ -58,7 +58,7 @@ class App(FastAPI):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        sent = Sent(send)
+        sent = ResponseTracker(send)
         try:
             await self._answer(scope, receive, sent)
         except Exception as error:
@@ -93,8 +93,8 @@ def create_app(
     supervisor = None
     if settings.local is not None:
         name = settings.local.engine
-        local, supervisor = local_engine(
-            settings.local, settings.models_folder, lambda: metrics.engine_restarted(name), tell
+        local, supervisor = build_local_engine(
+            settings.local, settings.models_folder, lambda: metrics.count_engine_restart(name), tell
         )
         upstreams.insert(0, local)
         stack.push_async_callback(supervisor.stop)
@@ -103,19 +103,19 @@ def create_app(
     engines = EngineMetrics(upstreams)
     metrics.registry.register(engines)
     files = PolicyFiles(settings.policies.folder)
-    by_tier = pools(upstreams)
+    by_tier = build_pools(upstreams)
     policies = LivePolicies(
-        files, more, by_tier, lambda ok: metrics.policies_loaded(ok=ok), settings.policies.reload
+        files, more, by_tier, lambda ok: metrics.count_policy_load(ok=ok), settings.policies.reload
     )
     recorder = None
     if settings.records.path is not None:
-        recorder = Recorder(settings.records, settings.records.path, metrics.record_dropped)
+        recorder = Recorder(settings.records, settings.records.path, metrics.count_dropped_record)
         stack.callback(recorder.close)
     ledger = Ledger(metrics, exchanges, recorder)
     stack.callback(ledger.book)
-    engine = Engine(by_tier, leave=ledger.leave)
-    opening = Opening(policies, by_tier, keeps=recorder is not None and settings.records.content)
-    shadows = Shadows(engine.run, lambda: policies.catalogue.policies)
+    engine = Engine(by_tier, leave=ledger.add)
+    opening = ExchangeBuilder(policies, by_tier, keeps=recorder is not None and settings.records.content)
+    shadows = Shadows(engine.run, lambda: policies.catalog.policies)
     stack.push_async_callback(shadows.close)
     evaluations = Evaluations(engine.perform, metrics)
     stack.push_async_callback(evaluations.close)
@@ -125,13 +125,13 @@ def create_app(
         async with stack:
             if supervisor is not None:
                 supervisor.start()
-            await stack.enter_async_context(policies.watched())
-            await stack.enter_async_context(probing(upstreams))
+            await stack.enter_async_context(policies.watch())
+            await stack.enter_async_context(run_probes(upstreams))
             yield
 
     app = App(title="Smallfirst", version=__version__, lifespan=lifespan)
     app.policies, app.pools, app.exchanges, app.local = policies, by_tier, exchanges, supervisor
-    app.include_router(own_routes(policies, engine, exchanges, metrics, engines, ledger))
+    app.include_router(info_routes(policies, engine, exchanges, metrics, engines, ledger))
     app.include_router(compress_route(policies, engine, evaluations, metrics, settings.listen.body_limit))
     app.include_router(token_routes(policies, by_tier, settings.listen.body_limit))
     app.include_router(evaluate_route(policies, engine, evaluations, metrics, settings.listen.body_limit))
@@ -140,7 +140,7 @@ def create_app(
     app.add_exception_handler(Exception, _leave_to_app)
     app.internal_errors = InternalErrors(metrics)
     app.hot = {
-        path: Generation(
+        path: GenerationEndpoint(
             surface,
             opening=opening,
             engine=engine,

@@ -48,7 +48,7 @@ def internal_error() -> ApiError:
     return ApiError(500, "internal_error", "the gateway failed; see its log", kind="api_error")
 
 
-STATUS = {
+STATUS_AND_CODE = {
     "not_configured": (503, "no_upstream"),
     "down": (503, "upstream_unavailable"),
     "busy": (503, "overloaded"),
@@ -68,11 +68,11 @@ STATUS = {
 }
 
 
-def from_unavailable(lost: Unavailable, causes: list[str]) -> ApiError:
+def to_api_error(lost: Unavailable, causes: list[str]) -> ApiError:
     """The error that a plan ended in. `causes` are the failed calls' messages, in order."""
     if isinstance(lost, Failure) and lost.why == "rejected":
-        return _passed_on(lost)
-    status, code = STATUS.get(lost.why, (502, "upstream_error"))
+        return _pass_on(lost)
+    status, code = STATUS_AND_CODE.get(lost.why, (502, "upstream_error"))
     kind = "invalid_request_error" if status == 400 else "upstream_error"
     retry_after = lost.retry_after if isinstance(lost, Failure) else None
     if status in (429, 503) and retry_after is None:
@@ -82,7 +82,7 @@ def from_unavailable(lost: Unavailable, causes: list[str]) -> ApiError:
     return ApiError(status, code, message, kind=kind, retry_after=retry_after)
 
 
-def _passed_on(failure: Failure) -> ApiError:
+def _pass_on(failure: Failure) -> ApiError:
     """The upstream's own complaint about the request, its status and fields kept."""
     try:
         detail = orjson.loads(failure.body)

@@ -14,13 +14,13 @@ import platformdirs
 from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from policies.loading.yaml_files import ConfigError, Lines, explain, placed, read_yaml
+from policies.loading.yaml_files import ConfigError, KeyLines, read_yaml, to_config_error, to_places
 
 from .api.settings import Listen
 from .catalog.settings import PolicySettings
-from .local.settings import LOCAL, chosen
+from .local.settings import LOCAL_UPSTREAM_NAME, select_local_engine
 from .local.settings import LocalEngine as LocalEngine
-from .telemetry.settings import Records
+from .telemetry.settings import RecordSettings
 from .upstreams.providers.env_providers import PROVIDERS, Provider
 from .upstreams.settings import UpstreamSettings
 
@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     """Endpoints elsewhere."""
     policies: PolicySettings = PolicySettings()
     """Policies of your own."""
-    records: Records = Records()
+    records: RecordSettings = RecordSettings()
     """What exchanges leave behind."""
     models_folder: Path = Field(default_factory=lambda: data_folder() / "models")
     """The folder of model weights; by default `models` in the user's data folder, on Linux
@@ -72,7 +72,7 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-def default_path() -> Path | None:
+def default_config_path() -> Path | None:
     """Return `SMALLFIRST_CONFIG` if set, else ./smallfirst.yaml if it exists, else None."""
     named = os.environ.get("SMALLFIRST_CONFIG")
     if named:
@@ -86,20 +86,20 @@ def load_settings(path: Path | None = None, slm: str | None = None) -> Settings:
     the configured one. Raises ConfigError."""
     _check_environment()
     data: dict[str, Any] = {}
-    lines: Lines = {}
+    lines: KeyLines = {}
     if path is not None:
         data, lines = read_yaml(path)
-        data = {str(key): _expanded(value, (key,), path, lines) for key, value in data.items()}
-        data = _beside(data, path.parent)
+        data = {str(key): _expand_variables(value, (key,), path, lines) for key, value in data.items()}
+        data = _resolve_paths(data, path.parent)
     try:
         settings = Settings(**data)
     except SettingsError as error:
         raise ConfigError(f"environment: {error}: expected JSON") from error
     except ValidationError as error:
-        raise _explained(error, path, lines) from error
-    settings = _with_provider(_without_spare_engine(settings))
+        raise _explain_error(error, path, lines) from error
+    settings = _add_provider(_drop_spare_engine(settings))
     if slm is not None:
-        settings = settings.model_copy(update={"local": chosen(slm, settings.local)})
+        settings = settings.model_copy(update={"local": select_local_engine(slm, settings.local)})
     _check_names(settings, path, lines)
     return settings
 
@@ -113,7 +113,7 @@ def _check_environment() -> None:
             raise ConfigError(f"environment: {name}: unknown variable; there are {known} (and __KEY within)")
 
 
-def _explained(error: ValidationError, path: Path | None, lines: Lines) -> ConfigError:
+def _explain_error(error: ValidationError, path: Path | None, lines: KeyLines) -> ConfigError:
     """Explain a validation error. An error from an environment variable names the variable and does not show
     its value, which may be secret."""
     for detail in error.errors():
@@ -123,28 +123,28 @@ def _explained(error: ValidationError, path: Path | None, lines: Lines) -> Confi
             if name in os.environ:
                 what = "unknown key" if detail["type"] == "extra_forbidden" else detail["msg"]
                 return ConfigError(": ".join(["environment", name, *at[depth:], what]))
-    return explain(error, placed(path or Path("environment"), lines))
+    return to_config_error(error, to_places(path or Path("environment"), lines))
 
 
-def _expanded(value: Any, at: tuple[str | int, ...], path: Path, lines: Lines) -> Any:
+def _expand_variables(value: Any, at: tuple[str | int, ...], path: Path, lines: KeyLines) -> Any:
     if isinstance(value, dict):
-        return {key: _expanded(item, (*at, key), path, lines) for key, item in value.items()}
+        return {key: _expand_variables(item, (*at, key), path, lines) for key, item in value.items()}
     if isinstance(value, list):
-        return [_expanded(item, (*at, index), path, lines) for index, item in enumerate(value)]
+        return [_expand_variables(item, (*at, index), path, lines) for index, item in enumerate(value)]
     if not isinstance(value, str):
         return value
 
-    def variable(match: re.Match[str]) -> str:
+    def read_variable(match: re.Match[str]) -> str:
         name = match[1]
         if name not in os.environ:
             where = f"{path}:{lines.get(at, 1)}: {'.'.join(map(str, at))}"
             raise ConfigError(f"{where}: the environment variable {name} is not set")
         return os.environ[name]
 
-    return re.sub(r"\$\{(\w+)\}", variable, value)
+    return re.sub(r"\$\{(\w+)\}", read_variable, value)
 
 
-def _beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _resolve_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Resolve relative paths against the folder of the settings file."""
     local = data.get("local")
     sections: list[tuple[Any, str]] = [
@@ -156,7 +156,7 @@ def _beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         sections += [
             (section, "model")
             for section in (local, local.get("speculative"))
-            if isinstance(section, dict) and _is_file(section.get("model"), folder)
+            if isinstance(section, dict) and _is_model_path(section.get("model"), folder)
         ]
     for section, key in sections:
         if isinstance(section, dict) and isinstance(section.get(key), str):
@@ -164,62 +164,62 @@ def _beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     return data
 
 
-def _is_file(model: Any, folder: Path) -> bool:
+def _is_model_path(model: Any, folder: Path) -> bool:
     """Whether a model is given by a path, to a GGUF file or a folder. Otherwise it is a catalog name."""
     return isinstance(model, str) and (
         model.endswith(".gguf") or (folder / Path(model).expanduser()).is_dir()
     )
 
 
-def _without_spare_engine(settings: Settings) -> Settings:
+def _drop_spare_engine(settings: Settings) -> Settings:
     """Drop the built-in engine if the user configured another small model and did not ask for the engine."""
-    replaced = any(upstream.tier == "slm" and not upstream.judges_only for upstream in settings.upstreams)
-    if replaced and "local" not in settings.model_fields_set:
+    has_own_slm = any(upstream.tier == "slm" and not upstream.judges_only for upstream in settings.upstreams)
+    if has_own_slm and "local" not in settings.model_fields_set:
         return settings.model_copy(update={"local": None})
     return settings
 
 
-def _with_provider(settings: Settings) -> Settings:
+def _add_provider(settings: Settings) -> Settings:
     """Without an LLM upstream in the file, add the first provider whose key is set."""
     if any(upstream.tier == "llm" and not upstream.judges_only for upstream in settings.upstreams):
         return settings
     for provider in PROVIDERS:
-        if key := os.environ.get(provider.key):
+        if key := os.environ.get(provider.key_variable):
             model = os.environ.get("SMALLFIRST_LLM_MODEL", provider.model)
-            found = UpstreamSettings(
+            upstream = UpstreamSettings(
                 name=provider.name,
                 tier="llm",
-                url=_url(provider),
+                url=_provider_url(provider),
                 model=model,
                 engine=provider.engine,
                 key=SecretStr(key),
             )
-            return settings.model_copy(update={"upstreams": (*settings.upstreams, found)})
+            return settings.model_copy(update={"upstreams": (*settings.upstreams, upstream)})
     return settings
 
 
-def _url(provider: Provider) -> HttpUrl:
-    given = os.environ.get(provider.base_url) or provider.url
+def _provider_url(provider: Provider) -> HttpUrl:
+    url = os.environ.get(provider.base_url_variable) or provider.url
     try:
-        return TypeAdapter(HttpUrl).validate_python(given)
+        return TypeAdapter(HttpUrl).validate_python(url)
     except ValidationError as error:
-        raise ConfigError(f"environment: {provider.base_url}: {error.errors()[0]['msg']}") from error
+        raise ConfigError(f"environment: {provider.base_url_variable}: {error.errors()[0]['msg']}") from error
 
 
-def _check_names(settings: Settings, path: Path | None, lines: Lines) -> None:
-    def wrong(what: str, *at: str | int) -> ConfigError:
+def _check_names(settings: Settings, path: Path | None, lines: KeyLines) -> None:
+    def error_at(what: str, *at: str | int) -> ConfigError:
         where = f"{path}:{lines.get(at, lines.get(at[:1], 1))}" if path else "settings"
         return ConfigError(f"{where}: {'.'.join(map(str, at))}: {what}")
 
-    names = set() if settings.local is None else {LOCAL}
+    names = set() if settings.local is None else {LOCAL_UPSTREAM_NAME}
     models = {upstream.model for upstream in settings.upstreams}
     for index, upstream in enumerate(settings.upstreams):
         if upstream.name in names:
             what = f"another upstream is named {upstream.name!r}; each needs a name of its own"
-            raise wrong(what, "upstreams", index, "name")
+            raise error_at(what, "upstreams", index, "name")
         names.add(upstream.name)
         for adapter in upstream.adapters:
             if adapter in models:
-                raise wrong(f"{adapter!r} is an upstream's model", "upstreams", index, "adapters")
+                raise error_at(f"{adapter!r} is an upstream's model", "upstreams", index, "adapters")
     if settings.local is None and not settings.upstreams:
-        raise wrong("neither a local engine nor an upstream is configured", "upstreams")
+        raise error_at("neither a local engine nor an upstream is configured", "upstreams")

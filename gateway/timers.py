@@ -6,7 +6,7 @@ A timer of the event loop's own costs microseconds to set and to cancel, for eac
 import asyncio
 from collections.abc import Callable
 
-PERIOD = 0.02
+CHECK_PERIOD_S = 0.02
 """Seconds between two looks, and so how late a deadline may be."""
 
 
@@ -30,7 +30,7 @@ class Deadline:
         self._deadlines.pending.discard(self)
         self._act = None  # its owner holds it in turn: a cycle that only a collection would free
 
-    def come(self) -> None:
+    def fire(self) -> None:
         act = self._act
         if not self.repeated:
             self.cancel()
@@ -43,44 +43,46 @@ class Deadlines:
 
     def __init__(self) -> None:
         self.pending: set[Deadline] = set()
-        self._looking = False
-        self.time: Callable[[], float] = _no_loop
+        self._is_running = False
+        self.time: Callable[[], float] = _raise_no_loop
 
-    def after(self, seconds: float, act: Callable[[], None], *, repeated: bool = False) -> Deadline:
-        if not self._looking:
-            self._looking = True
+    def schedule(self, seconds: float, callback: Callable[[], None], *, repeated: bool = False) -> Deadline:
+        if not self._is_running:
+            self._is_running = True
             loop = asyncio.get_running_loop()
             self.time = loop.time
-            loop.call_later(PERIOD, self._look, loop)
-        deadline = Deadline(self, self.time() + seconds, act, repeated=repeated)
+            loop.call_later(CHECK_PERIOD_S, self._check, loop)
+        deadline = Deadline(self, self.time() + seconds, callback, repeated=repeated)
         self.pending.add(deadline)
         return deadline
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self.pending:
-            self._looking = False
+            self._is_running = False
             return
-        loop.call_later(PERIOD, self._look, loop)  # first: an act that fails takes no other deadline with it
+        loop.call_later(
+            CHECK_PERIOD_S, self._check, loop
+        )  # first: an act that fails takes no other deadline with it
         now = loop.time()
         for deadline in [deadline for deadline in self.pending if deadline.due <= now]:
-            deadline.come()
+            deadline.fire()
 
 
-class Limit:
+class TaskTimeout:
     """asyncio.timeout at a fraction of its cost: cancels the task it is made in after `seconds`."""
 
     def __init__(self, deadlines: Deadlines, seconds: float) -> None:
         self.fired = False
         self._task = asyncio.current_task()
         self._requests = 0 if self._task is None else self._task.cancelling()
-        self._deadline = deadlines.after(seconds, self._fire)
+        self._deadline = deadlines.schedule(seconds, self._fire)
 
     def _fire(self) -> None:
         self.fired = True
         if self._task is not None:
             self._task.cancel()
 
-    def caught(self) -> bool:
+    def consume(self) -> bool:
         """Asked in the task, of a CancelledError: whether this limit raised it and nobody else did. Then the
         task goes on."""
         fired, self.fired = self.fired, False
@@ -91,9 +93,9 @@ class Limit:
         """Whether somebody else has cancelled the task, once this limit has been `caught`."""
         return self._task is not None and self._task.cancelling() > self._requests
 
-    def end(self) -> None:
+    def cancel(self) -> None:
         self._deadline.cancel()
 
 
-def _no_loop() -> float:
+def _raise_no_loop() -> float:
     raise RuntimeError("a deadline is set within a running event loop")

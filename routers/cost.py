@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from .config_models import Finite
 from .plan import Usage
-from .strict import Finite
 
 Dollars = Annotated[float, Field(ge=0.0)]
 
@@ -46,14 +46,14 @@ class Price(Rates):
 FREE = Price()
 
 
-def _reached(price: Price, prompt_tokens: int) -> Rates:
-    reached = [bracket for bracket in price.brackets if prompt_tokens >= bracket.start]
-    return max(reached, key=lambda bracket: bracket.start, default=price)
+def _find_rates(price: Price, prompt_tokens: int) -> Rates:
+    brackets = [bracket for bracket in price.brackets if prompt_tokens >= bracket.start]
+    return max(brackets, key=lambda bracket: bracket.start, default=price)
 
 
-def cost(usage: Usage, price: Price, seconds: float = 0.0) -> float:
+def compute_cost(usage: Usage, price: Price, seconds: float = 0.0) -> float:
     """Return the cost in USD of one call that took `seconds`."""
-    rates = _reached(price, usage.prompt_tokens) if price.brackets else price
+    rates = _find_rates(price, usage.prompt_tokens) if price.brackets else price
     cached = min(usage.cached_tokens, usage.prompt_tokens)
     cached_rate = rates.input if rates.cached_input is None else rates.cached_input
     per_million = (
@@ -64,10 +64,10 @@ def cost(usage: Usage, price: Price, seconds: float = 0.0) -> float:
     return per_million / 1e6 + price.per_hour * seconds / 3600.0
 
 
-def llm_alone(prompt_tokens: int, served_tokens: int, length_ratio: float, price: Price) -> float:
+def llm_alone_cost(prompt_tokens: int, served_tokens: int, length_ratio: float, price: Price) -> float:
     """Estimate what the LLM alone would have cost, in USD.
 
     Its answer is assumed to have `served_tokens` * `length_ratio` tokens, where `length_ratio` is the
     measured length of the LLM's answers relative to served ones.
     """
-    return cost(Usage(prompt_tokens, round(served_tokens * length_ratio)), price)
+    return compute_cost(Usage(prompt_tokens, round(served_tokens * length_ratio)), price)

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 from .reasons import Reason as Reason
 
 Tier = Literal["slm", "llm"]
-Compare = Literal["text", "number", "entailment"]
+Comparison = Literal["text", "number", "entailment"]
 """How an answer is compared with new samples of the same request."""
 BOTH_TIERS = frozenset[Tier](("slm", "llm"))
 NO_FEATURES: Mapping[str, float] = MappingProxyType({})
@@ -207,7 +207,7 @@ class Judge(NamedTuple):
     model: str = ""
     context: str = ""
     samples: int = 0
-    compare: Compare = "text"
+    compare: Comparison = "text"
     sample: str = ""
 
 
@@ -253,12 +253,12 @@ class Draft(NamedTuple):
     reason: Reason | None = None
     confidence: float | None = None
     kept: int = 0
-    kept_text: str = ""
-    calls: Sequence[ToolCall] = ()
+    committed_text: str = ""
+    tool_calls: Sequence[ToolCall] = ()
     seconds: float = 0.0
 
 
-class Choice(NamedTuple):
+class GreedyToken(NamedTuple):
     """The token that a tier would write at temperature 0: its id and its log-probability in nats.
 
     `ends` is true if the token ends the answer.
@@ -274,11 +274,11 @@ class ScoredToken(NamedTuple):
 
     id: int
     logprob: float
-    own: Choice
+    greedy: GreedyToken
 
     @property
-    def agreed(self) -> bool:
-        return self.id == self.own.id
+    def is_greedy(self) -> bool:
+        return self.id == self.greedy.id
 
 
 class Scored(NamedTuple):
@@ -288,7 +288,7 @@ class Scored(NamedTuple):
     """
 
     tokens: Sequence[ScoredToken]
-    next: Choice
+    next: GreedyToken
     usage: Usage = NO_USAGE
     seconds: float = 0.0
 
@@ -345,8 +345,8 @@ class Missing(Exception):
 
     def __init__(self, ask: Ask) -> None:
         asks = (ask.a, ask.b) if isinstance(ask, Both) else (ask,)
-        named = " and ".join([f"the {one.tier} because of {one.because}" for one in asks])
-        super().__init__(f"no recorded outcome of asking {named}")
+        names = " and ".join([f"the {one.tier} because of {one.because}" for one in asks])
+        super().__init__(f"no recorded outcome of asking {names}")
         self.ask = ask
 
 
@@ -371,15 +371,15 @@ class Answer(NamedTuple):
     reason: Reason
     confidence: float | None = None
     speculation: Speculation | None = None
-    local: bool = False
+    local_only: bool = False
     """True if the exchange must never reach a cloud, not even later in a shadow or an evaluation."""
 
     @property
     def route(self) -> str:
         """The tiers that wrote the answer: `slm`, `llm` or `slm+llm`."""
         first = self.parts[0].tier
-        alone = len(self.parts) == 1 or all(part.tier == first for part in self.parts)
-        return first if alone else "slm+llm"
+        is_single_tier = len(self.parts) == 1 or all(part.tier == first for part in self.parts)
+        return first if is_single_tier else "slm+llm"
 
 
 T = TypeVar("T")

@@ -55,7 +55,7 @@ class Router(BaseModel):
     def plan(self, request: Request) -> Plan:
         raise NotImplementedError
 
-    def fitted(self, request: Request) -> "Router":
+    def adapt_to(self, request: Request) -> "Router":
         """Return this router, or a copy with other parameters for this request."""
         return self
 
@@ -75,6 +75,6 @@ class Router(BaseModel):
         return False
 
     @property
-    def calls(self) -> int:
+    def max_calls(self) -> int:
         """Maximum upstream calls of one exchange, if the policy sets no ceiling."""
         return 8

@@ -4,16 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .confidence.answer_words import END, shape
+from .confidence.answer_words import SENTENCE_END, token_shape
 from .confidence.calibration import Calibrator
-from .confidence.signals import MissingLogprobs, Signals, signals
+from .confidence.signals import MissingLogprobs, Signals, compute_signals
 from .plan import Reason, TokenLike, Verdict
-from .structure.loops import TAIL, looping, stuck
+from .structure.loops import MAX_TAIL, is_looping, is_stuck
 
-FIRST_LOOK = 6
+FIRST_CHECK = 6
 """Answer tokens before the first check. Fewer tokens are weak evidence."""
 
-LOOP_LOOK = 64
+LOOP_CHECK_INTERVAL = 64
 """Tokens between two loop checks of a draft that `ObservingWatch` commits in any case."""
 
 Release = Literal["hold", "commit", "splice"]
@@ -21,14 +21,14 @@ Release = Literal["hold", "commit", "splice"]
 reaches the threshold; `splice` sentence by sentence while the running confidence reaches it."""
 
 
-def looks(tokens: int) -> Iterator[int]:
+def checkpoints(max_tokens: int) -> Iterator[int]:
     """Yield the token counts, up to `max_tokens`, at which a running draft is checked.
 
     The intervals grow: each check is one more chance of a wrong decision, and a check after every token would
     cost quadratic time.
     """
-    at = FIRST_LOOK
-    while at <= tokens:
+    at = FIRST_CHECK
+    while at <= max_tokens:
         yield at
         at += at // 2
 
@@ -51,16 +51,16 @@ class ConfidenceWatch:
     commit: float | None = None
     give_up: float | None = None
     release: Release = "commit"
-    judged_below: float = 0.0
+    hold_below: float = 0.0
     reason: Reason | None = None
     confidence: float | None = None
-    flows: bool = False
+    is_flowing: bool = False
     _signals: Signals = field(default_factory=Signals)
     _count: int = 0
-    _next_look: int = FIRST_LOOK
+    _next_check: int = FIRST_CHECK
 
     def token(self, token: TokenLike) -> Verdict:
-        if self.flows:
+        if self.is_flowing:
             return Verdict.COMMIT
         self._signals.add(token)
         if token.reasoning:
@@ -68,33 +68,37 @@ class ConfidenceWatch:
         if token.logprob is None:
             return self._give_up(Reason.NO_LOGPROBS)
         self._count += 1
-        due = self._count >= self._next_look
+        due = self._count >= self._next_check
         if due:
-            self._next_look += self._next_look // 2
-        at_end = self.release == "splice" and shape(token.text) == END and self._count >= FIRST_LOOK
+            self._next_check += self._next_check // 2
+        at_end = (
+            self.release == "splice"
+            and token_shape(token.text) == SENTENCE_END
+            and self._count >= FIRST_CHECK
+        )
         return (
-            self._look(may_commit=at_end or self.release == "commit") if due or at_end else Verdict.CONTINUE
+            self._check(may_commit=at_end or self.release == "commit") if due or at_end else Verdict.CONTINUE
         )
 
-    def _look(self, *, may_commit: bool) -> Verdict:
-        if looping(self._signals.texts):
+    def _check(self, *, may_commit: bool) -> Verdict:
+        if is_looping(self._signals.texts):
             return self._give_up(Reason.LOOP)
         if self.commit is None and self.give_up is None:
             return Verdict.CONTINUE
-        confidence = self._judge(None, finished=False)
+        confidence = self._update_confidence(None, finished=False)
         if confidence is None:
             return self._give_up(Reason.NO_LOGPROBS)
         if self.give_up is not None and confidence < self.give_up:
             return self._give_up(Reason.GAVE_UP)
         if may_commit and self.commit is not None and confidence >= self.commit:
-            self.flows, self.reason = self.release == "commit", Reason.COMMITTED
+            self.is_flowing, self.reason = self.release == "commit", Reason.COMMITTED
             return Verdict.COMMIT
         return Verdict.CONTINUE
 
-    def _judge(self, finish: str | None, *, finished: bool) -> float | None:
+    def _update_confidence(self, finish: str | None, *, finished: bool) -> float | None:
         """Return the current confidence, or None if log-probabilities are missing."""
         try:
-            signals = self._signals.named(finish)
+            signals = self._signals.compute(finish)
         except MissingLogprobs:
             return None
         self.confidence = self.calibrator.confidence(signals, finished=finished)
@@ -105,17 +109,17 @@ class ConfidenceWatch:
         return Verdict.GIVE_UP
 
     def end(self, finish: str | None, flaw: Reason | None = None) -> Verdict:
-        if self.flows:
+        if self.is_flowing:
             return Verdict.COMMIT
         if flaw is not None or not self._count:
             return self._give_up(flaw or Reason.EMPTY)
-        confidence = self._judge(finish, finished=True)
+        confidence = self._update_confidence(finish, finished=True)
         if confidence is None:
             return self._give_up(Reason.NO_LOGPROBS)
         if confidence < self.accept:
             return self._give_up(Reason.LOW_CONFIDENCE)
         self.reason = Reason.COMMITTED if self.reason is Reason.COMMITTED else Reason.CONFIDENT
-        return Verdict.CONTINUE if confidence < self.judged_below else Verdict.COMMIT
+        return Verdict.CONTINUE if confidence < self.hold_below else Verdict.COMMIT
 
 
 @dataclass(slots=True)
@@ -135,24 +139,24 @@ class ObservingWatch:
 
     def token(self, token: TokenLike) -> Verdict:
         self._tokens.append(token)
-        if self.ends_loops and len(self._tokens) % LOOP_LOOK == 0 and self._is_stuck():
+        if self.ends_loops and len(self._tokens) % LOOP_CHECK_INTERVAL == 0 and self._is_stuck():
             self.reason = Reason.LOOP
-            self._judge("length")
+            self._update_confidence("length")
             return Verdict.GIVE_UP
         return Verdict.COMMIT
 
     def _is_stuck(self) -> bool:
-        return stuck([token.text for token in self._tokens[-TAIL:]])
+        return is_stuck([token.text for token in self._tokens[-MAX_TAIL:]])
 
     def end(self, finish: str | None, flaw: Reason | None = None) -> Verdict:
-        self._judge(finish)
+        self._update_confidence(finish)
         return Verdict.COMMIT
 
-    def _judge(self, finish: str | None) -> None:
+    def _update_confidence(self, finish: str | None) -> None:
         if self.calibrator is None:
             return
         try:
-            self.confidence = self.calibrator.confidence(signals(self._tokens, finish), finished=True)
+            self.confidence = self.calibrator.confidence(compute_signals(self._tokens, finish), finished=True)
         except MissingLogprobs:
             self.confidence = None
 
@@ -170,5 +174,5 @@ class HeldWatch:
         return Verdict.CONTINUE
 
     def end(self, finish: str | None, flaw: Reason | None = None) -> Verdict:
-        self.reason = Reason.LOOP if looping(self._texts) else flaw
+        self.reason = Reason.LOOP if is_looping(self._texts) else flaw
         return Verdict.CONTINUE

@@ -18,11 +18,11 @@ from benchmarks.evaluators.labelled import FOLDER, Answered, Draft, by_rubric, d
 from benchmarks.evaluators.report import Scores, told
 from benchmarks.large import path as large_weights
 from benchmarks.pair import ALL, held_out
-from gateway.cli.test_server import serving
+from gateway.cli.loopback_gateway import run_gateway
 from gateway.settings import LocalEngine, Settings
-from policies.loading.evaluator_results import PATH, Measured
+from policies.loading.evaluator_results import RESULTS_PATH, EvaluatorResult
 from policies.loading.rubric_files import load_rubrics
-from routers.confidence.calibration import Source
+from routers.confidence.calibration import LogprobSource
 from routers.judges.evaluators import Rating, Verification
 
 TRAIN, TAUGHT = 240, 120
@@ -46,7 +46,7 @@ async def ask(judge: str, drafted: Sequence[Answered], taught: Sequence[Answered
     """What one model says of everything."""
     rubrics = load_rubrics()
     samples = Kept(judge, "samples")
-    async with serving(Settings(local=JUDGES[judge])) as served:
+    async with run_gateway(Settings(local=JUDGES[judge])) as served:
         upstream = served.app.pools["slm"].upstreams[0]
 
         async def asked(evaluator: str, answers: Sequence[Answered], how: asking.Ask) -> None:
@@ -59,12 +59,12 @@ async def ask(judge: str, drafted: Sequence[Answered], taught: Sequence[Answered
         await asked("agree:entailment", drafted, asking.entailment(samples))
 
 
-def shipped(found: dict[str, dict[str, Scores]]) -> list[Measured]:
+def shipped(found: dict[str, dict[str, Scores]]) -> list[EvaluatorResult]:
     """What of it the gateway tells of its own evaluators."""
     return [
-        Measured(
+        EvaluatorResult(
             evaluator=evaluator,
-            made_for=Source(model=name, engine="llamacpp"),
+            made_for=LogprobSource(model=name, engine="llamacpp"),
             data=WRITTEN.get(evaluator.removeprefix("rate:"), DRAFTED),
             answers=scores["answers"],
             auroc=tuple(scores["auroc"]),
@@ -88,7 +88,7 @@ def main() -> None:
     print(json.dumps(document, indent=1))
     print(results.write("evaluators", document))
     rows = [one.model_dump(mode="json") for one in shipped(found)]
-    PATH.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    RESULTS_PATH.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def answered(drafted: Sequence[Draft]) -> list[Answered]:

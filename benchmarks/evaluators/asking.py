@@ -7,13 +7,13 @@ import orjson
 
 from benchmarks.evaluators.kept import Kept, Row
 from benchmarks.evaluators.labelled import Answered
-from gateway.engine.judge.prompt import judged, question_body
-from gateway.engine.judge.self_consistency import samples_body, samples_of
+from gateway.engine.judge.prompt import build_question, parse_judgement
+from gateway.engine.judge.self_consistency import build_samples_request, parse_samples
 from gateway.upstreams.upstream import Upstream
-from gateway.wire.shapes import Body
+from gateway.wire.body_types import Body
 from routers.judges.agreement import ENTAILMENT
 from routers.judges.evaluators import Rating, Verification
-from routers.judges.judgements import ORDERS, Judgement
+from routers.judges.judgements import LABEL_ORDERS, Judgement
 from routers.plan import NO_USAGE, Fragment, Judge, Judged
 
 SAMPLES = 4
@@ -33,9 +33,9 @@ def one_token(judge: Verification | Rating) -> Ask:
 
 async def sample(upstream: Upstream, answered: Answered) -> Row:
     """Answers to the same request."""
-    ask = Judge("slm", "", ORDERS[0], answered.answer, samples=SAMPLES)
-    body = samples_body(ask, _body(answered), "chat", upstream.model, None)
-    return {"samples": samples_of(await _asked(upstream, body))}
+    ask = Judge("slm", "", LABEL_ORDERS[0], answered.answer, samples=SAMPLES)
+    body = build_samples_request(ask, _body(answered), "chat", upstream.model, None)
+    return {"samples": parse_samples(await _asked(upstream, body))}
 
 
 def entailment(samples: Kept) -> Ask:
@@ -43,7 +43,9 @@ def entailment(samples: Kept) -> Ask:
 
     async def ask(upstream: Upstream, answered: Answered) -> Row:
         found = [
-            await _told(upstream, answered, Judge("slm", ENTAILMENT, ORDERS[0], answered.answer, sample=text))
+            await _told(
+                upstream, answered, Judge("slm", ENTAILMENT, LABEL_ORDERS[0], answered.answer, sample=text)
+            )
             for text in samples[answered]["samples"]
         ]
         return {
@@ -81,10 +83,10 @@ async def _performed(upstream: Upstream, answered: Answered, fragment: Fragment[
 
 async def _told(upstream: Upstream, answered: Answered, ask: Judge) -> Judged:
     """Of each label as much where none is among the likeliest tokens."""
-    question = question_body(ask, _body(answered), "chat", upstream.model, upstream.most_alternatives)
+    question = build_question(ask, _body(answered), "chat", upstream.model, upstream.max_top_logprobs)
     answer = await _asked(upstream, question)
     try:
-        return judged(ask, answer, NO_USAGE)
+        return parse_judgement(ask, answer, NO_USAGE)
     except ValueError:
         return Judged(dict.fromkeys(ask.labels, 1.0 / len(ask.labels)), 0.0, NO_USAGE)
 

@@ -8,12 +8,12 @@ import numpy as np
 from benchmarks.evaluators.kept import Kept
 from benchmarks.evaluators.labelled import Draft
 from benchmarks.evaluators.report import Array, good, scored
-from policies.loading.trained import STOCK_CALIBRATOR
-from policies.tuning.calibrate import confidence_of
-from policies.tuning.logistic import Rows, model, scaling
+from policies.loading.trained_files import STOCK_CALIBRATOR
+from policies.tuning.calibrate import build_confidence_predictor
+from policies.tuning.logistic import Rows, compute_scaling, fit_model
 from policies.tuning.report import auroc
 from routers.confidence.calibration import Calibrator
-from routers.judges.agreement import agreement, last_number
+from routers.judges.agreement import last_number, mean_agreement
 
 
 def combined(train: Sequence[Draft], held: Sequence[Draft]) -> dict[str, Any]:
@@ -21,8 +21,8 @@ def combined(train: Sequence[Draft], held: Sequence[Draft]) -> dict[str, Any]:
     x, right = _features(train), good([draft.answered for draft in train])
     groups = np.array([draft.item.template for draft in train])
     rows = Rows(x, right.astype(int), groups, np.ones(len(right)))
-    center, scale = scaling(rows)
-    fitted = model(rows.scaled(center, scale))
+    center, scale = compute_scaling(rows)
+    fitted = fit_model(rows.standardise(center, scale))
     x_held, right_held = _features(held), good([draft.answered for draft in held])
     both = fitted.predict_proba((x_held - center) / scale)[:, 1]
     alone = 1.0 / (1.0 + np.exp(-x_held[:, 0]))
@@ -39,14 +39,14 @@ def combined(train: Sequence[Draft], held: Sequence[Draft]) -> dict[str, Any]:
 def _features(drafted: Sequence[Draft]) -> Array:
     """A row a draft: the log-odds of its confidence, and how far samples agree in their words, and in their number
     where the answer has one."""
-    confidence_in = confidence_of(Calibrator.model_validate_json(STOCK_CALIBRATOR.read_bytes()))
+    confidence_in = build_confidence_predictor(Calibrator.model_validate_json(STOCK_CALIBRATOR.read_bytes()))
     samples = Kept("small", "samples")
 
     def row(draft: Draft) -> tuple[float, float, float]:
         confidence, answered = confidence_in(draft.draft), draft.answered
         written = samples[answered]["samples"]
-        text = agreement("text", answered.answer, written)
-        number = agreement("number", answered.answer, written)
+        text = mean_agreement("text", answered.answer, written)
+        number = mean_agreement("number", answered.answer, written)
         odds = float(np.log(confidence / (1.0 - confidence)))
         return odds, text, text if last_number(answered.answer) is None else number
 

@@ -7,12 +7,12 @@ from typing import Any
 from benchmarks.evaluators.labelled import FOLDER, Answered
 from policies.loading.rubric_files import load_rubrics
 from routers.judges.agreement import ENTAILMENT
-from routers.judges.judgements import ORDERS, question
+from routers.judges.judgements import LABEL_ORDERS, build_question
 
 Row = dict[str, Any]
 
 QUESTIONS = {
-    "verify": question(*ORDERS[0]),
+    "verify": build_question(*LABEL_ORDERS[0]),
     "agree:entailment": ENTAILMENT,
     "samples": "",
     **{f"rate:{name}": rubric.question for name, rubric in load_rubrics().items()},

@@ -18,9 +18,9 @@ import platformdirs
 
 from benchmarks import relevance
 from benchmarks.pair import SEED
-from gateway.cli.records.collect import gather
+from gateway.cli.records.collect import collect_drafts
 from gateway.settings import LocalEngine, Settings
-from gateway.telemetry.settings import Records
+from gateway.telemetry.settings import RecordSettings
 from policies.tuning.graded_drafts import GradedDraft, read_graded
 from policies.tuning.starter_set import Item, load_items
 
@@ -74,8 +74,8 @@ def drafts(name: str, items: Sequence[Item]) -> list[Draft]:
     folder = FOLDER / name
     if not (folder / "grades.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
-        settings = Settings(local=LocalEngine(), records=Records(content=True))
-        asyncio.run(gather(settings, folder, items, LONGEST))
+        settings = Settings(local=LocalEngine(), records=RecordSettings(content=True))
+        asyncio.run(collect_drafts(settings, folder, items, LONGEST))
     found = {draft.grade.item: draft for draft in read_graded(folder)}
     drawn = [Draft(item, draft) for item in items if (draft := found.get(item.id))]
     random.Random(SEED).shuffle(drawn)  # so that a part of them is like the whole

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from benchmarks.evaluators.kept import Kept
 from benchmarks.evaluators.labelled import Answered, by_rubric
-from policies.tuning.report import auroc, calibration_error, interval
-from routers.judges.agreement import COMPARED, agreement
+from policies.tuning.report import auroc, bootstrap_interval, calibration_error
+from routers.judges.agreement import AGREEMENT_BY, mean_agreement
 
 Array = NDArray[np.float64]
 Scores = dict[str, Any]
@@ -30,12 +30,12 @@ def told(judge: str, drafted: Sequence[Answered]) -> dict[str, Scores]:
 
 def scored(good: Array, p: Array) -> Scores:
     """Discrimination and calibration; `chance` where the interval of the AUROC has 0.5 in it, or lies below."""
-    found = interval(auroc, good, p)
+    found = bootstrap_interval(auroc, good, p)
     return {
         "answers": len(good),
         "good": round(float(good.mean()), 4),
         "auroc": found,
-        "calibration_error": interval(calibration_error, good, p),
+        "calibration_error": bootstrap_interval(calibration_error, good, p),
         "chance": bool(found[1] <= 0.5),
     }
 
@@ -59,7 +59,9 @@ def by_comparison(judge: str, drafted: Sequence[Answered]) -> dict[str, Scores]:
     return {
         f"agree:{compare}": scored(
             good(judged[compare]),
-            np.array([agreement(compare, one.answer, samples[one]["samples"]) for one in judged[compare]]),
+            np.array(
+                [mean_agreement(compare, one.answer, samples[one]["samples"]) for one in judged[compare]]
+            ),
         )
-        for compare in COMPARED
+        for compare in AGREEMENT_BY
     }

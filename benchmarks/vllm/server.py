@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.vllm.environment import python, server_environment
-from gateway.local.vllm.keeper import apart
+from gateway.local.vllm.subreaper import build_scratch_environment
 
 PATIENCE = 400.0
 """Seconds until it is ready: thirty where nothing else runs, ten times as many where much does."""
@@ -72,7 +72,7 @@ def vllm(model: Path, *options: str, core: int | None = None) -> Iterator[Server
                 stdout=written,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env=server_environment() | apart(scratch) | bound,
+                env=server_environment() | build_scratch_environment(scratch) | bound,
                 cwd=scratch,
                 start_new_session=True,
             )

@@ -7,37 +7,37 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
 from gateway.background.evaluations import Evaluations
-from gateway.catalog.live import LivePolicies
+from gateway.catalog.live_policies import LivePolicies
 from gateway.engine.compression import Compression
 from gateway.engine.engine import Engine
-from gateway.errors import ApiError, from_unavailable, invalid
-from gateway.exchange.builder import own_field, policy_of
+from gateway.errors import ApiError, invalid, to_api_error
+from gateway.exchange.builder import read_smallfirst_field, resolve_policy
 from gateway.exchange.exchange import Exchange
-from gateway.skills.compress.messages import rewritten
+from gateway.skills.compress.messages import replace_texts
 from gateway.telemetry.metrics import Metrics
-from gateway.wire.shapes import Body
+from gateway.wire.body_types import Body
 from policies.schema.compress import Compress
 from policies.schema.policy import Policy
 from routers import router
 from routers.plan import Unavailable
 from routers.strategies.direct import Direct
 
-from .disconnect import while_there
-from .request_body import ClientGone, check_chat, expect, parse, read_body
+from .disconnect import run_while_connected
+from .request_body import ClientGone, check_chat, check_type, parse_body, read_body
 
 NAME = "compress"
-FORMS = ("messages", "prompt", "text")
+TEXT_FIELDS = ("messages", "prompt", "text")
 """What is to be compressed: one of them."""
-GOAL = tuple(name for name in Compress.model_fields if name != "worth")
-KEYS = ("model", *FORMS, "question", *GOAL, "smallfirst")
-NOBODYS = Policy(
+GOAL_FIELDS = tuple(name for name in Compress.model_fields if name != "worth")
+KEYS = ("model", *TEXT_FIELDS, "question", *GOAL_FIELDS, "smallfirst")
+DEFAULT_POLICY = Policy(
     name=NAME,
     description="What was sent to be compressed under no policy.",
     router=Direct(tier="slm", fallback=False),
 )
 
 
-class Asked(NamedTuple):
+class CompressionRequest(NamedTuple):
     """A request that was read."""
 
     exchange: Exchange
@@ -54,35 +54,35 @@ def compress_route(
     )
     async def compress(request: Request) -> Body:
         try:
-            asked = read(parse(await read_body(request.receive, body_limit)), policies)
-            evaluations.arrived()
+            asked = read_request(parse_body(await read_body(request.receive, body_limit)), policies)
+            evaluations.begin_request()
             try:
-                found = await while_there(request, engine.compress(*asked))
+                found = await run_while_connected(request, engine.compress(*asked))
             finally:
-                evaluations.left()
+                evaluations.end_request()
         except ClientGone as gone:
             raise invalid("the client went away") from gone
         except Unavailable as lost:
             causes = [call.message for call in asked.exchange.calls if call.message]
-            raise from_unavailable(lost, causes) from lost
+            raise to_api_error(lost, causes) from lost
         except ApiError as error:
-            metrics.rejected(endpoint=NAME, code=error.code, status=error.status)
+            metrics.count_rejected(endpoint=NAME, code=error.code, status=error.status)
             raise
-        return told(asked.exchange, found)
+        return to_body(asked.exchange, found)
 
     return router
 
 
-def read(body: Body, policies: LivePolicies) -> Asked:
+def read_request(body: Body, policies: LivePolicies) -> CompressionRequest:
     """Raises ApiError."""
-    own = own_field(body)
+    own = read_smallfirst_field(body)
     if unknown := next((key for key in body if key not in KEYS), None):
         raise invalid(f"{unknown} is not known here; expected {', '.join(KEYS)}", unknown)
-    policy = NOBODYS
+    policy = DEFAULT_POLICY
     if own.policy or body.get("model") is not None:
-        expect("model", body.get("model", own.policy), str, "the name of a policy or of a model")
-        policy = policy_of(body, own, policies.catalogue)
-    form = _form(body)
+        check_type("model", body.get("model", own.policy), str, "the name of a policy or of a model")
+        policy = resolve_policy(body, own, policies.catalog)
+    form = _find_form(body)
     content = {form: body[form]} | ({"question": body["question"]} if "question" in body else {})
     exchange = Exchange(
         surface=NAME,
@@ -96,30 +96,30 @@ def read(body: Body, policies: LivePolicies) -> Asked:
         private=own.private or bool(policy.private),
         aside=NAME,
     )
-    return Asked(exchange, _section(body, policy))
+    return CompressionRequest(exchange, _build_section(body, policy))
 
 
-def _form(body: Body) -> str:
-    given = [form for form in FORMS if form in body]
+def _find_form(body: Body) -> str:
+    given = [form for form in TEXT_FIELDS if form in body]
     if len(given) != 1:
-        raise invalid(f"expected one of {', '.join(FORMS)}", given[1] if given else "messages")
+        raise invalid(f"expected one of {', '.join(TEXT_FIELDS)}", given[1] if given else "messages")
     form = given[0]
     if form == "messages":
         check_chat({"model": NAME, "messages": body["messages"]})
         return form
-    expect(form, body[form], str, "a string")
+    check_type(form, body[form], str, "a string")
     if "question" in body:
         if form == "prompt":
             raise invalid("a prompt has its question in it: send the rest as text", "question")
-        expect("question", body["question"], str, "a string")
+        check_type("question", body["question"], str, "a string")
     return form
 
 
-def _section(body: Body, policy: Policy) -> Compress:
+def _build_section(body: Body, policy: Policy) -> Compress:
     """What the request says stands over what its policy says. Who asks for it has decided that it is worth it."""
     base: dict[str, Any] = {} if policy.compress is None else policy.compress.model_dump()
     base["min_tokens"] = 0
-    given = {name: body[name] for name in GOAL if body.get(name) is not None}
+    given = {name: body[name] for name in GOAL_FIELDS if body.get(name) is not None}
     if "target_ratio" in given or "target_tokens" in given:
         base |= {"target_ratio": None, "target_tokens": None}
     try:
@@ -130,8 +130,8 @@ def _section(body: Body, policy: Policy) -> Compress:
         raise invalid(f"{where}: {detail['msg'].removeprefix('Value error, ')}", where) from error
 
 
-def told(exchange: Exchange, found: Compression) -> Body:
-    content = rewritten(exchange.body, found.done.texts)
+def to_body(exchange: Exchange, compression: Compression) -> Body:
+    content = replace_texts(exchange.body, compression.done.texts)
     content.pop("question", None)
-    account = {"why": None, **found.account(), "cost_usd": exchange.cost_usd}
+    account = {"why": None, **compression.to_account(), "cost_usd": exchange.cost_usd}
     return {"object": "smallfirst.compression", "id": exchange.id, **content, "account": account}

@@ -11,7 +11,7 @@ from .request_body import ClientGone
 T = TypeVar("T")
 
 
-async def while_there(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def run_while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """What the work gives, for a request whose body has been read; a client that goes away cancels it. Raises
     ClientGone."""
 

@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from gateway.catalog.catalog import Catalogue
-from gateway.catalog.live import LivePolicies
+from gateway.catalog.catalog import Catalog
+from gateway.catalog.live_policies import LivePolicies
 from gateway.engine.engine import Engine
 from gateway.errors import ApiError
 from gateway.state.exchanges import Exchanges
@@ -18,7 +18,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.upstream import Upstream
 
 
-def own_routes(
+def info_routes(
     policies: LivePolicies,
     engine: Engine,
     exchanges: Exchanges,
@@ -32,15 +32,15 @@ def own_routes(
     owners = {model: upstream for upstream in reversed(upstreams) for model in upstream.models}
 
     def described(name: str) -> dict[str, Any]:
-        return _described(name, policies.catalogue, owners) | {"created": created}
+        return _describe_model(name, policies.catalog, owners) | {"created": created}
 
     @router.get("/v1/models", summary="The policies and models that a request may name")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [described(name) for name in policies.catalogue.names()]}
+        return {"object": "list", "data": [described(name) for name in policies.catalog.names()]}
 
     @router.get("/v1/models/{name:path}", summary="One of them")
     async def model(name: str) -> dict[str, Any]:
-        return described(policies.catalogue.resolve(name).name)
+        return described(policies.catalog.resolve(name).name)
 
     @router.get("/v1/exchanges/{exchange_id}", summary="What one exchange took and cost")
     async def exchange(exchange_id: str) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def own_routes(
 
     @router.get("/health/ready", summary="At least one model can answer")
     async def ready() -> JSONResponse:
-        states = {upstream.name: {"tier": upstream.tier, "up": upstream.up} for upstream in upstreams}
-        up = any(pool.up for pool in engine.pools.values())
+        states = {upstream.name: {"tier": upstream.tier, "up": upstream.is_up} for upstream in upstreams}
+        up = any(pool.is_up for pool in engine.pools.values())
         return JSONResponse(
             {"status": "ok" if up else "unavailable", "upstreams": states}, 200 if up else 503
         )
@@ -65,16 +65,16 @@ def own_routes(
     @router.get("/metrics", summary="Prometheus metrics")
     async def exposition(request: Request) -> Response:
         ledger.book()
-        await engines.read()
+        await engines.refresh()
         for upstream in upstreams:
-            metrics.upstream_up(upstream.name, upstream.tier, upstream.up)
+            metrics.set_upstream_up(upstream.name, upstream.tier, upstream.is_up)
         body, content_type = metrics.render(request.headers.get("accept"))
         return Response(body, headers={"content-type": content_type})
 
     return router
 
 
-def _described(name: str, catalogue: Catalogue, owners: Mapping[str, Upstream]) -> dict[str, Any]:
+def _describe_model(name: str, catalogue: Catalog, owners: Mapping[str, Upstream]) -> dict[str, Any]:
     """An adapter has a `parent`, as vLLM tells it."""
     one = {"id": name, "object": "model"}
     if name in catalogue.policies or name in catalogue.splits:

@@ -13,11 +13,11 @@ from .writers import Send, respond_error
 log = logging.getLogger(__name__)
 
 
-class Accounted(Exception):
+class AccountedFault(Exception):
     """An unexpected exception, its cause, in work for an exchange: the exchange is counted as failed."""
 
 
-class Sent:
+class ResponseTracker:
     """Passes an ASGI response on, and knows how much of it has left."""
 
     __slots__ = ("_send", "begun", "ended", "streams")
@@ -47,18 +47,18 @@ class InternalErrors:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    async def conclude(self, error: Exception, endpoint: str, sent: Sent) -> None:
+    async def conclude(self, error: Exception, endpoint: str, sent: ResponseTracker) -> None:
         """To be called as `error` is handled. A response that has begun, and is no stream, is left as it is: the server
         closes its connection. One that has ended is counted already."""
         log.error("a request to %s failed", endpoint, exc_info=error)
         found = internal_error()
-        if not sent.ended and not isinstance(error, Accounted):
-            self._metrics.rejected(endpoint=endpoint, code=found.code, status=found.status)
+        if not sent.ended and not isinstance(error, AccountedFault):
+            self._metrics.count_rejected(endpoint=endpoint, code=found.code, status=found.status)
         await _respond(found, sent)
 
 
-async def _respond(error: ApiError, sent: Sent) -> None:
+async def _respond(error: ApiError, sent: ResponseTracker) -> None:
     if not sent.begun:
         await respond_error(sent, error)
     elif sent.streams and not sent.ended:
-        await sent({"type": "http.response.body", "body": sse.event(error.body()), "more_body": False})
+        await sent({"type": "http.response.body", "body": sse.encode_event(error.body()), "more_body": False})

@@ -6,11 +6,11 @@ from typing import Any
 import orjson
 
 from gateway.errors import ApiError, invalid
+from gateway.wire.body_types import Body
 from gateway.wire.nesting import TooDeep, read_json
-from gateway.wire.shapes import Body
-from gateway.wire.vendor_fields import UNWATCHED, given
+from gateway.wire.vendor_fields import UNWATCHABLE, present_fields
 
-JSON_NAMES: dict[type, str] = {
+JSON_TYPE_NAMES: dict[type, str] = {
     dict: "an object",
     list: "a list",
     str: "a string",
@@ -46,7 +46,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
     return body
 
 
-def parse(raw: bytes) -> Body:
+def parse_body(raw: bytes) -> Body:
     """The body's object. Raises ApiError."""
     try:
         body = read_json(raw)
@@ -55,11 +55,11 @@ def parse(raw: bytes) -> Body:
     except TooDeep as error:
         raise invalid(str(error), error.field) from error
     if not isinstance(body, dict):
-        raise invalid(f"the request body must be a JSON object, not {_name(body)}", code="invalid_json")
+        raise invalid(f"the request body must be a JSON object, not {_type_name(body)}", code="invalid_json")
     return body
 
 
-FIELDS: dict[str, tuple[type, str]] = {
+CHECKED_FIELDS: dict[str, tuple[type, str]] = {
     "model": (str, "a string"),
     "stream": (bool, "true or false"),
     "stream_options": (dict, "an object"),
@@ -74,8 +74,8 @@ FIELDS: dict[str, tuple[type, str]] = {
 
 def check_common(body: Body) -> None:
     for key, value in body.items():
-        if key in FIELDS and value is not None:
-            expect(key, value, *FIELDS[key])
+        if key in CHECKED_FIELDS and value is not None:
+            check_type(key, value, *CHECKED_FIELDS[key])
     if not body.get("model"):
         raise invalid("model is required", "model", "missing_required_parameter")
 
@@ -83,7 +83,7 @@ def check_common(body: Body) -> None:
 def check_chat(body: Body) -> None:
     check_common(body)
     if body.get("logprobs") is not None:
-        expect("logprobs", body["logprobs"], bool, "true or false")
+        check_type("logprobs", body["logprobs"], bool, "true or false")
     messages = body.get("messages")
     if messages is None:
         raise invalid("messages is required", "messages", "missing_required_parameter")
@@ -92,13 +92,13 @@ def check_chat(body: Body) -> None:
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             where = f"messages[{index}]"
-            raise invalid(f"{where} must be an object with a role, not {_name(message)}", where)
+            raise invalid(f"{where} must be an object with a role, not {_type_name(message)}", where)
 
 
 def check_completions(body: Body) -> None:
     check_common(body)
     if body.get("logprobs") is not None:
-        expect("logprobs", body["logprobs"], int, "an integer")
+        check_type("logprobs", body["logprobs"], int, "an integer")
     if not isinstance(body.get("prompt"), str | list):
         raise invalid("prompt is required: a string or a list", "prompt", "missing_required_parameter")
 
@@ -111,9 +111,11 @@ def check_embeddings(body: Body) -> None:
         raise invalid("embeddings do not stream", "stream")
 
 
-def judgeable(body: Body) -> bool:
+def is_judgeable(body: Body) -> bool:
     """Whether a draft of the answer would be one text whose log-probabilities mean something."""
-    if not UNWATCHED.isdisjoint(body) and any(body[name] is not False for name in given(body, UNWATCHED)):
+    if not UNWATCHABLE.isdisjoint(body) and any(
+        body[name] is not False for name in present_fields(body, UNWATCHABLE)
+    ):
         return False
     if body.get("audio") or (body.get("n") or 1) != 1:
         return False
@@ -122,11 +124,11 @@ def judgeable(body: Body) -> bool:
     return True
 
 
-def expect(key: str, value: Any, kind: type, expected: str) -> None:
+def check_type(key: str, value: Any, kind: type, expected: str) -> None:
     """Raises ApiError for a value of another kind than JSON's `kind`; `key` is its path in the body."""
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise invalid(f"{key} must be {expected}, not {_name(value)}", key)
+        raise invalid(f"{key} must be {expected}, not {_type_name(value)}", key)
 
 
-def _name(value: Any) -> str:
-    return JSON_NAMES.get(type(value), "null")
+def _type_name(value: Any) -> str:
+    return JSON_TYPE_NAMES.get(type(value), "null")

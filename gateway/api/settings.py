@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from routers.strict import Count, Seconds, Strict
+from routers.config_models import Count, Seconds, Strict
 
 
 class Listen(Strict):

@@ -7,7 +7,7 @@ import orjson
 
 from gateway.exchange.exchange import Exchange
 from gateway.timers import Deadlines
-from gateway.wire.shapes import Body, Endpoint
+from gateway.wire.body_types import Body, Endpoint
 
 from .request_body import check_chat, check_completions, check_embeddings
 from .responses.request import to_chat

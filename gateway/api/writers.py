@@ -10,9 +10,9 @@ from gateway.errors import ApiError
 from gateway.exchange.exchange import Exchange
 from gateway.timers import Deadlines
 from gateway.wire import sse
-from gateway.wire.fast_chunks import with_id
-from gateway.wire.responses import assembled, text_of
-from gateway.wire.shapes import Body, Event, read_event
+from gateway.wire.body_types import Body, Event, read_event
+from gateway.wire.fast_chunks import replace_id
+from gateway.wire.responses import assemble_response, text_of
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
@@ -22,17 +22,17 @@ async def to_nobody(message: MutableMapping[str, Any]) -> None:
     """Where a reply goes that nobody waits for."""
 
 
-def figure_headers(exchange: Exchange) -> Headers:
+def build_figure_headers(exchange: Exchange) -> Headers:
     """Only what is known now; money to the billionth of a dollar."""
     headers: Headers = [
         (b"x-smallfirst-id", exchange.id.encode()),
         (b"x-smallfirst-policy", exchange.policy.name.encode()),
     ]
     if exchange.skills:
-        headers += [_skill_header(name, told) for name, told in exchange.skills.items()]
+        headers += [_build_skill_header(name, told) for name, told in exchange.skills.items()]
     if (answer := exchange.answer) is None:
-        return headers + (_decision(*exchange.decided) if exchange.decided else [])
-    headers += _decision(answer.route, answer.reason, answer.confidence)
+        return headers + (_build_decision_headers(*exchange.decided) if exchange.decided else [])
+    headers += _build_decision_headers(answer.route, answer.reason, answer.confidence)
     headers.append((b"x-smallfirst-cost-usd", b"%.9f" % exchange.cost_usd))
     if (saved := exchange.saved_usd) is not None:
         headers.append((b"x-smallfirst-saved-usd", b"%.9f" % saved))
@@ -42,13 +42,13 @@ def figure_headers(exchange: Exchange) -> Headers:
     return headers
 
 
-def _skill_header(name: str, told: Mapping[str, Any]) -> tuple[bytes, bytes]:
+def _build_skill_header(name: str, report: Mapping[str, Any]) -> tuple[bytes, bytes]:
     """Lists are in the record and the exchange's page alone."""
-    pairs = [f"{key}={value}" for key, value in told.items() if not isinstance(value, list | dict)]
+    pairs = [f"{key}={value}" for key, value in report.items() if not isinstance(value, list | dict)]
     return b"x-smallfirst-" + name.encode(), ", ".join(pairs).encode("ascii", "replace")
 
 
-def _decision(route: str, reason: str, confidence: float | None) -> Headers:
+def _build_decision_headers(route: str, reason: str, confidence: float | None) -> Headers:
     headers = [(b"x-smallfirst-route", route.encode()), (b"x-smallfirst-reason", reason.encode())]
     if confidence is not None:
         headers.append((b"x-smallfirst-confidence", b"%.4f" % confidence))
@@ -86,33 +86,33 @@ class PlainReply:
         self._seam.open = seam
 
     async def events(self, events: Sequence[Event]) -> None:
-        self._events += self._seam.trimmed(events)
+        self._events += self._seam.trim(events)
 
     async def raw(self, data: bytes) -> None:
         raise RuntimeError("a plain reply is not relayed")
 
-    async def whole(self, body: bytes) -> None:
+    async def response(self, body: bytes) -> None:
         self._body = body
 
     async def finish(self, usage: Body | None) -> None:
-        body = self._content(usage)
-        self._exchange.first_byte()
+        body = self._build_body(usage)
+        self._exchange.note_first_byte()
         self.finished = True
-        await respond(self._send, 200, figure_headers(self._exchange), body)
+        await respond(self._send, 200, build_figure_headers(self._exchange), body)
 
-    def _content(self, usage: Body | None) -> bytes:
-        body = self._assembled(usage) if self._body is None else self._body
-        if self._exchange.kept is not None:
-            self._exchange.kept.whole(body)
+    def _build_body(self, usage: Body | None) -> bytes:
+        body = self._assemble(usage) if self._body is None else self._body
+        if self._exchange.captured is not None:
+            self._exchange.captured.response(body)
         return body
 
-    def _assembled(self, usage: Body | None) -> bytes:
-        whole = assembled(map(read_event, self._events), self._exchange.endpoint)
+    def _assemble(self, usage: Body | None) -> bytes:
+        whole = assemble_response(map(read_event, self._events), self._exchange.endpoint)
         return orjson.dumps(whole | (usage or {}) | {"choices": whole["choices"], "object": whole["object"]})
 
     async def fail(self, error: ApiError) -> None:
         self.finished = True
-        await respond_error(self._send, error, figure_headers(self._exchange))
+        await respond_error(self._send, error, build_figure_headers(self._exchange))
 
     def close(self) -> None:
         """Nothing of it goes on in the background."""
@@ -125,10 +125,10 @@ class Seam:
     def __init__(self) -> None:
         self.open = False
 
-    def trimmed(self, events: Sequence[Event]) -> Sequence[Event]:
-        return self._trimmed([read_event(event) for event in events]) if self.open else events
+    def trim(self, events: Sequence[Event]) -> Sequence[Event]:
+        return self._trim_events([read_event(event) for event in events]) if self.open else events
 
-    def _trimmed(self, events: list[Body]) -> list[Body]:
+    def _trim_events(self, events: list[Body]) -> list[Body]:
         for event in events:
             choice = event["choices"][0]
             if not (text := text_of(choice)):
@@ -164,29 +164,29 @@ class StreamReply:
         self._own_id: Body = {}
         self._seam = Seam()
         self._heartbeat = heartbeat
-        self._silence = deadlines.after(heartbeat, self._silent, repeated=True)
-        self._beat: asyncio.Task[None] | None = None
+        self._silence_deadline = deadlines.schedule(heartbeat, self._on_silence, repeated=True)
+        self._heartbeat_task: asyncio.Task[None] | None = None
 
     def trim(self, seam: bool = True) -> None:
         self._seam.open = seam
 
     async def events(self, events: Sequence[Event]) -> None:
         """Committed chunks. All of them leave in one write."""
-        events = self._seam.trimmed(events)
-        if self._exchange.kept is not None:
-            self._exchange.kept.events(events)
-        await self._write(self._encoded(events))
+        events = self._seam.trim(events)
+        if self._exchange.captured is not None:
+            self._exchange.captured.events(events)
+        await self._write(self._encode(events))
 
-    def _encoded(self, events: Sequence[Event]) -> bytes:
+    def _encode(self, events: Sequence[Event]) -> bytes:
         name = self._exchange.id.encode()
         self._own_id = {"id": self._exchange.id}
         parts = []
         for event in events:
-            payload = with_id(event, name) if isinstance(event, bytes) else None
-            parts.append(b"data: %b\n\n" % (payload or self._written(read_event(event))))
+            payload = replace_id(event, name) if isinstance(event, bytes) else None
+            parts.append(b"data: %b\n\n" % (payload or self._rewrite_event(read_event(event))))
         return b"".join(parts)
 
-    def _written(self, event: Body) -> bytes:
+    def _rewrite_event(self, event: Body) -> bytes:
         event["id"] = self._exchange.id
         delta = event["choices"][0].get("delta")
         if delta and "role" in delta:
@@ -198,60 +198,62 @@ class StreamReply:
     async def raw(self, data: bytes) -> None:
         """Committed events as they came; those that go on from another writer's become one stream with them."""
         if self._passes_raw and not self._own_id:
-            if self._exchange.kept is not None:
-                self._exchange.kept.raw(data)
+            if self._exchange.captured is not None:
+                self._exchange.captured.raw(data)
             await self._write(data)
             return
         payloads = [payload for block in data.split(b"\n\n") if (payload := sse.payload_of(block))]
         await self.events([event for event in map(orjson.loads, payloads) if event.get("choices")])
 
-    async def whole(self, body: bytes) -> None:
+    async def response(self, body: bytes) -> None:
         raise RuntimeError("a stream is not sent whole")
 
     async def finish(self, usage: Body | None) -> None:
-        self._begin()
-        last = self._last(usage)
-        await self._head()
+        self._note_first_byte()
+        last = self._build_last_event(usage)
+        await self._send_headers()
         self.finished = True
         await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
-    def _last(self, usage: Body | None) -> bytes:
+    def _build_last_event(self, usage: Body | None) -> bytes:
         exchange = self._exchange
         if usage is not None and exchange.wants_usage:
-            figures = sse.event({**usage, **self._own_id, "smallfirst": exchange.figures()})
+            figures = sse.encode_event({**usage, **self._own_id, "smallfirst": exchange.figures()})
         else:
-            figures = sse.comment("smallfirst", exchange.figures())
+            figures = sse.encode_comment("smallfirst", exchange.figures())
         return figures + sse.DONE_EVENT
 
     async def fail(self, error: ApiError) -> None:
         self.finished = True
         if not self._headers_sent:
-            await respond_error(self._send, error, figure_headers(self._exchange))
+            await respond_error(self._send, error, build_figure_headers(self._exchange))
             return
-        await self._send({"type": "http.response.body", "body": self._error(error), "more_body": False})
+        await self._send(
+            {"type": "http.response.body", "body": self._build_error_event(error), "more_body": False}
+        )
 
-    def _error(self, error: ApiError) -> bytes:
-        return sse.event(error.body())
+    def _build_error_event(self, error: ApiError) -> bytes:
+        return sse.encode_event(error.body())
 
     def close(self) -> None:
         """Nothing of it goes on in the background."""
-        self._silence.cancel()
-        if self._beat is not None:
-            self._beat.cancel()
+        self._silence_deadline.cancel()
+        if self._heartbeat_task is not None:
+            self._heartbeat_task.cancel()
 
     async def _write(self, data: bytes) -> None:
-        self._begin()
+        self._note_first_byte()
         if not self._headers_sent:
-            await self._head()
-        self._silence.postpone(self._heartbeat)
+            await self._send_headers()
+        self._silence_deadline.postpone(self._heartbeat)
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
-    def _begin(self) -> None:
+    def _note_first_byte(self) -> None:
         if not self.begun:
             self.begun = True
-            self._exchange.first_byte()
+            self._exchange.note_first_byte()
 
-    async def _head(self) -> None:
+    async def _send_headers(self) -> None:
         if self._headers_sent:
             return
         self._headers_sent = True
@@ -259,18 +261,18 @@ class StreamReply:
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
-            *figure_headers(self._exchange),
+            *build_figure_headers(self._exchange),
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
-    def _silent(self) -> None:
+    def _on_silence(self) -> None:
         if not self.finished:
-            self._silence.postpone(self._heartbeat)
-            self._beat = asyncio.ensure_future(self._comment())
+            self._silence_deadline.postpone(self._heartbeat)
+            self._heartbeat_task = asyncio.ensure_future(self._send_heartbeat())
 
-    async def _comment(self) -> None:
+    async def _send_heartbeat(self) -> None:
         if not self.finished:  # since it came due
-            await self._head()
+            await self._send_headers()
         if not self.finished:
             await self._send({"type": "http.response.body", "body": sse.HEARTBEAT, "more_body": True})
 

@@ -14,15 +14,15 @@ from typing import NamedTuple
 
 import orjson
 
-from gateway.exchange.captured import Kept
-from gateway.exchange.exchange import Exchange, plain
+from gateway.exchange.captured import CapturedAnswer
+from gateway.exchange.exchange import Exchange, without_stream_fields
 from gateway.telemetry.metrics import Metrics
-from gateway.upstreams.transport.garbage import MISSHAPEN
+from gateway.upstreams.transport.malformed import MISSHAPEN
 from policies.schema.evaluate import Evaluate
 from routers.plan import Fragment, Unavailable
 
-from .evaluators import NAME, Evaluator, Output, Result, evaluated, output_of, qualities
-from .hourly_budget import Hourly
+from .evaluators import EVALUATE, Evaluator, Output, Result, evaluate_output, parse_output, read_scores
+from .hourly_budget import HourlyBudget
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +32,11 @@ MOST_BEGUN = 3
 """Maximum attempts at one evaluation that requests interrupt. Every attempt costs money."""
 
 
-class _Drawn(NamedTuple):
+class _Sample(NamedTuple):
     """A sampled exchange with its kept answer."""
 
     exchange: Exchange
-    wanted: Evaluate
+    settings: Evaluate
     begun: int = 0
 
 
@@ -48,48 +48,48 @@ class Evaluations:
     ) -> None:
         self._perform = perform
         self._metrics = metrics
-        self._waiting: deque[_Drawn] = deque()
+        self._waiting: deque[_Sample] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._hourly = Hourly()
+        self._budget = HourlyBudget()
         self._closed = False
 
-    def draw(self, exchange: Exchange) -> bool:
+    def sample(self, exchange: Exchange) -> bool:
         """Sample a starting exchange for evaluation. Return whether it is sampled; then its answer is
         kept."""
-        wanted = exchange.policy.evaluate
-        if wanted is None or exchange.endpoint == "embeddings" or not exchange.request.judgeable:
+        settings = exchange.policy.evaluate
+        if settings is None or exchange.endpoint == "embeddings" or not exchange.request.judgeable:
             return False
-        if random.random() >= wanted.share:  # noqa: S311  no secret
+        if random.random() >= settings.share:  # noqa: S311  no secret
             return False
-        exchange.kept = exchange.kept or Kept()
+        exchange.captured = exchange.captured or CapturedAnswer()
         return True
 
-    def follow(self, exchange: Exchange) -> None:
+    def enqueue(self, exchange: Exchange) -> None:
         """Queue a sampled exchange that has ended."""
-        wanted = exchange.policy.evaluate
-        if wanted is None or exchange.answer is None:
+        settings = exchange.policy.evaluate
+        if settings is None or exchange.answer is None:
             return
         if len(self._waiting) >= MOST_WAITING:
-            self._metrics.evaluation(exchange.policy.name, "queue_full")
+            self._metrics.count_evaluation(exchange.policy.name, "queue_full")
             return
-        self._waiting.append(_Drawn(exchange, wanted))
+        self._waiting.append(_Sample(exchange, settings))
         self._resume()
 
-    def arrived(self) -> None:
+    def begin_request(self) -> None:
         """Count an arriving request, and cancel the running evaluation. Evaluations pause until
         `end_request`."""
         self._metrics.in_flight += 1
         if self._task is not None:
             self._task.cancel()
 
-    def left(self) -> None:
+    def end_request(self) -> None:
         self._metrics.in_flight -= 1
         self._resume()
 
     def _resume(self) -> None:
         if self._task is None and self._waiting and not self._metrics.in_flight and not self._closed:
-            self._task = asyncio.ensure_future(self._work())
-            self._task.add_done_callback(self._stopped)
+            self._task = asyncio.ensure_future(self._run_queue())
+            self._task.add_done_callback(self._on_task_done)
 
     async def close(self) -> None:
         self._closed = True
@@ -97,55 +97,59 @@ class Evaluations:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    def _stopped(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._task = None
         self._resume()
 
-    async def _work(self) -> None:
+    async def _run_queue(self) -> None:
         while self._waiting:
-            drawn = self._waiting.popleft()
+            sample = self._waiting.popleft()
             try:
-                outcome = await self._evaluate(drawn)
+                outcome = await self._evaluate(sample)
             except asyncio.CancelledError:
-                self._put_back(drawn)
+                self._requeue(sample)
                 raise
             except Exception:  # a failure must not stop the queue
-                log.exception("exchange %s could not be evaluated", drawn.exchange.id)
+                log.exception("exchange %s could not be evaluated", sample.exchange.id)
                 outcome = "failed"
-            self._metrics.evaluation(drawn.exchange.policy.name, outcome)
+            self._metrics.count_evaluation(sample.exchange.policy.name, outcome)
 
-    def _put_back(self, drawn: _Drawn) -> None:
-        if drawn.begun + 1 < MOST_BEGUN:
-            self._waiting.appendleft(drawn._replace(begun=drawn.begun + 1))
+    def _requeue(self, sample: _Sample) -> None:
+        if sample.begun + 1 < MOST_BEGUN:
+            self._waiting.appendleft(sample._replace(begun=sample.begun + 1))
         else:
-            self._metrics.evaluation(drawn.exchange.policy.name, "given_up")
+            self._metrics.count_evaluation(sample.exchange.policy.name, "given_up")
 
-    async def _evaluate(self, drawn: _Drawn) -> str:
+    async def _evaluate(self, sample: _Sample) -> str:
         """Evaluate one answer and return the outcome for the metric."""
-        exchange, wanted = drawn.exchange, drawn.wanted
-        output = _output(exchange)
+        exchange, settings = sample.exchange, sample.settings
+        output = _read_output(exchange)
         if output is None:
             return "unreadable"
-        if not self._hourly.affords(exchange.policy.name, wanted.usd_per_hour):
+        if not self._budget.can_spend(exchange.policy.name, settings.usd_per_hour):
             return "unaffordable"
-        aside = _aside(exchange, wanted)
+        evaluation = _build_evaluation(exchange, settings)
         try:
-            context = _context(exchange)
-            asked = _asked(wanted, output, context)
-            results = await self._perform(aside, evaluated(aside, asked, output, context=context))
+            context = _read_context(exchange)
+            evaluators = _select_evaluators(settings, output, context)
+            results = await self._perform(
+                evaluation, evaluate_output(evaluation, evaluators, output, context=context)
+            )
         except Unavailable:  # admission refused the call
             return "failed"
         finally:
-            self._hourly.spend(exchange.policy.name, aside.cost_usd)
-        found = list(qualities(results))
-        for evaluator, p in found:
-            self._metrics.quality(policy=exchange.policy.name, route=exchange.route, evaluator=evaluator, p=p)
-        return "done" if found else "failed"
+            self._budget.spend(exchange.policy.name, evaluation.cost_usd)
+        scores = list(read_scores(results))
+        for evaluator, p in scores:
+            self._metrics.observe_quality(
+                policy=exchange.policy.name, route=exchange.route, evaluator=evaluator, p=p
+            )
+        return "done" if scores else "failed"
 
 
-def _output(exchange: Exchange) -> Output | None:
+def _read_output(exchange: Exchange) -> Output | None:
     """Return the answer that the client received. None if it is no answer, or was too long to keep."""
-    choice = exchange.kept and exchange.kept.choice(exchange.endpoint)
+    choice = exchange.captured and exchange.captured.choice(exchange.endpoint)
     if not choice:
         return None
     try:
@@ -153,39 +157,39 @@ def _output(exchange: Exchange) -> Output | None:
         return (
             Output(choice["text"], finish=finish)
             if "text" in choice
-            else output_of(choice["message"], finish)
+            else parse_output(choice["message"], finish)
         )
     except MISSHAPEN:
         return None
 
 
-def _context(exchange: Exchange) -> str | None:
+def _read_context(exchange: Exchange) -> str | None:
     """Return the text of the passages that came with the request, or None."""
     passages = exchange.passages
-    return None if passages is None else "\n\n".join(one.titled for one in passages.given)
+    return None if passages is None else "\n\n".join(one.titled for one in passages.retrieved)
 
 
-def _asked(wanted: Evaluate, output: Output, context: str | None) -> list[Evaluator]:
+def _select_evaluators(settings: Evaluate, output: Output, context: str | None) -> list[Evaluator]:
     """Return the evaluators that apply: those that judge text need a non-empty answer, those that need a
     context need passages."""
 
-    def applies(one: Evaluator) -> bool:
+    def is_applicable(one: Evaluator) -> bool:
         if one.kind == "structure":
             return True
         return bool(output.text.strip()) and (context is not None or not one.needs_context)
 
-    return [one for one in wanted.evaluators if applies(one)]
+    return [one for one in settings.evaluators if is_applicable(one)]
 
 
-def _aside(exchange: Exchange, wanted: Evaluate) -> Exchange:
+def _build_evaluation(exchange: Exchange, settings: Evaluate) -> Exchange:
     """Build the exchange that judges an answer, against the request that its writer received. A private
     exchange stays private."""
-    ceilings = wanted.ceilings
+    ceilings = settings.ceilings
     if ceilings.calls is None:
-        ceilings = ceilings.model_copy(update={"calls": wanted.calls})
-    off = dict.fromkeys(("shadow", "evaluate", "affinity", "filter", "guard", "compress"))
-    policy = exchange.policy.changed(ceilings=ceilings, **off)
-    aside = exchange.shadowed_by(policy, exchange.request._replace(stream=False, stays=0))
-    aside.aside, aside.body = NAME, plain(exchange.body)
-    aside.raw = orjson.dumps(aside.body)
-    return aside
+        ceilings = ceilings.model_copy(update={"calls": settings.max_calls})
+    without_extras = dict.fromkeys(("shadow", "evaluate", "affinity", "filter", "guard", "compress"))
+    policy = exchange.policy.replace(ceilings=ceilings, **without_extras)
+    evaluation = exchange.create_shadow(policy, exchange.request._replace(stream=False, stays=0))
+    evaluation.aside, evaluation.body = EVALUATE, without_stream_fields(exchange.body)
+    evaluation.raw = orjson.dumps(evaluation.body)
+    return evaluation

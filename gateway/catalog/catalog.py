@@ -5,27 +5,27 @@ from dataclasses import dataclass, field
 from math import inf
 
 from gateway.errors import ApiError
-from gateway.skills.privacy.detection import undetectable
+from gateway.skills.privacy.detection import find_detection_problem
 from gateway.upstreams.pool import Pool
 from policies.schema.policy import Policy
 from policies.schema.private import Private
 from policies.schema.split import AnyPolicy, Split
-from routers.confidence.calibration import Source
+from routers.confidence.calibration import LogprobSource
 from routers.judges.guard import Guard
 from routers.plan import Capability, Tier
 from routers.router import Router
-from routers.strategies.cascade import Cascade, Judging
+from routers.strategies.cascade import Cascade, ConfidenceRouter
 from routers.strategies.difficulty import Difficulty, Gate
 from routers.strategies.direct import Direct
 from routers.strategies.speculative import Speculative
 
-Asking = Mapping[Tier, Mapping[Capability, str]]
+PolicyRequirements = Mapping[Tier, Mapping[Capability, str]]
 """Capabilities that a policy requires of each tier beyond what its requests require, each with the policy
 field that requires it."""
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Catalog:
     """The names that can be served. `unavailable` maps each policy that these upstreams cannot serve to the
     reason. A split of `splits` divides its requests among several of `policies`."""
 
@@ -58,16 +58,16 @@ class Catalogue:
         return [*self.policies, *self.splits, *self.models]
 
 
-def catalogue(policies: Iterable[AnyPolicy], pools: Mapping[Tier, Pool]) -> Catalogue:
+def build_catalog(policies: Iterable[AnyPolicy], pools: Mapping[Tier, Pool]) -> Catalog:
     """Build the catalog of policies, splits and models. A model that several upstreams serve is listed once.
     If both tiers serve it, the first tier in `pools` gets it."""
     served: dict[str, Policy] = {}
     unavailable: dict[str, str] = {}
-    found = {policy.name: policy for policy in policies}
-    for policy in found.values():
+    by_name = {policy.name: policy for policy in policies}
+    for policy in by_name.values():
         if isinstance(policy, Split):
             continue
-        if problem := lacking(policy, pools):
+        if problem := find_missing(policy, pools):
             unavailable[policy.name] = problem
         else:
             served[policy.name] = policy
@@ -76,89 +76,91 @@ def catalogue(policies: Iterable[AnyPolicy], pools: Mapping[Tier, Pool]) -> Cata
         unavailable[name] = f"its shadow.policy {shadows[name]} is not a policy that is served"
         del served[name]
     splits = {}
-    for split in [policy for policy in found.values() if isinstance(policy, Split)]:
-        if lacks := [name for name in split.split.between if name not in served]:
+    for split in [policy for policy in by_name.values() if isinstance(policy, Split)]:
+        if missing := [name for name in split.split.between if name not in served]:
             unavailable[split.name] = (
-                f"it divides requests among policies that are not served: {', '.join(lacks)}"
+                f"it divides requests among policies that are not served: {', '.join(missing)}"
             )
         else:
             splits[split.name] = split
     models: dict[str, Policy] = {}
     for upstream in [upstream for pool in pools.values() for upstream in pool.writers]:
         for model in [model for model in upstream.models if model not in served and model not in splits]:
-            alone = Policy(
+            direct_policy = Policy(
                 name=model,
                 description=f"{upstream.name}, asked by name",
                 router=Direct(tier=upstream.tier, fallback=False),
             )
-            models.setdefault(model, alone)
-    contexts = [one.context for pool in pools.values() for one in pool.upstreams if one.context]
-    return Catalogue(served, models, splits, unavailable, min(contexts, default=inf))
+            models.setdefault(model, direct_policy)
+    contexts = [one.context_length for pool in pools.values() for one in pool.upstreams if one.context_length]
+    return Catalog(served, models, splits, unavailable, min(contexts, default=inf))
 
 
-def lacking(policy: Policy, pools: Mapping[Tier, Pool]) -> str | None:
+def find_missing(policy: Policy, pools: Mapping[Tier, Pool]) -> str | None:
     """Return what the upstreams or the installation lack to serve a policy, as a sentence. None if it can be
     served."""
-    if isinstance(policy.private, Private) and (problem := undetectable(policy.private)):
+    if isinstance(policy.private, Private) and (problem := find_detection_problem(policy.private)):
         return f"private {problem}"
-    found = lacking_to_route(policy.router, pools) or _lacking_to_guard(policy.guard, pools)
-    if found is None and policy.filter is not None:
-        needed: Asking = {policy.filter.tier: {"logprobs": "filter"}}
-        found = next(_lacking_to_serve(needed, pools), None)
-    return found
+    problem_found = find_missing_for_router(policy.router, pools) or _find_missing_for_guard(
+        policy.guard, pools
+    )
+    if problem_found is None and policy.filter is not None:
+        needed: PolicyRequirements = {policy.filter.tier: {"logprobs": "filter"}}
+        problem_found = next(_find_missing_capabilities(needed, pools), None)
+    return problem_found
 
 
-def lacking_to_route(router: Router, pools: Mapping[Tier, Pool]) -> str | None:
+def find_missing_for_router(router: Router, pools: Mapping[Tier, Pool]) -> str | None:
     """Return what the upstreams lack for a strategy, as a sentence. None if nothing."""
     if isinstance(router, Speculative):
-        return lacking_to_route(router.otherwise, pools)
+        return find_missing_for_router(router.otherwise, pools)
     problem: str | None = None
     if isinstance(router, Direct):
         if (router.tier not in pools or not pools[router.tier].writers) and not router.fallback:
             return f"it needs an upstream of tier {router.tier}, and none is configured"
-        problem = _lacking_to_follow(pools.get(router.tier)) if router.follow else None
-    elif isinstance(router, Judging):
-        problem = _lacking_to_judge(router, pools.get("slm"))
+        problem = _find_missing_for_follow(pools.get(router.tier)) if router.follow else None
+    elif isinstance(router, ConfidenceRouter):
+        problem = _find_missing_for_judge(router, pools.get("slm"))
     if isinstance(router, Cascade | Difficulty):
-        problem = problem or _lacking_to_score(router.gate, pools.get("slm"))
-    return problem or next(_lacking_to_serve(_of_router(router), pools), None)
+        problem = problem or _find_missing_for_gate(router.gate, pools.get("slm"))
+    return problem or next(_find_missing_capabilities(_router_requirements(router), pools), None)
 
 
-def _lacking_to_guard(guard: Guard | None, pools: Mapping[Tier, Pool]) -> str | None:
+def _find_missing_for_guard(guard: Guard | None, pools: Mapping[Tier, Pool]) -> str | None:
     """Check the guard's judge. Without one, the guard would block everything or let everything pass."""
-    if guard is None or not guard.judges:
+    if guard is None or not guard.asks_model:
         return None
     pool = pools.get(guard.tier)
-    judges = [] if pool is None else pool.judges(guard.model)
+    judges = [] if pool is None else pool.find_judges(guard.model)
     if not judges:
-        named = f"the model {guard.model} among the upstreams" if guard.model else "an upstream"
-        return f"its guard needs {named} of tier {guard.tier}, and none is configured"
-    if any("logprobs" in upstream.can for upstream in judges):
+        missing = f"the model {guard.model} among the upstreams" if guard.model else "an upstream"
+        return f"its guard needs {missing} of tier {guard.tier}, and none is configured"
+    if any("logprobs" in upstream.capability_names for upstream in judges):
         return None
     names = ", ".join(upstream.name for upstream in judges)
     return f"its guard reads log-probabilities, which {names} does not offer (capabilities.logprobs)"
 
 
-def _of_router(router: Router) -> Asking:
+def _router_requirements(router: Router) -> PolicyRequirements:
     return {
-        tier: {capability: f"router.{field}" for capability, field in asked.items()}
-        for tier, asked in router.needs.items()
+        tier: {capability: f"router.{field}" for capability, field in field_of.items()}
+        for tier, field_of in router.needs.items()
     }
 
 
-def _lacking_to_serve(needs: Asking, pools: Mapping[Tier, Pool]) -> Iterator[str]:
+def _find_missing_capabilities(requirements: PolicyRequirements, pools: Mapping[Tier, Pool]) -> Iterator[str]:
     """Yield a sentence per missing capability. One capable upstream of the tier suffices, since the pool
     selects upstreams by capability. An absent tier lacks nothing: plans do without it and give a reason."""
-    for tier, asked in needs.items():
+    for tier, field_of in requirements.items():
         upstreams = pools[tier].writers if tier in pools else ()
-        for capability, asking in asked.items():
-            if upstreams and not any(capability in upstream.can for upstream in upstreams):
+        for capability, field_name in field_of.items():
+            if upstreams and not any(capability in upstream.capability_names for upstream in upstreams):
                 names = ", ".join(upstream.name for upstream in upstreams)
-                told = f"{asking} needs {capability} of tier {tier}, which is not offered by {names}"
-                yield f"{told} (capabilities.{capability})"
+                problem = f"{field_name} needs {capability} of tier {tier}, which is not offered by {names}"
+                yield f"{problem} (capabilities.{capability})"
 
 
-def _lacking_to_follow(pool: Pool | None) -> str | None:
+def _find_missing_for_follow(pool: Pool | None) -> str | None:
     """Check that all upstreams run one model. Records with drafts of several models would train a calibrator
     that suits none of them."""
     if pool is None or not pool.writers:
@@ -168,41 +170,43 @@ def _lacking_to_follow(pool: Pool | None) -> str | None:
         if not first.source.matches(upstream.source):
             sources = f"{first.name} is {first.source}, {upstream.name} is {upstream.source}"
             return f"it follows one model's drafts, and {sources}"
-    return _without_logprobs(pool, "it reads log-probabilities")
+    return _find_missing_logprobs(pool, "it reads log-probabilities")
 
 
-def _lacking_to_judge(router: Judging, slm: Pool | None) -> str | None:
+def _find_missing_for_judge(router: ConfidenceRouter, slm: Pool | None) -> str | None:
     if slm is None:
         return None  # the plan then uses the LLM and gives that as its reason
-    if other := _made_for_another("calibrator", router.calibrator.made_for, slm):
-        return other
+    if mismatch := _find_model_mismatch("calibrator", router.calibrator.made_for, slm):
+        return mismatch
     constrained = router.constrained_calibrator
-    if constrained and (other := _made_for_another("constrained_calibrator", constrained.made_for, slm)):
-        return other
-    return _without_logprobs(slm, "it judges by log-probabilities")
+    if constrained and (
+        mismatch := _find_model_mismatch("constrained_calibrator", constrained.made_for, slm)
+    ):
+        return mismatch
+    return _find_missing_logprobs(slm, "it judges by log-probabilities")
 
 
-def _lacking_to_score(gate: Gate | None, slm: Pool | None) -> str | None:
+def _find_missing_for_gate(gate: Gate | None, slm: Pool | None) -> str | None:
     """Check that the gate's scorer was trained for this model. A prompt that is easy for one model may be
     hard for another."""
     if gate is None or gate.scorer is None or slm is None:
         return None
-    return _made_for_another("gate.scorer", gate.scorer.made_for, slm)
+    return _find_model_mismatch("gate.scorer", gate.scorer.made_for, slm)
 
 
-def _made_for_another(trained: str, made_for: Source, slm: Pool) -> str | None:
+def _find_model_mismatch(key: str, made_for: LogprobSource, slm: Pool) -> str | None:
     for upstream in slm.writers:
         source = upstream.source.model_copy(update={"mode": made_for.mode})
         if not made_for.matches(source):
             return (
-                f"its {trained} is made for {made_for}, and the small model {upstream.name} is {source}: "
-                f"make one with `smallfirst collect` and `smallfirst tune`, and name it under router.{trained}"
+                f"its {key} is made for {made_for}, and the small model {upstream.name} is {source}: "
+                f"make one with `smallfirst collect` and `smallfirst tune`, and name it under router.{key}"
             )
     return None
 
 
-def _without_logprobs(pool: Pool, reason: str) -> str | None:
+def _find_missing_logprobs(pool: Pool, reason: str) -> str | None:
     for upstream in pool.writers:
-        if "logprobs" not in upstream.can:
+        if "logprobs" not in upstream.capability_names:
             return f"{reason}, which {upstream.name} does not offer (capabilities.logprobs)"
     return None

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from routers.strict import Seconds, Strict
+from routers.config_models import Seconds, Strict
 
 
 class PolicySettings(Strict):

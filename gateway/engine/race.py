@@ -5,73 +5,73 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from gateway.api.writers import Reply
-from gateway.wire.shapes import Event
+from gateway.wire.body_types import Event
 from routers.plan import Draft, Raced, Unavailable
 
-from .admission import Closed
+from .admission import PlanClosed
 
 
-class Outrun(Exception):
+class LostRace(Exception):
     """The other leg has the floor."""
 
 
-class Lane:
+class RaceLeg:
     """The reply, as one leg of a race sees it."""
 
-    def __init__(self, floor: "Floor") -> None:
-        self._floor = floor
-        self.outrun = False
+    def __init__(self, floor: "CommitLock") -> None:
+        self._lock = floor
+        self.lost = False
         self.cancel: Callable[[], object] = lambda: None
 
     @property
     def begun(self) -> bool:
-        return self._floor.reply.begun
+        return self._lock.reply.begun
 
     async def events(self, events: Sequence[Event]) -> None:
-        self._floor.take(self)
-        await self._floor.reply.events(events)
+        self._lock.acquire(self)
+        await self._lock.reply.events(events)
 
     async def raw(self, data: bytes) -> None:
-        self._floor.take(self)
-        await self._floor.reply.raw(data)
+        self._lock.acquire(self)
+        await self._lock.reply.raw(data)
 
-    async def whole(self, body: bytes) -> None:
-        self._floor.take(self)
-        await self._floor.reply.whole(body)
+    async def response(self, body: bytes) -> None:
+        self._lock.acquire(self)
+        await self._lock.reply.response(body)
 
 
-class Floor:
+class CommitLock:
     """Whoever takes it first keeps it."""
 
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
-        self.lanes = (Lane(self), Lane(self))
-        self._holder: Lane | None = None
+        self.legs = (RaceLeg(self), RaceLeg(self))
+        self._winner: RaceLeg | None = None
 
-    def take(self, lane: Lane) -> None:
+    def acquire(self, lane: RaceLeg) -> None:
         """Raises Outrun for the lane that comes second."""
-        if self._holder is None:
-            self._holder = lane
-            for other in self.lanes:
+        if self._winner is None:
+            self._winner = lane
+            for other in self.legs:
                 if other is not lane:
-                    other.outrun = True
+                    other.lost = True
                     other.cancel()
-        elif self._holder is not lane:
-            raise Outrun
+        elif self._winner is not lane:
+            raise LostRace
 
 
 async def race(
     reply: Reply,
-    a: Callable[[Lane], Coroutine[Any, Any, Draft]],
-    b: Callable[[Lane], Coroutine[Any, Any, Draft]],
+    a: Callable[[RaceLeg], Coroutine[Any, Any, Draft]],
+    b: Callable[[RaceLeg], Coroutine[Any, Any, Draft]],
     out_of_time: Callable[[], bool],
 ) -> Raced:
     """Runs both legs to their ends. Cancelling it cancels both, as does a leg that fails unforeseen, and waits until
     their calls are closed; legs that only ran out of time have outcomes all the same."""
-    floor = Floor(reply)
+    floor = CommitLock(reply)
     tasks = []
-    for leg, lane in zip((a, b), floor.lanes, strict=True):
-        task = asyncio.ensure_future(_ended(leg, lane))
+    for leg, lane in zip((a, b), floor.legs, strict=True):
+        task = asyncio.ensure_future(_run_leg(leg, lane))
         lane.cancel = task.cancel
         tasks.append(task)
     try:
@@ -85,10 +85,12 @@ async def race(
         raise
 
 
-async def _ended(leg: Callable[[Lane], Coroutine[Any, Any, Draft]], lane: Lane) -> Draft | Unavailable:
+async def _run_leg(
+    leg: Callable[[RaceLeg], Coroutine[Any, Any, Draft]], lane: RaceLeg
+) -> Draft | Unavailable:
     try:
         return await leg(lane)
-    except Closed:
+    except PlanClosed:
         raise
     except Unavailable as lost:
         return lost

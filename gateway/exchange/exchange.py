@@ -8,12 +8,12 @@ from typing import Any
 
 import orjson
 
-from gateway.skills.transform import Transform
-from gateway.wire.requests import estimated_prompt_tokens
-from gateway.wire.requirements import NO_NEEDS, Needs, least_tokens
-from gateway.wire.shapes import Body, Endpoint
+from gateway.skills.transforms import Transform
+from gateway.wire.body_types import Body, Endpoint
+from gateway.wire.requests import estimate_prompt_tokens
+from gateway.wire.requirements import NO_REQUIREMENTS, Requirements, min_prompt_tokens
 from policies.schema.policy import Policy
-from routers.cost import Price, cost, llm_alone
+from routers.cost import Price, compute_cost, llm_alone_cost
 from routers.plan import (
     NO_USAGE,
     Answer,
@@ -32,10 +32,10 @@ from routers.plan import (
     Verdict,
 )
 from routers.router import Request
-from routers.structure.expected import PLAIN, Expected
+from routers.structure.answer_form import ANY_FORM, AnswerForm
 
-from .captured import Kept
-from .filter_report import told
+from .captured import CapturedAnswer
+from .filter_report import report_filter
 from .passages import Passages
 
 _ids = random.Random()  # noqa: S311  unique is enough, and the system's generator costs 10 us a number
@@ -83,21 +83,25 @@ class Call:
     inner: bool = False
 
     @property
-    def lasted(self) -> float:
+    def duration_s(self) -> float:
         """Seconds between its request and its response's end, 0 where it came to none."""
         return 0.0 if self.sent is None or self.ended is None else self.ended - self.sent
 
     @property
-    def written(self) -> int:
+    def completion_tokens(self) -> int:
         """Completion tokens; of a call under way, as many as it was allowed."""
         if self.settled:
             return self.usage.completion_tokens
         return max(len(self.tokens), self.chunks) if self.allowed is None else self.allowed
 
     @property
-    def spent(self) -> float:
+    def cost_so_far(self) -> float:
         """Dollars; of a call under way, as many as it was allowed."""
-        return self.cost_usd if self.settled else cost(Usage(self.prompt_tokens, self.written), self.price)
+        return (
+            self.cost_usd
+            if self.settled
+            else compute_cost(Usage(self.prompt_tokens, self.completion_tokens), self.price)
+        )
 
     def settle(self, now: float, usage: Usage | None) -> None:
         """Counts the cost once, from what the server reported or an estimate marked so. A call that never left
@@ -105,19 +109,21 @@ class Call:
         self.seconds = now - self.started
         self.settled = True
         if usage is None:
-            answered = self.outcome in BEGUN and self.sent is not None
+            answered = self.outcome in CHARGED_OUTCOMES and self.sent is not None
             written = max(len(self.tokens), self.chunks)
             usage = Usage(self.prompt_tokens if answered or written else 0, written, estimated=True)
         self.usage = usage
-        self.cost_usd = cost(usage, self.price, 0.0 if self.sent is None else now - self.sent)
+        self.cost_usd = compute_cost(usage, self.price, 0.0 if self.sent is None else now - self.sent)
 
 
-def _decoded(usage: Usage) -> int:
+def _decode_steps(usage: Usage) -> int:
     """Tokens that took a step each; those of a prediction are read."""
     return usage.completion_tokens - usage.accepted - usage.rejected
 
 
-BEGUN = frozenset({"ok", "stopped", "cancelled", "outrun", "ceiling", "lost", "garbage", "timeout"})
+CHARGED_OUTCOMES = frozenset(
+    {"ok", "stopped", "cancelled", "outrun", "ceiling", "lost", "garbage", "timeout"}
+)
 """Outcomes of calls whose prompt the server has read, and charges for."""
 
 
@@ -134,9 +140,9 @@ class Exchange:
     request: Request
     alone_price: Price | None
     """The LLM's price, for what it alone would have cost; None without an LLM."""
-    expected: Expected = PLAIN
+    expected: AnswerForm = ANY_FORM
     """What the request asks of its answer's form."""
-    needs: Needs = NO_NEEDS
+    needs: Requirements = NO_REQUIREMENTS
     tags: dict[str, str] = field(default_factory=dict)
     shadow_of: str | None = None
     """The exchange that this one is tried beside; nobody gets its answer."""
@@ -150,19 +156,19 @@ class Exchange:
     """What each skill of the small model did for it, by the skill's name; no text of the request or the answer."""
     compressions: dict[Any, Any] = field(default_factory=dict)
     """What compression made of it, by the policy's section and the texts: its shadows have the same."""
-    spared: int = 0
+    compressed_tokens: int = 0
     """Tokens of its prompt that its large model does not read, for they were compressed away."""
-    hidden: int = 0
+    hidden_tokens: int = 0
     """Tokens, estimated, of the passages that no writer is shown."""
     aside: str | None = None
     """What is performed instead of the policy's plan, where it has no reply: an evaluation, a skill asked by itself."""
-    kept: Kept | None = None
+    captured: CapturedAnswer | None = None
     """What was sent of its answer, where somebody will read it afterwards."""
     id: str = field(default_factory=lambda: f"sf-{_ids.getrandbits(80):020x}")
     at: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
-    waited: float = 0.0
+    upstream_wait_s: float = 0.0
     """Seconds spent waiting for upstreams: the rest is our own overhead."""
     ttft: float | None = None
     calls: list[Call] = field(default_factory=list)
@@ -173,7 +179,7 @@ class Exchange:
     error: str | None = None
     cancelled: bool = False
     cost_usd: float = 0.0
-    alone_usd: float | None = None
+    llm_alone_usd: float | None = None
 
     @property
     def wanted_logprobs(self) -> int | None:
@@ -187,48 +193,50 @@ class Exchange:
     def wants_usage(self) -> bool:
         return bool((self.body.get("stream_options") or {}).get("include_usage"))
 
-    def choices(self, ask: Generate | Question | Skill) -> int:
+    def choice_count(self, ask: Generate | Question | Skill) -> int:
         """How many answers an ask has written at once."""
         if isinstance(ask, Judge):
             return ask.samples or 1
         return ask.n or self.body.get("n") or 1 if isinstance(ask, Generate) else 1
 
     @property
-    def given(self) -> Body:
+    def full_body(self) -> Body:
         """Its body as it came, with all passages."""
-        return self.body if self.passages is None else self.passages.shown()
+        return self.body if self.passages is None else self.passages.body_with()
 
     @property
-    def most_calls(self) -> int:
+    def max_calls(self) -> int:
         """Upstream calls that it may take, judgements of its passages included, and one more that its server may not be
         able to make."""
         judged = self.request.passages if self.policy.filter is not None else 0
-        return self.policy.most_calls + judged + bool(judged)
+        return self.policy.max_calls + judged + bool(judged)
 
-    def show(self, places: Sequence[int] | None) -> None:
+    def show_passages(self, places: Sequence[int] | None) -> None:
         """From here on its body holds the passages at `places`, in that order: whatever is asked of it next (scores,
         judgements, evaluations) is asked of what its writers were shown. None: all, as given."""
         if self.passages is None or self.policy.filter is None or "filter" in self.skills:
             return
-        self.skills["filter"] = told(self.calls, self.policy.filter, len(self.passages.given), places)
+        self.skills["filter"] = report_filter(
+            self.calls, self.policy.filter, len(self.passages.retrieved), places
+        )
         if places is not None:
-            self.body = self.passages.shown(places)
-            before, self.raw = estimated_prompt_tokens(self.raw), orjson.dumps(self.body)
-            self.hidden = max(0, before - estimated_prompt_tokens(self.raw))
+            self.body = self.passages.body_with(places)
+            before, self.raw = estimate_prompt_tokens(self.raw), orjson.dumps(self.body)
+            self.hidden_tokens = max(0, before - estimate_prompt_tokens(self.raw))
             if self.needs.tokens:
-                self.needs = self.needs._replace(tokens=least_tokens(self.body, self.endpoint))
+                self.needs = self.needs._replace(tokens=min_prompt_tokens(self.body, self.endpoint))
 
     @property
     def saved_usd(self) -> float | None:
-        return None if self.alone_usd is None else self.alone_usd - self.cost_usd
+        return None if self.llm_alone_usd is None else self.llm_alone_usd - self.cost_usd
 
     @property
     def route(self) -> str:
         return self.answer.route if self.answer else "none"
 
-    def shadowed_by(self, policy: Policy, request: Request) -> "Exchange":
+    def create_shadow(self, policy: Policy, request: Request) -> "Exchange":
         """A second exchange on the same request under another policy, which nobody waits for."""
-        body = plain(self.given)
+        body = without_stream_fields(self.full_body)
         return Exchange(
             surface=self.surface,
             endpoint=self.endpoint,
@@ -240,14 +248,16 @@ class Exchange:
             expected=self.expected,
             needs=self.needs,
             tags=self.tags,
-            private=self.private or policy.private is True or (self.answer is not None and self.answer.local),
-            passages=self.passages and self.passages._replace(bare=plain(self.passages.bare)),
+            private=self.private
+            or policy.private is True
+            or (self.answer is not None and self.answer.local_only),
+            passages=self.passages and self.passages._replace(bare=without_stream_fields(self.passages.bare)),
             transforms=self.transforms,
             compressions=self.compressions,
             shadow_of=self.id,
         )
 
-    def decide(self, call: Call) -> None:
+    def note_decision(self, call: Call) -> None:
         """That this call's tier writes: its first part is about to leave. Why is what gave a draft up, where one was,
         else what it was asked for."""
         confidence = next((done.confidence for done in self.calls if done.confidence is not None), None)
@@ -257,7 +267,7 @@ class Exchange:
     def elapsed(self) -> float:
         return time.perf_counter() - self.started
 
-    def first_byte(self) -> None:
+    def note_first_byte(self) -> None:
         if self.ttft is None:
             self.ttft = self.elapsed()
 
@@ -268,11 +278,15 @@ class Exchange:
         for call in self.calls:
             self.cost_usd += call.cost_usd
             if not prompt and call.outcome == "ok" and not isinstance(call.ask, (Skill, Judge)):
-                prompt = call.usage.prompt_tokens + (self.spared if call.tier == "llm" else 0) + self.hidden
+                prompt = (
+                    call.usage.prompt_tokens
+                    + (self.compressed_tokens if call.tier == "llm" else 0)
+                    + self.hidden_tokens
+                )
         if self.answer is not None and self.alone_price is not None:
-            prompt = prompt or self.answer.parts[0].usage.prompt_tokens + self.hidden
+            prompt = prompt or self.answer.parts[0].usage.prompt_tokens + self.hidden_tokens
             served = sum([part.usage.completion_tokens for part in self.answer.parts])
-            self.alone_usd = llm_alone(prompt, served, self.policy.length_ratio, self.alone_price)
+            self.llm_alone_usd = llm_alone_cost(prompt, served, self.policy.length_ratio, self.alone_price)
 
     def figures(self) -> dict[str, Any]:
         """What is known of this exchange, for headers, the last event and GET /v1/exchanges/{id}."""
@@ -284,7 +298,7 @@ class Exchange:
             "reason": answer.reason if answer else None,
             "confidence": answer.confidence if answer else None,
             "cost_usd": self.cost_usd,
-            "llm_alone_usd": self.alone_usd,
+            "llm_alone_usd": self.llm_alone_usd,
             "saved_usd": self.saved_usd,
             **({"speculation": self.speculation()} if answer and answer.speculation else {}),
             **({"skills": self.skills} if self.skills else {}),
@@ -299,12 +313,12 @@ class Exchange:
         return {
             **found._asdict(),
             "llm_calls": len(llm),
-            "llm_tokens": sum(_decoded(call.usage) for call in llm),
+            "llm_tokens": sum(_decode_steps(call.usage) for call in llm),
             "llm_tokens_alone": sum(part.usage.completion_tokens for part in self.answer.parts),
             "slm_seconds": round(sum(call.seconds for call in self.calls if call.tier == "slm"), 6),
             "llm_seconds": round(sum(call.seconds for call in llm), 6),
         }
 
 
-def plain(body: Body) -> Body:
+def without_stream_fields(body: Body) -> Body:
     return {key: value for key, value in body.items() if key not in ("stream", "stream_options")}

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from routers.fragments.passage_filter import Filter
+from routers.fragments.passage_filter import PassageFilter
 from routers.plan import Judge
 
 if TYPE_CHECKING:
     from .exchange import Call
 
 
-def told(calls: "Sequence[Call]", chosen: Filter, count: int, shown: Sequence[int] | None) -> dict[str, Any]:
+def report_filter(
+    calls: "Sequence[Call]", chosen: PassageFilter, count: int, shown: Sequence[int] | None
+) -> dict[str, Any]:
     """Of `count` passages, those at `shown` (None: all, as given): how many are kept, in which `order`, the places of
     those `dropped`, and each one's P(relevant), `p`, as the bar is held against it, and `by` what it was judged;
     without a judgement, `why` there is none. Places count from 0."""
@@ -28,5 +30,7 @@ def told(calls: "Sequence[Call]", chosen: Filter, count: int, shown: Sequence[in
         "by": "verdict" if last.labels else "likelihood",
         "order": list(shown),
         "dropped": sorted(set(range(count)) - set(shown)),
-        "p": [float(f"{one:.4g}") for one in chosen.read([p[(*last.labels, "request")[0]] for p in found])],
+        "p": [
+            float(f"{one:.4g}") for one in chosen.calibrate([p[(*last.labels, "request")[0]] for p in found])
+        ],
     }

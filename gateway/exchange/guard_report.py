@@ -7,7 +7,7 @@ from routers.plan import Judge, Reason
 from .exchange import Exchange
 
 
-def account_guard(exchange: Exchange) -> None:
+def report_guard(exchange: Exchange) -> None:
     """The probabilities that were read, what was flagged last, and how many answers gave the system prompt away."""
     guard = exchange.policy.guard
     if guard is None:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from gateway.api.request_body import expect
+from gateway.api.request_body import check_type
 from gateway.errors import invalid
-from gateway.wire.shapes import Body, Endpoint
-from routers.fragments.passage_filter import MOST_PASSAGES
+from gateway.wire.body_types import Body, Endpoint
+from routers.fragments.passage_filter import MAX_PASSAGES
 
 WHERE = "smallfirst.context"
-KNOWN = ("id", "title", "text")
-LONGEST_MARK = 256
+PASSAGE_KEYS = ("id", "title", "text")
+MAX_MARK_CHARS = 256
 """Characters of a passage's id or title."""
 
 
@@ -29,65 +29,67 @@ class Passage(NamedTuple):
 class Passages(NamedTuple):
     """Of one request, whose body without them is `bare`."""
 
-    given: Sequence[Passage]
+    retrieved: Sequence[Passage]
     bare: Body
     endpoint: Endpoint
 
-    def shown(self, places: Sequence[int] | None = None) -> Body:
+    def body_with(self, places: Sequence[int] | None = None) -> Body:
         """The body with those at `places`, in that order; by default with all, as given."""
-        chosen = self.given if places is None else [self.given[place] for place in places]
-        return _before(self.bare, self.endpoint, rendered(chosen)) if chosen else self.bare
+        chosen = self.retrieved if places is None else [self.retrieved[place] for place in places]
+        return _prepend(self.bare, self.endpoint, render(chosen)) if chosen else self.bare
 
 
-def rendered(passages: Sequence[Passage]) -> str:
+def render(passages: Sequence[Passage]) -> str:
     """As they stand in a prompt."""
     told = "\n\n".join(f"[{passage.mark}] {passage.titled}" for passage in passages)
     return f"Passages:\n\n{told}\n\n"
 
 
-def passages_of(context: Any, body: Body, endpoint: Endpoint) -> Passages | None:
+def read_passages(context: Any, body: Body, endpoint: Endpoint) -> Passages | None:
     """What a body's `smallfirst.context` holds; None where that is nothing. Raises ApiError, naming the path."""
     if context is None:
         return None
-    expect(WHERE, context, list, "a list of passages, each a string or an object with its text")
-    if len(context) > MOST_PASSAGES:
-        raise invalid(f"{WHERE} must hold at most {MOST_PASSAGES} passages, not {len(context)}", WHERE)
-    given = [_passage(one, f"{WHERE}[{place}]", str(place + 1)) for place, one in enumerate(context)]
-    if not given:
+    check_type(WHERE, context, list, "a list of passages, each a string or an object with its text")
+    if len(context) > MAX_PASSAGES:
+        raise invalid(f"{WHERE} must hold at most {MAX_PASSAGES} passages, not {len(context)}", WHERE)
+    passages = [_read_passage(one, f"{WHERE}[{place}]", str(place + 1)) for place, one in enumerate(context)]
+    if not passages:
         return None
     _check_place(body, endpoint)
     own = {key: value for key, value in body["smallfirst"].items() if key != "context"}
     bare = {key: value for key, value in body.items() if key != "smallfirst"}
-    return Passages(given, bare | {"smallfirst": own} if own else bare, endpoint)
+    return Passages(passages, bare | {"smallfirst": own} if own else bare, endpoint)
 
 
-def _passage(given: Any, where: str, number: str) -> Passage:
+def _read_passage(given: Any, where: str, number: str) -> Passage:
     if isinstance(given, str):
-        return Passage(number, "", _text(given, where))
-    expect(where, given, dict, "a string or an object with its text")
+        return Passage(number, "", _read_text(given, where))
+    check_type(where, given, dict, "a string or an object with its text")
     for key in given:
-        if key not in KNOWN:
-            raise invalid(f"{where}.{key} is not known; known keys: {', '.join(KNOWN)}", f"{where}.{key}")
+        if key not in PASSAGE_KEYS:
+            raise invalid(
+                f"{where}.{key} is not known; known keys: {', '.join(PASSAGE_KEYS)}", f"{where}.{key}"
+            )
     return Passage(
-        _line(given.get("id"), f"{where}.id") or number,
-        _line(given.get("title"), f"{where}.title"),
-        _text(given.get("text"), f"{where}.text"),
+        _read_line(given.get("id"), f"{where}.id") or number,
+        _read_line(given.get("title"), f"{where}.title"),
+        _read_text(given.get("text"), f"{where}.text"),
     )
 
 
-def _text(value: Any, where: str) -> str:
-    expect(where, value, str, "a string")
+def _read_text(value: Any, where: str) -> str:
+    check_type(where, value, str, "a string")
     if not value.strip():
         raise invalid(f"{where} must not be empty", where)
     return str(value)
 
 
-def _line(value: Any, where: str) -> str:
+def _read_line(value: Any, where: str) -> str:
     if value is None:
         return ""
-    expect(where, value, str, "a string")
-    if len(value) > LONGEST_MARK:
-        raise invalid(f"{where} must have at most {LONGEST_MARK} characters, not {len(value)}", where)
+    check_type(where, value, str, "a string")
+    if len(value) > MAX_MARK_CHARS:
+        raise invalid(f"{where} must have at most {MAX_MARK_CHARS} characters, not {len(value)}", where)
     return " ".join(value.split())
 
 
@@ -99,23 +101,23 @@ def _check_place(body: Body, endpoint: Endpoint) -> None:
         if not isinstance(body["prompt"], str):
             raise invalid(f"{WHERE} needs a prompt that is one string, to stand before", WHERE)
         return
-    if (at := _asking(body)) is None:
+    if (at := _last_user_message(body)) is None:
         raise invalid(f"{WHERE} needs a message of the user, to stand before its content", WHERE)
     if not isinstance(body["messages"][at].get("content"), str | list | None):
         where = f"messages[{at}].content"
         raise invalid(f"{where} must be a string or a list of parts", where)
 
 
-def _asking(body: Body) -> int | None:
+def _last_user_message(body: Body) -> int | None:
     """The place of the user's last message."""
     messages = body["messages"]
     return next((at for at in reversed(range(len(messages))) if messages[at]["role"] == "user"), None)
 
 
-def _before(body: Body, endpoint: Endpoint, text: str) -> Body:
+def _prepend(body: Body, endpoint: Endpoint, text: str) -> Body:
     if endpoint == "completions":
         return {**body, "prompt": text + body["prompt"]}
-    at = _asking(body)
+    at = _last_user_message(body)
     assert at is not None  # noqa: S101  it was checked
     messages = list(body["messages"])
     content = messages[at].get("content") or ""

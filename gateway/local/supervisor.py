@@ -9,20 +9,20 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gateway.upstreams.transport.http11 import HttpTransport
-from gateway.upstreams.transport.transport import Broken
+from gateway.upstreams.transport.http_client import HttpTransport
+from gateway.upstreams.transport.transport import TransportError
 
-from .child_process import Child, started
-from .startup_error import KEPT, last_words
+from .child_process import ChildProcess, start_child
+from .startup_error import MAX_LOG_LINES, find_error_lines
 
 log = logging.getLogger(__name__)
 
-FIRST_REST = 0.25
-LONGEST_REST = 30.0
-STEADY = 60.0
+MIN_BACK_OFF_S = 0.25
+MAX_BACK_OFF_S = 30.0
+STABLE_AFTER_S = 60.0
 """Seconds of running after which the next crash resets the back-off."""
-HEALTH_PERIOD = 0.1
-HEALTH_PATIENCE = 2.0
+HEALTH_INTERVAL_S = 0.1
+HEALTH_TIMEOUT_S = 2.0
 READY = "ready"
 
 
@@ -30,11 +30,11 @@ class EngineFailed(RuntimeError):
     """The engine exited before it was ready for the first time."""
 
 
-async def nothing() -> None:
+async def skip_warm_up() -> None:
     """Do nothing, for engines that need no warm-up."""
 
 
-class Launch(NamedTuple):
+class LaunchSpec(NamedTuple):
     """How to start an engine and to detect that it is ready.
 
     `config` is written to the child's standard input as one line of JSON, so that its arguments and
@@ -49,9 +49,9 @@ class Launch(NamedTuple):
     config: Mapping[str, Any]
     health_url: str
     environment: Mapping[str, str] | None = None
-    warm_up: Callable[[], Awaitable[None]] = nothing
-    stage_of: Callable[[str], str | None] = lambda line: None
-    patience: float = 5.0
+    warm_up: Callable[[], Awaitable[None]] = skip_warm_up
+    parse_stage: Callable[[str], str | None] = lambda line: None
+    exit_timeout_s: float = 5.0
 
 
 class Supervisor:
@@ -63,131 +63,137 @@ class Supervisor:
 
     def __init__(
         self,
-        launch: Launch,
+        launch: LaunchSpec,
         *,
         port_holder: socket.socket | None = None,
         on_running: Callable[[bool], None],
         on_restart: Callable[[], None] = lambda: None,
-        tell: Callable[[str], None] = lambda line: None,
+        report: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.name = launch.name
         self._launch = launch
         self._port_holder = port_holder
         self._on_running = on_running
         self._on_restart = on_restart
-        self._tell = tell
+        self._report = report
         self._task: asyncio.Task[None] | None = None
-        self._first: asyncio.Future[None] | None = None
+        self._first_ready: asyncio.Future[None] | None = None
         self._stage: str | None = None
-        self._began = 0.0
-        self._last_lines: deque[str] = deque(maxlen=KEPT)
+        self._started_at = 0.0
+        self._last_lines: deque[str] = deque(maxlen=MAX_LOG_LINES)
 
     def start(self) -> None:
-        self._first = asyncio.get_running_loop().create_future()
+        self._first_ready = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._keep_running(), name=f"supervisor of {self.name}")
 
-    async def ready(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Wait until the engine is ready for the first time. Raises EngineFailed if it exits before that."""
-        assert self._first is not None  # noqa: S101  `start` must be called first
-        await asyncio.shield(self._first)
+        assert self._first_ready is not None  # noqa: S101  `start` must be called first
+        await asyncio.shield(self._first_ready)
 
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        if self._first is not None and not self._first.cancel():
-            self._first.exception()  # mark it as retrieved if nobody waited for the engine
+        if self._first_ready is not None and not self._first_ready.cancel():
+            self._first_ready.exception()  # mark it as retrieved if nobody waited for the engine
         if self._port_holder is not None:
             self._port_holder.close()
 
     async def _keep_running(self) -> None:
-        rest = FIRST_REST
+        back_off_s = MIN_BACK_OFF_S
         while True:
-            self._began, self._stage = asyncio.get_running_loop().time(), None
+            self._started_at, self._stage = asyncio.get_running_loop().time(), None
             try:
                 code = await self._run_once()
             except OSError as error:
                 log.error("%s could not be started: %s", self.name, error)
                 code = -1
-            if self._first is not None and not self._first.done():
-                self._first.set_exception(self._failed(code))
+            if self._first_ready is not None and not self._first_ready.done():
+                self._first_ready.set_exception(self._build_failure(code))
                 return
-            lasted = self._lasted()
-            rest = FIRST_REST if lasted > STEADY else min(LONGEST_REST, rest * 2)
+            uptime_s = self._measure_uptime()
+            back_off_s = MIN_BACK_OFF_S if uptime_s > STABLE_AFTER_S else min(MAX_BACK_OFF_S, back_off_s * 2)
             log.warning(
-                "%s ended with code %s after %.1f s; restarting in %.2f s", self.name, code, lasted, rest
+                "%s ended with code %s after %.1f s; restarting in %.2f s",
+                self.name,
+                code,
+                uptime_s,
+                back_off_s,
             )
             self._on_restart()
-            await asyncio.sleep(rest)
+            await asyncio.sleep(back_off_s)
 
-    def _lasted(self) -> float:
+    def _measure_uptime(self) -> float:
         """Return the seconds since the engine was last started."""
-        return asyncio.get_running_loop().time() - self._began
+        return asyncio.get_running_loop().time() - self._started_at
 
-    def _failed(self, code: int) -> EngineFailed:
-        said = "".join(f"\n  {line}" for line in last_words([*self._last_lines]))
-        return EngineFailed(f"{self.name} ended with code {code} before it was ready{said and ':'}{said}")
+    def _build_failure(self, code: int) -> EngineFailed:
+        log_end = "".join(f"\n  {line}" for line in find_error_lines([*self._last_lines]))
+        return EngineFailed(
+            f"{self.name} ended with code {code} before it was ready{log_end and ':'}{log_end}"
+        )
 
     async def _run_once(self) -> int:
         """Run the engine until it exits, and return its exit code."""
-        child = await started(self._launch.command, self._launch.environment, self._heard)
-        announcing = asyncio.create_task(self._announce_when_ready(child))
+        child = await start_child(self._launch.command, self._launch.environment, self._handle_line)
+        announcement = asyncio.create_task(self._announce_when_ready(child))
         try:
-            child.tell(json.dumps(self._launch.config).encode())
-            await child.ended.wait()
-            return child.code
+            child.write_line(json.dumps(self._launch.config).encode())
+            await child.exited.wait()
+            return child.exit_code
         finally:
-            announcing.cancel()
+            announcement.cancel()
             self._on_running(False)
-            await child.end(self._launch.patience)
-            await asyncio.gather(announcing, return_exceptions=True)
+            await child.terminate(self._launch.exit_timeout_s)
+            await asyncio.gather(announcement, return_exceptions=True)
 
-    def _heard(self, line: str) -> None:
+    def _handle_line(self, line: str) -> None:
         log.info("%s: %s", self.name, line)
         self._last_lines.append(line)
-        stage = self._launch.stage_of(line)
+        stage = self._launch.parse_stage(line)
         if stage is not None and self._stage not in (stage, READY):
-            self._reached(stage)
+            self._report_stage(stage)
 
-    def _reached(self, stage: str) -> None:
+    def _report_stage(self, stage: str) -> None:
         self._stage = stage
-        self._tell(f"{self.name}: {stage} ({self._lasted():.0f} s)")
+        self._report(f"{self.name}: {stage} ({self._measure_uptime():.0f} s)")
 
-    async def _announce_when_ready(self, child: Child) -> None:
+    async def _announce_when_ready(self, child: ChildProcess) -> None:
         url = self._launch.health_url
-        client = HttpTransport(url, {}, connect=HEALTH_PATIENCE, gap=HEALTH_PATIENCE, keep_alive=False)
-        while not child.ended.is_set():
+        client = HttpTransport(url, {}, connect=HEALTH_TIMEOUT_S, gap=HEALTH_TIMEOUT_S, keep_alive=False)
+        while not child.exited.is_set():
             if await self._is_ready(client):
-                self._announce()
+                self._announce_ready()
                 return
-            await asyncio.sleep(HEALTH_PERIOD)
+            await asyncio.sleep(HEALTH_INTERVAL_S)
 
-    def _announce(self) -> None:
+    def _announce_ready(self) -> None:
         log.info("%s is ready", self.name)
-        self._reached(READY)
+        self._report_stage(READY)
         self._on_running(True)
-        if self._first is not None and not self._first.done():
-            self._first.set_result(None)
+        if self._first_ready is not None and not self._first_ready.done():
+            self._first_ready.set_result(None)
 
     async def _is_ready(self, client: HttpTransport) -> bool:
         try:
-            response = await client.get(self._launch.health_url, HEALTH_PATIENCE)
+            response = await client.get(self._launch.health_url, HEALTH_TIMEOUT_S)
             response.close()
             if response.status == 200:
                 await self._launch.warm_up()
-        except Broken:
+        except TransportError:
             return False
         return response.status == 200
 
 
-def reserve_port(shared_by: int) -> tuple[socket.socket, int]:
+def reserve_port(socket_option: int) -> tuple[socket.socket, int]:
     """Reserve a loopback port between an engine's runs; return the bound socket, which does not listen, and
     the port.
 
     A server can bind the port too with the same socket option: SO_REUSEPORT, or on Linux SO_REUSEADDR.
     """
     holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    holder.setsockopt(socket.SOL_SOCKET, shared_by, 1)
+    holder.setsockopt(socket.SOL_SOCKET, socket_option, 1)
     holder.bind(("127.0.0.1", 0))
     return holder, holder.getsockname()[1]

@@ -6,14 +6,14 @@ from typing import Any, Protocol
 
 import orjson
 
-from gateway.upstreams.transport.garbage import UpstreamEvents, parsing
+from gateway.upstreams.transport.malformed import UpstreamEvents, parsing
 from gateway.upstreams.transport.transport import Garbage, Response
+from gateway.wire.body_types import Body
 from gateway.wire.nesting import TooDeep, read_json
-from gateway.wire.responses import call_index
-from gateway.wire.shapes import Body
-from gateway.wire.sse import DONE, DONE_EVENT, event, payload_of
+from gateway.wire.responses import tool_call_index
+from gateway.wire.sse import DONE, DONE_EVENT, encode_event, payload_of
 
-TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
+TEXT_KEYS = ("content", "refusal", "reasoning_content", "reasoning")
 """What a message, or a stream's delta, says in running text."""
 
 
@@ -22,7 +22,7 @@ class TextFilter(Protocol):
     on where it was cut."""
 
     @property
-    def holding(self) -> bool:
+    def has_pending_text(self) -> bool:
         """Whether something that was fed is not out yet."""
         ...
 
@@ -30,71 +30,71 @@ class TextFilter(Protocol):
         """What may go on now. Raises Unusable."""
         ...
 
-    def end(self) -> str:
+    def flush(self) -> str:
         """What was held back. Raises Unusable."""
         ...
 
 
-class _Chain:
+class _FilterChain:
     """Filters one after another."""
 
     def __init__(self, filters: Sequence[TextFilter]) -> None:
         self._filters = filters
 
     @property
-    def holding(self) -> bool:
-        return any(one.holding for one in self._filters)
+    def has_pending_text(self) -> bool:
+        return any(one.has_pending_text for one in self._filters)
 
     def feed(self, text: str) -> str:
-        for one in self._filters:
-            text = one.feed(text)
+        for text_filter in self._filters:
+            text = text_filter.feed(text)
         return text
 
-    def end(self) -> str:
-        rest = ""
-        for one in self._filters:
-            rest = (one.feed(rest) if rest else "") + one.end()
-        return rest
+    def flush(self) -> str:
+        flushed = ""
+        for text_filter in self._filters:
+            flushed = (text_filter.feed(flushed) if flushed else "") + text_filter.flush()
+        return flushed
 
 
-class _Text:
+class _TextField:
     """A place in an event or a message that holds text."""
 
-    def __init__(self, channel: tuple[Any, ...], holder: Body, key: str) -> None:
+    def __init__(self, channel: tuple[Any, ...], container: Body, key: str) -> None:
         self.channel = channel
-        self._holder = holder
+        self._container = container
         self._key = key
 
     @property
     def text(self) -> str:
-        found: str = self._holder[self._key]
-        return found
+        value: str = self._container[self._key]
+        return value
 
     @text.setter
     def text(self, text: str) -> None:
-        self._holder[self._key] = text
+        self._container[self._key] = text
 
 
-def _texts(choice: Body) -> Iterator[_Text]:
+def _find_text_fields(choice: Body) -> Iterator[_TextField]:
     """All there are in a choice, of a stream's chunk or of a whole answer, chat or completion. Raises what reading one
     of another shape ends in."""
     index = choice.get("index", 0)
     hash(index)  # raises TypeError for what can't tell choices apart
     if isinstance(choice.get("text"), str):
-        yield _Text((index, "text"), choice, "text")
+        yield _TextField((index, "text"), choice, "text")
     message = choice.get("delta") or choice.get("message")
     if not isinstance(message, dict):
         return
-    for key in TEXTS:
+    for key in TEXT_KEYS:
         if isinstance(message.get(key), str):
-            yield _Text((index, key), message, key)
-    for place, call in enumerate(message.get("tool_calls") or ()):
+            yield _TextField((index, key), message, key)
+    for position, call in enumerate(message.get("tool_calls") or ()):
         function = call.get("function")
         if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-            yield _Text((index, "arguments", call_index(call, place)), function, "arguments")
+            yield _TextField((index, "arguments", tool_call_index(call, position)), function, "arguments")
 
 
-class Rewritten:
+class RewrittenResponse:
     """A response whose texts pass filters: `filters` makes those of one text, the flag telling that it is a tool
     call's arguments, which are JSON.
 
@@ -102,15 +102,15 @@ class Rewritten:
     never leaves before its text, and what a filter held to the end is still an event's that has tokens.
     """
 
-    def __init__(self, response: Response, filters: Callable[[bool], Sequence[TextFilter]]) -> None:
+    def __init__(self, response: Response, make_filters: Callable[[bool], Sequence[TextFilter]]) -> None:
         self.status = response.status
         self._response = response
-        self._filters = filters
-        self._chains: dict[tuple[Any, ...], _Chain] = {}
-        self._last: dict[tuple[Any, ...], _Text] = {}
+        self._make_filters = make_filters
+        self._chains: dict[tuple[Any, ...], _FilterChain] = {}
+        self._last_fields: dict[tuple[Any, ...], _TextField] = {}
         self._reader = UpstreamEvents()
-        self._held: deque[bytes | Body] = deque()
-        self._over = False
+        self._pending: deque[bytes | Body] = deque()
+        self._ended = False
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -130,40 +130,40 @@ class Rewritten:
         except TooDeep as error:
             raise Garbage(f"the response: {error}") from error
         with parsing("a choice of OpenAI's shape"):
-            places = [place for choice in choices for place in _texts(choice)]
-        for place in places:
-            chain = self._chain(place.channel)
-            place.text = chain.feed(place.text) + chain.end()
+            places = [place for choice in choices for place in _find_text_fields(choice)]
+        for field in places:
+            chain = self._chain_for(field.channel)
+            field.text = chain.feed(field.text) + chain.flush()
         return orjson.dumps(body) if choices else data
 
     async def next(self, gap: float | None = None) -> bytes:
         """Whole events. Raises Broken."""
-        while not self._over:
+        while not self._ended:
             data = await self._response.next(gap)
             if data:
-                self._take(self._reader.feed(data))
+                self._enqueue(self._reader.feed(data))
             else:
-                self._over = True
-                self._take([payload for payload in (payload_of(self._reader.rest()),) if payload])
-                self._end(list(self._chains))
-            if out := self._ready():
+                self._ended = True
+                self._enqueue([payload for payload in (payload_of(self._reader.flush()),) if payload])
+                self._flush_channels(list(self._chains))
+            if out := self._drain():
                 return out
         return b""
 
-    def _take(self, payloads: Sequence[bytes]) -> None:
+    def _enqueue(self, payloads: Sequence[bytes]) -> None:
         for payload in payloads:
             if payload == DONE:
-                self._end(list(self._chains))
-                self._held.append(DONE_EVENT)
+                self._flush_channels(list(self._chains))
+                self._pending.append(DONE_EVENT)
             else:
-                self._held.append(self._rewritten(payload))
+                self._pending.append(self._rewrite_event(payload))
 
-    def _rewritten(self, payload: bytes) -> bytes | Body:
+    def _rewrite_event(self, payload: bytes) -> bytes | Body:
         """Whoever reads what is no chunk of OpenAI's shape judges it. No filter runs where that is found out: what one
         raises is no fault of the chunk's."""
         try:
             chunk = read_json(payload)
-            choices = [(choice, [*_texts(choice)]) for choice in chunk.get("choices") or ()]
+            choices = [(choice, [*_find_text_fields(choice)]) for choice in chunk.get("choices") or ()]
         except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError):
             return b"data: " + payload + b"\n\n"
         except TooDeep as error:
@@ -172,30 +172,30 @@ class Rewritten:
             self._filter(places)
             if choice.get("finish_reason") is not None:
                 index = choice.get("index", 0)
-                self._end([channel for channel in self._chains if channel[0] == index])
+                self._flush_channels([channel for channel in self._chains if channel[0] == index])
         body: Body = chunk
         return body
 
-    def _filter(self, places: "Sequence[_Text]") -> None:
+    def _filter(self, places: "Sequence[_TextField]") -> None:
         for place in places:
             if place.text:
-                self._last[place.channel] = place
-                place.text = self._chain(place.channel).feed(place.text)
+                self._last_fields[place.channel] = place
+                place.text = self._chain_for(place.channel).feed(place.text)
 
-    def _end(self, channels: Sequence[tuple[Any, ...]]) -> None:
+    def _flush_channels(self, channels: Sequence[tuple[Any, ...]]) -> None:
         """What their filters still hold is the end of the last text that each got."""
         for channel in channels:
-            if rest := self._chains.pop(channel).end():
-                self._last[channel].text += rest
+            if flushed := self._chains.pop(channel).flush():
+                self._last_fields[channel].text += flushed
 
-    def _ready(self) -> bytes:
-        if any(chain.holding for chain in self._chains.values()):
+    def _drain(self) -> bytes:
+        if any(chain.has_pending_text for chain in self._chains.values()):
             return b""
-        out = b"".join([one if isinstance(one, bytes) else event(one) for one in self._held])
-        self._held.clear()
+        out = b"".join([one if isinstance(one, bytes) else encode_event(one) for one in self._pending])
+        self._pending.clear()
         return out
 
-    def _chain(self, channel: tuple[Any, ...]) -> _Chain:
+    def _chain_for(self, channel: tuple[Any, ...]) -> _FilterChain:
         if channel not in self._chains:
-            self._chains[channel] = _Chain(self._filters(channel[1] == "arguments"))
+            self._chains[channel] = _FilterChain(self._make_filters(channel[1] == "arguments"))
         return self._chains[channel]

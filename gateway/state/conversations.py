@@ -7,33 +7,35 @@ from typing import Any
 
 import orjson
 
-KEPT = 10_000
+MAX_CONVERSATIONS = 10_000
 
 
 class Conversations:
     """Recognises a conversation by its beginning: a request whose messages begin with all messages of an
     earlier request is its next turn. Holds only digests, of the latest `max_conversations`."""
 
-    def __init__(self, kept: int = KEPT) -> None:
-        self._kept = kept
-        self._left: OrderedDict[bytes, int] = OrderedDict()
+    def __init__(self, max_conversations: int = MAX_CONVERSATIONS) -> None:
+        self._max_conversations = max_conversations
+        self._turns_left: OrderedDict[bytes, int] = OrderedDict()
 
     def turns_left(self, policy: str, messages: Sequence[Any]) -> int:
         """Return the number of turns, including this one, that still go to the LLM. 0 if the conversation is
         not pinned."""
-        digests = list(_digests(policy, messages))[:-1]
-        return next((self._left[digest] for digest in reversed(digests) if digest in self._left), 0)
+        digests = list(_prefix_digests(policy, messages))[:-1]
+        return next(
+            (self._turns_left[digest] for digest in reversed(digests) if digest in self._turns_left), 0
+        )
 
-    def stays(self, policy: str, messages: Sequence[Any], turns: int) -> None:
+    def pin_to_llm(self, policy: str, messages: Sequence[Any], turns: int) -> None:
         """Pin the next `turns` turns after this one to the LLM."""
-        *_, digest = _digests(policy, messages)
-        self._left[digest] = turns
-        self._left.move_to_end(digest)
-        if len(self._left) > self._kept:
-            self._left.popitem(last=False)
+        *_, digest = _prefix_digests(policy, messages)
+        self._turns_left[digest] = turns
+        self._turns_left.move_to_end(digest)
+        if len(self._turns_left) > self._max_conversations:
+            self._turns_left.popitem(last=False)
 
 
-def _digests(policy: str, messages: Sequence[Any]) -> Iterator[bytes]:
+def _prefix_digests(policy: str, messages: Sequence[Any]) -> Iterator[bytes]:
     """Yield the digest of each prefix of the conversation, from its first message to all of them."""
     digest = policy.encode()
     for message in messages:

@@ -5,29 +5,29 @@ from typing import Any
 
 import orjson
 
-KEPT = 10_000
+MAX_EXCHANGES = 10_000
 
 
 class Exchanges:
     """Keeps the record lines of the last `max_exchanges` exchanges and drops the oldest first. They are kept
     as JSON, since every full garbage collection would traverse thousands of live objects."""
 
-    def __init__(self, kept: int = KEPT) -> None:
-        self._kept = kept
+    def __init__(self, max_exchanges: int = MAX_EXCHANGES) -> None:
+        self._max_exchanges = max_exchanges
         self._by_id: OrderedDict[str, bytes] = OrderedDict()
         self._evaluations: dict[str, bytes] = {}
 
     def add(self, exchange_id: str, line: bytes) -> None:
         """Add an exchange. `line` is its record line as JSON."""
         self._by_id[exchange_id] = line
-        if len(self._by_id) > self._kept:
-            forgotten, _ = self._by_id.popitem(last=False)
-            self._evaluations.pop(forgotten, None)
+        if len(self._by_id) > self._max_exchanges:
+            oldest, _ = self._by_id.popitem(last=False)
+            self._evaluations.pop(oldest, None)
 
-    def evaluated(self, exchange_id: str, by: str, results: list[dict[str, Any]]) -> None:
+    def add_evaluation(self, exchange_id: str, evaluation_id: str, results: list[dict[str, Any]]) -> None:
         """Add the results that the evaluation `evaluation_id` found for this exchange's answer."""
         if exchange_id in self._by_id:
-            self._evaluations[exchange_id] = orjson.dumps({"id": by, "results": results})
+            self._evaluations[exchange_id] = orjson.dumps({"id": evaluation_id, "results": results})
 
     def ids(self) -> set[str]:
         return set(self._by_id)
@@ -37,10 +37,10 @@ class Exchanges:
         if line is None:
             return None
         evaluation = self._evaluations.get(exchange_id)
-        return described(orjson.loads(line)) | {"evaluation": evaluation and orjson.loads(evaluation)}
+        return to_api_object(orjson.loads(line)) | {"evaluation": evaluation and orjson.loads(evaluation)}
 
 
-def described(line: dict[str, Any]) -> dict[str, Any]:
+def to_api_object(line: dict[str, Any]) -> dict[str, Any]:
     """Convert a record line to the API's object."""
     answer = line["answer"] or {"route": "none", "reason": None, "confidence": None}
     alone = line["llm_alone_usd"]
@@ -65,11 +65,11 @@ def described(line: dict[str, Any]) -> dict[str, Any]:
         "aside": line["aside"],
         "tags": line["tags"],
         "shadow_of": line["shadow_of"],
-        "calls": [_call(call) for call in line["calls"]],
+        "calls": [_to_api_call(call) for call in line["calls"]],
     }
 
 
-SHOWN = (
+CALL_KEYS = (
     "ask",
     "tier",
     "upstream",
@@ -84,10 +84,10 @@ SHOWN = (
 )
 
 
-def _call(call: dict[str, Any]) -> dict[str, Any]:
+def _to_api_call(call: dict[str, Any]) -> dict[str, Any]:
     usage = call["usage"]
     return {
-        **{key: call[key] for key in SHOWN},
+        **{key: call[key] for key in CALL_KEYS},
         "prompt_tokens": usage["prompt_tokens"],
         "completion_tokens": usage["completion_tokens"],
         "estimated": usage["estimated"],

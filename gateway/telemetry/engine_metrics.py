@@ -9,20 +9,20 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from gateway.upstreams.health import exposition
-from gateway.upstreams.transport.transport import Broken
+from gateway.upstreams.health import fetch_metrics
+from gateway.upstreams.transport.transport import TransportError
 from gateway.upstreams.upstream import Upstream
 
-SHORTEST = 1.0
+MIN_INTERVAL_S = 1.0
 """Minimum seconds between two readings from which a speed is computed."""
 
-READ, WRITTEN = "vllm:prompt_tokens_total", "vllm:generation_tokens_total"
+PROMPT_TOKENS, GENERATED_TOKENS = "vllm:prompt_tokens_total", "vllm:generation_tokens_total"
 DRAFTS = "vllm:spec_decode_num_drafts_total"
 DRAFTED = "vllm:spec_decode_num_draft_tokens_total"
 ACCEPTED = "vllm:spec_decode_num_accepted_tokens_total"
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
 CACHE = "vllm:kv_cache_usage_perc"
-THEIRS = frozenset({READ, WRITTEN, DRAFTS, DRAFTED, ACCEPTED, RUNNING, WAITING, CACHE})
+VLLM_SERIES = frozenset({PROMPT_TOKENS, GENERATED_TOKENS, DRAFTS, DRAFTED, ACCEPTED, RUNNING, WAITING, CACHE})
 
 
 class Reading(NamedTuple):
@@ -46,16 +46,23 @@ class Figure(NamedTuple):
     value: Callable[[Reading], float | None]
 
 
-def _series(name: str) -> Callable[[Reading], float | None]:
+def _read_series(name: str) -> Callable[[Reading], float | None]:
     return lambda reading: reading.series.get(name)
 
 
 FIGURES = (
-    Figure(CounterMetricFamily, "prompt_tokens", "Tokens that an engine has read.", _series(READ)),
-    Figure(CounterMetricFamily, "generation_tokens", "Tokens that an engine has written.", _series(WRITTEN)),
-    Figure(CounterMetricFamily, "drafts", "Speculative drafts inside an engine.", _series(DRAFTS)),
-    Figure(CounterMetricFamily, "draft_tokens", "Tokens of these drafts.", _series(DRAFTED)),
-    Figure(CounterMetricFamily, "accepted_tokens", "Drafted tokens that were right.", _series(ACCEPTED)),
+    Figure(
+        CounterMetricFamily, "prompt_tokens", "Tokens that an engine has read.", _read_series(PROMPT_TOKENS)
+    ),
+    Figure(
+        CounterMetricFamily,
+        "generation_tokens",
+        "Tokens that an engine has written.",
+        _read_series(GENERATED_TOKENS),
+    ),
+    Figure(CounterMetricFamily, "drafts", "Speculative drafts inside an engine.", _read_series(DRAFTS)),
+    Figure(CounterMetricFamily, "draft_tokens", "Tokens of these drafts.", _read_series(DRAFTED)),
+    Figure(CounterMetricFamily, "accepted_tokens", "Drafted tokens that were right.", _read_series(ACCEPTED)),
     Figure(
         GaugeMetricFamily,
         "acceptance",
@@ -68,10 +75,15 @@ FIGURES = (
         "Tokens that an engine wrote a second, between the last two times that metrics were asked for.",
         lambda reading: reading.speed,
     ),
-    Figure(GaugeMetricFamily, "requests_running", "Requests that an engine works on.", _series(RUNNING)),
-    Figure(GaugeMetricFamily, "requests_waiting", "Requests that wait inside an engine.", _series(WAITING)),
+    Figure(GaugeMetricFamily, "requests_running", "Requests that an engine works on.", _read_series(RUNNING)),
     Figure(
-        GaugeMetricFamily, "cache_used", "Share of an engine's KV cache in use, from 0 to 1.", _series(CACHE)
+        GaugeMetricFamily, "requests_waiting", "Requests that wait inside an engine.", _read_series(WAITING)
+    ),
+    Figure(
+        GaugeMetricFamily,
+        "cache_used",
+        "Share of an engine's KV cache in use, from 0 to 1.",
+        _read_series(CACHE),
     ),
 )
 
@@ -81,11 +93,11 @@ class EngineMetrics(Collector):
     are read, never by a request. A server that does not answer has no series."""
 
     def __init__(self, upstreams: Iterable[Upstream]) -> None:
-        self._upstreams = [one for one in upstreams if one.source.engine == "vllm" and not one.cloud]
+        self._upstreams = [one for one in upstreams if one.source.engine == "vllm" and not one.is_cloud]
         self.readings: dict[str, Reading] = {}
 
-    async def read(self) -> None:
-        await asyncio.gather(*(self._read(upstream) for upstream in self._upstreams))
+    async def refresh(self) -> None:
+        await asyncio.gather(*(self._refresh(upstream) for upstream in self._upstreams))
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric families; called by prometheus_client."""
@@ -96,31 +108,31 @@ class EngineMetrics(Collector):
                     family.add_metric([upstream], value)
             yield family
 
-    async def _read(self, upstream: Upstream) -> None:
+    async def _refresh(self, upstream: Upstream) -> None:
         try:
-            series = series_of(await exposition(upstream))
-        except (Broken, TimeoutError, ValueError):
+            series = parse_series(await fetch_metrics(upstream))
+        except (TransportError, TimeoutError, ValueError):
             self.readings.pop(upstream.name, None)
             return
-        now, before = time.monotonic(), self.readings.get(upstream.name)
-        if before is None or now - before.at >= SHORTEST:
-            speed = before and speed_between(before, series, now)
+        now, previous = time.monotonic(), self.readings.get(upstream.name)
+        if previous is None or now - previous.at >= MIN_INTERVAL_S:
+            speed = previous and generation_speed(previous, series, now)
             self.readings[upstream.name] = Reading(now, series, speed)
 
 
-def series_of(exposition: str) -> dict[str, float]:
+def parse_series(text: str) -> dict[str, float]:
     """Parse the known series from a server's metrics in the text format, each summed over its engines."""
-    found: dict[str, float] = {}
-    for line in exposition.splitlines():
+    totals: dict[str, float] = {}
+    for line in text.splitlines():
         name = line.partition("{")[0].partition(" ")[0]
-        if name in THEIRS:
-            found[name] = found.get(name, 0.0) + float(line.rpartition(" ")[2])
-    return found
+        if name in VLLM_SERIES:
+            totals[name] = totals.get(name, 0.0) + float(line.rpartition(" ")[2])
+    return totals
 
 
-def speed_between(before: Reading, series: Mapping[str, float], now: float) -> float | None:
+def generation_speed(previous: Reading, series: Mapping[str, float], now: float) -> float | None:
     """Return tokens per second between two readings. None if the engine restarted in between."""
-    then, written = before.series.get(WRITTEN), series.get(WRITTEN)
+    then, written = previous.series.get(GENERATED_TOKENS), series.get(GENERATED_TOKENS)
     if then is None or written is None or written < then:
         return None
-    return (written - then) / (now - before.at)
+    return (written - then) / (now - previous.at)

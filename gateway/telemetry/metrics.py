@@ -32,7 +32,7 @@ class _Counters(dict[Labels, float]):
     def __missing__(self, labels: Labels) -> float:
         return 0.0
 
-    def family(self) -> Metric:
+    def to_family(self) -> Metric:
         name, documentation, labels = self._family
         family = CounterMetricFamily(name, documentation, labels=labels)
         for values, total in list(self.items()):
@@ -41,7 +41,7 @@ class _Counters(dict[Labels, float]):
 
 
 class _Gauges(_Counters):
-    def family(self) -> Metric:
+    def to_family(self) -> Metric:
         name, documentation, labels = self._family
         family = GaugeMetricFamily(name, documentation, labels=labels)
         for values, value in list(self.items()):
@@ -66,7 +66,7 @@ class _Histograms(dict[Labels, list[float]]):
         counts[bisect_left(self._bounds, value)] += 1
         counts[-1] += value
 
-    def family(self) -> Metric:
+    def to_family(self) -> Metric:
         name, documentation, labels = self._family
         family = HistogramMetricFamily(name, documentation, labels=labels)
         bounds = [*map(str, self._bounds), "+Inf"]
@@ -161,10 +161,10 @@ class Metrics(Collector):
         """Yield the metric families; called by prometheus_client."""
         for metric in vars(self).values():
             if isinstance(metric, _Counters | _Histograms):
-                yield metric.family()
+                yield metric.to_family()
         yield GaugeMetricFamily("smallfirst_in_flight", "Requests being answered now.", value=self.in_flight)
 
-    def exchange(
+    def count_exchange(
         self,
         *,
         policy: str,
@@ -190,9 +190,9 @@ class Metrics(Collector):
         if confidence is not None:
             self._confidence.observe((policy,), confidence)
         if saved_usd is not None:
-            self._save(policy, saved_usd)
+            self._count_savings(policy, saved_usd)
 
-    def speculated(
+    def count_speculation(
         self, *, policy: str, blocks: float, drafted: float, accepted: float, written: float, alone: float
     ) -> None:
         """Count the verified drafts of one answer, in tokens of the LLM."""
@@ -201,26 +201,26 @@ class Metrics(Collector):
         for kind, count in counts.items():
             self._speculated[policy, kind] += count
 
-    def rejected(self, *, endpoint: str, code: str, status: int) -> None:
+    def count_rejected(self, *, endpoint: str, code: str, status: int) -> None:
         """Count a request that never became an exchange, since its body or its model was invalid."""
         self._requests["none", endpoint, "none", code, status] += 1
 
-    def quality(self, *, policy: str, route: str, evaluator: str, p: float) -> None:
+    def observe_quality(self, *, policy: str, route: str, evaluator: str, p: float) -> None:
         """Count an evaluator's score of one answer."""
         self._quality.observe((policy, route, evaluator), p)
 
-    def evaluation(self, policy: str, outcome: str) -> None:
+    def count_evaluation(self, policy: str, outcome: str) -> None:
         """Count one sampled answer: `done`, `failed`, `queue_full`, `given_up`, `unreadable` or
         `unaffordable`."""
         self._evaluations[policy, outcome] += 1
 
-    def _save(self, policy: str, saved_usd: float) -> None:
+    def _count_savings(self, policy: str, saved_usd: float) -> None:
         # Both counters must exist from the start: PromQL drops a policy from the difference saved - overspent if it
         # has only one of them.
         self._saved[policy,] += max(0.0, saved_usd)
         self._overspent[policy,] += max(0.0, -saved_usd)
 
-    def call(
+    def count_call(
         self,
         *,
         upstream: str,
@@ -237,19 +237,19 @@ class Metrics(Collector):
         self._tokens[tier, model, "completion"] += completion_tokens
         self._cost[tier, model] += cost_usd
 
-    def call_retried(self, upstream: str, tier: str) -> None:
+    def count_retry(self, upstream: str, tier: str) -> None:
         self._retried[upstream, tier] += 1
 
-    def upstream_up(self, upstream: str, tier: str, up: bool) -> None:
+    def set_upstream_up(self, upstream: str, tier: str, up: bool) -> None:
         self._up[upstream, tier] = float(up)
 
-    def engine_restarted(self, engine: str) -> None:
+    def count_engine_restart(self, engine: str) -> None:
         self._restarts[engine,] += 1
 
-    def record_dropped(self) -> None:
+    def count_dropped_record(self) -> None:
         self._dropped[()] += 1
 
-    def policies_loaded(self, *, ok: bool) -> None:
+    def count_policy_load(self, *, ok: bool) -> None:
         """Count a load after the first. `ok`: the policies in force are those of the files."""
         self._reloads["ok" if ok else "error",] += 1
         self._stale[()] = 0.0 if ok else 1.0

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from policies.records.lines import PolicyLine
+from policies.records.schema import PolicyLine
 from policies.schema.policy import Policy
 
 

@@ -9,40 +9,40 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from gateway.exchange.captured import Kept
+from gateway.exchange.captured import CapturedAnswer
 from gateway.exchange.exchange import Call, Exchange
-from gateway.skills.privacy.screen import Privacy
-from gateway.wire.shapes import Body, Endpoint
+from gateway.skills.privacy.screen import PrivacyScreen
+from gateway.wire.body_types import Body, Endpoint
 from policies.records.formats import CURRENT
 from policies.schema.policy import Policy
-from routers.confidence.answer_words import shape
+from routers.confidence.answer_words import token_shape
 from routers.plan import Generate, Scored
 
 from .record_file import RecordFile
-from .settings import Records
+from .settings import RecordSettings
 
 log = logging.getLogger(__name__)
 
-PERIOD = 0.2
+WRITE_PERIOD_S = 0.2
 """Seconds between writes: one wake-up serves all exchanges since the last."""
 
 MOST_KEPT = 64 * 1024 * 1024
 """Bytes of answers that may wait to be read; further records are written without theirs."""
 
 
-class Queued(NamedTuple):
+class QueuedRecord(NamedTuple):
     """`line` is complete but for the answer in `kept`, which the thread reads, and `hides` redacts."""
 
     policy: Policy
     line: bytes
-    kept: Kept | None = None
+    answer: CapturedAnswer | None = None
     endpoint: Endpoint = "chat"
-    hides: Privacy | None = None
+    redactor: PrivacyScreen | None = None
 
-    def whole(self) -> bytes:
-        message = None if self.kept is None else self.kept.message(self.endpoint)
-        if message is not None and self.hides is not None:
-            redacted = self.hides.recorded({"messages": [message]})
+    def to_line(self) -> bytes:
+        message = None if self.answer is None else self.answer.message(self.endpoint)
+        if message is not None and self.redactor is not None:
+            redacted = self.redactor.redact_for_record({"messages": [message]})
             message = redacted and redacted["messages"][0]
         return self.line if message is None else b'%b,"reply":%b}' % (self.line[:-1], orjson.dumps(message))
 
@@ -54,48 +54,54 @@ class Recorder:
     bounded: when it is full the record is dropped and `on_drop` called, the request not delayed.
     """
 
-    def __init__(self, settings: Records, folder: Path, on_drop: Callable[[], None]) -> None:
+    def __init__(self, settings: RecordSettings, folder: Path, on_drop: Callable[[], None]) -> None:
         self._file = RecordFile(folder)
         self._content = settings.content
-        self._most = settings.queue
+        self._max_queued = settings.queue
         self._on_drop = on_drop
-        self._queue: deque[Queued] = deque()
-        self._taken = self._read = 0  # bytes of answers: one is the loop's to count, the other the thread's
+        self._queue: deque[QueuedRecord] = deque()
+        self._taken_bytes = self._read_bytes = (
+            0  # bytes of answers: one is the loop's to count, the other the thread's
+        )
         self._stop = threading.Event()
         folder.mkdir(parents=True, exist_ok=True)
-        self._thread = threading.Thread(target=self._work, name="records", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="records", daemon=True)
         self._thread.start()
 
     def add(self, exchange: Exchange, line: dict[str, Any], summary: bytes) -> None:
         """`line` is the exchange's and `summary` its JSON; tokens, and content where that is recorded, are put
         in here. Of a private exchange no content is."""
-        if len(self._queue) >= self._most:
+        if len(self._queue) >= self._max_queued:
             self._on_drop()
             return
-        content, hides = _recordable(exchange) if self._content else (None, None)
-        if content is not None or any(map(_followed, exchange.calls)):
+        content, redactor = _recordable_body(exchange) if self._content else (None, None)
+        if content is not None or any(map(_is_followed, exchange.calls)):
             line["content"] = content
             for call, row in zip(exchange.calls, line["calls"], strict=True):
-                if _followed(call):
-                    row["tokens"] = _tokens_line(call, content is not None and hides is None)
-            summary = compact(line)
-        kept = None if content is None else self._answer(exchange)
-        self._queue.append(Queued(exchange.policy, summary, kept, exchange.endpoint, hides))
+                if _is_followed(call):
+                    row["tokens"] = _build_tokens_line(call, content is not None and redactor is None)
+            summary = encode_compact(line)
+        answer = None if content is None else self._take_answer(exchange)
+        self._queue.append(QueuedRecord(exchange.policy, summary, answer, exchange.endpoint, redactor))
 
-    def _answer(self, exchange: Exchange) -> Kept | None:
-        kept = exchange.kept
-        if kept is None or exchange.answer is None or self._taken - self._read + kept.size > MOST_KEPT:
+    def _take_answer(self, exchange: Exchange) -> CapturedAnswer | None:
+        answer = exchange.captured
+        if (
+            answer is None
+            or exchange.answer is None
+            or self._taken_bytes - self._read_bytes + answer.size > MOST_KEPT
+        ):
             return None
-        self._taken += kept.size
-        return kept
+        self._taken_bytes += answer.size
+        return answer
 
     def close(self) -> None:
         """Writes what is queued, then ends."""
         self._stop.set()
         self._thread.join()
 
-    def _work(self) -> None:
-        while not self._stop.wait(PERIOD):
+    def _run(self) -> None:
+        while not self._stop.wait(WRITE_PERIOD_S):
             self._write_queued()
         self._write_queued()
 
@@ -104,36 +110,36 @@ class Recorder:
             return
         batch = [self._queue.popleft() for _ in range(len(self._queue))]
         try:
-            self._file.append([(one.policy, one.whole()) for one in batch])
+            self._file.append([(one.policy, one.to_line()) for one in batch])
         except Exception as error:  # the thread must outlive whatever befalls a batch
             log.error("records: %s: %s", self._file.path, error)
             for _ in batch:
                 self._on_drop()
-        self._read += sum(one.kept.size for one in batch if one.kept is not None)
+        self._read_bytes += sum(one.answer.size for one in batch if one.answer is not None)
 
 
-def _recordable(exchange: Exchange) -> tuple[Body | None, Privacy | None]:
+def _recordable_body(exchange: Exchange) -> tuple[Body | None, PrivacyScreen | None]:
     """A request as its record may keep it: nothing of what no cloud may see, and of what was redacted for clouds the
     redacted, with who redacts the answer as well; texts of its drafts are not recorded."""
     if exchange.private:
         return None, None
     for transform in exchange.transforms:
-        if isinstance(transform, Privacy) and transform.hides:
-            return transform.recorded(exchange.body), transform
+        if isinstance(transform, PrivacyScreen) and transform.has_findings:
+            return transform.redact_for_record(exchange.body), transform
     return exchange.body, None
 
 
-def _followed(call: Call) -> bool:
+def _is_followed(call: Call) -> bool:
     return isinstance(call.ask, Generate) and call.ask.watch is not None
 
 
-def compact(line: dict[str, Any]) -> bytes:
+def encode_compact(line: dict[str, Any]) -> bytes:
     """A line's JSON in as many bytes as it has: orjson's own result keeps a buffer several times its size,
     and many lines are kept."""
     return bytes(memoryview(orjson.dumps(line)))
 
 
-def exchange_line(exchange: Exchange) -> dict[str, Any]:
+def build_exchange_line(exchange: Exchange) -> dict[str, Any]:
     """An ExchangeLine as plain values, without tokens and content."""
     answer, request = exchange.answer, exchange.request
     return {
@@ -158,14 +164,14 @@ def exchange_line(exchange: Exchange) -> dict[str, Any]:
             "renormalised": request.renormalised,
             "passages": request.passages,
         },
-        "calls": [_call_line(call) for call in exchange.calls],
+        "calls": [_build_call_line(call) for call in exchange.calls],
         "answer": answer
         and {"route": answer.route, "reason": answer.reason, "confidence": answer.confidence},
         "status": exchange.status,
         "error": exchange.error,
         "cancelled": exchange.cancelled,
         "cost_usd": exchange.cost_usd,
-        "llm_alone_usd": exchange.alone_usd,
+        "llm_alone_usd": exchange.llm_alone_usd,
         "alone_price": exchange.alone_price and exchange.alone_price.fields,
         "seconds": exchange.seconds,
         "ttft": exchange.ttft,
@@ -177,7 +183,7 @@ def exchange_line(exchange: Exchange) -> dict[str, Any]:
     }
 
 
-def _call_line(call: Call) -> dict[str, Any]:
+def _build_call_line(call: Call) -> dict[str, Any]:
     return {
         "ask": type(call.ask).__name__.lower(),
         "tier": call.tier,
@@ -202,17 +208,17 @@ def _call_line(call: Call) -> dict[str, Any]:
         "begun": call.begun,
         "flaw": call.flaw,
         "judged": call.judged and {"p": call.judged.p, "mass": call.judged.mass},
-        "scored": call.scored and _scored_line(call.scored),
+        "scored": call.scored and _build_scored_line(call.scored),
         "max_tokens": call.ask.max_tokens if isinstance(call.ask, Generate) else None,
         "retried": call.retried,
         "inner": call.inner,
     }
 
 
-def _scored_line(scored: Scored) -> dict[str, Any]:
+def _build_scored_line(scored: Scored) -> dict[str, Any]:
     """Token ids tell the text as well as words do: they are numbered, as in drafts."""
     numbers: dict[int, int] = {}
-    own = [*(token.own for token in scored.tokens), scored.next]
+    own = [*(token.greedy for token in scored.tokens), scored.next]
     return {
         "ids": [numbers.setdefault(token.id, len(numbers)) for token in scored.tokens],
         "logprobs": [token.logprob for token in scored.tokens],
@@ -222,11 +228,11 @@ def _scored_line(scored: Scored) -> dict[str, Any]:
     }
 
 
-def _tokens_line(call: Call, with_text: bool) -> dict[str, Any]:
+def _build_tokens_line(call: Call, with_text: bool) -> dict[str, Any]:
     numbers: dict[str, int] = {}
     return {
         "ids": [numbers.setdefault(token.text, len(numbers)) for token in call.tokens],
-        "shapes": "".join([shape(token.text) for token in call.tokens]),
+        "shapes": "".join([token_shape(token.text) for token in call.tokens]),
         "logprobs": [token.logprob for token in call.tokens],
         "top": [token.top for token in call.tokens],
         "at": [round(at, 6) for at in call.at],

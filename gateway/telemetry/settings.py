@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from routers.strict import Count, Strict
+from routers.config_models import Count, Strict
 
 
-class Records(Strict):
+class RecordSettings(Strict):
     """Settings of the records that exchanges leave behind for tuning."""
 
     path: Path | None = None

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable
 
-FAILURES = 5
-REST = 5.0
-LONGEST = 60.0
+FAILURES_TO_OPEN = 5
+MIN_REST_S = 5.0
+MAX_REST_S = 60.0
 
 
 class Breaker:
@@ -18,42 +18,42 @@ class Breaker:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._failures = 0
-        self._rest = REST
-        self._until = 0.0
-        self._trying = False
+        self._rest_s = MIN_REST_S
+        self._open_until = 0.0
+        self._is_half_open = False
 
     @property
     def is_open(self) -> bool:
-        return self._failures >= FAILURES and self._clock() < self._until
+        return self._failures >= FAILURES_TO_OPEN and self._clock() < self._open_until
 
     @property
-    def wait(self) -> float:
+    def retry_in_s(self) -> float:
         """Seconds until the breaker admits the next trial call; 0 if it is not open."""
-        return max(0.0, self._until - self._clock()) if self.is_open else 0.0
+        return max(0.0, self._open_until - self._clock()) if self.is_open else 0.0
 
     def admit(self) -> bool:
         """Return whether a call may be made. A half-open breaker admits one trial and then opens again until
         that trial succeeds."""
         if self.is_open:
             return False
-        if self._failures >= FAILURES:
-            self._until = self._clock() + self._rest
-            self._trying = True
+        if self._failures >= FAILURES_TO_OPEN:
+            self._open_until = self._clock() + self._rest_s
+            self._is_half_open = True
         return True
 
-    def try_now(self) -> None:
+    def end_rest(self) -> None:
         """End the rest early, so that the next call is a trial."""
-        self._until = 0.0
+        self._open_until = 0.0
 
-    def success(self) -> None:
-        self._failures, self._rest, self._trying = 0, REST, False
+    def record_success(self) -> None:
+        self._failures, self._rest_s, self._is_half_open = 0, MIN_REST_S, False
 
-    def failure(self) -> None:
+    def record_failure(self) -> None:
         """Count a failed call. Calls that were in flight when the breaker opened do not prolong its rest."""
-        if self._failures >= FAILURES and not self._trying:
+        if self._failures >= FAILURES_TO_OPEN and not self._is_half_open:
             return
-        if self._trying:
-            self._rest = min(LONGEST, self._rest * 2)
-        self._failures, self._trying = self._failures + 1, False
-        if self._failures >= FAILURES:
-            self._until = self._clock() + self._rest
+        if self._is_half_open:
+            self._rest_s = min(MAX_REST_S, self._rest_s * 2)
+        self._failures, self._is_half_open = self._failures + 1, False
+        if self._failures >= FAILURES_TO_OPEN:
+            self._open_until = self._clock() + self._rest_s

@@ -49,9 +49,9 @@ class Capabilities(BaseModel):
     """Supports every form of vLLM's `structured_outputs`. If not, JSON and JSON schemas become a
     `response_format`."""
 
-    def over(self, known: "Capabilities") -> "Capabilities":
+    def with_defaults(self, defaults: "Capabilities") -> "Capabilities":
         """Return these capabilities, with each null field taken from `defaults`."""
-        return known.model_copy(update={name: value for name, value in self if value is not None})
+        return defaults.model_copy(update={name: value for name, value in self if value is not None})
 
-    def names(self) -> frozenset[Capability]:
+    def to_set(self) -> frozenset[Capability]:
         return frozenset(name for name in CAPABILITIES if getattr(self, name))

@@ -5,17 +5,17 @@ from collections import deque
 from contextlib import suppress
 
 
-class Full(Exception):
+class QueueFull(Exception):
     """Every slot is taken and the queue has no place left."""
 
 
 class Slots:
     """A semaphore with a bounded queue. Taking a free slot does not yield to the event loop."""
 
-    def __init__(self, most: int, most_waiting: int) -> None:
-        self._most = most
-        self._free = most
-        self._most_waiting = most_waiting
+    def __init__(self, max_in_flight: int, max_waiting: int) -> None:
+        self._max_in_flight = max_in_flight
+        self._free = max_in_flight
+        self._max_waiting = max_waiting
         self._queue: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -25,9 +25,9 @@ class Slots:
     @property
     def load(self) -> int:
         """Number of calls in flight and waiting."""
-        return self._most - self._free + len(self._queue)
+        return self._max_in_flight - self._free + len(self._queue)
 
-    def take(self) -> bool:
+    def try_acquire(self) -> bool:
         """Take a slot if one is free and nobody waits. Return whether it was taken; if not, await `wait`."""
         if self._free == 0 or self._queue:
             return False
@@ -36,25 +36,25 @@ class Slots:
 
     async def wait(self) -> None:
         """Queue for a slot and take it. Raises QueueFull if the queue has no place left."""
-        if len(self._queue) >= self._most_waiting:
-            raise Full
-        turn = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
+        if len(self._queue) >= self._max_waiting:
+            raise QueueFull
+        waiter = asyncio.get_running_loop().create_future()
+        self._queue.append(waiter)
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if waiter.done() and not waiter.cancelled():
                 self.release()  # the slot was handed over as the waiter was cancelled
             else:
                 with suppress(ValueError):  # `release` may already have removed this waiter
-                    self._queue.remove(turn)
+                    self._queue.remove(waiter)
             raise
 
     def release(self) -> None:
         """Hand the slot to the call that has waited longest, or free it."""
         while self._queue:
-            turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
+            waiter = self._queue.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
                 return
         self._free += 1

@@ -41,7 +41,7 @@ class Failure(Unavailable):
         self.retry_after = retry_after
 
 
-BY_STATUS = {
+REASON_BY_STATUS = {
     401: "refused",
     402: "refused",
     403: "refused",
@@ -57,14 +57,14 @@ BY_STATUS = {
 }
 
 
-def failed(upstream: str, tier: Tier, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+def parse_failure(upstream: str, tier: Tier, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     """Return the failure for a response with a status of 300 or more.
 
     A redirect means a misconfigured URL, so its reason is `refused`.
     """
-    detail = _detail(body)
-    why = BY_STATUS.get(status) or _by_class(status)
-    if _is_context(detail):
+    detail = _parse_detail(body)
+    why = REASON_BY_STATUS.get(status) or _reason_by_class(status)
+    if _is_context_overflow(detail):
         why = "context"
     message = str(detail.get("message") or f"HTTP {status}")[:500]
     if status in (401, 403):
@@ -76,17 +76,17 @@ def failed(upstream: str, tier: Tier, status: int, headers: Mapping[str, str], b
         upstream=upstream,
         status=status,
         body=body,
-        retry_after=_retry_after(headers.get("retry-after")),
+        retry_after=_parse_retry_after(headers.get("retry-after")),
     )
 
 
-def _by_class(status: int) -> str:
+def _reason_by_class(status: int) -> str:
     if status >= 500:
         return "error"
     return "rejected" if status >= 400 else "refused"
 
 
-def _detail(body: bytes) -> dict[str, Any]:
+def _parse_detail(body: bytes) -> dict[str, Any]:
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -95,7 +95,7 @@ def _detail(body: bytes) -> dict[str, Any]:
     return error if isinstance(error, dict) else {"message": str(error)}
 
 
-def _is_context(detail: dict[str, Any]) -> bool:
+def _is_context_overflow(detail: dict[str, Any]) -> bool:
     """Return whether the prompt exceeds the context: OpenAI says so in `code`, llama.cpp in `type`, vLLM in
     `message`."""
     if detail.get("code") == "context_length_exceeded" or detail.get("type") == "exceed_context_size_error":
@@ -103,7 +103,7 @@ def _is_context(detail: dict[str, Any]) -> bool:
     return "maximum context length" in str(detail.get("message", ""))
 
 
-def _retry_after(value: str | None) -> float | None:
+def _parse_retry_after(value: str | None) -> float | None:
     """Return the seconds of a `Retry-After` header in either form of RFC 9110, section 10.2.3; None if
     invalid."""
     if not value:

@@ -4,13 +4,13 @@ from typing import Annotated, Self
 
 from pydantic import Field, HttpUrl, SecretStr, model_validator
 
+from routers.config_models import Count, Seconds, Strict, Weight
 from routers.cost import Price
 from routers.plan import Tier
-from routers.strict import Count, Seconds, Strict, Weight
 
 from .capabilities import Capabilities
-from .providers.kind import Engine
-from .transport.hosts import is_ours
+from .providers.server_kind import Engine
+from .transport.hosts import is_private_host
 
 
 class Limits(Strict):
@@ -85,7 +85,7 @@ class UpstreamSettings(Strict):
     """Time limits, and limits on concurrent calls."""
 
     @model_validator(mode="after")
-    def _adapters_are_models(self) -> Self:
+    def _check_adapters(self) -> Self:
         if self.adapters and self.engine != "vllm":
             raise ValueError(f"adapters need engine: vllm, not {self.engine}")
         if len({self.model, *self.adapters}) <= len(self.adapters):
@@ -94,4 +94,4 @@ class UpstreamSettings(Strict):
 
     @property
     def is_cloud(self) -> bool:
-        return not is_ours(self.url.host or "") if self.cloud is None else self.cloud
+        return not is_private_host(self.url.host or "") if self.cloud is None else self.cloud

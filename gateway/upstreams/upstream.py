@@ -9,37 +9,37 @@ from collections.abc import Callable
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
-from gateway.wire.requirements import Needs
-from gateway.wire.shapes import Body
-from gateway.wire.structured_outputs import without
-from gateway.wire.vendor_fields import ASIDE, OPENAI, SPECIAL
+from gateway.wire.body_types import Body
+from gateway.wire.requirements import Requirements
+from gateway.wire.structured_outputs import drop_fields
+from gateway.wire.vendor_fields import ANSWER_CHANGING, ANSWER_NEUTRAL, OPENAI
 from policies.loading.yaml_files import ConfigError
-from routers.confidence.calibration import Source
+from routers.confidence.calibration import LogprobSource
 from routers.cost import FREE, Price
 
 from .breaker import Breaker
 from .capabilities import Capabilities
-from .concurrency import Full, Slots
-from .failures import SAFE_TO_REPEAT, Failure, failed
-from .latency import Pace
-from .providers.kind import Scorer
-from .providers.kinds import KINDS
-from .providers.prices import known_price
+from .concurrency import QueueFull, Slots
+from .failures import SAFE_TO_REPEAT, Failure, parse_failure
+from .latency import LatencyModel
+from .providers.prices import find_price
+from .providers.registry import SERVER_KINDS
+from .providers.server_kind import Scorer
 from .settings import UpstreamSettings
-from .transport.address import base_of, headers_of, probe_of, secrets_of, urls_of
-from .transport.http11 import HttpTransport
-from .transport.transport import Broken, Response, Transport
+from .transport.address import build_base_url, build_headers, build_probe, build_urls, collect_secrets
+from .transport.http_client import HttpTransport
+from .transport.transport import Response, Transport, TransportError
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN = 0.1
+RESEND_INTERVAL_S = 0.1
 """Seconds between two attempts of a call that waits for an engine to restart."""
 
-LONGEST_WAIT = 4.0
+MAX_RETRY_WAIT_S = 4.0
 """Maximum seconds before a retry. If a server asks for more, the call fails and the plan's fallback
 applies."""
 
-LONGEST_SPARED = 60.0
+MAX_BACK_OFF_S = 60.0
 """Maximum seconds for which other upstreams are preferred after a `Retry-After`."""
 
 
@@ -59,40 +59,42 @@ class Upstream:
         self.judges_only = settings.judges_only
         self.priority = settings.priority
         self.weight = settings.weight
-        self.cloud = settings.is_cloud
-        self.context = settings.context
-        self.capabilities = capabilities_of(settings)
-        self.can = self.capabilities.names()
-        self.most_alternatives = self.capabilities.top_logprobs or 0
-        self.source = Source(model=settings.model, engine=settings.engine)
-        price = settings.price or known_price(settings.model, str(settings.url))
+        self.is_cloud = settings.is_cloud
+        self.context_length = settings.context
+        self.capabilities = resolve_capabilities(settings)
+        self.capability_names = self.capabilities.to_set()
+        self.max_top_logprobs = self.capabilities.top_logprobs or 0
+        self.source = LogprobSource(model=settings.model, engine=settings.engine)
+        price = settings.price or find_price(settings.model, str(settings.url))
         self.price: Price = price or FREE
-        self.priced = price is not None
-        self.kind = KINDS[settings.engine]
+        self.has_price = price is not None
+        self.kind = SERVER_KINDS[settings.engine]
         self.scorer = scorer or self.kind.scorer
-        strict = self.kind.strict(base_of(settings))
-        self._unknown = SPECIAL - OPENAI if strict else self.kind.ignores
-        self._left_out = ASIDE if strict else frozenset()
-        native = "structured_outputs" in self.can
-        self.rewrites = (
-            self.kind.rewrites | self._left_out | frozenset(() if native else ("structured_outputs",))
+        strict = self.kind.is_strict(build_base_url(settings))
+        self._unknown_fields = ANSWER_CHANGING - OPENAI if strict else self.kind.ignored_fields
+        self._dropped_fields = ANSWER_NEUTRAL if strict else frozenset()
+        native = "structured_outputs" in self.capability_names
+        self.rewritten_fields = (
+            self.kind.rewritten_fields
+            | self._dropped_fields
+            | frozenset(() if native else ("structured_outputs",))
         )
-        self._urls = urls_of(settings)
+        self._urls = build_urls(settings)
         self.breaker = Breaker()
-        self.probe = probe_of(settings)
+        self.probe = build_probe(settings)
         self._limits = settings.limits
-        self.pace = Pace()
-        self.ending: dict[int, bool] = {}
+        self.latency = LatencyModel()
+        self.ends_answer: dict[int, bool] = {}
         """Whether a special token ends an answer, by the ids of the special tokens seen so far."""
-        self._secrets = secrets_of(settings)
-        self._transport = transport or _transport(settings)
+        self._secrets = collect_secrets(settings)
+        self._transport = transport or _build_transport(settings)
         self._slots = Slots(settings.limits.in_flight, settings.limits.queued)
         self._supervised = False
         self._running = asyncio.Event()
         self._running.set()
-        self._missing = False
-        self._spared_until = 0.0
-        self._heard = -math.inf
+        self._is_probe_missed = False
+        self._backing_off_until = 0.0
+        self._last_answer_at = -math.inf
 
     @property
     def waiting(self) -> int:
@@ -105,75 +107,75 @@ class Upstream:
         return self._slots.load
 
     @property
-    def up(self) -> bool:
+    def is_up(self) -> bool:
         """Whether the supervised engine runs, the last probe was not missed, and the breaker is not open."""
-        return self._running.is_set() and not self._missing and not self.breaker.is_open
+        return self._running.is_set() and not self._is_probe_missed and not self.breaker.is_open
 
     @property
-    def restarting(self) -> bool:
+    def is_restarting(self) -> bool:
         """Whether it is a supervised engine that is not running. A call may wait for it."""
         return not self._running.is_set()
 
     @property
-    def spared(self) -> bool:
+    def is_backing_off(self) -> bool:
         """Whether a `Retry-After` of the server is still in effect. Such an upstream is called only if no
         other can be."""
-        return time.monotonic() < self._spared_until
+        return time.monotonic() < self._backing_off_until
 
-    def fits(self, needs: Needs) -> bool:
+    def can_serve(self, needs: Requirements) -> bool:
         """Return whether it can serve a request with these needs."""
         return (
             (not self.judges_only if needs.model is None else needs.model in self.models)
-            and needs.capabilities <= self.can
-            and needs.top_logprobs <= self.most_alternatives
-            and needs.fields.isdisjoint(self._unknown)
-            and (self.context is None or needs.tokens <= self.context)
-            and (self.scorer is not None or not needs.surprises)
+            and needs.capabilities <= self.capability_names
+            and needs.top_logprobs <= self.max_top_logprobs
+            and needs.vendor_fields.isdisjoint(self._unknown_fields)
+            and (self.context_length is None or needs.tokens <= self.context_length)
+            and (self.scorer is not None or not needs.surprisal)
         )
 
-    def lacking(self, needs: Needs) -> Failure | None:
+    def find_mismatch(self, needs: Requirements) -> Failure | None:
         """Return why it cannot serve these needs, or None: `incapable`, or `context` if the prompt is
         certainly too long."""
         if needs.model is not None and needs.model not in self.models:
-            return self._failure("incapable", f"serves {', '.join(self.models)}, not {needs.model}")
+            return self._build_failure("incapable", f"serves {', '.join(self.models)}, not {needs.model}")
         if needs.model is None and self.judges_only:
-            return self._failure("incapable", "judges only, and answers no requests")
-        if not needs.capabilities <= self.can:
-            missing = ", ".join(sorted(needs.capabilities - self.can))
-            return self._failure("incapable", f"does not offer {missing}")
-        if needs.top_logprobs > self.most_alternatives:
-            what = f"gives {self.most_alternatives} alternatives a token, not {needs.top_logprobs}"
-            return self._failure("incapable", what)
-        if unknown := needs.fields & self._unknown:
-            return self._failure("incapable", f"does not know {', '.join(sorted(unknown))}")
-        if needs.surprises and self.scorer is None:
+            return self._build_failure("incapable", "judges only, and answers no requests")
+        if not needs.capabilities <= self.capability_names:
+            missing = ", ".join(sorted(needs.capabilities - self.capability_names))
+            return self._build_failure("incapable", f"does not offer {missing}")
+        if needs.top_logprobs > self.max_top_logprobs:
+            what = f"gives {self.max_top_logprobs} alternatives a token, not {needs.top_logprobs}"
+            return self._build_failure("incapable", what)
+        if unknown := needs.vendor_fields & self._unknown_fields:
+            return self._build_failure("incapable", f"does not know {', '.join(sorted(unknown))}")
+        if needs.surprisal and self.scorer is None:
             what = f"an engine of its kind ({self.source.engine}) tells no log-probabilities of a text"
-            return self._failure("incapable", what)
-        if self.context is not None and needs.tokens > self.context:
-            what = f"the prompt has at least {needs.tokens} tokens, and the context is {self.context}"
-            return self._failure("context", what)
+            return self._build_failure("incapable", what)
+        if self.context_length is not None and needs.tokens > self.context_length:
+            what = f"the prompt has at least {needs.tokens} tokens, and the context is {self.context_length}"
+            return self._build_failure("context", what)
         return None
 
-    def quiet(self, seconds: float) -> bool:
+    def is_silent_for(self, seconds: float) -> bool:
         """Return whether it has answered no call for that long."""
-        return time.monotonic() - self._heard >= seconds
+        return time.monotonic() - self._last_answer_at >= seconds
 
-    def probed(self, there: bool) -> None:
+    def record_probe(self, is_alive: bool) -> None:
         """Record the result of a probe.
 
         A missed probe marks the upstream as down until a probe or a call is answered. An answered probe ends
         the breaker's rest, so that the next call is a trial.
         """
-        self._missing = not there
-        if there:
-            self.breaker.try_now()
+        self._is_probe_missed = not is_alive
+        if is_alive:
+            self.breaker.end_rest()
 
     def set_running(self, running: bool) -> None:
         """Set whether the engine runs; its supervisor calls this."""
         self._supervised = True
         if running:
             self._running.set()
-            self.breaker.success()
+            self.breaker.record_success()
         else:
             self._running.clear()
 
@@ -181,22 +183,22 @@ class Upstream:
         """Return the URL of an endpoint named in `build_urls`."""
         return self._urls[endpoint]
 
-    def adapted(self, body: Body, *, continues: bool) -> Body:
+    def adapt_body(self, body: Body, *, continues: bool) -> Body:
         """Return the body adapted to this kind of server. `continues` says that it ends in a partial
         answer."""
-        if not self._left_out.isdisjoint(body):
-            body = without(body, *self._left_out)
-        if body.get("structured_outputs") is not None and "structured_outputs" not in self.can:
-            body = self.kind.constrained(body)
-        return self.kind.adapted(body, continues)
+        if not self._dropped_fields.isdisjoint(body):
+            body = drop_fields(body, *self._dropped_fields)
+        if body.get("structured_outputs") is not None and "structured_outputs" not in self.capability_names:
+            body = self.kind.adapt_constraint(body)
+        return self.kind.adapt_body(body, continues)
 
-    def worked(self) -> None:
+    def record_success(self) -> None:
         """Record that a response ended, or that we stopped it."""
-        self._answered()
+        self._record_answer()
 
-    def broke(self) -> None:
+    def record_failure(self) -> None:
         """Record that a response broke off after a successful start."""
-        self.breaker.failure()
+        self.breaker.record_failure()
 
     async def send(
         self,
@@ -204,9 +206,9 @@ class Upstream:
         body: bytes,
         *,
         stream: bool,
-        patience: float = 0.0,
-        last: bool = True,
-        leaving: Callable[[], None] = lambda: None,
+        restart_wait_s: float = 0.0,
+        is_last: bool = True,
+        on_send: Callable[[], None] = lambda: None,
     ) -> "Call":
         """Post `body` and return the call, which the caller must close. Raises Failure.
 
@@ -214,27 +216,27 @@ class Upstream:
         supervisor has not noticed yet. `is_last` says that no other upstream can be called; only then are
         waits and retries allowed. `on_send` is called just before the body is sent.
         """
-        until = time.monotonic() + (patience if self._supervised and last else 0.0)
-        retries = self._limits.retries if last else 0
+        deadline = time.monotonic() + (restart_wait_s if self._supervised and is_last else 0.0)
+        retries = self._limits.retries if is_last else 0
         while True:
             try:
-                return await self._send(url, body, stream, until, retries, leaving)
+                return await self._send(url, body, stream, deadline, retries, on_send)
             except Failure as failure:
-                if failure.why not in ("down", "lost") or time.monotonic() >= until:
+                if failure.why not in ("down", "lost") or time.monotonic() >= deadline:
                     raise
-            await asyncio.sleep(LOOK_AGAIN)
+            await asyncio.sleep(RESEND_INTERVAL_S)
 
     async def _send(
-        self, url: str, body: bytes, stream: bool, until: float, retries: int, leaving: Callable[[], None]
+        self, url: str, body: bytes, stream: bool, deadline: float, retries: int, on_send: Callable[[], None]
     ) -> "Call":
         if not self._running.is_set():
-            await self._running_by(until)
-        if not self._slots.take():
+            await self._wait_until_running(deadline)
+        if not self._slots.try_acquire():
             await self._wait_for_slot()
-        wait = self._limits.first_token if stream else self._limits.whole
+        timeout_s = self._limits.first_token if stream else self._limits.whole
         try:
-            leaving()
-            return Call(await self._attempts(url, body, wait, retries), self._slots)
+            on_send()
+            return Call(await self._post_with_retries(url, body, timeout_s, retries), self._slots)
         except BaseException:
             self._slots.release()
             raise
@@ -242,79 +244,81 @@ class Upstream:
     async def close(self) -> None:
         await self._transport.close()
 
-    async def _running_by(self, until: float) -> None:
+    async def _wait_until_running(self, deadline: float) -> None:
         try:
-            async with asyncio.timeout(max(0.0, until - time.monotonic())):
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 await self._running.wait()
         except TimeoutError:
-            raise self._failure("down", "the engine is not running") from None
+            raise self._build_failure("down", "the engine is not running") from None
 
     async def _wait_for_slot(self) -> None:
         try:
             await self._slots.wait()
-        except Full:
+        except QueueFull:
             what = f"{self._limits.in_flight} calls in flight and the queue is full"
-            raise self._failure("busy", what) from None
+            raise self._build_failure("busy", what) from None
 
-    async def _attempts(self, url: str, body: bytes, wait: float, retries: int) -> Response:
+    async def _post_with_retries(self, url: str, body: bytes, timeout_s: float, retries: int) -> Response:
         try:
-            return await self._attempt(url, body, wait)
+            return await self._post_once(url, body, timeout_s)
         except Failure as failure:
-            if not retries or not _repeatable(failure):
+            if not retries or not _is_repeatable(failure):
                 raise
-            await asyncio.sleep(_wait_after(failure, 1))
+            await asyncio.sleep(_compute_retry_wait(failure, 1))
         retrying = AsyncRetrying(
             stop=stop_after_attempt(retries),
-            wait=_wait,
-            retry=retry_if_exception(_repeatable),
+            wait=_find_retry_wait,
+            retry=retry_if_exception(_is_repeatable),
             reraise=True,
         )
-        return await retrying(self._attempt, url, body, wait)
+        return await retrying(self._post_once, url, body, timeout_s)
 
-    async def _attempt(self, url: str, body: bytes, wait: float) -> Response:
+    async def _post_once(self, url: str, body: bytes, timeout_s: float) -> Response:
         if not self.breaker.admit():
-            raise self._failure("down", f"resting for {self.breaker.wait:.0f} s after repeated failures")
+            raise self._build_failure(
+                "down", f"resting for {self.breaker.retry_in_s:.0f} s after repeated failures"
+            )
         try:
-            response = await self._post(url, body, wait)
-        except Broken as broken:
-            self.breaker.failure()
-            raise self._failure(broken.why, str(broken)) from broken
+            response = await self._post_past_stale_connection(url, body, timeout_s)
+        except TransportError as broken:
+            self.breaker.record_failure()
+            raise self._build_failure(broken.why, str(broken)) from broken
         if response.status < 300:
             return response
-        answer = self._redacted(await _whole(response))
-        failure = failed(self.name, self.tier, response.status, response.headers, answer)
+        answer = self._redact(await _read_all(response))
+        failure = parse_failure(self.name, self.tier, response.status, response.headers, answer)
         if failure.why in ("error", "overloaded", "timeout"):
-            self.breaker.failure()
+            self.breaker.record_failure()
         else:
-            self._answered()
+            self._record_answer()
         if failure.why in ("overloaded", "rate_limited") and failure.retry_after is not None:
-            self._spared_until = time.monotonic() + min(LONGEST_SPARED, failure.retry_after)
+            self._backing_off_until = time.monotonic() + min(MAX_BACK_OFF_S, failure.retry_after)
         if failure.why == "refused":
             log.warning(
                 "%s refuses us with status %d: check its key, url and model", self.name, response.status
             )
         raise failure
 
-    def _answered(self) -> None:
-        self.breaker.success()
-        self._missing, self._heard = False, time.monotonic()
+    def _record_answer(self) -> None:
+        self.breaker.record_success()
+        self._is_probe_missed, self._last_answer_at = False, time.monotonic()
 
-    async def _post(self, url: str, body: bytes, wait: float) -> Response:
+    async def _post_past_stale_connection(self, url: str, body: bytes, timeout_s: float) -> Response:
         try:
-            return await self._transport.post(url, body, wait)
-        except Broken as broken:
-            if broken.why != "lost" or not broken.fresh:
+            return await self._transport.post(url, body, timeout_s)
+        except TransportError as broken:
+            if broken.why != "lost" or not broken.before_response:
                 raise
         # The server had closed the reused connection and sent no response, so the request is safe to repeat once.
-        return await self._transport.post(url, body, wait)
+        return await self._transport.post(url, body, timeout_s)
 
-    def _redacted(self, body: bytes) -> bytes:
+    def _redact(self, body: bytes) -> bytes:
         """Mask secrets in an error body: it reaches clients, and the server may quote our request."""
         for secret in self._secrets:
             body = body.replace(secret, b"***")
         return body
 
-    def _failure(self, why: str, message: str) -> Failure:
+    def _build_failure(self, why: str, message: str) -> Failure:
         return Failure(why, self.tier, f"{self.name}: {message}", upstream=self.name)
 
 
@@ -334,54 +338,54 @@ class Call:
             self._slots.release()
 
 
-def capabilities_of(settings: UpstreamSettings) -> Capabilities:
+def resolve_capabilities(settings: UpstreamSettings) -> Capabilities:
     """Return the capabilities in the settings, with the kind's defaults for the rest.
 
     `logit_bias` defaults to false for a small model: token ids belong to one tokenizer, and in a request that
     any model may answer they are taken to be the large model's.
     """
-    known = KINDS[settings.engine].capabilities(settings.model, base_of(settings))
+    known = SERVER_KINDS[settings.engine].capabilities(settings.model, build_base_url(settings))
     if settings.tier == "slm":
         known = known.model_copy(update={"logit_bias": False})
-    return settings.capabilities.over(known)
+    return settings.capabilities.with_defaults(known)
 
 
-def _transport(settings: UpstreamSettings) -> HttpTransport:
+def _build_transport(settings: UpstreamSettings) -> HttpTransport:
     try:
         return HttpTransport(
             str(settings.url),
-            headers_of(settings),
+            build_headers(settings),
             connect=settings.limits.connect,
             gap=settings.limits.gap,
-            keep_alive=KINDS[settings.engine].keep_alive,
+            keep_alive=SERVER_KINDS[settings.engine].keep_alive,
         )
     except ValueError as error:
         raise ConfigError(f"the upstream {settings.name}: {error}") from error
 
 
-async def _whole(response: Response) -> bytes:
+async def _read_all(response: Response) -> bytes:
     try:
         return await response.read()
-    except Broken:
+    except TransportError:
         return b""
     finally:
         response.close()
 
 
-def _repeatable(error: BaseException) -> bool:
+def _is_repeatable(error: BaseException) -> bool:
     if not isinstance(error, Failure) or error.why not in SAFE_TO_REPEAT:
         return False
-    return (error.retry_after or 0.0) <= LONGEST_WAIT
+    return (error.retry_after or 0.0) <= MAX_RETRY_WAIT_S
 
 
-def _wait(state: RetryCallState) -> float:
+def _find_retry_wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    return _wait_after(error, state.attempt_number + 1)
+    return _compute_retry_wait(error, state.attempt_number + 1)
 
 
-def _wait_after(error: BaseException | None, attempt: int) -> float:
+def _compute_retry_wait(error: BaseException | None, attempt: int) -> float:
     """Return the seconds before a retry: the server's `Retry-After`, else exponential back-off with full
     jitter."""
     if isinstance(error, Failure) and error.retry_after is not None:
         return error.retry_after
-    return random.uniform(0.0, min(LONGEST_WAIT, 0.2 * 2**attempt))  # noqa: S311  no secret
+    return random.uniform(0.0, min(MAX_RETRY_WAIT_S, 0.2 * 2**attempt))  # noqa: S311  no secret

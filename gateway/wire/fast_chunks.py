@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import msgspec
 
-NOTHING = msgspec.Raw(b"null")
-KEY = b',"logprobs":'
-ID = b'{"id":"'
+JSON_NULL = msgspec.Raw(b"null")
+LOGPROBS_KEY = b',"logprobs":'
+ID_PREFIX = b'{"id":"'
 
 
 class _Alternative(msgspec.Struct, gc=False):
@@ -29,9 +29,9 @@ class ChunkToken(msgspec.Struct, gc=False, rename={"text": "token"}):
     def top(self) -> list[float]:
         """The alternatives' log-probabilities, highest first. They are sorted on demand, since some servers
         list the sampled token first, whatever its rank."""
-        found = [alternative.logprob for alternative in self.top_logprobs or ()]
-        found.sort(reverse=True)
-        return found
+        logprobs = [alternative.logprob for alternative in self.top_logprobs or ()]
+        logprobs.sort(reverse=True)
+        return logprobs
 
     @property
     def reasoning(self) -> bool:
@@ -51,7 +51,7 @@ class _Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 class _Choice(msgspec.Struct, gc=False):
     delta: _Delta
     finish_reason: None = None
-    logprobs: msgspec.Raw = NOTHING
+    logprobs: msgspec.Raw = JSON_NULL
     index: int = 0
 
 
@@ -61,8 +61,8 @@ class _Chunk(msgspec.Struct, gc=False):
     usage: None = None
 
 
-_chunk = msgspec.json.Decoder(_Chunk)
-_logprobs = msgspec.json.Decoder(_Logprobs)
+_chunk_decoder = msgspec.json.Decoder(_Chunk)
+_logprobs_decoder = msgspec.json.Decoder(_Logprobs)
 
 
 class PlainChunk(NamedTuple):
@@ -74,30 +74,30 @@ class PlainChunk(NamedTuple):
     payload: bytes
 
 
-def plain_chunk(payload: bytes) -> PlainChunk | None:
+def parse_plain_chunk(payload: bytes) -> PlainChunk | None:
     """Parse a plain chunk. None if the chunk has other content, or if its bytes do not allow cutting out the
     log-probabilities; then the caller parses the whole chunk."""
-    if not payload.startswith(ID):
+    if not payload.startswith(ID_PREFIX):
         return None
     try:
-        (choice,) = _chunk.decode(payload).choices
-        found = _logprobs.decode(choice.logprobs).content
+        (choice,) = _chunk_decoder.decode(payload).choices
+        tokens = _logprobs_decoder.decode(choice.logprobs).content
     except (msgspec.DecodeError, UnicodeDecodeError, AttributeError):
         return None
-    text, at = choice.delta.content, payload.find(KEY)
-    if choice.index or not found or not text or at < 0:
+    text, key_start = choice.delta.content, payload.find(LOGPROBS_KEY)
+    if choice.index or not tokens or not text or key_start < 0:
         return None
     # Quotes inside a string are escaped, so this is a key. It is the choice's own if its value matches.
     value = bytes(choice.logprobs)
-    start = at + len(KEY)
-    if not payload.startswith(value, start):
+    value_start = key_start + len(LOGPROBS_KEY)
+    if not payload.startswith(value, value_start):
         return None
-    return PlainChunk(text, found, payload[:at] + payload[start + len(value) :])
+    return PlainChunk(text, tokens, payload[:key_start] + payload[value_start + len(value) :])
 
 
-def with_id(payload: bytes, name: bytes) -> bytes | None:
+def replace_id(payload: bytes, new_id: bytes) -> bytes | None:
     """Return the payload of a plain chunk with another id. None if its current id contains escapes."""
-    end = payload.find(b'"', len(ID))
-    if payload.find(b"\\", len(ID), end) >= 0:
+    end = payload.find(b'"', len(ID_PREFIX))
+    if payload.find(b"\\", len(ID_PREFIX), end) >= 0:
         return None
-    return ID + name + payload[end:]
+    return ID_PREFIX + new_id + payload[end:]

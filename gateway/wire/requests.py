@@ -1,12 +1,14 @@
 """Request bodies for upstreams."""
 
-from .shapes import Body, Endpoint
+from .body_types import Body, Endpoint
 
-TOP = 5
+TOP_LOGPROBS = 5
 """Alternatives requested per token. Five suffice for entropy and margin, and every server grants them."""
 
 
-def outgoing(body: Body, endpoint: Endpoint, model: str, *, stream: bool, watched: bool) -> Body:
+def build_upstream_request(
+    body: Body, endpoint: Endpoint, model: str, *, stream: bool, needs_logprobs: bool
+) -> Body:
     """Build the body that an upstream receives. A stream always asks for usage, from which cost is
     counted."""
     out = {key: value for key, value in body.items() if key != "smallfirst"}
@@ -14,40 +16,40 @@ def outgoing(body: Body, endpoint: Endpoint, model: str, *, stream: bool, watche
     if stream:
         out["stream"] = True
         out["stream_options"] = {**(out.get("stream_options") or {}), "include_usage": True}
-    if watched and endpoint == "chat":
+    if needs_logprobs and endpoint == "chat":
         out["logprobs"] = True
-        out["top_logprobs"] = max(TOP, out.get("top_logprobs") or 0)
-    elif watched:
-        out["logprobs"] = max(TOP, out.get("logprobs") or 0)
+        out["top_logprobs"] = max(TOP_LOGPROBS, out.get("top_logprobs") or 0)
+    elif needs_logprobs:
+        out["logprobs"] = max(TOP_LOGPROBS, out.get("logprobs") or 0)
     return out
 
 
-def continued(body: Body, endpoint: Endpoint, prefix: str, delivered: int) -> Body:
+def build_continuation(body: Body, endpoint: Endpoint, prefix: str, delivered_tokens: int) -> Body:
     """Build the request that continues an answer after `prefix`, with `delivered_tokens` deducted from its
     token limit. Trailing whitespace of the prefix is dropped: the client already has it, and models continue
     badly after it."""
     out = dict(body)
     prefix = prefix.rstrip()
     if endpoint == "chat":
-        out["messages"] = _going_on(body["messages"], prefix)
+        out["messages"] = _append_prefix(body["messages"], prefix)
     else:
         out["prompt"] = f"{body['prompt']}{prefix}"
     for key in ("max_tokens", "max_completion_tokens"):
         if isinstance(out.get(key), int):
-            out[key] = max(1, out[key] - delivered)
+            out[key] = max(1, out[key] - delivered_tokens)
     return out
 
 
-def _going_on(messages: list[Body], prefix: str) -> list[Body]:
+def _append_prefix(messages: list[Body], prefix: str) -> list[Body]:
     """Append `prefix` as an assistant message. If the client has begun the answer itself, extend that
     message, since chat templates reject two in a row."""
     *before, last = messages
-    if begun := begun_in(messages):
-        return [*before, {**last, "content": begun + prefix}]
+    if answer_prefix := find_answer_prefix(messages):
+        return [*before, {**last, "content": answer_prefix + prefix}]
     return [*messages, {"role": "assistant", "content": prefix}]
 
 
-def begun_in(messages: list[Body]) -> str:
+def find_answer_prefix(messages: list[Body]) -> str:
     """Return the assistant text with which the messages end. Empty if they do not begin an answer."""
     last = messages[-1] if messages else {"role": ""}
     if last["role"] != "assistant" or last.get("tool_calls"):
@@ -56,14 +58,18 @@ def begun_in(messages: list[Body]) -> str:
     return content if isinstance(content, str) else ""
 
 
-def limited(body: Body, endpoint: Endpoint, most: int) -> Body:
+def limit_max_tokens(body: Body, endpoint: Endpoint, max_tokens: int) -> Body:
     """Return the request with at most `max_tokens` completion tokens."""
-    given = [key for key in ("max_tokens", "max_completion_tokens") if isinstance(body.get(key), int)]
-    key = given[0] if given else "max_completion_tokens" if endpoint == "chat" else "max_tokens"
-    return {**body, **{name: min(body[name], most) for name in given}} if given else {**body, key: most}
+    present_keys = [key for key in ("max_tokens", "max_completion_tokens") if isinstance(body.get(key), int)]
+    key = present_keys[0] if present_keys else "max_completion_tokens" if endpoint == "chat" else "max_tokens"
+    return (
+        {**body, **{name: min(body[name], max_tokens) for name in present_keys}}
+        if present_keys
+        else {**body, key: max_tokens}
+    )
 
 
-def predicting(body: Body, text: str) -> Body:
+def add_prediction(body: Body, text: str) -> Body:
     """Add the answer's probable text as `prediction`. OpenAI rejects `max_completion_tokens` beside it, so
     the older `max_tokens` replaces it (OpenAI's guide to Predicted Outputs)."""
     out = {**body, "prediction": {"type": "content", "content": text}}
@@ -72,7 +78,7 @@ def predicting(body: Body, text: str) -> Body:
     return out
 
 
-def estimated_prompt_tokens(raw: bytes) -> int:
+def estimate_prompt_tokens(raw: bytes) -> int:
     """Estimate prompt tokens for a call that reports no usage: four bytes a token, the usual rule for
     English."""
     return max(1, len(raw) // 4)

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 from routers.plan import Capability
 
-from .shapes import Body, Endpoint
-from .structured_outputs import capabilities_for
-from .vendor_fields import TOKEN_IDS
+from .body_types import Body, Endpoint
+from .structured_outputs import structured_output_capabilities
+from .vendor_fields import TOKEN_ID_FIELDS
 
 
-class Needs(NamedTuple):
+class Requirements(NamedTuple):
     """Requirements of one request on an upstream.
 
     `top_logprobs` is the number of alternatives per token. `tokens` is a lower bound on the prompt's
@@ -23,19 +23,19 @@ class Needs(NamedTuple):
     top_logprobs: int = 0
     tokens: int = 0
     model: str | None = None
-    fields: frozenset[str] = frozenset()
-    surprises: bool = False
+    vendor_fields: frozenset[str] = frozenset()
+    surprisal: bool = False
 
 
-NO_NEEDS = Needs()
+NO_REQUIREMENTS = Requirements()
 
-TELLING = frozenset(
+CAPABILITY_FIELDS = frozenset(
     {
         "tools",
         "functions",
         "response_format",
         "n",
-        *TOKEN_IDS,
+        *TOKEN_ID_FIELDS,
         "min_p",
         "logprobs",
         "top_logprobs",
@@ -47,10 +47,10 @@ TELLING = frozenset(
 """Fields that may require more than plain text. `prediction` is not among them: a server that ignores it is
 only slower."""
 
-PARTS: dict[str, Capability] = {"image_url": "vision", "input_audio": "audio"}
+PART_CAPABILITIES: dict[str, Capability] = {"image_url": "vision", "input_audio": "audio"}
 """The capability that each type of message part requires."""
 
-OF_ENDPOINT: dict[Endpoint, frozenset[Capability]] = {
+ENDPOINT_CAPABILITIES: dict[Endpoint, frozenset[Capability]] = {
     "chat": frozenset(),
     "completions": frozenset({"completions"}),
     "embeddings": frozenset({"embeddings"}),
@@ -59,41 +59,41 @@ OF_ENDPOINT: dict[Endpoint, frozenset[Capability]] = {
 
 def capabilities_of(body: Body, endpoint: Endpoint) -> frozenset[Capability]:
     """Return the capabilities that a validated body requires beyond plain text."""
-    found = OF_ENDPOINT[endpoint]
-    if not TELLING.isdisjoint(body):
-        found |= frozenset(_asked(body))
+    capabilities = ENDPOINT_CAPABILITIES[endpoint]
+    if not CAPABILITY_FIELDS.isdisjoint(body):
+        capabilities |= frozenset(_field_capabilities(body))
     if endpoint == "chat":
         for message in body["messages"]:
             if isinstance(message.get("content"), list):
-                return found | _of_parts(body)
-    return found
+                return capabilities | _part_capabilities(body)
+    return capabilities
 
 
-def _of_parts(body: Body) -> frozenset[Capability]:
-    kinds = [_type_of(part) for part in _parts(body)]
-    return frozenset(capability for kind, capability in PARTS.items() if kind in kinds)
+def _part_capabilities(body: Body) -> frozenset[Capability]:
+    kinds = [_type_of(part) for part in _content_parts(body)]
+    return frozenset(capability for kind, capability in PART_CAPABILITIES.items() if kind in kinds)
 
 
-def _asked(body: Body) -> Iterator[Capability]:
+def _field_capabilities(body: Body) -> Iterator[Capability]:
     if body.get("tools") or body.get("functions"):
         yield "tools"
     if _type_of(body.get("response_format")) == "json_schema":
         yield "json_schema"
     if (body.get("n") or 1) != 1:
         yield "choices"
-    if any(body.get(name) for name in TOKEN_IDS):
+    if any(body.get(name) for name in TOKEN_ID_FIELDS):
         yield "logit_bias"
     if body.get("min_p"):
         yield "min_p"
     if body.get("logprobs") is not None and body["logprobs"] is not False:
         yield "logprobs"
-    yield from capabilities_for(body)
+    yield from structured_output_capabilities(body)
     modalities = body.get("modalities")
     if body.get("audio") or (isinstance(modalities, list) and "audio" in modalities):
         yield "audio"
 
 
-def _parts(body: Body) -> list[Any]:
+def _content_parts(body: Body) -> list[Any]:
     """All parts of the messages whose content is a list."""
     contents = [message.get("content") for message in body["messages"]]
     return [part for content in contents if isinstance(content, list) for part in content]
@@ -106,20 +106,22 @@ def _type_of(value: Any) -> Any:
 def top_logprobs_of(body: Body) -> int:
     """Alternatives per token that the client asks for. Chat has a field for it; in completions `logprobs` is
     the number."""
-    asked = body.get("logprobs")
-    if not asked:
+    logprobs = body.get("logprobs")
+    if not logprobs:
         return 0
-    return int(body.get("top_logprobs") or 0) if asked is True else int(asked)
+    return int(body.get("top_logprobs") or 0) if logprobs is True else int(logprobs)
 
 
-def least_tokens(body: Body, endpoint: Endpoint) -> int:
+def min_prompt_tokens(body: Body, endpoint: Endpoint) -> int:
     """Return a lower bound on the prompt's tokens for any tokenizer: its words, since no tokenizer in use
     joins words. Token ids, images and the template's own tokens are not counted."""
     if endpoint == "completions":
         texts = [body["prompt"]]
     elif endpoint == "chat":
         texts = [message.get("content") for message in body["messages"]]
-        texts += [part["text"] for part in _parts(body) if _type_of(part) == "text" and "text" in part]
+        texts += [
+            part["text"] for part in _content_parts(body) if _type_of(part) == "text" and "text" in part
+        ]
     else:
         texts = []
     return sum(len(text.split()) for text in texts if isinstance(text, str))

@@ -8,16 +8,16 @@ from typing import Any
 
 from routers.plan import Answer, Token, TokenLike, Usage
 
-from .shapes import Body, Endpoint
+from .body_types import Body, Endpoint
 
 
-def without_beginning(whole: Body, begun: str) -> Body:
+def strip_answer_prefix(completion: Body, prefix: str) -> Body:
     """Remove the begun answer from a chat completion whose server repeats it."""
-    for choice in whole["choices"]:
+    for choice in completion["choices"]:
         content = choice["message"].get("content")
         if isinstance(content, str):
-            choice["message"]["content"] = content.removeprefix(begun)
-    return whole
+            choice["message"]["content"] = content.removeprefix(prefix)
+    return completion
 
 
 def text_of(choice: Body) -> str:
@@ -27,7 +27,7 @@ def text_of(choice: Body) -> str:
     return text if isinstance(text, str) else ""
 
 
-class BodyToken:
+class ParsedToken:
     """A token of a fully parsed chunk."""
 
     __slots__ = ("_top", "logprob", "reasoning", "text")
@@ -42,9 +42,9 @@ class BodyToken:
     def top(self) -> Sequence[float]:
         """The alternatives' log-probabilities, highest first. They are sorted on demand, since some servers
         list the sampled token first, whatever its rank."""
-        found = [alternative["logprob"] for alternative in self._top]
-        found.sort(reverse=True)
-        return found
+        logprobs = [alternative["logprob"] for alternative in self._top]
+        logprobs.sort(reverse=True)
+        return logprobs
 
 
 def is_well_formed(token: TokenLike) -> bool:
@@ -64,14 +64,14 @@ def tokens_of(choice: Body, text: str) -> Sequence[TokenLike]:
     if isinstance(logprobs, dict):
         content = logprobs.get("content")
         if content:
-            return [BodyToken(entry, reasoning=reasoning) for entry in content]
+            return [ParsedToken(entry, reasoning=reasoning) for entry in content]
         if logprobs.get("tokens"):
             return _legacy_tokens(logprobs)
     text = text or reasoning_of(choice)
     return [Token(text, None, (), reasoning)] if text else []
 
 
-def marked(tokens: Sequence[TokenLike], marks: Sequence[bool]) -> list[TokenLike]:
+def mark_reasoning(tokens: Sequence[TokenLike], marks: Sequence[bool]) -> list[TokenLike]:
     """Return the tokens, with those marked in `marks` as reasoning tokens."""
     return [
         Token(token.text, token.logprob, token.top, reasoning=True) if mark else token
@@ -103,18 +103,18 @@ def usage_of(data: Body) -> Usage | None:
     usage = data.get("usage")
     if not isinstance(usage, dict):
         return None
-    details = usage.get("prompt_tokens_details") or {}
-    found = Usage(
+    prompt_details = usage.get("prompt_tokens_details") or {}
+    reported = Usage(
         prompt_tokens=usage.get("prompt_tokens") or 0,
         completion_tokens=usage.get("completion_tokens") or 0,
-        cached_tokens=details.get("cached_tokens") or 0,
+        cached_tokens=prompt_details.get("cached_tokens") or 0,
     )
-    written = usage.get("completion_tokens_details")
-    if not isinstance(written, dict):
-        return found
-    return found._replace(
-        accepted=written.get("accepted_prediction_tokens") or 0,
-        rejected=written.get("rejected_prediction_tokens") or 0,
+    completion_details = usage.get("completion_tokens_details")
+    if not isinstance(completion_details, dict):
+        return reported
+    return reported._replace(
+        accepted=completion_details.get("accepted_prediction_tokens") or 0,
+        rejected=completion_details.get("rejected_prediction_tokens") or 0,
     )
 
 
@@ -129,49 +129,51 @@ def summed(answer: Answer, last: Body) -> Body:
     }
 
 
-def trim_logprobs(event: Body, wanted: int | None) -> Body:
+def trim_logprobs(event: Body, max_alternatives: int | None) -> Body:
     """Remove log-probabilities that the client did not ask for: all if `max_alternatives` is None, else the
     alternatives beyond that number."""
     for choice in event.get("choices") or ():
-        if wanted is None:
+        if max_alternatives is None:
             choice.pop("logprobs", None)
             continue
         logprobs = choice.get("logprobs") or {}
         for entry in logprobs.get("content") or ():
-            entry["top_logprobs"] = (entry.get("top_logprobs") or [])[:wanted]
+            entry["top_logprobs"] = (entry.get("top_logprobs") or [])[:max_alternatives]
         if logprobs.get("top_logprobs"):
-            logprobs["top_logprobs"] = [_likeliest(top, wanted) for top in logprobs["top_logprobs"]]
+            logprobs["top_logprobs"] = [
+                _most_likely(top, max_alternatives) for top in logprobs["top_logprobs"]
+            ]
     return event
 
 
-def _likeliest(top: dict[str, float] | None, count: int) -> dict[str, float]:
+def _most_likely(top: dict[str, float] | None, count: int) -> dict[str, float]:
     return dict(sorted((top or {}).items(), key=lambda item: -item[1])[:count])
 
 
-def finish_apart(event: Body) -> Body:
+def split_finish(event: Body) -> Body:
     """Move the finish reason of a chunk with text into a separate chunk. The gateway can then decide after
     sending the text whether the answer ends there."""
     choice = event["choices"][0]
     empty: Body = {"delta": {}} if "delta" in choice else {"text": ""}
-    told = {key: choice[key] for key in ("finish_reason", "stop_reason") if key in choice}
-    choice.update(dict.fromkeys(told))
-    return {**event, "choices": [{"index": choice.get("index", 0), **told, **empty}]}
+    finish_fields = {key: choice[key] for key in ("finish_reason", "stop_reason") if key in choice}
+    choice.update(dict.fromkeys(finish_fields))
+    return {**event, "choices": [{"index": choice.get("index", 0), **finish_fields, **empty}]}
 
 
-def assembled(events: Iterable[Body], endpoint: Endpoint) -> Body:
+def assemble_response(events: Iterable[Body], endpoint: Endpoint) -> Body:
     """Assemble a stream's chunks into one plain response. Texts are joined, lists are extended, tool calls
     are merged by index. For any other value the last one wins."""
-    whole: Body = {}
+    response: Body = {}
     choices: dict[int, Body] = {}
     for event in events:
         for key, value in event.items():
             if key != "choices" and value is not None:
-                whole[key] = value
+                response[key] = value
         for choice in event.get("choices") or ():
             _add_choice(choices.setdefault(choice.get("index", 0), {}), choice, endpoint)
-    whole["object"] = "chat.completion" if endpoint == "chat" else "text_completion"
-    whole["choices"] = [choices[index] for index in sorted(choices)]
-    for choice in whole["choices"]:
+    response["object"] = "chat.completion" if endpoint == "chat" else "text_completion"
+    response["choices"] = [choices[index] for index in sorted(choices)]
+    for choice in response["choices"]:
         if "text" in choice:
             choice["text"] = "".join(choice["text"])
         for key in ("message", "logprobs"):
@@ -180,7 +182,7 @@ def assembled(events: Iterable[Body], endpoint: Endpoint) -> Body:
         for call in choice.get("message", {}).get("tool_calls") or ():
             del call["index"]  # a stream's way to say which call a delta is of
             _join(call)
-    return whole
+    return response
 
 
 class _Growing(list[str]):
@@ -195,42 +197,42 @@ def _join(whole: Body) -> None:
             _join(value)
 
 
-def _add_choice(whole: Body, choice: Body, endpoint: Endpoint) -> None:
+def _add_choice(target: Body, choice: Body, endpoint: Endpoint) -> None:
     if endpoint == "chat":
-        message = whole.setdefault("message", {"role": "assistant", "content": None})
+        message = target.setdefault("message", {"role": "assistant", "content": None})
         _merge(message, choice.get("delta") or {})
     for key, value in choice.items():
         if key == "text":
-            whole.setdefault("text", _Growing()).append(value or "")
+            target.setdefault("text", _Growing()).append(value or "")
         elif key == "logprobs" and isinstance(value, dict):
-            whole["logprobs"] = whole.get("logprobs") or {}
-            _merge(whole["logprobs"], value)
+            target["logprobs"] = target.get("logprobs") or {}
+            _merge(target["logprobs"], value)
         elif isinstance(value, list) and key != "delta":
-            _extend(whole, key, value)
-        elif key != "delta" and (value is not None or key not in whole):
-            whole[key] = value
+            _extend(target, key, value)
+        elif key != "delta" and (value is not None or key not in target):
+            target[key] = value
 
 
-SAID_ONCE = frozenset({"role", "id", "type", "name"})
+UNSPLIT_KEYS = frozenset({"role", "id", "type", "name"})
 """Keys whose value arrives in one piece. A repeated or empty value from a later chunk is ignored."""
 
 
-def _merge(whole: Body, part: Body) -> Body:
-    for key, value in part.items():
-        held = whole.get(key)
-        if held and key in SAID_ONCE:
+def _merge(target: Body, delta: Body) -> Body:
+    for key, value in delta.items():
+        current = target.get(key)
+        if current and key in UNSPLIT_KEYS:
             continue
         if key == "tool_calls" and isinstance(value, list):
-            whole[key] = _with_calls(held or [], value)
+            target[key] = _merge_tool_calls(current or [], value)
         elif isinstance(value, dict):
-            whole[key] = _merge(held if isinstance(held, dict) else {}, value)
+            target[key] = _merge(current if isinstance(current, dict) else {}, value)
         elif isinstance(value, list):
-            _extend(whole, key, value)
+            _extend(target, key, value)
         elif isinstance(value, str):
-            _extend_text(whole, key, value)
+            _extend_text(target, key, value)
         elif value is not None:
-            whole[key] = value
-    return whole
+            target[key] = value
+    return target
 
 
 def _extend(whole: Body, key: str, value: list[Any]) -> None:
@@ -250,9 +252,9 @@ def _extend_text(whole: Body, key: str, value: str) -> None:
         held.append(value)
 
 
-def _with_calls(calls: list[Body], deltas: list[Body]) -> list[Body]:
-    for place, delta in enumerate(deltas):
-        index = call_index(delta, place)
+def _merge_tool_calls(calls: list[Body], deltas: list[Body]) -> list[Body]:
+    for position, delta in enumerate(deltas):
+        index = tool_call_index(delta, position)
         call = next((call for call in calls if call["index"] == index), None)
         if call is None:
             call = {"index": index}
@@ -261,8 +263,8 @@ def _with_calls(calls: list[Body], deltas: list[Body]) -> list[Body]:
     return calls
 
 
-def call_index(delta: Body, place: int) -> int:
+def tool_call_index(delta: Body, position: int) -> int:
     """Return the index of the tool call that a delta belongs to. If the server sends no index, each call is
     complete in one delta, and its position there is the index."""
     index = delta.get("index")
-    return index if isinstance(index, int) else place
+    return index if isinstance(index, int) else position

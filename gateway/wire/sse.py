@@ -24,17 +24,17 @@ class EventReader:
     def __init__(self) -> None:
         self._rest = bytearray()
         self._after_cr = False
-        self._fresh = True
+        self._at_start = True
 
-    def blocks(self, data: bytes) -> list[bytes]:
+    def read_blocks(self, data: bytes) -> list[bytes]:
         """The events that `data` completes, raw, each without its blank line. Takes time linear in all data, wherever
         it is cut. Raises EventTooLarge for an event of more than `MAX_EVENT` bytes, be it complete or not."""
         if self._after_cr or b"\r" in data:
-            data = self._with_lf(data)
+            data = self._normalize_line_ends(data)
         if self._rest:
             before = len(self._rest)
             self._rest += data
-            if not self._fresh and self._rest.find(b"\n\n", before - 1) < 0:
+            if not self._at_start and self._rest.find(b"\n\n", before - 1) < 0:
                 self._check_size(before + len(data))
                 return []
             data = bytes(self._rest)
@@ -43,11 +43,11 @@ class EventReader:
 
     def _split(self, buffer: bytes) -> list[bytes]:
         """The events of a buffer whose last part is then the rest."""
-        if self._fresh:
+        if self._at_start:
             if BYTE_ORDER_MARK.startswith(buffer):
                 self._rest += buffer  # perhaps all of the mark, perhaps its beginning
                 return []
-            buffer, self._fresh = buffer.removeprefix(BYTE_ORDER_MARK), False
+            buffer, self._at_start = buffer.removeprefix(BYTE_ORDER_MARK), False
         *complete, rest = buffer.split(b"\n\n")
         if len(buffer) > MAX_EVENT:
             self._check_size(max(map(len, (*complete, rest))))
@@ -57,11 +57,11 @@ class EventReader:
     def feed(self, data: bytes) -> list[bytes]:
         """The data of the events that `data` completes."""
         if not self._rest and not self._after_cr and _is_one_event(data):
-            self._fresh = False
+            self._at_start = False
             return [data[6:-2]]
-        return [payload for block in self.blocks(data) if (payload := payload_of(block))]
+        return [payload for block in self.read_blocks(data) if (payload := payload_of(block))]
 
-    def rest(self) -> bytes:
+    def flush(self) -> bytes:
         """What came after the last complete event: a server may leave out the last blank line."""
         rest = bytes(self._rest)
         self._rest.clear()
@@ -72,10 +72,10 @@ class EventReader:
             self._rest.clear()
             raise EventTooLarge(f"an event is over the limit of {MAX_EVENT} bytes")
 
-    def _with_lf(self, data: bytes) -> bytes:
+    def _normalize_line_ends(self, data: bytes) -> bytes:
         """`data` with LF for every line end. A CRLF may be split between two reads."""
-        ended, self._after_cr = self._after_cr, data.endswith(b"\r") if data else self._after_cr
-        if ended:
+        after_cr, self._after_cr = self._after_cr, data.endswith(b"\r") if data else self._after_cr
+        if after_cr:
             data = data.removeprefix(b"\n")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
@@ -94,10 +94,10 @@ def payload_of(block: bytes) -> bytes:
     return b"\n".join(line[5:].removeprefix(b" ") for line in lines)
 
 
-def event(data: dict[str, Any]) -> bytes:
+def encode_event(data: dict[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(data) + b"\n\n"
 
 
-def comment(name: str, data: dict[str, Any]) -> bytes:
+def encode_comment(name: str, data: dict[str, Any]) -> bytes:
     """A comment line: ignored by clients, read by people and by our own tools."""
     return b": " + name.encode() + b" " + orjson.dumps(data) + b"\n\n"

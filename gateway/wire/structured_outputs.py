@@ -4,8 +4,8 @@ from typing import Any, Literal, NamedTuple
 
 from routers.plan import Capability
 
+from .body_types import Body
 from .nesting import read_json
-from .shapes import Body
 
 Form = Literal["json", "json_object", "choice", "grammar"]
 
@@ -18,7 +18,7 @@ class Constraint(NamedTuple):
     value: Any
 
 
-NEEDED: dict[Form, frozenset[Capability]] = {
+FORM_CAPABILITIES: dict[Form, frozenset[Capability]] = {
     "json": frozenset({"json_schema"}),
     "json_object": frozenset(),
     "choice": frozenset({"grammar"}),
@@ -26,37 +26,37 @@ NEEDED: dict[Form, frozenset[Capability]] = {
 }
 
 
-def capabilities_for(body: Body) -> frozenset[Capability]:
+def structured_output_capabilities(body: Body) -> frozenset[Capability]:
     """Return the capabilities that a body's `structured_outputs` requires."""
     if body.get("structured_outputs") is None:
         return frozenset()
-    constraint = constraint_of(body)
-    return frozenset({"structured_outputs"}) if constraint is None else NEEDED[constraint.form]
+    constraint = parse_constraint(body)
+    return frozenset({"structured_outputs"}) if constraint is None else FORM_CAPABILITIES[constraint.form]
 
 
-FORMS = frozenset({"json_schema", "json_object", "structural_tag"})
+CONSTRAINING_FORMATS = frozenset({"json_schema", "json_object", "structural_tag"})
 """Types of `response_format` that constrain the answer."""
 
 
-def constrains(body: Body) -> bool:
+def is_constrained(body: Body) -> bool:
     """Whether the server masks tokens for this request, because of an answer format or a required tool
     call."""
-    if CONSTRAINING.isdisjoint(body):
+    if CONSTRAINING_FIELDS.isdisjoint(body):
         return False
     form, choice = body.get("response_format"), body.get("tool_choice")
     return (
         body.get("structured_outputs") is not None
-        or (isinstance(form, dict) and form.get("type") in FORMS)
+        or (isinstance(form, dict) and form.get("type") in CONSTRAINING_FORMATS)
         or choice == "required"
         or isinstance(choice, dict)
-        or _strict(body.get("tools"))
+        or _has_strict_tool(body.get("tools"))
     )
 
 
-CONSTRAINING = frozenset({"structured_outputs", "response_format", "tool_choice", "tools"})
+CONSTRAINING_FIELDS = frozenset({"structured_outputs", "response_format", "tool_choice", "tools"})
 
 
-def _strict(tools: Any) -> bool:
+def _has_strict_tool(tools: Any) -> bool:
     """Whether a tool is strict: the server enforces the schema of its arguments, whether or not it is
     called."""
     functions = (
@@ -65,18 +65,21 @@ def _strict(tools: Any) -> bool:
     return any(isinstance(function, dict) and function.get("strict") is True for function in functions)
 
 
-def constraint_of(body: Body) -> Constraint | None:
+def parse_constraint(body: Body) -> Constraint | None:
     """Parse `structured_outputs`. None for what only vLLM can perform or reject: regular expressions,
     structural tags, backend options and malformed values."""
-    asked = body.get("structured_outputs")
-    if not isinstance(asked, dict) or len(given := {key for key in asked if asked[key] is not None}) != 1:
+    options = body.get("structured_outputs")
+    if (
+        not isinstance(options, dict)
+        or len(option_names := {key for key in options if options[key] is not None}) != 1
+    ):
         return None
-    form = given.pop()
-    match form, asked[form]:
+    form = option_names.pop()
+    match form, options[form]:
         case "json", dict(schema):
             return Constraint("json", schema)
         case "json", str(text):
-            return _schema_in(text)
+            return _parse_schema(text)
         case "json_object", True:
             return Constraint("json_object", None)
         case "choice", [_, *_] as choices if all(isinstance(choice, str) for choice in choices):
@@ -86,7 +89,7 @@ def constraint_of(body: Body) -> Constraint | None:
     return None
 
 
-def _schema_in(text: str) -> Constraint | None:
+def _parse_schema(text: str) -> Constraint | None:
     try:
         schema = read_json(text)
     except ValueError:
@@ -94,18 +97,18 @@ def _schema_in(text: str) -> Constraint | None:
     return Constraint("json", schema) if isinstance(schema, dict) else None
 
 
-def as_response_format(body: Body) -> Body:
+def to_response_format(body: Body) -> Body:
     """Replace `structured_outputs` by OpenAI's `response_format` if that says the same. The schema is marked
     strict: the server enforces or refuses it."""
-    constraint = constraint_of(body)
+    constraint = parse_constraint(body)
     if constraint is None or constraint.form not in ("json", "json_object"):
         return body
     form: Body = {"type": "json_object"}
     if constraint.form == "json":
         schema = {"name": "answer", "schema": constraint.value, "strict": True}
         form = {"type": "json_schema", "json_schema": schema}
-    return without(body, "structured_outputs") | {"response_format": form}
+    return drop_fields(body, "structured_outputs") | {"response_format": form}
 
 
-def without(body: Body, *names: str) -> Body:
+def drop_fields(body: Body, *names: str) -> Body:
     return {key: value for key, value in body.items() if key not in names}

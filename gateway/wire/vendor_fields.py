@@ -81,10 +81,10 @@ LLAMACPP = frozenset(
 OPENAI = frozenset({"functions", "web_search_options"})
 """Fields that OpenAI supports and both vLLM and llama.cpp ignore."""
 
-SPECIAL = SHARED | VLLM | LLAMACPP | OPENAI
+ANSWER_CHANGING = SHARED | VLLM | LLAMACPP | OPENAI
 """Fields that change the answer and that some servers ignore."""
 
-ASIDE = frozenset(
+ANSWER_NEUTRAL = frozenset(
     {
         "cache_salt",
         "priority",
@@ -98,10 +98,10 @@ ASIDE = frozenset(
 """vLLM's fields that do not change the answer. They control scheduling, caching, chunking and additional
 output."""
 
-TOKEN_IDS = frozenset({"allowed_token_ids", "logit_bias", "logprob_token_ids", "stop_token_ids"})
+TOKEN_ID_FIELDS = frozenset({"allowed_token_ids", "logit_bias", "logprob_token_ids", "stop_token_ids"})
 """Fields that hold token ids, which depend on the tokenizer."""
 
-UNWATCHED = frozenset(
+UNWATCHABLE = frozenset(
     {
         "ec_transfer_params",
         "kv_transfer_params",
@@ -114,7 +114,7 @@ UNWATCHED = frozenset(
 """vLLM's fields that are rejected, or whose answer loses its meaning, if a draft is streamed under a
 watch."""
 
-REMOVED = {
+REMOVED_FROM_VLLM = {
     "guided_json": '`structured_outputs: {"json": …}` or `response_format`',
     "guided_regex": '`structured_outputs: {"regex": …}`',
     "guided_choice": '`structured_outputs: {"choice": […]}`',
@@ -127,11 +127,11 @@ REMOVED = {
 """Fields that vLLM has removed and now ignores, each with its replacement."""
 
 
-def given(body: dict[str, object], names: frozenset[str]) -> frozenset[str]:
+def present_fields(body: dict[str, object], names: frozenset[str]) -> frozenset[str]:
     """Return the fields of `names` that a body sets to something other than null."""
     if names.isdisjoint(body):
-        return NONE
+        return NO_FIELDS
     return frozenset(name for name in names.intersection(body) if body[name] is not None)
 
 
-NONE: frozenset[str] = frozenset()
+NO_FIELDS: frozenset[str] = frozenset()

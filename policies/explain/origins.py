@@ -7,85 +7,85 @@ from typing import Any
 import yaml
 
 from policies.loading.layers import BUILT_IN, Layer
-from policies.loading.loader import Loaded
-from policies.loading.yaml_files import At, Place, dotted, nearest
+from policies.loading.loader import LoadedPolicy
+from policies.loading.yaml_files import KeyPath, Place, find_place, to_dotted
 
-WIDEST = 60
+MAX_WIDTH = 60
 """Characters. Comments beside lines up to this width are aligned; longer values are cut in a comparison."""
 
 
-class Nothing(Enum):
+class Unset(Enum):
     """Marks a value that no file sets, unlike null, which is a value."""
 
     ABSENT = "absent"
 
 
-def shown(loaded: Loaded) -> list[str]:
+def to_yaml_lines(loaded: LoadedPolicy) -> list[str]:
     """Return the lines of one YAML file that equals all of the policy's files together, defaults included.
 
     A comment on each line names where its key comes from. A calibrator's path is shown as written.
     """
-    rows = list(_rows(_fields(loaded), (), loaded.layer))
-    width = max((len(text) for text, _ in rows if len(text) <= WIDEST), default=0)
+    rows = list(_list_rows(_dump_fields(loaded), (), loaded.layer))
+    width = max((len(text) for text, _ in rows if len(text) <= MAX_WIDTH), default=0)
     return [f"{text:{width}}  # {comment}" for text, comment in rows]
 
 
-def differences(one: Loaded, other: Loaded) -> list[str]:
+def compare_policies(first: LoadedPolicy, second: LoadedPolicy) -> list[str]:
     """Return a line for each key path at which two policies differ: `path: value -> value`."""
-    return list(_differing(_fields(one), _fields(other), ()))
+    return list(_compare(_dump_fields(first), _dump_fields(second), ()))
 
 
-def _fields(loaded: Loaded) -> dict[str, Any]:
+def _dump_fields(loaded: LoadedPolicy) -> dict[str, Any]:
     return loaded.policy.model_dump(mode="json", exclude={"name"})
 
 
-def _rows(fields: Mapping[str, Any], at: At, layer: Layer) -> Iterator[tuple[str, str]]:
+def _list_rows(fields: Mapping[str, Any], at: KeyPath, layer: Layer) -> Iterator[tuple[str, str]]:
     """Yield the YAML lines below a key path, each with its origin."""
     for key, value in fields.items():
         here = (*at, key)
-        written = _written(here, layer.data)
-        origin = "default" if written is Nothing.ABSENT else _told(nearest(layer.places, here))
-        start = f"{'  ' * len(at)}{_flow(key)}:"
-        if isinstance(value, dict) and isinstance(written, dict | Nothing):
+        written = _find_written(here, layer.data)
+        origin = "default" if written is Unset.ABSENT else _format_place(find_place(layer.places, here))
+        start = f"{'  ' * len(at)}{_format_flow(key)}:"
+        if isinstance(value, dict) and isinstance(written, dict | Unset):
             yield start, origin
-            yield from _rows(value, here, layer)
+            yield from _list_rows(value, here, layer)
         else:
-            as_written = isinstance(value, dict | list) and written is not Nothing.ABSENT
-            yield f"{start} {_flow(written if as_written else value)}", origin
+            as_written = isinstance(value, dict | list) and written is not Unset.ABSENT
+            yield f"{start} {_format_flow(written if as_written else value)}", origin
 
 
-def _written(at: At, data: Any) -> Any:
+def _find_written(at: KeyPath, data: Any) -> Any:
     """Return what the files set at a key path, or `Unset.ABSENT`."""
     for key in at:
-        data = data.get(key, Nothing.ABSENT) if isinstance(data, dict) else Nothing.ABSENT
+        data = data.get(key, Unset.ABSENT) if isinstance(data, dict) else Unset.ABSENT
     return data
 
 
-def _told(place: Place) -> str:
+def _format_place(place: Place) -> str:
     return f"built in, {place.path.name}:{place.line}" if place.path.parent == BUILT_IN else str(place)
 
 
-def _differing(one: Any, other: Any, at: At) -> Iterator[str]:
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in dict.fromkeys([*one, *other]):
-            yield from _differing(one.get(key, Nothing.ABSENT), other.get(key, Nothing.ABSENT), (*at, key))
-    elif one != other:
-        yield f"{dotted(at)}: {_short(one)} -> {_short(other)}"
+def _compare(first: Any, second: Any, at: KeyPath) -> Iterator[str]:
+    if isinstance(first, dict) and isinstance(second, dict):
+        for key in dict.fromkeys([*first, *second]):
+            yield from _compare(first.get(key, Unset.ABSENT), second.get(key, Unset.ABSENT), (*at, key))
+    elif first != second:
+        yield f"{to_dotted(at)}: {_format_short(first)} -> {_format_short(second)}"
 
 
-def _short(value: Any) -> str:
-    text = value.value if isinstance(value, Nothing) else _flow(value)
-    return text if len(text) <= WIDEST else f"{text[:WIDEST]}..."
+def _format_short(value: Any) -> str:
+    text = value.value if isinstance(value, Unset) else _format_flow(value)
+    return text if len(text) <= MAX_WIDTH else f"{text[:MAX_WIDTH]}..."
 
 
-def _flow(value: Any) -> str:
+def _format_flow(value: Any) -> str:
     """Return a value as YAML on one line."""
-    text = _dumped(value, allow_unicode=True)
+    text = _dump_yaml(value, allow_unicode=True)
     return (
-        text if len(text.splitlines()) < 2 else _dumped(value, default_style='"')
+        text if len(text.splitlines()) < 2 else _dump_yaml(value, default_style='"')
     )  # double quotes escape line breaks
 
 
-def _dumped(value: Any, **style: Any) -> str:
+def _dump_yaml(value: Any, **style: Any) -> str:
     text: str = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), **style)
     return text.removesuffix("\n").removesuffix("\n...")

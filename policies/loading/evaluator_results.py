@@ -8,20 +8,20 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from routers.confidence.calibration import Source
-from routers.strict import Finite
+from routers.confidence.calibration import LogprobSource
+from routers.config_models import Finite
 
 from .layers import BUILT_IN
 
-PATH = BUILT_IN / "evaluators.json"
+RESULTS_PATH = BUILT_IN / "evaluators.json"
 
 
-class Measured(Finite):
+class EvaluatorResult(Finite):
     """How well an evaluator tells right answers from wrong ones on labelled data."""
 
     evaluator: str
     """The evaluator's name in results, such as `rate:correctness`."""
-    made_for: Source
+    made_for: LogprobSource
     """The model and engine that judged."""
     data: str
     """The labelled data set."""
@@ -30,26 +30,33 @@ class Measured(Finite):
     """The area under the ROC curve, and the low and high end of its 95 % interval."""
 
     @property
-    def chance(self) -> bool:
+    def is_chance_level(self) -> bool:
         """True if the evaluator may be no better than chance: the interval contains 0.5 or lies below it."""
         return self.auroc[1] <= 0.5
 
-    def told(self) -> dict[str, Any]:
+    def to_summary(self) -> dict[str, Any]:
         return {
             "auroc": list(self.auroc),
             "answers": self.answers,
             "data": self.data,
-            "no_better_than_chance": self.chance,
+            "no_better_than_chance": self.is_chance_level,
         }
 
 
 @cache
-def _all() -> tuple[Measured, ...]:
-    if not PATH.exists():
+def _read_results() -> tuple[EvaluatorResult, ...]:
+    if not RESULTS_PATH.exists():
         return ()
-    return TypeAdapter(tuple[Measured, ...]).validate_json(PATH.read_bytes())
+    return TypeAdapter(tuple[EvaluatorResult, ...]).validate_json(RESULTS_PATH.read_bytes())
 
 
-def measured(evaluator: str, source: Source) -> Measured | None:
+def find_result(evaluator: str, source: LogprobSource) -> EvaluatorResult | None:
     """Return the result of `evaluator` on this model and engine, or None if it was never measured there."""
-    return next((one for one in _all() if one.evaluator == evaluator and one.made_for.matches(source)), None)
+    return next(
+        (
+            result
+            for result in _read_results()
+            if result.evaluator == evaluator and result.made_for.matches(source)
+        ),
+        None,
+    )

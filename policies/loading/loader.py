@@ -6,13 +6,13 @@ from typing import NamedTuple
 from policies.schema.policy import Policy
 from policies.schema.split import AnyPolicy, Split
 
-from .layers import BUILT_IN, Layer, layered, policy_files
-from .rubric_files import with_rubrics
-from .trained import filled
-from .yaml_files import ConfigError, Read, validated
+from .layers import BUILT_IN, Layer, list_policy_files, resolve_layers
+from .rubric_files import fill_rubrics
+from .trained_files import fill_trained
+from .yaml_files import ConfigError, ReadFile, validate
 
 
-class Loaded(NamedTuple):
+class LoadedPolicy(NamedTuple):
     """A policy, and the merged content of its files as written."""
 
     policy: AnyPolicy
@@ -21,44 +21,46 @@ class Loaded(NamedTuple):
 
 def load_policy(path: Path) -> AnyPolicy:
     """Return the policy in a file, named after the file. Raises ConfigError."""
-    return load(path).policy
+    return load_with_layer(path).policy
 
 
-def load_policies(folder: Path | None = None, read: Read = Path.read_bytes) -> dict[str, AnyPolicy]:
+def load_policies(folder: Path | None = None, read: ReadFile = Path.read_bytes) -> dict[str, AnyPolicy]:
     """Return the policies of `folder` and the built-in ones, by name; those of `folder` win.
 
     Raises ConfigError, which lists the mistakes in all of them."""
-    return {name: loaded.policy for name, loaded in load_all(folder, read).items()}
+    return {name: loaded.policy for name, loaded in load_all_with_layers(folder, read).items()}
 
 
-def load_all(folder: Path | None = None, read: Read = Path.read_bytes) -> dict[str, Loaded]:
+def load_all_with_layers(
+    folder: Path | None = None, read: ReadFile = Path.read_bytes
+) -> dict[str, LoadedPolicy]:
     """Return what `load_policies` returns, each with the merged content of its files. Raises ConfigError."""
-    found: dict[str, Loaded] = {}
-    wrong: list[str] = []
-    for name, path in policy_paths(folder).items():
+    policies: dict[str, LoadedPolicy] = {}
+    problems: list[str] = []
+    for name, path in find_policy_paths(folder).items():
         try:
-            found[name] = load(path, read)
+            policies[name] = load_with_layer(path, read)
         except ConfigError as error:
-            wrong += str(error).splitlines()
-    if wrong:
-        raise ConfigError("\n".join(dict.fromkeys(wrong)))  # each policy repeats its base's mistakes
-    return found
+            problems += str(error).splitlines()
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))  # each policy repeats its base's mistakes
+    return policies
 
 
-def policy_paths(folder: Path | None = None) -> dict[str, Path]:
+def find_policy_paths(folder: Path | None = None) -> dict[str, Path]:
     """Return the file of each policy by the policy's name. Raises ConfigError."""
     try:
-        own = [] if folder is None else policy_files(folder)
+        own = [] if folder is None else list_policy_files(folder)
     except ConfigError as error:
         raise ConfigError(f"policies.folder: {error}") from error
-    return {path.stem: path for path in [*policy_files(BUILT_IN), *own]}
+    return {path.stem: path for path in [*list_policy_files(BUILT_IN), *own]}
 
 
-def load(path: Path, read: Read = Path.read_bytes) -> Loaded:
+def load_with_layer(path: Path, read: ReadFile = Path.read_bytes) -> LoadedPolicy:
     """Return the policy in a file and the merged content of its files. Raises ConfigError."""
-    layer = layered(path, read)
-    data = filled({**layer.data, "name": path.stem}, layer.places, read)
-    data = with_rubrics(data, layer.places, read)
+    layer = resolve_layers(path, read)
+    data = fill_trained({**layer.data, "name": path.stem}, layer.places, read)
+    data = fill_rubrics(data, layer.places, read)
     if "split" in data:
-        return Loaded(validated(Split, data, layer.places), layer)
-    return Loaded(validated(Policy, data, layer.places), layer)
+        return LoadedPolicy(validate(Split, data, layer.places), layer)
+    return LoadedPolicy(validate(Policy, data, layer.places), layer)

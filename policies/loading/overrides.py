@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from policies.schema.policy import Policy
 
-from .yaml_files import At, dotted
+from .yaml_files import KeyPath, to_dotted
 
-KEPT = 256
+CACHE_SIZE = 256
 """Maximum number of overridden policies that are cached, since clients repeat overrides."""
 
 
@@ -21,8 +21,8 @@ class OverrideError(ValueError):
     `at` is its dotted key path, starting with `override`. The message names that path and what may be
     overridden."""
 
-    def __init__(self, policy: Policy, at: At, what: str) -> None:
-        self.at = dotted(("override", *at))
+    def __init__(self, policy: Policy, at: KeyPath, what: str) -> None:
+        self.at = to_dotted(("override", *at))
         allowed = ", ".join(policy.overrides) or "nothing"
         super().__init__(f"{self.at}: {what}; policy {policy.name} lets a request override {allowed}")
 
@@ -31,7 +31,7 @@ class OverrideNotAllowed(OverrideError):
     """An override of a field that the policy does not allow."""
 
 
-def overridden(policy: Policy, override: Mapping[str, Any]) -> Policy:
+def apply_override(policy: Policy, override: Mapping[str, Any]) -> Policy:
     """Return the policy with the router fields of `override`, and so with a digest of its own.
 
     The values come from JSON and are not coerced to other types. Raises OverrideError."""
@@ -39,17 +39,17 @@ def overridden(policy: Policy, override: Mapping[str, Any]) -> Policy:
         if name not in policy.overrides:
             raise OverrideNotAllowed(policy, (name,), "is not to be overridden")
     try:
-        return _overridden(policy, json.dumps(override, sort_keys=True)) if override else policy
+        return _apply_json(policy, json.dumps(override, sort_keys=True)) if override else policy
     except RecursionError as error:
         raise OverrideError(policy, (), "is nested too deeply") from error
 
 
-@lru_cache(maxsize=KEPT)
-def _overridden(policy: Policy, override: str) -> Policy:
+@lru_cache(maxsize=CACHE_SIZE)
+def _apply_json(policy: Policy, override: str) -> Policy:
     fields = policy.router.model_dump(mode="json") | json.loads(override)
     try:
         router = type(policy.router).model_validate_json(json.dumps(fields), strict=True)
     except ValidationError as error:
         detail = error.errors()[0]
         raise OverrideError(policy, detail["loc"], detail["msg"].removeprefix("Value error, ")) from error
-    return policy.changed(router=router)
+    return policy.replace(router=router)

@@ -6,79 +6,95 @@ from typing import Any
 
 from routers.judges.rubric import Rubric
 
-from .layers import BUILT_IN, policy_files
-from .yaml_files import At, ConfigError, Places, Read, dotted, nearest, placed, read_yaml, validated
+from .layers import BUILT_IN, list_policy_files
+from .yaml_files import (
+    ConfigError,
+    KeyPath,
+    Places,
+    ReadFile,
+    find_place,
+    read_yaml,
+    to_dotted,
+    to_places,
+    validate,
+)
 
-FOLDER = "rubrics"
+RUBRICS_FOLDER = "rubrics"
 
-EACH = "*"
-RATING: tuple[At, ...] = (
+EACH_ITEM = "*"
+RATING_PATHS: tuple[KeyPath, ...] = (
     ("router", "judge"),
     ("router", "otherwise", "judge"),
-    ("evaluate", "evaluators", EACH),
+    ("evaluate", "evaluators", EACH_ITEM),
 )
 """Key paths at which a policy file may name a rubric."""
 
 
-def load_rubric(path: Path, read: Read = Path.read_bytes) -> Rubric:
+def load_rubric(path: Path, read: ReadFile = Path.read_bytes) -> Rubric:
     """Return the rubric in a file. Raises ConfigError, also if its name is not the file's."""
     data, lines = read_yaml(path, read)
-    places = placed(path, lines)
-    rubric = validated(Rubric, data, places)
+    places = to_places(path, lines)
+    rubric = validate(Rubric, data, places)
     if rubric.name != path.stem:
         raise ConfigError(
-            f"{nearest(places, ('name',))}: name: expected the file's name, {path.stem!r}, found {rubric.name!r}"
+            f"{find_place(places, ('name',))}: name: expected the file's name, {path.stem!r}, found {rubric.name!r}"
         )
     return rubric
 
 
-def rubric_paths(folder: Path | None = None) -> dict[str, Path]:
+def find_rubric_paths(folder: Path | None = None) -> dict[str, Path]:
     """Return the file of each rubric by name; rubrics beside the policies of `folder` win over built-in ones.
 
     Raises ConfigError."""
-    own = [] if folder is None or not (folder / FOLDER).is_dir() else policy_files(folder / FOLDER)
-    return {path.stem: path for path in [*policy_files(BUILT_IN / FOLDER), *own]}
+    own = (
+        []
+        if folder is None or not (folder / RUBRICS_FOLDER).is_dir()
+        else list_policy_files(folder / RUBRICS_FOLDER)
+    )
+    return {path.stem: path for path in [*list_policy_files(BUILT_IN / RUBRICS_FOLDER), *own]}
 
 
-def load_rubrics(folder: Path | None = None, read: Read = Path.read_bytes) -> dict[str, Rubric]:
+def load_rubrics(folder: Path | None = None, read: ReadFile = Path.read_bytes) -> dict[str, Rubric]:
     """Return all rubrics by name. Raises ConfigError, which lists the mistakes in all of them."""
-    found: dict[str, Rubric] = {}
-    wrong: list[str] = []
-    for name, path in rubric_paths(folder).items():
+    rubrics: dict[str, Rubric] = {}
+    problems: list[str] = []
+    for name, path in find_rubric_paths(folder).items():
         try:
-            found[name] = load_rubric(path, read)
+            rubrics[name] = load_rubric(path, read)
         except ConfigError as error:
-            wrong += str(error).splitlines()
-    if wrong:
-        raise ConfigError("\n".join(wrong))
-    return found
+            problems += str(error).splitlines()
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return rubrics
 
 
-def with_rubrics(data: dict[str, Any], places: Places, read: Read) -> dict[str, Any]:
+def fill_rubrics(data: dict[str, Any], places: Places, read: ReadFile) -> dict[str, Any]:
     """Return the content of a policy with rubrics in place of their names. Raises ConfigError."""
-    for at in RATING:
-        data = _filled(data, at, (), places, read)
+    for at in RATING_PATHS:
+        data = _fill_rubric(data, at, (), places, read)
     return data
 
 
-def _filled(data: Any, path: At, at: At, places: Places, read: Read) -> Any:
+def _fill_rubric(data: Any, remaining: KeyPath, at: KeyPath, places: Places, read: ReadFile) -> Any:
     """Return `data` with the rubrics of the ratings at the path `remaining` below `at`, the path of `data`."""
-    if path:
-        key, *rest = path
+    if remaining:
+        key, *rest = remaining
         if isinstance(data, Mapping) and key in data:
-            return {**data, key: _filled(data[key], tuple(rest), (*at, key), places, read)}
-        if isinstance(data, list) and key == EACH:
-            return [_filled(one, tuple(rest), (*at, index), places, read) for index, one in enumerate(data)]
+            return {**data, key: _fill_rubric(data[key], tuple(rest), (*at, key), places, read)}
+        if isinstance(data, list) and key == EACH_ITEM:
+            return [
+                _fill_rubric(item, tuple(rest), (*at, index), places, read) for index, item in enumerate(data)
+            ]
         return data
     if isinstance(data, Mapping) and data.get("kind") == "rate" and isinstance(data.get("rubric"), str):
-        return {**data, "rubric": _named(data["rubric"], (*at, "rubric"), places, read)}
+        return {**data, "rubric": _load_named(data["rubric"], (*at, "rubric"), places, read)}
     return data
 
 
-def _named(name: str, at: At, places: Places, read: Read) -> Rubric:
+def _load_named(name: str, at: KeyPath, places: Places, read: ReadFile) -> Rubric:
     """Return the rubric `name`, looked up beside the file that named it. Raises ConfigError."""
-    place = nearest(places, at)
-    known = rubric_paths(place.path.parent)
+    place = find_place(places, at)
+    known = find_rubric_paths(place.path.parent)
     if name not in known:
-        raise ConfigError(f"{place}: {dotted(at)}: expected a rubric ({', '.join(known)}), found {name!r}")
+        raise ConfigError(f"{place}: {to_dotted(at)}: expected a rubric ({', '.join(known)}), found {name!r}")
     return load_rubric(known[name], read)

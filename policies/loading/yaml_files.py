@@ -11,9 +11,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 M = TypeVar("M", bound=BaseModel)
-At = tuple[str | int, ...]
-Lines = dict[At, int]
-Read = Callable[[Path], bytes]
+KeyPath = tuple[str | int, ...]
+KeyLines = dict[KeyPath, int]
+ReadFile = Callable[[Path], bytes]
 
 
 class ConfigError(ValueError):
@@ -30,10 +30,10 @@ class Place(NamedTuple):
         return f"{self.path}:{self.line}"
 
 
-Places = dict[At, Place]
+Places = dict[KeyPath, Place]
 
 
-def read_yaml(path: Path, read: Read = Path.read_bytes) -> tuple[dict[str, Any], Lines]:
+def read_yaml(path: Path, read: ReadFile = Path.read_bytes) -> tuple[dict[str, Any], KeyLines]:
     """Return the mapping in a YAML file and the 1-based line of each key path in it.
 
     Raises ConfigError if the file cannot be read, is not YAML, has a duplicate key or holds no mapping.
@@ -45,8 +45,8 @@ def read_yaml(path: Path, read: Read = Path.read_bytes) -> tuple[dict[str, Any],
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text") from error
     try:
-        remembered, lines = _parsed(text, path)
-        data = deepcopy(remembered)
+        cached, lines = _parse(text, path)
+        data = deepcopy(cached)
     except RecursionError as error:
         raise ConfigError(f"{path}:1: is nested too deeply") from error
     if data is None:
@@ -57,14 +57,14 @@ def read_yaml(path: Path, read: Read = Path.read_bytes) -> tuple[dict[str, Any],
 
 
 @lru_cache(128)
-def _parsed(text: str, path: Path) -> tuple[Any, Lines]:
+def _parse(text: str, path: Path) -> tuple[Any, KeyLines]:
     """Parse YAML text; cached, since a base is read for each policy that extends it, and at reloads."""
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None, {}
-        lines = dict(_lines(node, (), path, set()))  # before construction, which changes the nodes
+        lines = dict(_find_lines(node, (), path, set()))  # before construction, which changes the nodes
         return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -78,20 +78,22 @@ def _parsed(text: str, path: Path) -> tuple[Any, Lines]:
         raise ConfigError(f"{path}:1: is not YAML: {error}") from error
 
 
-def _lines(node: yaml.Node, at: At, path: Path, met: set[int]) -> Iterator[tuple[At, int]]:
+def _find_lines(node: yaml.Node, at: KeyPath, path: Path, visited: set[int]) -> Iterator[tuple[KeyPath, int]]:
     """Yield each key path with its line. `visited` holds ids of nodes done before: aliases repeat nodes."""
     yield at, node.start_mark.line + 1
-    if id(node) in met:
+    if id(node) in visited:
         return
-    met.add(id(node))
+    visited.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            yield from _lines(item, (*at, index), path, met)
+            yield from _find_lines(item, (*at, index), path, visited)
     if isinstance(node, yaml.MappingNode):
-        yield from _lines_of_keys(node, at, path, met)
+        yield from _find_key_lines(node, at, path, visited)
 
 
-def _lines_of_keys(node: yaml.MappingNode, at: At, path: Path, met: set[int]) -> Iterator[tuple[At, int]]:
+def _find_key_lines(
+    node: yaml.MappingNode, at: KeyPath, path: Path, visited: set[int]
+) -> Iterator[tuple[KeyPath, int]]:
     seen = set()
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
@@ -99,56 +101,60 @@ def _lines_of_keys(node: yaml.MappingNode, at: At, path: Path, met: set[int]) ->
         line = key.start_mark.line + 1
         here = (*at, key.value)
         if key.value in seen:
-            raise ConfigError(f"{path}:{line}: {dotted(here)}: this key stands twice")
+            raise ConfigError(f"{path}:{line}: {to_dotted(here)}: this key stands twice")
         seen.add(key.value)
-        yield from _lines(value, here, path, met)
+        yield from _find_lines(value, here, path, visited)
         yield here, line
 
 
-def dotted(at: At) -> str:
+def to_dotted(at: KeyPath) -> str:
     return ".".join(map(str, at))
 
 
-def placed(path: Path, lines: Lines) -> Places:
+def to_places(path: Path, lines: KeyLines) -> Places:
     """Return the place of each key path of one file; the empty path stands at the file's first line."""
     return {(): Place(path, 1)} | {at: Place(path, line) for at, line in lines.items()}
 
 
-def nearest(places: Mapping[At, Place], at: At) -> Place:
+def find_place(places: Mapping[KeyPath, Place], at: KeyPath) -> Place:
     """Return the place of a key path, or that of its nearest parent."""
     return next(places[at[:n]] for n in range(len(at), -1, -1) if at[:n] in places)
 
 
-def explain(error: ValidationError, places: Places) -> ConfigError:
+def to_config_error(error: ValidationError, places: Places) -> ConfigError:
     """Return a pydantic error as a ConfigError, one line a mistake: `file:line: key path: expectation`."""
-    return ConfigError("\n".join(_explain_one(detail, places) for detail in error.errors()))
+    return ConfigError("\n".join(_describe_problem(detail, places) for detail in error.errors()))
 
 
-def _explain_one(detail: ErrorDetails, places: Places) -> str:
+def _describe_problem(detail: ErrorDetails, places: Places) -> str:
     at = detail["loc"]
     # pydantic's location also has discriminators and union members, which are not in the file.
-    known: At = ()
+    key_path: KeyPath = ()
     for part in at:
-        known = (*known, part) if (*known, part) in places else known
+        key_path = (*key_path, part) if (*key_path, part) in places else key_path
     if detail["type"] == "missing":
-        known = (*known, at[-1])
-    what = detail["msg"].removeprefix("Value error, ")
+        key_path = (*key_path, at[-1])
+    problem = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
-        what = "unknown key"
+        problem = "unknown key"
     elif detail["type"] == "missing":
-        what = "this key is required"
-    found = detail["input"]
-    shown = f", found {found!r}" if isinstance(found, str | int | float | bool) and _harmless(detail) else ""
-    return f"{nearest(places, known)}: {dotted(known) or 'the file'}: {what}{shown}"
+        problem = "this key is required"
+    value = detail["input"]
+    value_note = (
+        f", found {value!r}"
+        if isinstance(value, str | int | float | bool) and _may_show_value(detail)
+        else ""
+    )
+    return f"{find_place(places, key_path)}: {to_dotted(key_path) or 'the file'}: {problem}{value_note}"
 
 
-def _harmless(detail: ErrorDetails) -> bool:
+def _may_show_value(detail: ErrorDetails) -> bool:
     """True if the value cannot be a secret. The value of an unknown key may be: it may be a misspelt `key`."""
     return detail["type"] != "extra_forbidden" and not {"key", "headers", "query"} & set(detail["loc"])
 
 
-def validated(model: type[M], data: Any, places: Places) -> M:
+def validate(model: type[M], data: Any, places: Places) -> M:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise explain(error, places) from error
+        raise to_config_error(error, places) from error

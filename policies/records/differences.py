@@ -2,11 +2,11 @@
 
 from routers.plan import Speculation
 
-from .lines import SpeculationLine
-from .outcomes import Replayed
+from .outcomes import ReplayResult
+from .schema import SpeculationLine
 
 
-def differences(replayed: Replayed) -> list[str]:
+def find_differences(replayed: ReplayResult) -> list[str]:
     """Where a replay departs from its record; empty where it reproduces verdict, reason, stopping token,
     confidence and cost of every call, and the answer's route, reason and cost, exactly."""
     exchange = replayed.record.exchange
@@ -27,19 +27,23 @@ def differences(replayed: Replayed) -> list[str]:
             (f"call {number} cost", line.cost_usd, call.cost_usd),
         ]
     answer = replayed.answer
-    said = exchange.answer
+    recorded = exchange.answer
     pairs += [
-        ("route", said.route if said else None, answer.route if answer else None),
-        ("answer's reason", said.reason if said else None, answer.reason if answer else None),
-        ("answer's confidence", said.confidence if said else None, answer.confidence if answer else None),
-        ("speculation", _recorded(exchange.speculation), answer.speculation if answer else None),
+        ("route", recorded.route if recorded else None, answer.route if answer else None),
+        ("answer's reason", recorded.reason if recorded else None, answer.reason if answer else None),
+        (
+            "answer's confidence",
+            recorded.confidence if recorded else None,
+            answer.confidence if answer else None,
+        ),
+        ("speculation", _to_speculation(exchange.speculation), answer.speculation if answer else None),
         ("cost", exchange.cost_usd, replayed.cost_usd),
-        ("cancelled", exchange.cancelled and said is None, replayed.cancelled),
+        ("cancelled", exchange.cancelled and recorded is None, replayed.cancelled),
         ("missing", None, replayed.missing),
         ("ends in an error", exchange.error is not None, replayed.error is not None),
     ]
     return [f"{what}: recorded {was!r}, replayed {now!r}" for what, was, now in pairs if was != now]
 
 
-def _recorded(line: SpeculationLine | None) -> Speculation | None:
+def _to_speculation(line: SpeculationLine | None) -> Speculation | None:
     return None if line is None else Speculation(line.blocks, line.drafted, line.accepted)

@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 from policies.schema.policy import Policy
 
 from .formats import CURRENT, KNOWN, Version, check_major, is_newer_minor, parse_version
-from .lines import AnyLine, ExchangeLine, PolicyLine, Record, RecordError
+from .schema import AnyLine, ExchangeLine, PolicyLine, Record, RecordError
 
 MAX_NAMED = 3
 """Lines, and keys, that are named; further ones are counted."""

@@ -35,10 +35,10 @@ from routers.plan import (
 )
 from routers.router import Router
 
-from .lines import CallLine, ExchangeLine, Record, RecordError
-from .outcomes import Leg, Replayed, ReplayedCall, as_recorded, drafted, usage_of
+from .outcomes import RaceLeg, ReplayedCall, ReplayResult, build_draft, to_replayed_call, to_usage
+from .schema import CallLine, ExchangeLine, Record, RecordError
 
-STAND_IN = "..."
+UNKNOWN_TEXT = "..."
 """For a text that nobody reads."""
 
 
@@ -46,34 +46,34 @@ class ClientGone(Exception):
     """The record ends where its client went away."""
 
 
-def replay(record: Record, router: Router | None = None) -> Replayed:
+def replay(record: Record, router: Router | None = None) -> ReplayResult:
     """Replays one exchange under its own policy, or that with another router; whether its conversation stays with the
     large model is as it was. Raises RecordError where the router reads features of the prompt which the record does
     not have."""
     exchange = record.exchange
-    replayed = Replayed(record)
+    result = ReplayResult(record)
     if exchange.aside is not None:
-        replayed.calls, replayed.error = [as_recorded(line) for line in exchange.calls], exchange.error
-        replayed.cancelled = exchange.cancelled
-        return replayed
-    request = exchange.request.request()
+        result.calls, result.error = [to_replayed_call(line) for line in exchange.calls], exchange.error
+        result.cancelled = exchange.cancelled
+        return result
+    request = exchange.request.to_request()
     policy = record.policy if router is None else record.policy.model_copy(update={"router": router})
     if policy.router.reads_features and not request.features:
         raise RecordError(
             f"exchange {exchange.id}: its record has no features of the prompt, which this router reads"
         )
     try:
-        replayed.answer = _drive(policy.plan(request), _Performer(exchange, replayed.calls))
+        result.answer = _drive(policy.plan(request), _Performer(exchange, result.calls))
     except Missing as missing:
-        replayed.missing = missing.ask
+        result.missing = missing.ask
     except ClientGone:
-        replayed.cancelled = True
-    except Unavailable as lost:
-        replayed.error = lost.why
-    return replayed
+        result.cancelled = True
+    except Unavailable as failure:
+        result.error = failure.why
+    return result
 
 
-def _kind_of(line: CallLine) -> tuple[str, Tier, bool, Reason | None]:
+def _call_key(line: CallLine) -> tuple[str, Tier, bool, Reason | None]:
     return line.ask, line.tier, line.resumed, line.because if line.ask == "judge" else None
 
 
@@ -83,12 +83,12 @@ def _drive(plan: Plan, perform: Callable[[Ask], Outcome]) -> Answer:
         while True:
             try:
                 outcome = perform(ask)
-            except Unavailable as lost:
-                ask = plan.throw(lost)
+            except Unavailable as failure:
+                ask = plan.throw(failure)
             else:
                 ask = plan.send(outcome)
-    except StopIteration as settled:
-        answer: Answer = settled.value
+    except StopIteration as stop:
+        answer: Answer = stop.value
         return answer
     finally:
         plan.close()
@@ -104,22 +104,22 @@ class _Performer:
 
     def __call__(self, ask: Ask) -> Outcome:
         if isinstance(ask, Both):
-            return self._raced(ask)
+            return self._replay_race(ask)
         if isinstance(ask, Say):
-            return self._said(ask)
-        call = self._recorded(ask)
+            return self._replay_say(ask)
+        call = self._take_call(ask)
         if isinstance(ask, Judge):
-            return self._judged(call)
+            return self._replay_judge(call)
         if isinstance(ask, Score):
-            return self._scored(call)
+            return self._replay_score(call)
         if ask.max_tokens != call.line.max_tokens:
             raise Missing(ask)  # it was written under another limit
-        draft = self._written(ask, call)
-        if call.cut:
+        draft = self._replay_generate(ask, call)
+        if call.is_censored:
             raise Missing(ask)
         return draft
 
-    def _said(self, ask: Say) -> Said:
+    def _replay_say(self, ask: Say) -> Said:
         """Only a failure to say something is on record, right after what was to be said was scored."""
         if self._unused and self._unused[0].ask == "say":
             line = self._unused.pop(0)
@@ -128,16 +128,16 @@ class _Performer:
                 raise ClientGone
             raise Unavailable(line.outcome, ask.tier)
         resumed = not self._unused or self._unused[0].resumed
-        return Said(STAND_IN if resumed else "")
+        return Said(UNKNOWN_TEXT if resumed else "")
 
-    def _recorded(self, ask: Generate | Question) -> ReplayedCall:
+    def _take_call(self, ask: Generate | Question) -> ReplayedCall:
         """The next recorded call that answers the ask."""
         kind = type(ask).__name__.lower()
         resumed = isinstance(ask, Generate) and bool(ask.prefix)
         because = ask.because if isinstance(ask, Judge) else None
-        line = self._take((kind, ask.tier, resumed, because))
+        line = self._take_line((kind, ask.tier, resumed, because))
         if line is None:
-            if self._exchange.cancelled and (not self._exchange.calls or self._left_at_a_skill()):
+            if self._exchange.cancelled and (not self._exchange.calls or self._has_left_at_skill()):
                 raise ClientGone
             if ask.tier not in self._exchange.request.tiers:
                 raise Unavailable("not_configured", ask.tier)
@@ -146,11 +146,11 @@ class _Performer:
         self._calls.append(call)
         return call
 
-    def _take(self, wanted: tuple[str, Tier, bool, Reason | None]) -> CallLine | None:
+    def _take_line(self, key: tuple[str, Tier, bool, Reason | None]) -> CallLine | None:
         """The call that an ask ended in. The plan never heard of those that another upstream made good, of parts of
         what the call concludes, and of skills that prepared it, but their cost counts. Judgements are told apart by
         why they were asked."""
-        for line in [line for line in self._unused if _kind_of(line) == wanted]:
+        for line in [line for line in self._unused if _call_key(line) == key]:
             self._take_skills(self._unused.index(line))
             self._unused.remove(line)
             if not (line.retried or line.inner):
@@ -165,71 +165,71 @@ class _Performer:
             self._unused.remove(line)
             self._calls.append(ReplayedCall(line, cost_usd=line.cost_usd))
 
-    def _left_at_a_skill(self) -> bool:
+    def _has_left_at_skill(self) -> bool:
         """Whether the client went away while a skill prepared the call that would be next."""
-        left = bool(self._unused) and all(line.ask == "skill" for line in self._unused)
-        self._take_skills(len(self._unused) if left else 0)
-        return left
+        has_left = bool(self._unused) and all(line.ask == "skill" for line in self._unused)
+        self._take_skills(len(self._unused) if has_left else 0)
+        return has_left
 
-    def _judged(self, call: ReplayedCall) -> Judged:
+    def _replay_judge(self, call: ReplayedCall) -> Judged:
         if call.line.judged is None:
-            raise self._ended(call)
+            raise self._to_failure(call)
         call.cost_usd = call.line.cost_usd
-        return Judged(call.line.judged.p, call.line.judged.mass, usage_of(call.line))
+        return Judged(call.line.judged.p, call.line.judged.mass, to_usage(call.line))
 
-    def _scored(self, call: ReplayedCall) -> Scored:
+    def _replay_score(self, call: ReplayedCall) -> Scored:
         line = call.line
         if line.scored is None:
-            raise self._ended(call)
+            raise self._to_failure(call)
         call.cost_usd = line.cost_usd
-        return line.scored.scored(usage_of(line), line.lasted)
+        return line.scored.to_scored(to_usage(line), line.duration_s)
 
-    def _raced(self, both: Both) -> Raced:
+    def _replay_race(self, both: Both) -> Raced:
         """Both legs from their records, and then the time at which each committed: the later one is outrun."""
-        legs: list[Leg] = []
-        over: Exception | None = None
+        legs: list[RaceLeg] = []
+        failure: Exception | None = None
         for ask in (both.a, both.b):
             try:
-                legs.append(self._leg(ask))
+                legs.append(self._replay_leg(ask))
             except Missing:
-                over = over or Missing(both)
+                failure = failure or Missing(both)
             except ClientGone as gone:
-                over = gone
-        if over is not None:
-            raise over
-        first = min(legs, key=lambda leg: leg.committed)
-        at = first.committed
-        if any(leg.unknown(at) for leg in legs):
+                failure = gone
+        if failure is not None:
+            raise failure
+        first = min(legs, key=lambda leg: leg.commit_s)
+        at = first.commit_s
+        if any(leg.may_have_committed_by(at) for leg in legs):
             raise Missing(both)
-        a, b = [leg.outcome if leg is first or at == inf else leg.outrun(at) for leg in legs]
+        a, b = [leg.outcome if leg is first or at == inf else leg.outcome_at(at) for leg in legs]
         return Raced(a, b)
 
-    def _leg(self, ask: Generate) -> Leg:
+    def _replay_leg(self, ask: Generate) -> RaceLeg:
         """Raises ClientGone, which ends the race as a whole."""
         try:
-            call = self._recorded(ask)
-        except Unavailable as lost:
-            return Leg(lost)
+            call = self._take_call(ask)
+        except Unavailable as failure:
+            return RaceLeg(failure)
         if call.line.because is not ask.because:
             raise Missing(ask)  # it was asked after the other one: when it would have committed is not known
         try:
-            draft = self._written(ask, call)
-        except Unavailable as lost:
-            return Leg(lost, call, call.first_commit() if lost.partial else inf, call.ended())
+            draft = self._replay_generate(ask, call)
+        except Unavailable as failure:
+            return RaceLeg(failure, call, call.first_commit_s() if failure.partial else inf, call.end_s())
         commits = draft.verdict is Verdict.COMMIT or draft.kept
-        return Leg(draft, call, call.first_commit() if commits else inf, call.ended())
+        return RaceLeg(draft, call, call.first_commit_s() if commits else inf, call.end_s())
 
-    def _written(self, ask: Generate, call: ReplayedCall) -> Draft:
+    def _replay_generate(self, ask: Generate, call: ReplayedCall) -> Draft:
         line = call.line
         if ask.watch is None:
-            return self._unwatched(ask, call)
+            return self._replay_unwatched(ask, call)
         if line.tokens is None:
             if line.outcome == "ok":
                 raise Missing(ask)  # nobody followed it: there are no tokens to watch
-            raise self._ended(call)
-        return self._watched(ask, ask.watch(), call, line.tokens.tokens())
+            raise self._to_failure(call)
+        return self._replay_watched(ask, ask.watch(), call, line.tokens.to_tokens())
 
-    def _unwatched(self, ask: Generate, call: ReplayedCall) -> Draft:
+    def _replay_unwatched(self, ask: Generate, call: ReplayedCall) -> Draft:
         line = call.line
         if line.outcome == "stopped":
             raise Missing(ask)
@@ -237,11 +237,11 @@ class _Performer:
             call.cost_usd = line.cost_usd
             return Draft(line.tier, verdict=Verdict.CONTINUE)
         if line.outcome != "ok":
-            raise self._ended(call)
+            raise self._to_failure(call)
         call.cost_usd = line.cost_usd
-        return Draft(line.tier, finish=line.finish, usage=usage_of(line))
+        return Draft(line.tier, finish=line.finish, usage=to_usage(line))
 
-    def _watched(self, ask: Generate, watch: Watch, call: ReplayedCall, tokens: list[Token]) -> Draft:
+    def _replay_watched(self, ask: Generate, watch: Watch, call: ReplayedCall, tokens: list[Token]) -> Draft:
         """Feeds the recorded tokens to the watch: the draft up to where it stops."""
         line = call.line
         for count, token in enumerate(tokens, 1):
@@ -250,21 +250,21 @@ class _Performer:
                 call.commit_at(count)
             if verdict is Verdict.GIVE_UP:
                 call.conclude(watch, verdict)
-                return drafted(call, tokens[:count], None)
+                return build_draft(call, tokens[:count], None)
         if line.outcome == "outrun":
-            return drafted(call, tokens, None)
+            return build_draft(call, tokens, None)
         if line.outcome == "stopped":
             raise Missing(ask)  # the record ends where a stricter watch gave up
         if line.outcome != "ok":
             call.stopped_at = len(tokens)
-            raise self._ended(call, tokens, watch.confidence)
+            raise self._to_failure(call, tokens, watch.confidence)
         verdict = watch.end(line.finish, line.flaw)
         if verdict is Verdict.COMMIT:
             call.kept = len(tokens)
         call.conclude(watch, verdict)
-        return drafted(call, tokens, line.finish)
+        return build_draft(call, tokens, line.finish)
 
-    def _ended(
+    def _to_failure(
         self, call: ReplayedCall, tokens: Sequence[TokenLike] = (), confidence: float | None = None
     ) -> Exception:
         """How a call without an outcome ended."""
@@ -274,7 +274,7 @@ class _Performer:
             return ClientGone()
         if not call.kept and not (line.begun and line.tokens is None):
             return Unavailable(line.outcome, line.tier)
-        kept = tokens[: call.kept]
-        text = "".join([token.text for token in kept])
-        partial = Draft(line.tier, text, kept, kept=call.kept, confidence=confidence)
+        delivered = tokens[: call.kept]
+        text = "".join([token.text for token in delivered])
+        partial = Draft(line.tier, text, delivered, kept=call.kept, confidence=confidence)
         return Unavailable(line.outcome, line.tier, partial=partial)

@@ -37,7 +37,7 @@ class Compress(BaseModel):
     that is estimated to take longer, or does take longer, is not compressed."""
 
     @model_validator(mode="after")
-    def _one_target(self) -> Self:
+    def _check_target(self) -> Self:
         if (self.target_ratio is None) == (self.target_tokens is None):
             raise ValueError("expected one of target_ratio and target_tokens")
         return self

@@ -5,17 +5,24 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, Tag
 from pydantic import BeforeValidator as Before
 
-from routers.judges.evaluators import Agreeing, Rating, Structure, Verification, by_kind, spelled_out
+from routers.judges.evaluators import (
+    Agreement,
+    Rating,
+    Structure,
+    Verification,
+    expand_kind,
+    kind_discriminator,
+)
 
 from .ceilings import Ceilings
 
 AnyEvaluator = Annotated[
     Annotated[Verification, Tag("verify")]
     | Annotated[Rating, Tag("rate")]
-    | Annotated[Agreeing, Tag("agree")]
+    | Annotated[Agreement, Tag("agree")]
     | Annotated[Structure, Tag("structure")],
-    by_kind("verify", "rate", "agree", "structure"),
-    Before(spelled_out),
+    kind_discriminator("verify", "rate", "agree", "structure"),
+    Before(expand_kind),
 ]
 
 
@@ -34,5 +41,5 @@ class Evaluate(BaseModel):
     """Dollars an hour; once they are spent, no evaluation begins until the hour is over. null: no limit."""
 
     @property
-    def calls(self) -> int:
+    def max_calls(self) -> int:
         return max(1, sum(evaluator.calls for evaluator in self.evaluators))

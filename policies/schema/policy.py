@@ -6,19 +6,19 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from routers.fragments.fallback import large
-from routers.fragments.passage_filter import Filter, filtered
-from routers.judges.guard import Guard, guarded
+from routers.fragments.fallback import ask_llm
+from routers.fragments.passage_filter import PassageFilter, filter_passages
+from routers.judges.guard import Guard, guard_plan
 from routers.plan import Plan, Reason
 from routers.router import Request
 
 from .ceilings import Ceilings as Ceilings
 from .compress import Compress
 from .evaluate import Evaluate
-from .private import Privately
+from .private import PrivateSetting
 from .strategies import AnyRouter
 
-OWN = frozenset(("kind", "calibrator", "constrained_calibrator", "otherwise"))
+PROTECTED_FIELDS = frozenset(("kind", "calibrator", "constrained_calibrator", "otherwise"))
 """Router fields that no request may override: the strategy, trained files, and nested strategies."""
 
 
@@ -64,7 +64,7 @@ class Policy(BaseModel):
     """Router fields that a request may override in `smallfirst.override`."""
     ceilings: Ceilings = Ceilings()
     """Limits on one exchange."""
-    private: Privately = False
+    private: PrivateSetting = False
     """true: no cloud may see a request under this policy, whatever its router asks for. A section: which
     private data to look for in requests, and what happens to a request that holds some."""
     affinity: Affinity | None = None
@@ -76,16 +76,20 @@ class Policy(BaseModel):
 
     compress: Compress | None = None
     """How the prompt is [compressed](skills/compress.md) before the large model reads it; null: it is not."""
-    filter: Filter | None = None
+    filter: PassageFilter | None = None
     """Which [retrieved passages](skills/filter.md) of a request the answering model sees; null: all of them."""
     evaluate: Evaluate | None = None
     """How a share of the answers is judged after they were served; null: none is judged."""
 
     @field_validator("overrides")
     @classmethod
-    def _are_fields(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _check_overrides(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         router = info.data.get("router")
-        known = [] if router is None else [name for name in type(router).model_fields if name not in OWN]
+        known = (
+            []
+            if router is None
+            else [name for name in type(router).model_fields if name not in PROTECTED_FIELDS]
+        )
         for name in names:
             if router is not None and name not in known:
                 raise ValueError(f"expected fields of the router ({', '.join(known)}), found {name!r}")
@@ -97,13 +101,13 @@ class Policy(BaseModel):
         return self.router.kind
 
     @property
-    def most_calls(self) -> int:
+    def max_calls(self) -> int:
         """Maximum upstream calls of one exchange."""
         if self.ceilings.calls is not None:
             return self.ceilings.calls
-        return self.router.calls + (self.guard.calls if self.guard is not None else 0)
+        return self.router.max_calls + (self.guard.max_calls if self.guard is not None else 0)
 
-    def changed(self, **fields: Any) -> "Policy":
+    def replace(self, **fields: Any) -> "Policy":
         """Return this policy with other values and a new digest. `model_copy` would keep the old digest."""
         return Policy(**{name: getattr(self, name) for name in type(self).model_fields} | fields)
 
@@ -112,19 +116,19 @@ class Policy(BaseModel):
 
     def plan(self, request: Request) -> Plan:
         if self.guard is not None:
-            return guarded(self._filtered, self.guard, request)
-        return self._filtered(request)
+            return guard_plan(self._plan_filtered_route, self.guard, request)
+        return self._plan_filtered_route(request)
 
-    def _filtered(self, request: Request) -> Plan:
-        plan = self._routed(request)
+    def _plan_filtered_route(self, request: Request) -> Plan:
+        plan = self._plan_route(request)
         if self.filter is not None and request.passages:
-            plan = filtered(plan, self.filter, request)
+            plan = filter_passages(plan, self.filter, request)
         return plan
 
-    def _routed(self, request: Request) -> Plan:
+    def _plan_route(self, request: Request) -> Plan:
         if request.stays and "llm" in request.tiers & request.able:
-            return large(Reason.AFFINITY)
-        return self.router.fitted(request).plan(request)
+            return ask_llm(Reason.AFFINITY)
+        return self.router.adapt_to(request).plan(request)
 
     @cached_property
     def digest(self) -> str:

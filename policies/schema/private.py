@@ -40,10 +40,10 @@ ENTITIES: Mapping[str, str] = MappingProxyType(
 """Entities of presidio-analyzer that a pattern alone recognises well enough, without context words. `URL` and
 `IN_PAN` are left out: their patterns take seconds to minutes on some texts of a few thousand characters."""
 
-DEFAULT = ("EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "PHONE_NUMBER", "US_SSN")
-LONGEST_PATTERN = 500
-NAME = re.compile(r"[A-Z][A-Z0-9_]{0,31}")
-RESERVED = "PLACEHOLDER"
+DEFAULT_ENTITIES = ("EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "PHONE_NUMBER", "US_SSN")
+MAX_PATTERN_LENGTH = 500
+PATTERN_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,31}")
+RESERVED_NAME = "PLACEHOLDER"
 """Entity name in placeholders for text of the request that already looks like a placeholder."""
 
 Action = Literal["stay_local", "redact", "block"]
@@ -58,7 +58,7 @@ class Private(BaseModel):
     """What happens to a request that holds private data. `stay_local`: no cloud sees any of the request;
     `redact`: clouds get placeholders, and the originals are put back into the answer; `block`: the request is
     refused."""
-    entities: tuple[str, ...] = DEFAULT
+    entities: tuple[str, ...] = DEFAULT_ENTITIES
     """Entities to look for, by presidio-analyzer's names."""
     patterns: dict[str, str] = {}
     """Your own regular expressions, by the entity name that placeholders show for a match."""
@@ -70,7 +70,7 @@ class Private(BaseModel):
 
     @field_validator("entities")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_entities(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in ENTITIES:
                 raise ValueError(f"expected some of {', '.join(ENTITIES)}, found {name!r}")
@@ -78,10 +78,10 @@ class Private(BaseModel):
 
     @field_validator("patterns")
     @classmethod
-    def _usable(cls, patterns: dict[str, str]) -> dict[str, str]:
+    def _check_patterns(cls, patterns: dict[str, str]) -> dict[str, str]:
         for name, pattern in patterns.items():
-            if not NAME.fullmatch(name) or name in (*ENTITIES, RESERVED):
-                what = f"names of up to 32 capital letters, digits and _, no entity's and not {RESERVED}"
+            if not PATTERN_NAME.fullmatch(name) or name in (*ENTITIES, RESERVED_NAME):
+                what = f"names of up to 32 capital letters, digits and _, no entity's and not {RESERVED_NAME}"
                 raise ValueError(f"expected {what}, found {name!r}")
             check_pattern(name, pattern)
         return patterns
@@ -99,21 +99,23 @@ class Private(BaseModel):
         }[self.action]
 
 
-def _form(value: object) -> str:
+def _find_tag(value: object) -> str:
     return "section" if isinstance(value, dict | Private) else "flag"
 
 
-Privately = Annotated[Annotated[bool, Tag("flag")] | Annotated[Private, Tag("section")], Discriminator(_form)]
+PrivateSetting = Annotated[
+    Annotated[bool, Tag("flag")] | Annotated[Private, Tag("section")], Discriminator(_find_tag)
+]
 """true or false, or a section that says what to look for."""
 
 
 def check_pattern(name: str, pattern: str) -> None:
     """Raise ValueError unless `pattern` is a usable regular expression that does not match the empty text."""
-    if not 0 < len(pattern) <= LONGEST_PATTERN:
-        raise ValueError(f"{name}: expected 1 to {LONGEST_PATTERN} characters, found {len(pattern)}")
+    if not 0 < len(pattern) <= MAX_PATTERN_LENGTH:
+        raise ValueError(f"{name}: expected 1 to {MAX_PATTERN_LENGTH} characters, found {len(pattern)}")
     try:
-        empty = re.compile(pattern).search("")
+        empty_match = re.compile(pattern).search("")
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{name}: expected a regular expression: {error}") from error
-    if empty:
+    if empty_match:
         raise ValueError(f"{name}: expected a pattern that finds something, and it finds nothing at all")

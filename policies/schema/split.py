@@ -45,10 +45,10 @@ class Split(BaseModel):
 
         If the first policy's share grows, no key moves away from it."""
         digest = hashlib.blake2b(f"{self.name}\0{key}".encode(), digest_size=8).digest()
-        left = int.from_bytes(digest, "big") / 2**64 * sum(self.split.between.values())
+        remaining = int.from_bytes(digest, "big") / 2**64 * sum(self.split.between.values())
         for name, share in self.split.between.items():
-            left -= share
-            if left < 0:
+            remaining -= share
+            if remaining < 0:
                 return name
         return name
 

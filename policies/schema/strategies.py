@@ -18,20 +18,20 @@ from pydantic import Field
 from routers import strategies
 from routers.router import Router
 
-ENTRY_POINT = "smallfirst.routers"
+ENTRY_POINT_GROUP = "smallfirst.routers"
 
 
-def _modules() -> Iterator[ModuleType]:
+def _import_modules() -> Iterator[ModuleType]:
     for module in pkgutil.iter_modules(strategies.__path__, "routers.strategies."):
         yield importlib.import_module(module.name)
-    for point in entry_points(group=ENTRY_POINT):
+    for point in entry_points(group=ENTRY_POINT_GROUP):
         yield importlib.import_module(point.module)
 
 
-def _strategies() -> dict[str, type[Router]]:
+def _collect_strategies() -> dict[str, type[Router]]:
     """Return the router classes by kind. Raises ValueError if two routers share a kind."""
-    found: dict[str, type[Router]] = {}
-    for module in _modules():
+    by_kind: dict[str, type[Router]] = {}
+    for module in _import_modules():
         for value in vars(module).values():
             if not (
                 isinstance(value, type) and issubclass(value, Router) and value.__module__ == module.__name__
@@ -39,13 +39,13 @@ def _strategies() -> dict[str, type[Router]]:
                 continue
             if (kind := value.model_fields["kind"]).is_required():
                 continue  # an abstract class that several strategies share
-            if kind.default in found:
+            if kind.default in by_kind:
                 raise ValueError(f"router.kind {kind.default}: {module.__name__} and another offer it")
-            found[kind.default] = value
-    return dict(sorted(found.items()))
+            by_kind[kind.default] = value
+    return dict(sorted(by_kind.items()))
 
 
-STRATEGIES = _strategies()
+STRATEGIES = _collect_strategies()
 
 if TYPE_CHECKING:
     AnyRouter = Router

@@ -14,15 +14,15 @@ from collections.abc import Iterable, Sequence
 
 from .sft_examples import Example, Message
 
-ALIKE = 0.8
+MIN_SIMILARITY = 0.8
 """Jaccard similarity from which on two examples are near duplicates."""
 
-WORDS = 5
-SHORT = 20
+SHINGLE_WORDS = 5
+MIN_WORDS = 20
 """Minimum words of an example with near duplicates. In a shorter one, one word changes the question."""
 
 
-def distinct(examples: Iterable[Example]) -> tuple[list[Example], int, int]:
+def remove_duplicates(examples: Iterable[Example]) -> tuple[list[Example], int, int]:
     """Return the remaining examples, oldest first, and the numbers of exact and of near duplicates."""
     by_prompt: dict[str, Example] = {}
     count = 0
@@ -30,61 +30,65 @@ def distinct(examples: Iterable[Example]) -> tuple[list[Example], int, int]:
         count += 1
         by_prompt[_prompt_key(example)] = example
     exact = list(by_prompt.values())
-    kept = _without_near(exact)
-    return sorted(kept, key=lambda one: (one.at, one.id)), count - len(exact), len(exact) - len(kept)
+    remaining = _remove_near_duplicates(exact)
+    return (
+        sorted(remaining, key=lambda one: (one.at, one.id)),
+        count - len(exact),
+        len(exact) - len(remaining),
+    )
 
 
-def normalised(text: str) -> str:
+def normalise(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
 def _prompt_key(example: Example) -> str:
-    said = [_said(message) for message in example.prompt]
-    return json.dumps([said, example.tools], sort_keys=True)
+    texts = [_list_texts(message) for message in example.prompt]
+    return json.dumps([texts, example.tools], sort_keys=True)
 
 
-def _said(message: Message) -> list[str]:
+def _list_texts(message: Message) -> list[str]:
     """Return the role and the normalised texts of a message, without call ids, which are unique."""
     calls = [call["function"] for call in message.get("tool_calls", ())]
-    called = [f"{call['name']} {normalised(call['arguments'])}" for call in calls]
-    return [message["role"], normalised(message.get("content", "")), *called]
+    called = [f"{call['name']} {normalise(call['arguments'])}" for call in calls]
+    return [message["role"], normalise(message.get("content", "")), *called]
 
 
-def _without_near(examples: Sequence[Example]) -> list[Example]:
+def _remove_near_duplicates(examples: Sequence[Example]) -> list[Example]:
     """Return the examples, newest first, without those that are similar to a newer one that stays."""
-    grams = [_grams(example) for example in examples]
-    common = Counter(gram for some in grams for gram in some)
-    holding: dict[str, list[int]] = defaultdict(list)
-    kept = []
+    shingle_sets = [_shingles(example) for example in examples]
+    common = Counter(gram for shingles in shingle_sets for gram in shingles)
+    places_by_shingle: dict[str, list[int]] = defaultdict(list)
+    remaining = []
     newest = sorted(range(len(examples)), key=lambda place: (examples[place].at, examples[place].id))
     for place in reversed(newest):
-        some = grams[place]
-        rarest = sorted(some, key=lambda gram: (common[gram], gram))
-        rarest = rarest[: len(some) - _shared(len(some)) + 1] if some else []
-        others = {other for gram in rarest for other in holding[gram]}
-        if any(_alike(some, grams[other]) for other in others):
+        shingles = shingle_sets[place]
+        rarest = sorted(shingles, key=lambda gram: (common[gram], gram))
+        rarest = rarest[: len(shingles) - _min_shared(len(shingles)) + 1] if shingles else []
+        others = {other for gram in rarest for other in places_by_shingle[gram]}
+        if any(_is_similar(shingles, shingle_sets[other]) for other in others):
             continue
         for gram in rarest:
-            holding[gram].append(place)
-        kept.append(examples[place])
-    return kept
+            places_by_shingle[gram].append(place)
+        remaining.append(examples[place])
+    return remaining
 
 
-def _shared(count: int) -> int:
+def _min_shared(count: int) -> int:
     """Return how many members a set of `count` at least shares with any set that is similar to it."""
-    return math.ceil(ALIKE * count - 1e-9)
+    return math.ceil(MIN_SIMILARITY * count - 1e-9)
 
 
-def _alike(one: frozenset[str], other: frozenset[str]) -> bool:
-    return len(one & other) >= ALIKE * len(one | other) - 1e-9
+def _is_similar(a: frozenset[str], b: frozenset[str]) -> bool:
+    return len(a & b) >= MIN_SIMILARITY * len(a | b) - 1e-9
 
 
-def _grams(example: Example) -> frozenset[str]:
+def _shingles(example: Example) -> frozenset[str]:
     """Return the word 5-grams of the last turn and the answer, or none below `MIN_WORDS` words."""
     prompt = example.prompt
     last = max((at for at, message in enumerate(prompt) if message["role"] == "assistant"), default=-1)
     new = [message for message in example.messages[last + 1 :] if message["role"] != "system"]
-    words = " ".join(part for message in new for part in _said(message)[1:]).split()
-    if len(words) < SHORT:
+    words = " ".join(part for message in new for part in _list_texts(message)[1:]).split()
+    if len(words) < MIN_WORDS:
         return frozenset()
-    return frozenset(" ".join(words[at : at + WORDS]) for at in range(len(words) - WORDS + 1))
+    return frozenset(" ".join(words[at : at + SHINGLE_WORDS]) for at in range(len(words) - SHINGLE_WORDS + 1))

@@ -17,13 +17,13 @@ from .sft_examples import Example
 class Loss(NamedTuple):
     """Mean negative log-probability of an answer, in nats a token."""
 
-    given: float
+    with_prompt: float
     """The loss after the prompt."""
-    alone: float
+    without_prompt: float
     """The loss without the prompt."""
 
 
-class Selected(NamedTuple):
+class Selection(NamedTuple):
     """The selected examples with their losses, highest first, and how many were not selected, by cause."""
 
     examples: list[tuple[Example, Loss]]
@@ -35,11 +35,15 @@ class Selected(NamedTuple):
     """Examples with a lower loss than the selected ones."""
 
 
-def select(examples: Sequence[Example], losses: Sequence[Loss | None], wanted: float) -> Selected:
+def select_examples(examples: Sequence[Example], losses: Sequence[Loss | None], amount: float) -> Selection:
     """Select the examples of highest loss: `amount` of them if it is 1 or more, else that share of all."""
     scored = [pair for pair in zip(examples, losses, strict=True) if pair[1] is not None]
-    fitting = [(example, loss) for example, loss in scored if loss is not None and loss.given < loss.alone]
-    fitting.sort(key=lambda pair: (-pair[1].given, pair[0].id))
-    count = int(wanted) if wanted >= 1 else max(1, round(wanted * len(examples)))
+    fitting = [
+        (example, loss)
+        for example, loss in scored
+        if loss is not None and loss.with_prompt < loss.without_prompt
+    ]
+    fitting.sort(key=lambda pair: (-pair[1].with_prompt, pair[0].id))
+    count = int(amount) if amount >= 1 else max(1, round(amount * len(examples)))
     best = fitting[:count]
-    return Selected(best, len(examples) - len(scored), len(scored) - len(fitting), len(fitting) - len(best))
+    return Selection(best, len(examples) - len(scored), len(scored) - len(fitting), len(fitting) - len(best))

@@ -6,11 +6,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from policies.records.lines import Record
+from policies.records.schema import Record
 from policies.schema.policy import Policy
 
-from .duplicates import distinct, normalised
-from .sft_examples import NOT_ESCALATED, WITHOUT_CONTENT, Example, LeftOut, example_of, texts_of, with_texts
+from .duplicates import normalise, remove_duplicates
+from .sft_examples import (
+    NOT_ESCALATED,
+    WITHOUT_CONTENT,
+    Example,
+    LeftOut,
+    list_texts,
+    replace_texts,
+    to_example,
+)
 
 Redact = Callable[[list[str], Policy], list[str]]
 """A function of the texts of one example and the policy it ran under. It returns the texts with placeholders
@@ -31,10 +39,10 @@ class Export:
     validation: list[Example] = field(default_factory=list)
 
 
-def export(
+def build_export(
     records: Iterable[Record],
     *,
-    everyones: bool = False,
+    include_all: bool = False,
     redact: Redact | None = None,
     validation: float = 0.1,
 ) -> Export:
@@ -44,67 +52,67 @@ def export(
     `validation` is the share of the conversations in the validation set. Raises NothingToExport, and
     RecordError if a record cannot be read.
     """
-    found = Export()
+    result = Export()
     examples = []
     for record in records:
-        found.read += 1
+        result.read += 1
         try:
-            example = example_of(record.exchange, everyones)
+            example = to_example(record.exchange, include_all)
             if redact is not None:
-                example = with_texts(example, redact(texts_of(example), record.policy))
+                example = replace_texts(example, redact(list_texts(example), record.policy))
         except LeftOut as why:
-            found.left_out[str(why)] += 1
+            result.left_out[str(why)] += 1
         else:
             examples.append(example)
     if not examples:
-        raise NothingToExport(_why_nothing(found))
-    kept, same, alike = distinct(examples)
-    found.left_out += Counter({"the same prompt again": same, "near duplicates": alike})
-    for example in kept:
-        (found.validation if held_out(example, validation) else found.train).append(example)
-    if not found.train:
+        raise NothingToExport(_explain_nothing(result))
+    remaining, exact, near = remove_duplicates(examples)
+    result.left_out += Counter({"the same prompt again": exact, "near duplicates": near})
+    for example in remaining:
+        (result.validation if is_held_out(example, validation) else result.train).append(example)
+    if not result.train:
         raise NothingToExport(
-            f"all {len(kept)} examples fell to the validation set: there are too few conversations for a share of"
+            f"all {len(remaining)} examples fell to the validation set: there are too few conversations for a share of"
             f" {validation:g}; record more, or say --validation 0"
         )
-    return found
+    return result
 
 
-def held_out(example: Example, share: float) -> bool:
+def is_held_out(example: Example, share: float) -> bool:
     """True if the example belongs to the validation set, a `share` of all conversations.
 
     All turns of a conversation belong to the same set, in this and in every later export."""
-    digest = hashlib.blake2b(conversation(example).encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(conversation_key(example).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64
 
 
-def conversation(example: Example) -> str:
+def conversation_key(example: Example) -> str:
     """Return a key that all turns of a conversation share: its texts up to the first non-system message."""
     messages = example.messages
     first = next(at for at, message in enumerate(messages) if message["role"] != "system")
-    return json.dumps([normalised(message.get("content", "")) for message in messages[: first + 1]])
+    return json.dumps([normalise(message.get("content", "")) for message in messages[: first + 1]])
 
 
-def as_jsonl(examples: Sequence[Example]) -> str:
-    return "".join(json.dumps(example.line(), ensure_ascii=False) + "\n" for example in examples)
+def to_jsonl(examples: Sequence[Example]) -> str:
+    return "".join(json.dumps(example.to_line(), ensure_ascii=False) + "\n" for example in examples)
 
 
-def account(found: Export) -> list[tuple[str, int]]:
+def summarise(result: Export) -> list[tuple[str, int]]:
     """Return what happened to the exchanges that were read, as pairs of a label and a count."""
-    left = [(f"left out: {why}", count) for why, count in found.left_out.most_common()]
+    left_out = [(f"left out: {why}", count) for why, count in result.left_out.most_common()]
     return [
-        ("exchanges read", found.read),
-        *left,
-        ("for training", len(found.train)),
-        ("for validation", len(found.validation)),
+        ("exchanges read", result.read),
+        *left_out,
+        ("for training", len(result.train)),
+        ("for validation", len(result.validation)),
     ]
 
 
-def _why_nothing(found: Export) -> str:
-    if not found.read:
+def _explain_nothing(result: Export) -> str:
+    if not result.read:
         return "holds no records"
-    why = ", ".join(f"{count} {what}" for what, count in found.left_out.most_common())
-    text = f"nothing to learn from in {found.read} exchanges: {why}"
-    if found.left_out[WITHOUT_CONTENT]:
+    why = ", ".join(f"{count} {what}" for what, count in result.left_out.most_common())
+    text = f"nothing to learn from in {result.read} exchanges: {why}"
+    if result.left_out[WITHOUT_CONTENT]:
         return f"{text}; set records.content: true, and export what is recorded from then on"
-    return f"{text}; --all takes these too" if found.left_out[NOT_ESCALATED] else text
+    return f"{text}; --all takes these too" if result.left_out[NOT_ESCALATED] else text

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from policies.records.lines import Line, Record, RecordError
 from policies.records.reader import read_records
+from policies.records.schema import Line, Record, RecordError
 from routers.plan import Token
 
 
@@ -36,28 +36,30 @@ class GradedDraft:
     renormalised: bool = False
 
 
-Judge = Callable[[GradedDraft], float]
+Predictor = Callable[[GradedDraft], float]
 """A draft -> how probably it is right, in [0, 1]."""
 
-Measure = Callable[[dict[str, Any]], Mapping[str, float]]
+MeasurePrompt = Callable[[dict[str, Any]], Mapping[str, float]]
 """A request's body -> the measures of its prompt."""
 
 Read = Callable[[Path], Iterable[Record]]
 """A file or folder -> its records."""
 
 
-GRADES = "grades.json"
+GRADES_FILE = "grades.json"
 """A JSON list beside the records, so that a folder of both is one graded set."""
 
 
-def read_graded(folder: Path, measure: Measure | None = None, read: Read = read_records) -> list[GradedDraft]:
+def read_graded(
+    folder: Path, measure: MeasurePrompt | None = None, read: Read = read_records
+) -> list[GradedDraft]:
     """The finished small-model drafts of a folder of records that have a grade, and an answer to learn from; prompts
     that are in the records, and not measured yet, are measured. Raises RecordError."""
-    grades = {grade.id: grade for grade in _grades(folder / GRADES)}
-    return list(_joined(read(folder), grades, measure))
+    grades = {grade.id: grade for grade in _read_grades(folder / GRADES_FILE)}
+    return list(_join_grades(read(folder), grades, measure))
 
 
-def _grades(path: Path) -> list[Grade]:
+def _read_grades(path: Path) -> list[Grade]:
     try:
         return TypeAdapter(list[Grade]).validate_json(path.read_bytes())
     except OSError as error:
@@ -66,8 +68,8 @@ def _grades(path: Path) -> list[Grade]:
         raise RecordError(f"{path}: {error}") from error
 
 
-def _joined(
-    records: Iterable[Record], grades: dict[str, Grade], measure: Measure | None
+def _join_grades(
+    records: Iterable[Record], grades: dict[str, Grade], measure: MeasurePrompt | None
 ) -> Iterator[GradedDraft]:
     for record in records:
         exchange = record.exchange
@@ -78,8 +80,8 @@ def _joined(
         if not features and exchange.content and measure is not None:
             features = measure(exchange.content)
         for call in exchange.calls:
-            tokens = call.tokens.tokens() if call.tokens else []
-            answered = any(not token.reasoning for token in tokens)
-            if call.tier == "slm" and call.outcome == "ok" and answered:
+            tokens = call.tokens.to_tokens() if call.tokens else []
+            has_answer = any(not token.reasoning for token in tokens)
+            if call.tier == "slm" and call.outcome == "ok" and has_answer:
                 renormalised = exchange.request.renormalised
                 yield GradedDraft(grade, tokens, call.finish, call.seconds, features, renormalised)

@@ -27,15 +27,15 @@ class Rows:
     groups: NDArray[np.str_]
     weights: Array
 
-    def of(self, columns: Sequence[int]) -> "Rows":
+    def select_columns(self, columns: Sequence[int]) -> "Rows":
         """Return these rows with only the given columns."""
         return replace(self, x=self.x[:, columns])
 
-    def scaled(self, center: Array, scale: Array) -> "Rows":
+    def standardise(self, center: Array, scale: Array) -> "Rows":
         return replace(self, x=(self.x - center) / scale)
 
 
-def teaching(rows: Rows, what: str) -> Rows:
+def check_trainable(rows: Rows, what: str) -> Rows:
     """Return the rows. Raises ValueError if they have under `FOLDS` templates or only one kind of label."""
     if len(templates := set(rows.groups)) < FOLDS:
         raise ValueError(f"training needs {what} from at least {FOLDS} templates, found {len(templates)}")
@@ -46,15 +46,15 @@ def teaching(rows: Rows, what: str) -> Rows:
     return rows
 
 
-def scaling(rows: Rows) -> tuple[Array, Array]:
+def compute_scaling(rows: Rows) -> tuple[Array, Array]:
     """Return the mean and the standard deviation of each column (1 if it is 0), rounded for storage."""
     spread = rows.x.std(axis=0).round(DIGITS)
     return rows.x.mean(axis=0).round(DIGITS), np.where(spread > 0.0, spread, 1.0)
 
 
-def model(rows: Rows) -> LogisticRegressionCV:
+def fit_model(rows: Rows) -> LogisticRegressionCV:
     folds = list(GroupKFold(FOLDS).split(rows.x, rows.y, rows.groups))
-    found = LogisticRegressionCV(
+    estimator = LogisticRegressionCV(
         Cs=STRENGTHS,
         cv=folds,
         scoring="neg_log_loss",
@@ -62,18 +62,20 @@ def model(rows: Rows) -> LogisticRegressionCV:
         l1_ratios=(0.0,),
         use_legacy_attributes=False,
     )
-    return found.fit(rows.x, rows.y, sample_weight=rows.weights)
+    return estimator.fit(rows.x, rows.y, sample_weight=rows.weights)
 
 
-def agreement(found: LogisticRegressionCV) -> float:
+def mean_log_likelihood(fitted: LogisticRegressionCV) -> float:
     """Return the mean log-likelihood on the held-out folds at the best strength of regularisation."""
-    return float(found.scores_.mean(axis=0).max())
+    return float(fitted.scores_.mean(axis=0).max())
 
 
-def rule(rows: Rows) -> Logistic:
-    found = model(rows)
-    return Logistic(intercept=round(float(found.intercept_[0]), DIGITS), weights=rounded(found.coef_[0]))
+def fit_rule(rows: Rows) -> Logistic:
+    fitted = fit_model(rows)
+    return Logistic(
+        intercept=round(float(fitted.intercept_[0]), DIGITS), weights=round_values(fitted.coef_[0])
+    )
 
 
-def rounded(values: Array) -> tuple[float, ...]:
+def round_values(values: Array) -> tuple[float, ...]:
     return tuple(round(float(value), DIGITS) for value in values)

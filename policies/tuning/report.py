@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from .graded_drafts import GradedDraft, Judge
+from .graded_drafts import GradedDraft, Predictor
 
 Array = NDArray[np.float64]
 RESAMPLES = 1000
@@ -29,7 +29,9 @@ def calibration_error(right: Array, confidence: Array) -> float:
     return float(sum(len(b) * abs(confidence[b].mean() - right[b].mean()) for b in bins) / len(order))
 
 
-def interval(statistic: Callable[[Array, Array], float], right: Array, confidence: Array) -> list[float]:
+def bootstrap_interval(
+    statistic: Callable[[Array, Array], float], right: Array, confidence: Array
+) -> list[float]:
     """Return [value, low, high] by a 95 % percentile bootstrap over drafts; NaN if the statistic is."""
     value = statistic(right, confidence)
     if np.isnan(value):
@@ -41,58 +43,67 @@ def interval(statistic: Callable[[Array, Array], float], right: Array, confidenc
     return [round(float(v), 4) for v in (value, low, high)]
 
 
-def confidences(judge: Judge, drafts: Sequence[GradedDraft]) -> tuple[Array, Array]:
+def predict_drafts(predict: Predictor, drafts: Sequence[GradedDraft]) -> tuple[Array, Array]:
     """Return two arrays of shape (drafts,): whether each draft was right (0 or 1), and its confidence."""
     right = np.array([float(draft.grade.right) for draft in drafts])
-    return right, np.array([judge(draft) for draft in drafts])
+    return right, np.array([predict(draft) for draft in drafts])
 
 
-def scores(judge: Judge, drafts: Sequence[GradedDraft]) -> dict[str, Any]:
-    right, confidence = confidences(judge, drafts)
+def score_drafts(predict: Predictor, drafts: Sequence[GradedDraft]) -> dict[str, Any]:
+    right, confidence = predict_drafts(predict, drafts)
     return {
         "drafts": len(drafts),
         "right": round(float(right.mean()), 4),
-        "auroc": interval(auroc, right, confidence),
-        "calibration_error": interval(calibration_error, right, confidence),
+        "auroc": bootstrap_interval(auroc, right, confidence),
+        "calibration_error": bootstrap_interval(calibration_error, right, confidence),
         "brier": round(float(brier_score_loss(right, confidence)), 4),
     }
 
 
-def measured(
-    drafts: Sequence[GradedDraft], learned: Callable[[Sequence[GradedDraft]], Judge]
+def measure_held_out(
+    drafts: Sequence[GradedDraft], learn: Callable[[Sequence[GradedDraft]], Predictor]
 ) -> dict[str, Any]:
     """Return the scores, on held-out templates, of what `learn` makes of the training drafts.
 
     The scores are overall, per kind, and per kind of a predictor that was trained without that kind."""
     train = [draft for draft in drafts if draft.grade.split == "train"]
     held_out = [draft for draft in drafts if draft.grade.split == "held_out"]
-    judge = learned(train)
+    predictor = learn(train)
     kinds = sorted({draft.grade.kind for draft in drafts})
-    report: dict[str, Any] = {"all": scores(judge, held_out), "kinds": {}, "leaving_kind_out": {}}
+    report: dict[str, Any] = {"all": score_drafts(predictor, held_out), "kinds": {}, "leaving_kind_out": {}}
     for kind in kinds:
         of_kind = [draft for draft in held_out if draft.grade.kind == kind]
-        others = learned([draft for draft in train if draft.grade.kind != kind])
-        report["kinds"][kind] = scores(judge, of_kind)
-        report["leaving_kind_out"][kind] = scores(others, of_kind)
+        predictor_without = learn([draft for draft in train if draft.grade.kind != kind])
+        report["kinds"][kind] = score_drafts(predictor, of_kind)
+        report["leaving_kind_out"][kind] = score_drafts(predictor_without, of_kind)
     return report
 
 
-def as_table(report: dict[str, Any]) -> str:
+def to_table(report: dict[str, Any]) -> str:
     """Return the report as a Markdown table."""
     rows = [
         "| held-out drafts | n | right | AUROC | calibration error | Brier |",
         "|---|---|---|---|---|---|",
-        _row("all", report["all"]),
+        _format_row("all", report["all"]),
     ]
-    rows += [_row(kind, found) for kind, found in report["kinds"].items()]
-    rows += [_row(f"{kind}, trained without it", found) for kind, found in report["leaving_kind_out"].items()]
+    rows += [_format_row(kind, figures) for kind, figures in report["kinds"].items()]
+    rows += [
+        _format_row(f"{kind}, trained without it", figures)
+        for kind, figures in report["leaving_kind_out"].items()
+    ]
     return "\n".join(rows)
 
 
-def _row(name: str, found: dict[str, Any]) -> str:
-    def ranged(key: str) -> str:
-        value, low, high = found[key]
+def _format_row(name: str, figures: dict[str, Any]) -> str:
+    def format_interval(key: str) -> str:
+        value, low, high = figures[key]
         return f"{value:.2f} ({low:.2f} to {high:.2f})"
 
-    cells = [name, found["drafts"], f"{found['right']:.0%}", ranged("auroc"), ranged("calibration_error")]
-    return "| " + " | ".join(map(str, [*cells, f"{found['brier']:.2f}"])) + " |"
+    cells = [
+        name,
+        figures["drafts"],
+        f"{figures['right']:.0%}",
+        format_interval("auroc"),
+        format_interval("calibration_error"),
+    ]
+    return "| " + " | ".join(map(str, [*cells, f"{figures['brier']:.2f}"])) + " |"

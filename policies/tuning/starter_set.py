@@ -43,7 +43,7 @@ class Item(BaseModel):
     labels: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _fields_fit_together(self) -> Item:
+    def _check_fields(self) -> Item:
         for fits, expected in (
             (self.id.startswith(f"{self.kind}-"), f"an id that starts with '{self.kind}-'"),
             (self.template.startswith(f"{self.kind}/"), f"a template that starts with '{self.kind}/'"),
@@ -92,14 +92,14 @@ def load_items(path: Path | None = None) -> list[Item]:
             continue
         try:
             item = Item.model_validate_json(line)
-            _remember(item, seen)
+            _check_unique(item, seen)
         except ValueError as error:
-            raise ValueError(f"{source}, line {number}: {_explain(error)}") from error
+            raise ValueError(f"{source}, line {number}: {_describe_error(error)}") from error
         items.append(item)
     return items
 
 
-def _remember(item: Item, seen: dict[str, str]) -> None:
+def _check_unique(item: Item, seen: dict[str, str]) -> None:
     """Add what must be unique in the file to ``seen``. Raises ``ValueError`` if it is already there."""
     if seen.setdefault(f"template {item.template}", item.split) != item.split:
         raise ValueError(f"expected template '{item.template}' in one split only, it is also in the other")
@@ -109,13 +109,13 @@ def _remember(item: Item, seen: dict[str, str]) -> None:
         seen[key] = item.id
 
 
-def _explain(error: ValueError) -> str:
+def _describe_error(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
-    return "; ".join(_explain_field(detail["loc"], detail["msg"]) for detail in error.errors())
+    return "; ".join(_describe_field(detail["loc"], detail["msg"]) for detail in error.errors())
 
 
-def _explain_field(where: tuple[int | str, ...], message: str) -> str:
+def _describe_field(where: tuple[int | str, ...], message: str) -> str:
     field = ".".join(str(part) for part in where)
     return f"{field}: {message}" if field else message
 
@@ -128,7 +128,7 @@ def is_right(item: Item, reply: str) -> bool:
     words, ``choice`` and ``yes_no`` take the first option that is named. An empty reply is wrong. No reply
     raises an error.
     """
-    return _GRADERS[item.grade](item, _plain(reply))
+    return _GRADERS[item.grade](item, _normalise(reply))
 
 
 _TYPOGRAPHY = str.maketrans(
@@ -137,7 +137,7 @@ _TYPOGRAPHY = str.maketrans(
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b")
 
 
-def _plain(text: str) -> str:
+def _normalise(text: str) -> str:
     folded = " ".join(text.translate(_TYPOGRAPHY).replace("\\_", "_").casefold().split())
     return _ORDINAL.sub("", folded)
 
@@ -157,24 +157,24 @@ _CONCLUSIONS = re.compile(
 
 
 def _number_is_right(item: Item, text: str) -> bool:
-    found = _concluding_number(_plain(item.prompt), text)
-    return found is not None and any(Decimal(answer) == found for answer in item.answers)
+    number = _find_conclusion(_normalise(item.prompt), text)
+    return number is not None and any(Decimal(answer) == number for answer in item.answers)
 
 
-def _concluding_number(prompt: str, text: str) -> Decimal | None:
+def _find_conclusion(prompt: str, text: str) -> Decimal | None:
     """Return the announced result, else the last number that is not in the prompt, else the last number."""
     announced: list[str] = _CONCLUSIONS.findall(text)
     if announced:
-        return _decimal(announced[-1])
-    numbers = [_decimal(found) for found in _NUMBERS.findall(text)]
+        return _to_decimal(announced[-1])
+    numbers = [_to_decimal(digits) for digits in _NUMBERS.findall(text)]
     if not numbers:
-        return _spelled_number(text)
-    given = {_decimal(found) for found in _NUMBERS.findall(prompt)}
-    fresh = [number for number in numbers if number not in given]
-    return (fresh or numbers)[-1]
+        return _find_spelled_number(text)
+    in_prompt = {_to_decimal(digits) for digits in _NUMBERS.findall(prompt)}
+    new = [number for number in numbers if number not in in_prompt]
+    return (new or numbers)[-1]
 
 
-def _decimal(text: str) -> Decimal:
+def _to_decimal(text: str) -> Decimal:
     return Decimal(text.replace(",", ""))
 
 
@@ -187,12 +187,12 @@ _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ni
 _SPELLED = re.compile(rf"\b(?:({'|'.join(_TENS)})(?:[- ]({'|'.join(_UNITS[1:10])}))?|({'|'.join(_UNITS)}))\b")
 
 
-def _spelled_number(text: str) -> Decimal | None:
+def _find_spelled_number(text: str) -> Decimal | None:
     """Return the last number from zero to ninety-nine in words; None if there is none or a larger one."""
-    found = _SPELLED.findall(text)
-    if not found or re.search(r"\b(?:hundred|thousand|million)\b", text):
+    spelled = _SPELLED.findall(text)
+    if not spelled or re.search(r"\b(?:hundred|thousand|million)\b", text):
         return None
-    tens, ones, unit = found[-1]
+    tens, ones, unit = spelled[-1]
     if unit:
         return Decimal(_UNITS.index(unit))
     return Decimal(20 + 10 * _TENS.index(tens) + (_UNITS.index(ones) if ones else 0))
@@ -211,14 +211,14 @@ _ABSTENTION = re.compile(r"\b(?:neutral|neither)\b")
 
 def _word_is_right(item: Item, text: str) -> bool:
     rivals = [label for label in item.labels if label not in item.answers]
-    if any(True for _ in _mentions(rivals, text)):
+    if any(True for _ in _find_mentions(rivals, text)):
         return False
-    return any(not _is_negated(text, found) for found in _mentions(item.answers, text))
+    return any(not _is_negated(text, mention) for mention in _find_mentions(item.answers, text))
 
 
-def _mentions(phrases: Iterable[str], text: str) -> Iterable[re.Match[str]]:
+def _find_mentions(phrases: Iterable[str], text: str) -> Iterable[re.Match[str]]:
     """Return the occurrences of any phrase as whole words or a whole number, in the order of the text."""
-    options = sorted((_plain(phrase) for phrase in phrases), key=len, reverse=True)
+    options = sorted((_normalise(phrase) for phrase in phrases), key=len, reverse=True)
     if not options:
         return ()
     either = "|".join(re.escape(option) for option in options)
@@ -231,26 +231,26 @@ def _is_negated(text: str, mention: re.Match[str]) -> bool:
 
 
 def _choice_is_right(item: Item, text: str) -> bool:
-    right = {_plain(answer) for answer in item.answers}
-    return _first_choice([_plain(label) for label in item.labels], text) in right
+    right = {_normalise(answer) for answer in item.answers}
+    return _find_first_choice([_normalise(label) for label in item.labels], text) in right
 
 
-def _first_choice(labels: list[str], text: str) -> str | None:
+def _find_first_choice(labels: list[str], text: str) -> str | None:
     """Return the label that the reply names first; of two labels, a negated one stands for the other.
 
     None if no label is named, or none before "neutral" or "neither".
     """
-    text = _without_lists(labels, text)
+    text = _remove_lists(labels, text)
     abstains = _ABSTENTION.search(text)
-    for found in _mentions(labels, text[: abstains.start()] if abstains else text):
-        if not _is_negated(text, found):
-            return found.group()
+    for mention in _find_mentions(labels, text[: abstains.start()] if abstains else text):
+        if not _is_negated(text, mention):
+            return mention.group()
         if len(labels) == 2:
-            return labels[1 - labels.index(found.group())]
+            return labels[1 - labels.index(mention.group())]
     return None
 
 
-def _without_lists(labels: list[str], text: str) -> str:
+def _remove_lists(labels: list[str], text: str) -> str:
     """Return ``text`` without mentions of several options at once, such as "positive or negative"."""
     label = rf"[\"']?(?:{'|'.join(re.escape(label) for label in labels)})[\"']?"
     return re.sub(
@@ -262,8 +262,8 @@ _YES_NO = re.compile(r"\b(yes|yeah|yep|no|nope)\b(?!\s+(?:doubt|one|matter|longe
 
 
 def _yes_no_is_right(item: Item, text: str) -> bool:
-    found = _YES_NO.search(_without_lists(["yes", "no"], text))
-    return found is not None and ("yes" if found.group(1).startswith("y") else "no") in item.answers
+    mention = _YES_NO.search(_remove_lists(["yes", "no"], text))
+    return mention is not None and ("yes" if mention.group(1).startswith("y") else "no") in item.answers
 
 
 _GRADERS: dict[Grade, Callable[[Item, str], bool]] = {

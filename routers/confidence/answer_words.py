@@ -6,28 +6,28 @@ word is more informative than its certainty of the phrasing.
 
 from functools import lru_cache
 
-SPACED, GLUED, MARK, END = " ", "w", ",", "."
+SPACED_WORD, WORD_PART, OTHER, SENTENCE_END = " ", "w", ",", "."
 """Token shapes: a word's beginning after a space, a word's beginning or continuation without a space, any
 other token, and a sentence end."""
 
-SHAPES = SPACED + GLUED + MARK + END
-_STAND_INS = {SPACED: " {}", GLUED: "{}", MARK: "#{}", END: ".{}"}
+SHAPES = SPACED_WORD + WORD_PART + OTHER + SENTENCE_END
+_STAND_INS = {SPACED_WORD: " {}", WORD_PART: "{}", OTHER: "#{}", SENTENCE_END: ".{}"}
 _SENTENCE_ENDS = frozenset(".!?\n")
 
 
 @lru_cache(1 << 14)
-def shape(text: str) -> str:
+def token_shape(text: str) -> str:
     """Return a token's shape. Cached, since models write the same tokens again and again."""
     if not _SENTENCE_ENDS.isdisjoint(text):
-        return END
+        return SENTENCE_END
     if not text.lstrip()[:1].isalnum():
-        return MARK
-    return SPACED if text[0].isspace() else GLUED
+        return OTHER
+    return SPACED_WORD if text[0].isspace() else WORD_PART
 
 
-def stand_in(kind: str, number: int) -> str:
+def build_stand_in(shape: str, number: int) -> str:
     """Return a text of this shape that reveals only the token's number. Raises KeyError for other shapes."""
-    return _STAND_INS[kind].format(number)
+    return _STAND_INS[shape].format(number)
 
 
 class AnswerWord:
@@ -41,20 +41,20 @@ class AnswerWord:
         self.begin, self.end = 0, 1
         self.stop: int | None = None
         self._count = 0
-        self._seen = self._open = False
+        self._has_word = self._in_word = False
 
     def add(self, text: str) -> None:
         if self.stop is None:
-            self._take(shape(text))
+            self._update(token_shape(text))
         self._count += 1
 
-    def _take(self, kind: str) -> None:
-        if kind == END and self._seen:
+    def _update(self, shape: str) -> None:
+        if shape == SENTENCE_END and self._has_word:
             self.stop = self._count
-        word = kind in (SPACED, GLUED)
-        if word:
-            if kind == SPACED or not self._open:
+        is_word = shape in (SPACED_WORD, WORD_PART)
+        if is_word:
+            if shape == SPACED_WORD or not self._in_word:
                 self.begin = self._count
             self.end = self._count + 1
-            self._seen = True
-        self._open = word
+            self._has_word = True
+        self._in_word = is_word

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from routers.strict import Finite
+from routers.config_models import Finite
 
 from .signals import SignalName
 
@@ -14,7 +14,7 @@ Mode = Literal["free", "constrained"]
 """Whether log-probabilities are over all tokens, or over those that a constraint on the answer allows."""
 
 
-class Source(Finite):
+class LogprobSource(Finite):
     """The model, engine and decoding mode that log-probabilities come from.
 
     Log-probabilities of other sources are on another scale: vLLM renormalises them under constrained
@@ -25,7 +25,7 @@ class Source(Finite):
     engine: str
     mode: Mode = "free"
 
-    def matches(self, other: "Source") -> bool:
+    def matches(self, other: "LogprobSource") -> bool:
         """True if both sources share one scale. Ignores an organisation before the model's name."""
         return self._identity() == other._identity()
 
@@ -43,7 +43,7 @@ class Logistic(Finite):
     weights: tuple[float, ...]
 
 
-class Training(Finite):
+class TrainingSet(Finite):
     """The record set that a calibrator was trained on."""
 
     records: str
@@ -55,8 +55,8 @@ class Training(Finite):
 class Calibrator(Finite):
     """Maps signals to P(good enough): `final` is for finished drafts, `running` for unfinished ones."""
 
-    made_for: Source
-    trained_on: Training
+    made_for: LogprobSource
+    trained_on: TrainingSet
     signals: Annotated[tuple[SignalName, ...], Field(min_length=1)]
     center: tuple[float, ...]
     scale: tuple[Annotated[float, Field(gt=0)], ...]
@@ -64,7 +64,7 @@ class Calibrator(Finite):
     running: Logistic
 
     @model_validator(mode="after")
-    def _same_length(self) -> Self:
+    def _check_lengths(self) -> Self:
         for name, values in (
             ("center", self.center),
             ("scale", self.scale),

@@ -43,20 +43,20 @@ SignalName = Literal[
 SIGNALS: tuple[SignalName, ...] = get_args(SignalName)
 
 WINDOW = 5
-FLOOR = -20.0  # servers report an impossible token as -inf, -1e9 or -3e38; all mean "never"
-GRAM = 4
+MIN_LOGPROB = -20.0  # servers report an impossible token as -inf, -1e9 or -3e38; all mean "never"
+NGRAM = 4
 
 
 class MissingLogprobs(ValueError):
     """A token came without the log-probabilities that a signal needs."""
 
 
-def signals(tokens: Iterable[TokenLike], finish: str | None = None) -> dict[SignalName, float]:
+def compute_signals(tokens: Iterable[TokenLike], finish: str | None = None) -> dict[SignalName, float]:
     """Return all signals of a draft or of a draft's beginning: see `Signals.compute`."""
-    gathered = Signals()
+    collected = Signals()
     for token in tokens:
-        gathered.add(token)
-    return gathered.named(finish)
+        collected.add(token)
+    return collected.compute(finish)
 
 
 class Signals:
@@ -66,8 +66,8 @@ class Signals:
     """
 
     def __init__(self) -> None:
-        self._fresh: list[TokenLike] = []
-        self._chosen: list[float] = []
+        self._pending: list[TokenLike] = []
+        self._logprobs: list[float] = []
         self._entropies: list[float] = []
         self._margins: list[float] = []
         self._texts: list[str] = []
@@ -78,35 +78,35 @@ class Signals:
         self._lowest_window = 0.0
 
     def add(self, token: TokenLike) -> None:
-        self._fresh.append(token)
+        self._pending.append(token)
 
     @property
     def texts(self) -> list[str]:
         """The answer's tokens so far."""
-        return self._texts + [token.text for token in self._fresh if not token.reasoning]
+        return self._texts + [token.text for token in self._pending if not token.reasoning]
 
-    def _read_fresh(self) -> None:
-        for token in self._fresh:
+    def _read_pending(self) -> None:
+        for token in self._pending:
             logprob, top = token.logprob, token.top
             if token.reasoning:
-                self._reasoning.append(FLOOR if logprob is None else max(logprob, FLOOR))
+                self._reasoning.append(MIN_LOGPROB if logprob is None else max(logprob, MIN_LOGPROB))
                 continue
             if logprob is None:
                 raise MissingLogprobs("a token came without its log-probability")
             if len(top) < 2:
                 raise MissingLogprobs("a token came with fewer than two alternatives")
-            self._chosen.append(logprob if logprob > FLOOR else FLOOR)
-            self._margins.append(max(top[0], FLOOR) - max(top[1], FLOOR))
+            self._logprobs.append(logprob if logprob > MIN_LOGPROB else MIN_LOGPROB)
+            self._margins.append(max(top[0], MIN_LOGPROB) - max(top[1], MIN_LOGPROB))
             self._entropies.append(_entropy(top))
             self._add_to_window()
             self._texts.append(token.text)
             self._word.add(token.text)
-            if len(self._texts) >= GRAM:
-                self._grams.add(tuple(self._texts[-GRAM:]))
-        self._fresh.clear()
+            if len(self._texts) >= NGRAM:
+                self._grams.add(tuple(self._texts[-NGRAM:]))
+        self._pending.clear()
 
     def _add_to_window(self) -> None:
-        chosen = self._chosen
+        chosen = self._logprobs
         self._window += chosen[-1]
         if len(chosen) > WINDOW:
             self._window -= chosen[-1 - WINDOW]
@@ -114,7 +114,7 @@ class Signals:
         else:
             self._lowest_window = self._window
 
-    def named(self, finish: str | None = None) -> dict[SignalName, float]:
+    def compute(self, finish: str | None = None) -> dict[SignalName, float]:
         """Return the signals so far, by name.
 
         `first`, `mean`, `q*`, `median`, `min`: log-probabilities of the chosen tokens, in nats, in [-20, 0].
@@ -132,12 +132,12 @@ class Signals:
         Raises MissingLogprobs if there is no token, or if a token has no log-probability or fewer than two
         alternatives.
         """
-        self._read_fresh()
-        n = len(self._chosen)
+        self._read_pending()
+        n = len(self._logprobs)
         if not n:
             raise MissingLogprobs("a draft without tokens has no signals")
-        ordered = sorted(self._chosen)
-        grams = n - GRAM + 1
+        ordered = sorted(self._logprobs)
+        grams = n - NGRAM + 1
         word = self._word
         return {
             "mean": sum(ordered) / n,
@@ -150,17 +150,17 @@ class Signals:
             "entropy_max": max(self._entropies),
             "margin_mean": sum(self._margins) / n,
             "margin_min": min(self._margins),
-            "first": self._chosen[0],
+            "first": self._logprobs[0],
             "first_margin": self._margins[0],
             "log_length": log1p(n),
             "repetition": 1.0 - len(self._grams) / grams if grams > 0 else 0.0,
             "truncated": float(finish == "length"),
-            "answer": max(FLOOR, sum(self._chosen[word.begin : word.end])),
+            "answer": max(MIN_LOGPROB, sum(self._logprobs[word.begin : word.end])),
             "answer_margin": self._margins[word.begin],
             "answer_entropy": self._entropies[word.begin],
-            "stop": 0.0 if word.stop is None else self._chosen[word.stop],
+            "stop": 0.0 if word.stop is None else self._logprobs[word.stop],
             "sentence_margin": min(self._margins[: word.stop]),
-            "opening": sum(self._chosen[:2]) / min(n, 2),
+            "opening": sum(self._logprobs[:2]) / min(n, 2),
             "distinct": len(set(self._texts)) / n,
             "reasoning_mean": sum(self._reasoning) / max(1, len(self._reasoning)),
             "reasoning_min": min(self._reasoning, default=0.0),

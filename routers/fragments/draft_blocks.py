@@ -2,42 +2,42 @@
 
 from dataclasses import dataclass
 
-from routers.plan import Choice, Draft, Scored
+from routers.plan import Draft, GreedyToken, Scored
 
 from .speedup import Costs, best_block
 
-FIRST = 8
+FIRST_LENGTH = 8
 """Tokens of a block before any draft was timed."""
-MEMORY = 0.9
+DECAY = 0.9
 """Factor on earlier counts at each new block, since acceptance changes within a text."""
 PRIOR_ACCEPTED, PRIOR_REJECTED = 1.5, 0.5
 """Prior counts for the acceptance rate: the usual one of a small model of the same family."""
-FEW = 5.0
+MIN_TRIES = 5.0
 """Weighted tries before the acceptance rate may be judged hopeless."""
 
 
-def verified(scored: Scored) -> tuple[int, Choice]:
+def count_accepted(scored: Scored) -> tuple[int, GreedyToken]:
     """Return the number of leading tokens that the scorer accepts, and its own token after them."""
     for count, token in enumerate(scored.tokens):
-        if token.own.ends or not token.agreed:
-            return count, token.own
+        if token.greedy.ends or not token.is_greedy:
+            return count, token.greedy
     return len(scored.tokens), scored.next
 
 
-def agreement(scored: Scored, finish: str | None) -> float:
+def accepted_share(scored: Scored, finish: str | None) -> float:
     """Return the share, in [0, 1], of a draft's tokens that the scorer would have written itself.
 
     Each token is compared with the scorer's choice after the draft's own tokens before it. If the draft
     finished with `stop`, its end counts as one more token.
     """
-    agreed = [token.agreed for token in scored.tokens]
+    matches = [token.is_greedy for token in scored.tokens]
     if finish == "stop":
-        agreed.append(scored.next.ends)
-    return sum(agreed) / len(agreed) if agreed else 0.0
+        matches.append(scored.next.ends)
+    return sum(matches) / len(matches) if matches else 0.0
 
 
 @dataclass(slots=True)
-class Block:
+class BlockLength:
     """Chooses the length of the next block: `fixed`, or the one with the most expected tokens per second.
 
     An adapted length is in [1, `max_length`]. It follows from the acceptance rate per token over this
@@ -46,43 +46,43 @@ class Block:
     """
 
     fixed: int | None
-    longest: int
-    least: float
+    max_length: int
+    min_acceptance: float
     _accepted: float = 0.0
     _rejected: float = 0.0
-    _drafting: float = 0.0
-    _drafted: int = 0
-    _verifying: float = 0.0
-    _verified: int = 0
-    _prompt: int = 0
+    _draft_seconds: float = 0.0
+    _draft_tokens: int = 0
+    _verify_seconds: float = 0.0
+    _verify_tokens: int = 0
+    _prompt_tokens: int = 0
 
-    def seen(self, draft: Draft, scored: Scored) -> None:
-        kept, own = verified(scored)
-        whole = kept == len(scored.tokens)
-        ended = draft.finish == "stop"
-        rejected = not whole or (ended and not own.ends)
-        accepted = kept + (whole and ended and own.ends)
-        self._accepted = MEMORY * self._accepted + accepted
-        self._rejected = MEMORY * self._rejected + rejected
-        if self._verified:  # the first draft's time is mostly prefill
-            self._drafting += draft.seconds
-            self._drafted += len(draft.tokens)
-        self._verifying += scored.seconds
-        self._verified += scored.usage.prompt_tokens
-        self._prompt = self._prompt or scored.usage.prompt_tokens - len(scored.tokens)
+    def update(self, draft: Draft, scored: Scored) -> None:
+        leading, correction = count_accepted(scored)
+        is_fully_accepted = leading == len(scored.tokens)
+        is_complete = draft.finish == "stop"
+        rejected = not is_fully_accepted or (is_complete and not correction.ends)
+        accepted = leading + (is_fully_accepted and is_complete and correction.ends)
+        self._accepted = DECAY * self._accepted + accepted
+        self._rejected = DECAY * self._rejected + rejected
+        if self._verify_tokens:  # the first draft's time is mostly prefill
+            self._draft_seconds += draft.seconds
+            self._draft_tokens += len(draft.tokens)
+        self._verify_seconds += scored.seconds
+        self._verify_tokens += scored.usage.prompt_tokens
+        self._prompt_tokens = self._prompt_tokens or scored.usage.prompt_tokens - len(scored.tokens)
 
     @property
-    def hopeless(self) -> bool:
+    def is_hopeless(self) -> bool:
         tried = self._accepted + self._rejected
-        return tried >= FEW and self._accepted < self.least * tried
+        return tried >= MIN_TRIES and self._accepted < self.min_acceptance * tried
 
-    def size(self, written: int) -> int:
+    def next_length(self, written: int) -> int:
         """Return the number of tokens to draft after the answer's first `written` tokens."""
         if self.fixed is not None:
             return self.fixed
-        if not self._drafted:
-            return min(FIRST, self.longest)
-        return best_block(self._acceptance(), self._costs(), self._prompt + written, self.longest)
+        if not self._draft_tokens:
+            return min(FIRST_LENGTH, self.max_length)
+        return best_block(self._acceptance(), self._costs(), self._prompt_tokens + written, self.max_length)
 
     def _acceptance(self) -> float:
         accepted = self._accepted + PRIOR_ACCEPTED
@@ -93,7 +93,7 @@ class Block:
         return Costs(
             decode_token=0.0,
             verify_call=0.0,
-            verify_token=self._verifying / self._verified,
+            verify_token=self._verify_seconds / self._verify_tokens,
             draft_call=0.0,
-            draft_token=self._drafting / self._drafted,
+            draft_token=self._draft_seconds / self._draft_tokens,
         )

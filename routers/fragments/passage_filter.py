@@ -15,6 +15,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from routers.config_models import Finite
 from routers.plan import (
     Ask,
     Both,
@@ -29,14 +30,13 @@ from routers.plan import (
     Unavailable,
 )
 from routers.router import Request
-from routers.strict import Finite
 
-from .held import through
+from .held_drafts import intercept_asks
 
-MOST_PASSAGES = 64
+MAX_PASSAGES = 64
 """Maximum retrieved passages of one request. Each takes one call to the judge."""
 
-QUESTION = """Here are a question and a passage.
+VERDICT_PROMPT = """Here are a question and a passage.
 
 Question:
 {request}
@@ -48,26 +48,26 @@ Does the passage help to answer the question? Reply with one word, yes or no."""
 """The prompt for measure `verdict`. The question comes first, so that all passages of a request share a
 prefix that servers cache."""
 
-READING = """Passage: {passage}
+LIKELIHOOD_PROMPT = """Passage: {passage}
 
 A question that the passage answers: {request}"""
 """The prompt for measure `likelihood`, which is that of the request at its end."""
 
-By = Literal["likelihood", "verdict"]
+Measure = Literal["likelihood", "verdict"]
 
-SURE = 1e-6
+MIN_PROBABILITY = 1e-6
 """Bound that keeps log-odds finite: a judge whose top tokens lack "yes" reports a probability of 0."""
 
-Place = Literal["edges", "best_first", "given"]
+Order = Literal["edges", "best_first", "given"]
 
 
-class Filter(Finite):
+class PassageFilter(Finite):
     """Drops retrieved passages that are not relevant to the question."""
 
     bar: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """Lowest P(relevant) of a passage that is shown; if `calibrated`, 0.5 is the average of the request's
     passages."""
-    by: By = "likelihood"
+    by: Measure = "likelihood"
     """`likelihood`: how likely the judge finds the question after the passage, if its server reports the
     probabilities of a given text (the local engine, llama.cpp, vLLM), else as `verdict`; `verdict`: P(yes)
     that the passage helps to answer."""
@@ -78,77 +78,79 @@ class Filter(Finite):
     """Maximum number of passages shown, the best ones; null: all that reach the bar."""
     least: Annotated[int, Field(ge=0)] = 1
     """Minimum number of passages shown, the best ones, even if they are below the bar."""
-    order: Place = "edges"
+    order: Order = "edges"
     """`edges`: the best first, the second best last, and so on to the worst in the middle; `best_first`;
     `given`: in the request's order."""
     tier: Tier = "slm"
     """The tier that judges."""
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _check_bounds(self) -> Self:
         if self.most is not None and self.least > self.most:
             raise ValueError(f"least must not be over most ({self.most}), found {self.least}")
         return self
 
-    def read(self, p: Sequence[float]) -> list[float]:
+    def calibrate(self, p: Sequence[float]) -> list[float]:
         """Return each passage's P(relevant), to be compared with `bar`, given the judge's probabilities."""
-        return calibrated(p) if self.calibrated else [*p]
+        return center_log_odds(p) if self.calibrated else [*p]
 
-    def chosen(self, p: Sequence[float]) -> tuple[int, ...]:
+    def select(self, p: Sequence[float]) -> tuple[int, ...]:
         """Return the indices of the passages to show, in order, given the judge's probabilities."""
-        p = self.read(p)
+        p = self.calibrate(p)
         ranked = sorted(range(len(p)), key=lambda place: -p[place])
-        over = sum(p[place] >= self.bar for place in ranked)
-        kept = ranked[: max(over, self.least)][: self.most]
+        relevant_count = sum(p[place] >= self.bar for place in ranked)
+        selected = ranked[: max(relevant_count, self.least)][: self.most]
         if self.order == "edges":
-            return (*kept[::2], *reversed(kept[1::2]))
-        return tuple(sorted(kept) if self.order == "given" else kept)
+            return (*selected[::2], *reversed(selected[1::2]))
+        return tuple(sorted(selected) if self.order == "given" else selected)
 
 
-def calibrated(p: Sequence[float]) -> list[float]:
+def center_log_odds(p: Sequence[float]) -> list[float]:
     """Shift probabilities so that their mean log-odds are 0, a probability of 0.5."""
-    odds = [log(one / (1.0 - one)) for one in (min(max(one, SURE), 1.0 - SURE) for one in p)]
+    odds = [
+        log(one / (1.0 - one)) for one in (min(max(one, MIN_PROBABILITY), 1.0 - MIN_PROBABILITY) for one in p)
+    ]
     mean = sum(odds) / len(odds) if odds else 0.0
     return [1.0 / (1.0 + exp(mean - one)) for one in odds]
 
 
-def relevant(filter: Filter, count: int) -> Fragment[tuple[int, ...]]:
+def select_passages(filter: PassageFilter, count: int) -> Fragment[tuple[int, ...]]:
     """Judge `count` passages and return the indices of those to show, in order. Raises Unavailable."""
     p: list[float] = []
     by = filter.by
     while len(p) < count:
         try:
-            judged = yield _judgement(filter.tier, by, len(p))
-        except Unavailable as lost:
-            if p or by == "verdict" or lost.why != "incapable":
+            judged = yield _build_judge(filter.tier, by, len(p))
+        except Unavailable as failure:
+            if p or by == "verdict" or failure.why != "incapable":
                 raise
             by = "verdict"
         else:
             assert isinstance(judged, Judged)  # noqa: S101  every driver answers an ask in kind
             p.append(judged.p["yes" if by == "verdict" else "request"])
-    return filter.chosen(p)
+    return filter.select(p)
 
 
-def _judgement(tier: Tier, by: By, place: int) -> Judge:
+def _build_judge(tier: Tier, by: Measure, place: int) -> Judge:
     if by == "verdict":
-        return Judge(tier, QUESTION, ("yes", "no"), because=Reason.RELEVANCE, passage=place)
-    return Judge(tier, READING, (), because=Reason.RELEVANCE, passage=place)
+        return Judge(tier, VERDICT_PROMPT, ("yes", "no"), because=Reason.RELEVANCE, passage=place)
+    return Judge(tier, LIKELIHOOD_PROMPT, (), because=Reason.RELEVANCE, passage=place)
 
 
-def filtered(plan: Plan, filter: Filter, request: Request) -> Plan:
+def filter_passages(plan: Plan, filter: PassageFilter, request: Request) -> Plan:
     """Run `plan` with only the relevant passages shown, or with all as given if no judge is available."""
     try:
-        shown = yield from relevant(filter, request.passages)
+        passages = yield from select_passages(filter, request.passages)
     except Unavailable:
         return (yield from plan)
-    return (yield from through(plan, partial(_showing, passages=shown)))
+    return (yield from intercept_asks(plan, partial(_perform_with_passages, passages=passages)))
 
 
-def _showing(ask: Ask, passages: tuple[int, ...]) -> Fragment[Outcome]:
-    return (yield _with(ask, passages))
+def _perform_with_passages(ask: Ask, passages: tuple[int, ...]) -> Fragment[Outcome]:
+    return (yield _with_passages(ask, passages))
 
 
-def _with(ask: Ask, passages: tuple[int, ...]) -> Ask:
+def _with_passages(ask: Ask, passages: tuple[int, ...]) -> Ask:
     if isinstance(ask, Both):
         return Both(ask.a._replace(passages=passages), ask.b._replace(passages=passages))
     return ask._replace(passages=passages) if isinstance(ask, Generate) else ask

@@ -13,12 +13,12 @@ first rejected token, or the token after a fully accepted block. This prefill re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from routers.cost import FREE, Price, cost
+from routers.cost import FREE, Price, compute_cost
 from routers.plan import NO_USAGE, Usage
 
-MOST = 64
+MAX_BLOCK = 64
 """Default maximum block length, in tokens."""
-NEARNESS = 30
+BISECTIONS = 30
 """Bisections of [0, 1] in the search for the break-even acceptance: precise to 1e-9."""
 
 
@@ -42,10 +42,10 @@ class Costs(NamedTuple):
     slm: Price = FREE
     """The SLM's price."""
 
-    def drafting(self, block: int) -> float:
+    def draft_seconds(self, block: int) -> float:
         return self.draft_call + block * self.draft_token
 
-    def verifying(self, length: int, block: int) -> float:
+    def verify_seconds(self, length: int, block: int) -> float:
         """Return the seconds to verify `block` tokens after `length` tokens."""
         return self.verify_call + (length + block) * self.verify_token
 
@@ -77,15 +77,15 @@ class Forecast(NamedTuple):
         return self.alone_seconds / self.seconds
 
 
-def acceptance(accepted: int, rejected: int) -> float | None:
+def estimate_acceptance(accepted: int, rejected: int) -> float | None:
     """Return the maximum-likelihood acceptance rate per token, in [0, 1], or None without data.
 
     Each block ended at its first rejection. `accepted` counts the tokens before rejections in all blocks, and
     `rejected` the blocks with a rejection. Tokens after a rejection were never tried, so accepted / drafted
     would be too low.
     """
-    tried = accepted + rejected
-    return accepted / tried if tried else None
+    tries = accepted + rejected
+    return accepted / tries if tries else None
 
 
 def expected_tokens(accept: float, block: int) -> float:
@@ -96,7 +96,7 @@ def expected_tokens(accept: float, block: int) -> float:
     return sum(accept**accepted for accepted in range(block + 1))
 
 
-def inside(accept: float, block: int, cost_ratio: float, verify: float = 1.0) -> float:
+def in_engine_speedup(accept: float, block: int, cost_ratio: float, verify: float = 1.0) -> float:
     """Return the speed-up of decoding inside one engine: expected tokens / (block * cost_ratio + verify).
 
     This is Theorem 3.8 of arXiv 2211.17192 with `verify` in place of its 1. `cost_ratio` is the time of a
@@ -106,7 +106,7 @@ def inside(accept: float, block: int, cost_ratio: float, verify: float = 1.0) ->
     return expected_tokens(accept, block) / (block * cost_ratio + verify)
 
 
-def best_block(accept: float, costs: Costs, length: int, most: int = MOST) -> int:
+def best_block(accept: float, costs: Costs, length: int, max_block: int = MAX_BLOCK) -> int:
     """Return the block length in [1, max_block] with the most expected tokens per second.
 
     `length` is the number of tokens (prompt and text so far) before the block. Takes a few microseconds, so
@@ -116,24 +116,29 @@ def best_block(accept: float, costs: Costs, length: int, most: int = MOST) -> in
     call = costs.draft_call + costs.verify_call + length * costs.verify_token
     token = costs.draft_token + costs.verify_token
     reach, expected, seconds = accept, 1.0 + accept, call + token
-    for block in range(1, most):
+    for block in range(1, max_block):
         reach *= accept  # the probability that one more drafted token counts
         if reach * seconds <= expected * token:
             return block
         expected += reach
         seconds += token
-    return max(1, most)
+    return max(1, max_block)
 
 
-def pays(accept: float, costs: Costs, length: int, most: int = MOST) -> bool:
+def is_worthwhile(accept: float, costs: Costs, length: int, max_block: int = MAX_BLOCK) -> bool:
     """True if, after `length` tokens, the best block gives more tokens per second than plain decoding."""
-    block = best_block(accept, costs, length, most)
-    seconds = costs.drafting(block) + costs.verifying(length, block)
+    block = best_block(accept, costs, length, max_block)
+    seconds = costs.draft_seconds(block) + costs.verify_seconds(length, block)
     return expected_tokens(accept, block) * costs.decode_token > seconds
 
 
 def forecast(
-    accept: float, costs: Costs, prompt: int, answer: int, block: int | None = None, most: int = MOST
+    accept: float,
+    costs: Costs,
+    prompt: int,
+    answer: int,
+    block: int | None = None,
+    max_block: int = MAX_BLOCK,
 ) -> Forecast:
     """Return exact expectations for an answer of `answer` tokens after `prompt` tokens.
 
@@ -142,62 +147,67 @@ def forecast(
     length each time.
     """
 
-    def size(written: int) -> int:
-        return min(block or best_block(accept, costs, prompt + written, most), answer - written - 1)
+    def block_size(written: int) -> int:
+        return min(block or best_block(accept, costs, prompt + written, max_block), answer - written - 1)
 
-    def expected(of: Callable[[int, int], float]) -> float:
-        return sum(likely * of(written, size(written)) for written, likely in enumerate(reached))
+    def expectation(of: Callable[[int, int], float]) -> float:
+        return sum(
+            likely * of(written, block_size(written)) for written, likely in enumerate(start_probabilities)
+        )
 
-    reached = _reached(accept, answer, size)
-    reading = prompt * costs.draft_prefill
-    alone = costs.verify_call + prompt * costs.verify_token + (answer - 1) * costs.decode_token
+    start_probabilities = _start_probabilities(accept, answer, block_size)
+    prefill_seconds = prompt * costs.draft_prefill
+    alone_seconds = costs.verify_call + prompt * costs.verify_token + (answer - 1) * costs.decode_token
     return Forecast(
-        calls=sum(reached),
-        drafted=expected(lambda _, size: size),
-        verified=expected(lambda written, size: prompt + written + size),
-        seconds=reading
-        + expected(lambda written, size: costs.drafting(size) + costs.verifying(prompt + written, size)),
-        dollars=cost(NO_USAGE, costs.slm, reading)
-        + expected(lambda written, size: _dollars(costs, prompt, written, size)),
-        alone_seconds=alone,
-        alone_dollars=cost(Usage(prompt, answer), costs.llm, alone),
-        steps_saved=1.0 - sum(reached) / answer,
+        calls=sum(start_probabilities),
+        drafted=expectation(lambda _, size: size),
+        verified=expectation(lambda written, size: prompt + written + size),
+        seconds=prefill_seconds
+        + expectation(
+            lambda written, size: costs.draft_seconds(size) + costs.verify_seconds(prompt + written, size)
+        ),
+        dollars=compute_cost(NO_USAGE, costs.slm, prefill_seconds)
+        + expectation(lambda written, size: _block_cost(costs, prompt, written, size)),
+        alone_seconds=alone_seconds,
+        alone_dollars=compute_cost(Usage(prompt, answer), costs.llm, alone_seconds),
+        steps_saved=1.0 - sum(start_probabilities) / answer,
         inside=max(
-            inside_same_pair(accept, costs, size) for size in ([block] if block else range(1, most + 1))
+            in_engine_speedup_of_pair(accept, costs, size)
+            for size in ([block] if block else range(1, max_block + 1))
         ),
     )
 
 
-def _reached(accept: float, answer: int, size: Callable[[int], int]) -> list[float]:
+def _start_probabilities(accept: float, answer: int, block_size: Callable[[int], int]) -> list[float]:
     """Return, for each position in [0, answer), the probability that a block begins there."""
-    reached = [1.0] + [0.0] * answer
+    probabilities = [1.0] + [0.0] * answer
     for written in range(answer):
-        likely = reached[written]
-        for after in range(written + 1, written + size(written) + 1):
-            reached[after] += likely * (1.0 - accept)
+        likely = probabilities[written]
+        for after in range(written + 1, written + block_size(written) + 1):
+            probabilities[after] += likely * (1.0 - accept)
             likely *= accept
-        reached[written + size(written) + 1] += likely
-    return reached[:answer]
+        probabilities[written + block_size(written) + 1] += likely
+    return probabilities[:answer]
 
 
-def _dollars(costs: Costs, prompt: int, written: int, block: int) -> float:
+def _block_cost(costs: Costs, prompt: int, written: int, block: int) -> float:
     """Return the cost of one block in USD. The SLM's cache has all earlier tokens but the LLM's last one."""
     length = prompt + written
     draft = Usage(length, block, cached_tokens=length - 1 if written else 0)
     verification = Usage(length + block, 1)
-    return cost(draft, costs.slm, costs.drafting(block)) + cost(
-        verification, costs.llm, costs.verifying(length, block)
+    return compute_cost(draft, costs.slm, costs.draft_seconds(block)) + compute_cost(
+        verification, costs.llm, costs.verify_seconds(length, block)
     )
 
 
-def inside_same_pair(accept: float, costs: Costs, block: int) -> float:
+def in_engine_speedup_of_pair(accept: float, costs: Costs, block: int) -> float:
     """Return the `in_engine_speedup` of the two models of `costs`.
 
     Inside one engine there is no fixed time per call, and each further position of a verification is assumed
     to take as long as one of a prefill.
     """
     further = block * costs.verify_token / costs.decode_token
-    return inside(accept, block, costs.draft_token / costs.decode_token, 1.0 + further)
+    return in_engine_speedup(accept, block, costs.draft_token / costs.decode_token, 1.0 + further)
 
 
 def break_even(speedup: Callable[[float], float]) -> float | None:
@@ -210,7 +220,7 @@ def break_even(speedup: Callable[[float], float]) -> float | None:
         return None
     if speedup(low) > 1.0:
         return low
-    for _ in range(NEARNESS):
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2.0
         low, high = (low, middle) if speedup(middle) > 1.0 else (middle, high)
     return high

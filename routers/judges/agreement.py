@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
 
-from routers.plan import Compare
+from routers.plan import Comparison
 
 ENTAILMENT = """Context:
 {sample}
@@ -27,51 +27,51 @@ _NUMBER = re.compile(r"(?:(?<![\w)])[-−])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\
 _WORD = re.compile(rf"{_NUMBER.pattern}|[^\W\d_]+(?:['’][^\W\d_]+)?|[^\W_]")
 
 
-def words(text: str) -> list[str]:
+def normalize_words(text: str) -> list[str]:
     """Return a text's normalised words, without articles. A number is one word: `1,000.0` becomes `1000`."""
-    found = [_as_word(word) for word in _WORD.findall(text)]
-    return [word for word in found if word not in _ARTICLES]
+    tokens = [_normalize_word(word) for word in _WORD.findall(text)]
+    return [word for word in tokens if word not in _ARTICLES]
 
 
-def _as_word(word: str) -> str:
-    number = _number(word) if _NUMBER.fullmatch(word) else None
+def _normalize_word(word: str) -> str:
+    number = _parse_number(word) if _NUMBER.fullmatch(word) else None
     return word.casefold().replace("’", "'") if number is None else f"{number.normalize():f}"
 
 
 def last_number(text: str) -> Decimal | None:
     """Return the last number written in digits, or None."""
-    found = _NUMBER.findall(text)
-    return _number(found[-1]) if found else None
+    numbers = _NUMBER.findall(text)
+    return _parse_number(numbers[-1]) if numbers else None
 
 
-LONGEST = 40
+MAX_DIGITS = 40
 """Maximum digits of a number. A longer number is compared as text."""
 
 
-def _number(text: str) -> Decimal | None:
+def _parse_number(text: str) -> Decimal | None:
     digits = text.replace(",", "").replace("−", "-")
-    return Decimal(digits) if len(digits) <= LONGEST and digits.isascii() else None
+    return Decimal(digits) if len(digits) <= MAX_DIGITS and digits.isascii() else None
 
 
-def of_text(answer: str, sample: str) -> float:
+def text_agreement(answer: str, sample: str) -> float:
     """Return the F1 score of the two texts' words, in [0, 1]. It is 1 for the same words in any order."""
-    mine, others = words(answer), words(sample)
-    shared = sum((Counter(mine) & Counter(others)).values())
-    return 2.0 * shared / (len(mine) + len(others)) if shared else 0.0
+    answer_words, sample_words = normalize_words(answer), normalize_words(sample)
+    shared = sum((Counter(answer_words) & Counter(sample_words)).values())
+    return 2.0 * shared / (len(answer_words) + len(sample_words)) if shared else 0.0
 
 
-def of_number(answer: str, sample: str) -> float:
+def number_agreement(answer: str, sample: str) -> float:
     """Return 1 if the last numbers of both texts are equal, else 0. It is 0 if either has no number."""
     number = last_number(answer)
     return float(number is not None and number == last_number(sample))
 
 
-COMPARED: Mapping[Compare, Callable[[str, str], float]] = MappingProxyType(
-    {"text": of_text, "number": of_number}
+AGREEMENT_BY: Mapping[Comparison, Callable[[str, str], float]] = MappingProxyType(
+    {"text": text_agreement, "number": number_agreement}
 )
 """The comparisons that need no judge."""
 
 
-def agreement(compare: Compare, answer: str, samples: Sequence[str]) -> float:
+def mean_agreement(compare: Comparison, answer: str, samples: Sequence[str]) -> float:
     """Return the answer's mean agreement with the samples, in [0, 1]. An empty sample agrees with nothing."""
-    return sum(COMPARED[compare](answer, sample) for sample in samples) / len(samples)
+    return sum(AGREEMENT_BY[compare](answer, sample) for sample in samples) / len(samples)

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field
 
-from routers.plan import Capability, Compare, Fragment, Tier
-from routers.strict import Finite
-from routers.structure.expected import Expected
+from routers.config_models import Finite
+from routers.plan import Capability, Comparison, Fragment, Tier
+from routers.structure.answer_form import AnswerForm
 
 from .judgements import Judgement, agree, rate, verify
 from .rubric import Rubric
@@ -73,7 +73,7 @@ class Rating(Finite):
         return rate(answer, self.rubric, self.tier, model, context)
 
 
-class Agreeing(Finite):
+class Agreement(Finite):
     """How far new samples of the same request agree with the answer."""
 
     kind: Literal["agree"] = "agree"
@@ -82,7 +82,7 @@ class Agreeing(Finite):
     """The tier that writes the samples and judges entailment."""
     samples: Annotated[int, Field(ge=1, le=16)] = 4
     """Number of samples, all written in one call."""
-    compare: Compare = "text"
+    compare: Comparison = "text"
     """`text`: the F1 score of their words; `number`: equality of the last number in each; `entailment`:
     whether the sample supports the answer, judged by the same tier in one more call per sample."""
 
@@ -96,8 +96,8 @@ class Agreeing(Finite):
 
     @property
     def needs(self) -> tuple[Capability, ...]:
-        sampling: tuple[Capability, ...] = ("choices",) if self.samples > 1 else ()
-        return ("logprobs", *sampling) if self.compare == "entailment" else sampling
+        sampling_needs: tuple[Capability, ...] = ("choices",) if self.samples > 1 else ()
+        return ("logprobs", *sampling_needs) if self.compare == "entailment" else sampling_needs
 
     @property
     def needs_context(self) -> bool:
@@ -125,25 +125,25 @@ class Structure(Finite):
     def needs_context(self) -> bool:
         return False
 
-    def expected_of(self, request: Expected) -> Expected:
+    def read_form(self, request: AnswerForm) -> AnswerForm:
         """Return the form to check, given the form that the answer's request demanded."""
         return request
 
 
-def kind_of(value: Any) -> str | None:
+def read_kind(value: Any) -> str | None:
     """Return an evaluator's kind, for discriminated unions. The default is `verify`."""
     return value.get("kind", "verify") if isinstance(value, dict) else getattr(value, "kind", None)
 
 
-def by_kind(*kinds: str) -> Discriminator:
+def kind_discriminator(*kinds: str) -> Discriminator:
     """Return the discriminator of a union of evaluators. Its error message names the expected kinds."""
     return Discriminator(
-        kind_of,
+        read_kind,
         custom_error_type="kind",
         custom_error_message=f"expected one of the kinds {', '.join(kinds)}",
     )
 
 
-def spelled_out(value: Any) -> Any:
+def expand_kind(value: Any) -> Any:
     """Expand a kind's name alone to a mapping with its defaults. Other values are returned as they are."""
     return {"kind": value} if isinstance(value, str) else value

@@ -9,12 +9,12 @@ probabilities. `agree` compares the answer with new samples of its request: see 
 
 from typing import NamedTuple
 
-from routers.plan import Compare, Fragment, Judge, Judged, Tier
+from routers.plan import Comparison, Fragment, Judge, Judged, Tier
 
 from .agreement import ENTAILMENT
 from .rubric import Rubric
 
-PROPOSED = """Here are a request and a proposed answer.
+CORRECTNESS_PROMPT = """Here are a request and a proposed answer.
 
 Request:
 {request}
@@ -23,7 +23,7 @@ Proposed answer:
 {answer}
 
 Is the proposed answer correct? Reply with one word, """
-ORDERS = (("yes", "no"), ("no", "yes"))
+LABEL_ORDERS = (("yes", "no"), ("no", "yes"))
 """Both orders in which the question names the labels."""
 
 
@@ -39,38 +39,38 @@ class Judgement(NamedTuple):
     mass: float
 
 
-def question(first: str, second: str) -> str:
+def build_question(first: str, second: str) -> str:
     """Return the question. The labels come last, so that servers cache the prefix of both orders."""
-    return f"{PROPOSED}{first} or {second}."
+    return f"{CORRECTNESS_PROMPT}{first} or {second}."
 
 
 def verify(answer: str, tier: Tier, model: str = "") -> Fragment[Judgement]:
     """Return P(yes) for whether the answer is correct. Raises Unavailable."""
     p = mass = 0.0
-    for labels in ORDERS:
-        judged = yield from _asked(Judge(tier, question(*labels), labels, answer, model=model))
-        p += judged.p["yes"] / len(ORDERS)
-        mass += judged.mass / len(ORDERS)
+    for labels in LABEL_ORDERS:
+        judged = yield from _ask_judge(Judge(tier, build_question(*labels), labels, answer, model=model))
+        p += judged.p["yes"] / len(LABEL_ORDERS)
+        mass += judged.mass / len(LABEL_ORDERS)
     return Judgement(p, p, mass)
 
 
 def rate(answer: str, rubric: Rubric, tier: Tier, model: str = "", context: str = "") -> Fragment[Judgement]:
     """Return the answer's mean score by the rubric. Raises Unavailable."""
     ask = Judge(tier, rubric.question, rubric.scores, answer, model=model, context=context)
-    judged = yield from _asked(ask)
+    judged = yield from _ask_judge(ask)
     mean = sum(int(score) * p for score, p in judged.p.items())
     return Judgement(mean, (mean - 1.0) / (rubric.scale - 1.0), judged.mass)
 
 
-def agree(answer: str, samples: int, compare: Compare, tier: Tier, model: str = "") -> Fragment[Judgement]:
+def agree(answer: str, samples: int, compare: Comparison, tier: Tier, model: str = "") -> Fragment[Judgement]:
     """Return how far `samples` new answers agree with this one, in [0, 1]. Raises Unavailable."""
-    asked = ENTAILMENT if compare == "entailment" else ""
-    ask = Judge(tier, asked, ORDERS[0], answer, model=model, samples=samples, compare=compare)
-    judged = yield from _asked(ask)
+    prompt = ENTAILMENT if compare == "entailment" else ""
+    ask = Judge(tier, prompt, LABEL_ORDERS[0], answer, model=model, samples=samples, compare=compare)
+    judged = yield from _ask_judge(ask)
     return Judgement(judged.p["yes"], judged.p["yes"], judged.mass)
 
 
-def _asked(ask: Judge) -> Fragment[Judged]:
+def _ask_judge(ask: Judge) -> Fragment[Judged]:
     judged = yield ask
     assert isinstance(judged, Judged)  # noqa: S101  every driver answers an ask in kind
     return judged

@@ -5,12 +5,12 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from routers.strict import Finite
+from routers.config_models import Finite
 
-FIELDS = ("request", "answer", "context")
+PLACEHOLDERS = ("request", "answer", "context")
 """The placeholders that a rubric's text may contain, in braces."""
 
-_FIELD = re.compile(r"\{(\w+)\}")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 class Rubric(Finite):
@@ -26,10 +26,10 @@ class Rubric(Finite):
 
     @field_validator("text")
     @classmethod
-    def _names_what_there_is(cls, text: str) -> str:
-        for field in _FIELD.findall(text):
-            if field not in FIELDS:
-                known = ", ".join(f"{{{name}}}" for name in FIELDS)
+    def _check_placeholders(cls, text: str) -> str:
+        for field in _PLACEHOLDER.findall(text):
+            if field not in PLACEHOLDERS:
+                known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
                 raise ValueError(f"expected only the fields {known}, found {{{field}}}")
         if "{answer}" not in text:
             raise ValueError("expected {answer} in it, where the answer that is rated goes")

@@ -10,8 +10,17 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from routers.confidence.calibration import Calibrator
-from routers.fragments.fallback import alone, capable, go_on, instead, large, served, splice, write
-from routers.judges.inline import Agree, Inline, Rate, Verify
+from routers.fragments.fallback import (
+    answer_with,
+    ask_capable_tier,
+    ask_llm,
+    ask_slm,
+    fallback_reason,
+    resume_after_failure,
+    splice,
+    write,
+)
+from routers.judges.draft_judge import Agree, DraftJudge, Rate, Verify
 from routers.plan import Answer, Capability, Draft, Generate, Plan, Reason, Tier, Unavailable, Verdict
 from routers.router import Request, Router
 from routers.watch import ConfidenceWatch, ObservingWatch, Release
@@ -21,7 +30,7 @@ from .difficulty import Gate
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Judging(Router):
+class ConfidenceRouter(Router):
     """Base of routers that accept drafts by their confidence: thresholds, a release mode and calibrators."""
 
     accept: Probability
@@ -41,7 +50,7 @@ class Judging(Router):
     --constrained`; null: the large model answers such requests, since their drafts can't be judged."""
 
     @model_validator(mode="after")
-    def _of_their_modes(self) -> Self:
+    def _check_calibrator_modes(self) -> Self:
         for name, mode in (("calibrator", "free"), ("constrained_calibrator", "constrained")):
             calibrator: Calibrator | None = getattr(self, name)
             if calibrator is not None and calibrator.made_for.mode != mode:
@@ -49,7 +58,7 @@ class Judging(Router):
         return self
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_thresholds(self) -> Self:
         if self.commit is not None and self.commit < self.accept:
             raise ValueError("commit must be at least accept: a beginning says less than a finished draft")
         if self.give_up is not None and self.give_up > self.accept:
@@ -60,75 +69,77 @@ class Judging(Router):
 
     @property
     def needs(self) -> Mapping[Tier, Mapping[Capability, str]]:
-        spliced: dict[Capability, str] = {"prefill": "release: splice"} if self.release == "splice" else {}
-        return {"slm": {"logprobs": "calibrator"}, "llm": spliced}
+        splice_needs: dict[Capability, str] = (
+            {"prefill": "release: splice"} if self.release == "splice" else {}
+        )
+        return {"slm": {"logprobs": "calibrator"}, "llm": splice_needs}
 
-    def fitted(self, request: Request) -> Router:
+    def adapt_to(self, request: Request) -> Router:
         if not request.renormalised or self.constrained_calibrator is None:
             return self
         return self.model_copy(update={"calibrator": self.constrained_calibrator})
 
-    def _judges(self, request: Request) -> bool:
+    def _can_judge(self, request: Request) -> bool:
         """True if this router's calibrator can judge a draft for `request`."""
         return request.judgeable and request.renormalised == (self.calibrator.made_for.mode == "constrained")
 
-    def _watch(self, request: Request) -> ConfidenceWatch:
+    def _build_watch(self, request: Request) -> ConfidenceWatch:
         # A plain reply is sent at once: an early commit would only forgo the final, better confidence.
         early = request.stream and not request.whole and self.release != "hold"
         commit = self.commit if early else None
         return ConfidenceWatch(self.calibrator, self.accept, commit, self.give_up, self.release)
 
-    def _observe(self) -> ObservingWatch:
+    def _build_observer(self) -> ObservingWatch:
         return ObservingWatch(self.calibrator, ends_loops=True)
 
-    def _draft(self, request: Request) -> Generate:
-        return Generate("slm", lambda: self._watch(request))
+    def _build_draft_ask(self, request: Request) -> Generate:
+        return Generate("slm", lambda: self._build_watch(request))
 
-    def _without_draft(self, request: Request) -> Plan | None:
+    def _plan_without_draft(self, request: Request) -> Plan | None:
         """Return the plan for a request whose draft can't be made, judged or escalated, else None."""
         if "llm" not in request.able:
-            return alone(self._observe if self._judges(request) else None)
+            return ask_slm(self._build_observer if self._can_judge(request) else None)
         if "slm" not in request.able:
-            return capable("llm")
-        if not self._judges(request):
-            return large(Reason.NOT_JUDGED)
+            return ask_capable_tier("llm")
+        if not self._can_judge(request):
+            return ask_llm(Reason.NOT_JUDGED)
         if "llm" not in request.tiers:
-            return alone(self._observe)
+            return ask_slm(self._build_observer)
         return None
 
     def _escalate(self, draft: Draft, reason: Reason) -> Plan:
         """The large model answers, or continues the draft if the client already has its beginning."""
         if draft.kept:
-            return (yield from splice(draft, self._observe, reason))
+            return (yield from splice(draft, self._build_observer, reason))
         try:
-            better = yield from write(Generate("llm", because=reason))
-            return Answer((better,), reason, draft.confidence)
-        except Unavailable as gone:
-            if gone.partial:
+            llm_draft = yield from write(Generate("llm", because=reason))
+            return Answer((llm_draft,), reason, draft.confidence)
+        except Unavailable as failure:
+            if failure.partial:
                 raise
         if draft.finish is None:  # stopped early: there is no complete draft to fall back on
-            return (yield from alone(self._observe))
-        return served(draft, Reason.NO_LLM)
+            return (yield from ask_slm(self._build_observer))
+        return answer_with(draft, Reason.NO_LLM)
 
-    def _after_loss(self, lost: Unavailable) -> Plan:
-        if lost.partial:
-            return (yield from go_on(lost, lost.partial, self._observe))
-        reason = instead(lost)
+    def _answer_without_slm(self, slm_failure: Unavailable) -> Plan:
+        if slm_failure.partial:
+            return (yield from resume_after_failure(slm_failure, slm_failure.partial, self._build_observer))
+        reason = fallback_reason(slm_failure)
         try:
-            return served((yield from write(Generate("llm", because=reason))), reason)
-        except Unavailable as gone:
-            return (yield from self._without_both(lost, gone))
+            return answer_with((yield from write(Generate("llm", because=reason))), reason)
+        except Unavailable as llm_failure:
+            return (yield from self._answer_without_both(slm_failure, llm_failure))
 
-    def _without_both(self, lost: Unavailable, gone: Unavailable) -> Plan:
+    def _answer_without_both(self, slm_failure: Unavailable, llm_failure: Unavailable) -> Plan:
         """Neither tier is available: wait for the small model, unless another try would fail alike."""
-        if gone.partial:
-            raise gone
-        if lost.why in ("context", "rejected"):
-            raise lost from gone
-        return (yield from alone(self._observe))
+        if llm_failure.partial:
+            raise llm_failure
+        if slm_failure.why in ("context", "rejected"):
+            raise slm_failure from llm_failure
+        return (yield from ask_slm(self._build_observer))
 
 
-class Cascade(Judging):
+class Cascade(ConfidenceRouter):
     """The small model drafts; its calibrated confidence accepts the draft or defers to the large model."""
 
     kind: Literal["cascade"] = "cascade"
@@ -136,13 +147,13 @@ class Cascade(Judging):
     gate: Gate | None = None
     """Tells easy prompts from hard ones, which go to the large model without a draft; null: every prompt gets
     a draft."""
-    judge: Inline | None = None
+    judge: DraftJudge | None = None
     """A second judgement of accepted drafts (`verify`, `rate` or `agree`); null: the confidence alone
     decides. Needs `release: hold`."""
 
     @property
-    def calls(self) -> int:
-        return super().calls + (0 if self.judge is None else self.judge.calls - 1)
+    def max_calls(self) -> int:
+        return super().max_calls + (0 if self.judge is None else self.judge.calls - 1)
 
     @property
     def reads_features(self) -> bool:
@@ -150,44 +161,44 @@ class Cascade(Judging):
 
     @property
     def needs(self) -> Mapping[Tier, Mapping[Capability, str]]:
-        found = dict(super().needs)
+        needs = dict(super().needs)
         if self.judge is not None:
-            judging: dict[Capability, str] = dict.fromkeys(self.judge.needs, "judge")
-            found[self.judge.tier] = {**judging, **found[self.judge.tier]}
-        return found
+            judge_needs: dict[Capability, str] = dict.fromkeys(self.judge.needs, "judge")
+            needs[self.judge.tier] = {**judge_needs, **needs[self.judge.tier]}
+        return needs
 
     @model_validator(mode="after")
-    def _judged_whole(self) -> Self:
+    def _check_release(self) -> Self:
         if self.judge is not None and self.release != "hold":
             raise ValueError("judge needs release: hold, since a stream that flows can't be judged any more")
         return self
 
     def plan(self, request: Request) -> Plan:
-        if (other := self._without_draft(request)) is not None:
+        if (other := self._plan_without_draft(request)) is not None:
             return (yield from other)
-        if self.gate is not None and not self.gate.easy(request.features):
-            return (yield from large(Reason.TOO_HARD, self._observe))
+        if self.gate is not None and not self.gate.is_easy(request.features):
+            return (yield from ask_llm(Reason.TOO_HARD, self._build_observer))
         try:
-            draft = yield from write(self._draft(request))
-        except Unavailable as lost:
-            return (yield from self._after_loss(lost))
+            draft = yield from write(self._build_draft_ask(request))
+        except Unavailable as failure:
+            return (yield from self._answer_without_slm(failure))
         if draft.verdict is Verdict.COMMIT:
-            return served(draft, draft.reason or Reason.CONFIDENT)
+            return answer_with(draft, draft.reason or Reason.CONFIDENT)
         if draft.verdict is Verdict.CONTINUE and self.judge is not None:
-            return (yield from self._judged(self.judge, draft))
+            return (yield from self._judge_draft(self.judge, draft))
         return (yield from self._escalate(draft, draft.reason or Reason.LOW_CONFIDENCE))
 
-    def _watch(self, request: Request) -> ConfidenceWatch:
-        watch = super()._watch(request)
+    def _build_watch(self, request: Request) -> ConfidenceWatch:
+        watch = super()._build_watch(request)
         if self.judge is not None:
-            watch.judged_below = self.judge.below
+            watch.hold_below = self.judge.below
         return watch
 
-    def _judged(self, judge: Verify | Rate | Agree, draft: Draft) -> Plan:
+    def _judge_draft(self, judge: Verify | Rate | Agree, draft: Draft) -> Plan:
         try:
             judgement = yield from judge.judge(draft.text)
         except Unavailable:  # without a judgement the confidence decides, and it has accepted the draft
-            return served(draft, draft.reason or Reason.CONFIDENT)
+            return answer_with(draft, draft.reason or Reason.CONFIDENT)
         if judgement.score >= judge.accept:
-            return served(draft, Reason.JUDGED)
+            return answer_with(draft, Reason.JUDGED)
         return (yield from self._escalate(draft, Reason.JUDGED))

@@ -12,11 +12,11 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from routers.confidence.calibration import Logistic, Source, Training
-from routers.fragments.fallback import alone, capable, instead, large, served, write
+from routers.confidence.calibration import Logistic, LogprobSource, TrainingSet
+from routers.config_models import Finite
+from routers.fragments.fallback import answer_with, ask_capable_tier, ask_llm, ask_slm, fallback_reason, write
 from routers.plan import Generate, Plan, Reason, Unavailable
 from routers.router import Request, Router
-from routers.strict import Finite
 
 FeatureName = Literal[
     "log_length",
@@ -34,24 +34,24 @@ FEATURES: tuple[FeatureName, ...] = get_args(FeatureName)
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _CODE = re.compile(r"```|`[^`\n]+`|\b(?:def|class|function|return|import|SELECT)\b|[{};]\s*$", re.MULTILINE)
-LONG_WORD = 8
-MOST_READ = 20_000
+LONG_WORD_CHARS = 8
+MAX_PROMPT_CHARS = 20_000
 """Only this many characters at the prompt's end are measured, since measuring delays the request."""
 
 
-def features(prompt: str, context: int, turns: int) -> dict[str, float]:
+def measure_features(prompt: str, context_chars: int, turns: int) -> dict[str, float]:
     """Return the features of a request.
 
     `prompt` is the last user message, `context_chars` the number of characters of all messages, and `turns`
     the number of user messages. Lengths are ln(1 + characters), shares are in [0, 1], and all others are
     counts: `code` counts signs of code.
     """
-    prompt = prompt[-MOST_READ:]
+    prompt = prompt[-MAX_PROMPT_CHARS:]
     length = max(1, len(prompt))
     words = prompt.split()
     return {
         "log_length": log1p(len(prompt)),
-        "log_context": log1p(context),
+        "log_context": log1p(context_chars),
         "turns": float(turns),
         "lines": float(prompt.count("\n") + 1),
         "numbers": float(len(_NUMBER.findall(prompt))),
@@ -59,22 +59,22 @@ def features(prompt: str, context: int, turns: int) -> dict[str, float]:
         "code": float(len(_CODE.findall(prompt))),
         "questions": float(prompt.count("?")),
         "non_ascii_share": 0.0 if prompt.isascii() else sum(ord(char) > 127 for char in prompt) / length,
-        "long_word_share": sum(len(word) >= LONG_WORD for word in words) / max(1, len(words)),
+        "long_word_share": sum(len(word) >= LONG_WORD_CHARS for word in words) / max(1, len(words)),
     }
 
 
 class Scorer(Finite):
     """A logistic rule for P(the small model's answer is good enough), from the prompt's features alone."""
 
-    made_for: Source
-    trained_on: Training
+    made_for: LogprobSource
+    trained_on: TrainingSet
     features: Annotated[tuple[FeatureName, ...], Field(min_length=1)]
     center: tuple[float, ...]
     scale: tuple[Annotated[float, Field(gt=0)], ...]
     rule: Logistic
 
     @model_validator(mode="after")
-    def _same_length(self) -> Self:
+    def _check_lengths(self) -> Self:
         for name, values in (
             ("center", self.center),
             ("scale", self.scale),
@@ -84,13 +84,13 @@ class Scorer(Finite):
                 raise ValueError(f"{name} has {len(values)} values for {len(self.features)} features")
         return self
 
-    def score(self, found: Mapping[str, float]) -> float:
+    def score(self, features: Mapping[str, float]) -> float:
         """Return P(the small model's answer is good enough), in (0, 1). Hard prompts score low."""
         z = self.rule.intercept
         for name, weight, center, scale in zip(
             self.features, self.rule.weights, self.center, self.scale, strict=True
         ):
-            z += weight * (found[name] - center) / scale
+            z += weight * (features[name] - center) / scale
         return 1.0 / (1.0 + exp(-max(min(z, 30.0), -30.0)))
 
 
@@ -105,15 +105,15 @@ class Gate(Finite):
     """Highest value of each feature; a prompt above a limit is hard, whatever its score."""
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _check_not_empty(self) -> Self:
         if self.scorer is None and not self.limits:
             raise ValueError("a gate needs a scorer, or limits, or both")
         return self
 
-    def easy(self, found: Mapping[str, float]) -> bool:
-        if any(found[name] > most for name, most in self.limits.items()):
+    def is_easy(self, features: Mapping[str, float]) -> bool:
+        if any(features[name] > limit for name, limit in self.limits.items()):
             return False
-        return self.scorer is None or self.scorer.score(found) >= self.easy_from
+        return self.scorer is None or self.scorer.score(features) >= self.easy_from
 
 
 class Difficulty(Router):
@@ -130,15 +130,15 @@ class Difficulty(Router):
 
     def plan(self, request: Request) -> Plan:
         if "llm" not in request.tiers or "llm" not in request.able:
-            return (yield from alone(None))
+            return (yield from ask_slm(None))
         if "slm" not in request.able:
-            return (yield from capable("llm"))
-        if not self.gate.easy(request.features):
-            return (yield from large(Reason.TOO_HARD))
+            return (yield from ask_capable_tier("llm"))
+        if not self.gate.is_easy(request.features):
+            return (yield from ask_llm(Reason.TOO_HARD))
         try:
-            return served((yield from write(Generate("slm", because=Reason.EASY))), Reason.EASY)
-        except Unavailable as lost:
-            if lost.partial or lost.why == "rejected":
+            return answer_with((yield from write(Generate("slm", because=Reason.EASY))), Reason.EASY)
+        except Unavailable as failure:
+            if failure.partial or failure.why == "rejected":
                 raise
-            reason = instead(lost)
-        return served((yield from write(Generate("llm", because=reason))), reason)
+            reason = fallback_reason(failure)
+        return answer_with((yield from write(Generate("llm", because=reason))), reason)

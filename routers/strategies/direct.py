@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from routers.fragments.fallback import RESTART_PATIENCE, capable, instead, served, write
+from routers.fragments.fallback import RESTART_PATIENCE, answer_with, ask_capable_tier, fallback_reason, write
 from routers.plan import Capability, Generate, Plan, Reason, Tier, Unavailable
 from routers.router import Request, Router
 from routers.watch import ObservingWatch
@@ -27,16 +27,18 @@ class Direct(Router):
 
     def plan(self, request: Request) -> Plan:
         other: Tier = "llm" if self.tier == "slm" else "slm"
-        alone = not self.fallback or other not in request.tiers or other not in request.able
-        if not alone and self.tier not in request.able:
-            return (yield from capable(other))
+        is_only_tier = not self.fallback or other not in request.tiers or other not in request.able
+        if not is_only_tier and self.tier not in request.able:
+            return (yield from ask_capable_tier(other))
         watch = ObservingWatch if self.follow and request.judgeable else None
-        patience = RESTART_PATIENCE if alone else 0.0
+        patience = RESTART_PATIENCE if is_only_tier else 0.0
         try:
             draft = yield from write(Generate(self.tier, watch, patience=patience))
-            return served(draft, Reason.POLICY)
-        except Unavailable as lost:
-            if alone or lost.partial or lost.why == "rejected":
+            return answer_with(draft, Reason.POLICY)
+        except Unavailable as failure:
+            if is_only_tier or failure.partial or failure.why == "rejected":
                 raise
-            reason = instead(lost)
-        return served((yield from write(Generate(other, patience=RESTART_PATIENCE, because=reason))), reason)
+            reason = fallback_reason(failure)
+        return answer_with(
+            (yield from write(Generate(other, patience=RESTART_PATIENCE, because=reason))), reason
+        )

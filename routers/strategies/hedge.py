@@ -7,51 +7,51 @@ more call. Dean and Barroso, "The Tail at Scale" (CACM 2013), for hedged request
 
 from typing import Literal
 
-from routers.fragments.fallback import alone, go_on, instead, served
+from routers.fragments.fallback import answer_with, ask_slm, fallback_reason, resume_after_failure
 from routers.plan import Answer, Both, Draft, Generate, Plan, Raced, Reason, Unavailable, Verdict
 from routers.router import Request
 
-from .cascade import Judging
+from .cascade import ConfidenceRouter
 
 
-class Hedge(Judging):
+class Hedge(ConfidenceRouter):
     """Both tiers are asked at once. The first to commit answers, and the other is cancelled."""
 
     kind: Literal["hedge"] = "hedge"
     """Names the strategy."""
 
     def plan(self, request: Request) -> Plan:
-        if (other := self._without_draft(request)) is not None:
+        if (other := self._plan_without_draft(request)) is not None:
             return (yield from other)
-        raced = yield Both(self._draft(request), Generate("llm", because=Reason.OUTRAN))
+        raced = yield Both(self._build_draft_ask(request), Generate("llm", because=Reason.OUTRAN))
         assert isinstance(raced, Raced)  # noqa: S101  every driver answers an ask in kind
         if isinstance(raced.b, Draft) and raced.b.verdict is Verdict.COMMIT:
-            return self._large_won(raced.a, raced.b)
+            return self._serve_llm_draft(raced.a, raced.b)
         if isinstance(raced.a, Unavailable):
-            return (yield from self._without_small(raced.a, raced.b))
-        return (yield from self._small_ended(raced.a, raced.b))
+            return (yield from self._handle_slm_failure(raced.a, raced.b))
+        return (yield from self._settle_slm_draft(raced.a, raced.b))
 
-    def _large_won(self, small: Draft | Unavailable, large: Draft) -> Answer:
+    def _serve_llm_draft(self, small: Draft | Unavailable, large: Draft) -> Answer:
         if isinstance(small, Unavailable):
-            return served(large, instead(small))
+            return answer_with(large, fallback_reason(small))
         gave_up = small.verdict is Verdict.GIVE_UP and small.reason is not None
         return Answer((large,), small.reason if gave_up and small.reason else Reason.OUTRAN, small.confidence)
 
-    def _without_small(self, lost: Unavailable, large: Draft | Unavailable) -> Plan:
+    def _handle_slm_failure(self, failure: Unavailable, large: Draft | Unavailable) -> Plan:
         """The small model failed: continue its committed text, if any, else use the large model."""
-        if lost.partial:
-            return (yield from go_on(lost, lost.partial, self._observe))
+        if failure.partial:
+            return (yield from resume_after_failure(failure, failure.partial, self._build_observer))
         if isinstance(large, Unavailable):
-            return (yield from self._without_both(lost, large))
-        return (yield from self._after_loss(lost))
+            return (yield from self._answer_without_both(failure, large))
+        return (yield from self._answer_without_slm(failure))
 
-    def _small_ended(self, draft: Draft, large: Draft | Unavailable) -> Plan:
+    def _settle_slm_draft(self, draft: Draft, large: Draft | Unavailable) -> Plan:
         if draft.verdict is Verdict.COMMIT:
-            return served(draft, draft.reason or Reason.CONFIDENT)
+            return answer_with(draft, draft.reason or Reason.CONFIDENT)
         if isinstance(large, Unavailable) and not draft.kept:
             if large.partial:
                 raise large
             if draft.finish is None:
-                return (yield from alone(self._observe))
-            return served(draft, Reason.NO_LLM)
+                return (yield from ask_slm(self._build_observer))
+            return answer_with(draft, Reason.NO_LLM)
         return (yield from self._escalate(draft, draft.reason or Reason.LOW_CONFIDENCE))

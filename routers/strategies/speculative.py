@@ -13,9 +13,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from routers.fragments.draft_blocks import Block, agreement, verified
-from routers.fragments.fallback import instead, large, served, write
-from routers.fragments.verified import Verified, score
+from routers.config_models import Finite
+from routers.fragments.draft_blocks import BlockLength, accepted_share, count_accepted
+from routers.fragments.fallback import answer_with, ask_llm, fallback_reason, write
+from routers.fragments.verified_answer import VerifiedAnswer, score
 from routers.plan import (
     Answer,
     Capability,
@@ -30,7 +31,6 @@ from routers.plan import (
     Unavailable,
 )
 from routers.router import Request, Router
-from routers.strict import Finite
 from routers.watch import HeldWatch
 
 from .cascade import Cascade
@@ -39,7 +39,7 @@ from .direct import Direct
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Tokens = Annotated[int, Field(ge=1, le=256)]
 
-MOST_CALLS = 1024
+MAX_CALLS = 1024
 """Maximum calls of one exchange: enough for 512 tokens in blocks of one token, at two calls per block."""
 
 
@@ -81,8 +81,8 @@ class Speculative(Router):
     otherwise: Annotated[Cascade | Direct, Field(discriminator="kind")]
     """The strategy for requests whose drafts no upstream can verify."""
 
-    def fitted(self, request: Request) -> Router:
-        return self.model_copy(update={"otherwise": self.otherwise.fitted(request)})
+    def adapt_to(self, request: Request) -> Router:
+        return self.model_copy(update={"otherwise": self.otherwise.adapt_to(request)})
 
     @property
     def needs(self) -> Mapping[Tier, Mapping[Capability, str]]:
@@ -97,101 +97,101 @@ class Speculative(Router):
         return True
 
     @property
-    def calls(self) -> int:
-        return MOST_CALLS
+    def max_calls(self) -> int:
+        return MAX_CALLS
 
     def plan(self, request: Request) -> Plan:
         if not request.tiers >= {"slm", "llm"} <= request.able:
             return (yield from self.otherwise.plan(request))
         if "scoring" in request.verifies and isinstance(self.rule, Probe):
-            return (yield from _drafted(partial(_probed, self.rule, request.most)))
+            return (yield from _plan_whole_draft(partial(_probe, self.rule, request.most)))
         if "scoring" in request.verifies and request.greedy and isinstance(self.rule, Greedy):
-            return (yield from _greedy(self.rule, request.most))
+            return (yield from _plan_greedy(self.rule, request.most))
         if "prediction" in request.verifies:
-            return (yield from _drafted(_predicted))
+            return (yield from _plan_whole_draft(_rewrite_with_prediction))
         answer = yield from self.otherwise.plan(request)
         return answer._replace(reason=Reason.NOT_SPECULATED)
 
 
-def _greedy(rule: Greedy, most: int | None) -> Plan:
-    answer, block = Verified(most), Block(rule.block, rule.longest, rule.least)
+def _plan_greedy(rule: Greedy, max_tokens: int | None) -> Plan:
+    answer, block = VerifiedAnswer(max_tokens), BlockLength(rule.block, rule.longest, rule.least)
     finish: str | None = None
     while finish is None:
-        if block.hopeless:
-            return (yield from answer.alone(Reason.REJECTED))
-        tokens = int(min(answer.left, block.size(len(answer.ids))))
+        if block.is_hopeless:
+            return (yield from answer.continue_with_llm(Reason.REJECTED))
+        tokens = int(min(answer.remaining, block.next_length(len(answer.ids))))
         try:
             draft = yield from write(Generate("slm", HeldWatch, answer.text, max_tokens=tokens))
-        except Unavailable as lost:
-            if lost.why == "ceiling":
-                return (yield from answer.unscored(lost))
-            return (yield from answer.alone(instead(lost)))
+        except Unavailable as failure:
+            if failure.why == "ceiling":
+                return (yield from answer.settle_unscored(failure))
+            return (yield from answer.continue_with_llm(fallback_reason(failure)))
         try:
             scored = yield from score(Score("llm", draft.text, answer.text, answer.ids))
-            block.seen(draft, scored)
-            finish = yield from answer.take(draft, scored)
-        except Unavailable as lost:
-            return (yield from answer.unscored(lost))
-    return answer.answer(Reason.VERIFIED, finish)
+            block.update(draft, scored)
+            finish = yield from answer.commit_accepted(draft, scored)
+        except Unavailable as failure:
+            return (yield from answer.settle_unscored(failure))
+    return answer.build_answer(Reason.VERIFIED, finish)
 
 
-def _drafted(settle: Callable[[Draft], Plan]) -> Plan:
+def _plan_whole_draft(settle: Callable[[Draft], Plan]) -> Plan:
     """Draft a whole answer and pass it to `settle`. The large model rewrites a flawed draft.
 
     A truncated draft is passed on too, since it may be right as far as it goes.
     """
     try:
         draft = yield from write(Generate("slm", HeldWatch))
-    except Unavailable as lost:
-        return (yield from large(instead(lost)))
+    except Unavailable as failure:
+        return (yield from ask_llm(fallback_reason(failure)))
     if draft.reason is not None and draft.reason is not Reason.TRUNCATED:
-        return (yield from _written_anew(draft, draft.reason))
+        return (yield from _rewrite(draft, draft.reason))
     return (yield from settle(draft))
 
 
-def _probed(rule: Probe, most: int | None, draft: Draft) -> Plan:
+def _probe(rule: Probe, max_tokens: int | None, draft: Draft) -> Plan:
     try:
         scored = yield from score(Score("llm", draft.text))
-    except Unavailable as lost:
-        return served(draft, instead(lost))
-    share, tokens = agreement(scored, draft.finish), len(scored.tokens)
+    except Unavailable as failure:
+        return answer_with(draft, fallback_reason(failure))
+    share, tokens = accepted_share(scored, draft.finish), len(scored.tokens)
     if share >= rule.accept:
         return Answer((draft,), Reason.VERIFIED, share, Speculation(1, tokens, tokens))
-    if share < rule.discard or not verified(scored)[0]:
-        anew = yield from _written_anew(draft, Reason.REJECTED)
-        return anew._replace(confidence=share, speculation=Speculation(1, tokens, 0))
-    continued = yield from _continued(Verified(most, Reason.REJECTED), draft, scored)
-    return continued._replace(confidence=share)
+    if share < rule.discard or not count_accepted(scored)[0]:
+        rewritten = yield from _rewrite(draft, Reason.REJECTED)
+        return rewritten._replace(confidence=share, speculation=Speculation(1, tokens, 0))
+    answer = yield from _continue_draft(VerifiedAnswer(max_tokens, Reason.REJECTED), draft, scored)
+    return answer._replace(confidence=share)
 
 
-def _continued(answer: Verified, draft: Draft, scored: Scored) -> Plan:
+def _continue_draft(answer: VerifiedAnswer, draft: Draft, scored: Scored) -> Plan:
     """Keep the draft up to its first rejected token, and let the large model continue from there."""
     try:
-        finish = yield from answer.take(draft, scored)
-    except Unavailable as lost:
-        return (yield from answer.unscored(lost))
+        finish = yield from answer.commit_accepted(draft, scored)
+    except Unavailable as failure:
+        return (yield from answer.settle_unscored(failure))
     if finish is not None:
-        return answer.answer(Reason.REJECTED, finish)
-    return (yield from answer.alone(Reason.REJECTED))
+        return answer.build_answer(Reason.REJECTED, finish)
+    return (yield from answer.continue_with_llm(Reason.REJECTED))
 
 
-def _predicted(draft: Draft) -> Plan:
-    answer = yield from _written_anew(draft, Reason.PREDICTED, prediction=draft.text)
+def _rewrite_with_prediction(draft: Draft) -> Plan:
+    answer = yield from _rewrite(draft, Reason.PREDICTED, prediction=draft.text)
     (part,) = answer.parts
     if part is draft:
         return answer
     usage = part.usage
-    kept = usage._replace(completion_tokens=usage.completion_tokens - usage.rejected)
-    predicted = Speculation(1, usage.accepted + usage.rejected, usage.accepted)
-    return answer._replace(parts=(part._replace(usage=kept),), speculation=predicted)
+    served_usage = usage._replace(completion_tokens=usage.completion_tokens - usage.rejected)
+    speculation = Speculation(1, usage.accepted + usage.rejected, usage.accepted)
+    return answer._replace(parts=(part._replace(usage=served_usage),), speculation=speculation)
 
 
-def _written_anew(draft: Draft, reason: Reason, prediction: str = "") -> Plan:
+def _rewrite(draft: Draft, reason: Reason, prediction: str = "") -> Plan:
     """The large model answers. If it is unavailable, the draft is served."""
     try:
-        better = yield from write(Generate("llm", because=reason, prediction=prediction))
-        return Answer((better,), reason)
-    except Unavailable as gone:
-        if gone.partial:
+        llm_draft = yield from write(Generate("llm", because=reason, prediction=prediction))
+        return Answer((llm_draft,), reason)
+    except Unavailable as failure:
+        if failure.partial:
             raise
-        return served(draft, instead(gone))
+        return answer_with(draft, fallback_reason(failure))

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from routers.plan import Reason, ToolCall
 
-from .expected import Expected
-from .json_text import parsed
-from .refusals import refuses
-from .schemas import meets
+from .answer_form import AnswerForm
+from .json_text import parse_json
+from .refusals import is_refusal
+from .schemas import meets_schema
 
 
-def flaw(
-    text: str, calls: Sequence[ToolCall], finish: str | None, expected: Expected, refusal: str | None = None
+def find_flaw(
+    text: str, calls: Sequence[ToolCall], finish: str | None, form: AnswerForm, refusal: str | None = None
 ) -> Reason | None:
     """Return the first reason why a finished draft can't be served, or None.
 
@@ -19,38 +19,38 @@ def flaw(
     Free text that reached its token limit has no flaw, since clients set `max_tokens` to cut it. If a draft
     calls tools, only its calls are checked, not its text. LOOP needs tokens: see `is_looping`.
     """
-    if refusal or (not calls and refuses(text)):
+    if refusal or (not calls and is_refusal(text)):
         return Reason.REFUSAL
     if not calls and not text.strip():
         return Reason.EMPTY
-    if finish == "length" and expected.whole:
+    if finish == "length" and form.needs_complete_answer:
         return Reason.TRUNCATED
     if calls:
-        return next((reason for call in calls if (reason := _flaw_of_call(call, expected))), None)
-    return Reason.TOOL_NOT_OFFERED if expected.required else _flaw_of_text(text, expected)
+        return next((reason for call in calls if (reason := _find_flaw_of_call(call, form))), None)
+    return Reason.TOOL_NOT_OFFERED if form.requires_tool else _find_flaw_of_text(text, form)
 
 
-def _flaw_of_call(call: ToolCall, expected: Expected) -> Reason | None:
-    if call.name not in expected.tools:
-        return None if expected.others else Reason.TOOL_NOT_OFFERED
-    schema = expected.tools[call.name]
+def _find_flaw_of_call(call: ToolCall, form: AnswerForm) -> Reason | None:
+    if call.name not in form.tools:
+        return None if form.allows_other_tools else Reason.TOOL_NOT_OFFERED
+    schema = form.tools[call.name]
     if schema is None:
         return None
     try:
-        arguments = parsed(call.arguments)
+        arguments = parse_json(call.arguments)
     except ValueError:
         return Reason.TOOL_ARGUMENTS
-    fits = isinstance(arguments, dict) and meets(schema, arguments)
+    fits = isinstance(arguments, dict) and meets_schema(schema, arguments)
     return None if fits else Reason.TOOL_ARGUMENTS
 
 
-def _flaw_of_text(text: str, expected: Expected) -> Reason | None:
-    if expected.literal is not None and not meets(expected.literal, text):
+def _find_flaw_of_text(text: str, form: AnswerForm) -> Reason | None:
+    if form.text_schema is not None and not meets_schema(form.text_schema, text):
         return Reason.SCHEMA_MISMATCH
-    if expected.value is None:
+    if form.json_schema is None:
         return None
     try:
-        value = parsed(text)
+        value = parse_json(text)
     except ValueError:
         return Reason.INVALID_JSON
-    return None if meets(expected.value, value) else Reason.SCHEMA_MISMATCH
+    return None if meets_schema(form.json_schema, value) else Reason.SCHEMA_MISMATCH

@@ -3,25 +3,25 @@
 import json
 from typing import Any, Never
 
-LONGEST_INTEGER = 640
+MAX_INTEGER_DIGITS = 640
 """Digits that Python converts to an integer under any configuration. Longer integers are read as floats."""
 
 
-def parsed(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """Return the value of a JSON text (RFC 8259).
 
     Raises ValueError if it is not JSON or is nested too deeply. NaN, Infinity and JSON in a code fence are
     not JSON.
     """
     try:
-        return json.loads(text, parse_int=_integer, parse_constant=_no_number)
+        return json.loads(text, parse_int=_parse_integer, parse_constant=_reject_constant)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
-def _integer(digits: str) -> float:
-    return int(digits) if len(digits) <= LONGEST_INTEGER else float(digits)
+def _parse_integer(digits: str) -> float:
+    return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else float(digits)
 
 
-def _no_number(name: str) -> Never:
+def _reject_constant(name: str) -> Never:
     raise ValueError(f"{name} is not JSON")

@@ -2,21 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 
-LONGEST_BLOCK = 64
+MAX_BLOCK = 64
 """Maximum tokens of a repeated block."""
-TIMES = 6
+MIN_REPEATS = 6
 """Least multiple of its length that a block's repetition must fill."""
-COVER = 48
+MIN_COVER = 48
 """Least number of tokens that a block's repetition must fill."""
-TAIL = LONGEST_BLOCK * TIMES
+MAX_TAIL = MAX_BLOCK * MIN_REPEATS
 """Tokens at a draft's end that are checked."""
-FEW = 4
+MIN_DISTINCT = 4
 """Distinct tokens below which a block is monotonous."""
-VARIED = 0.8
+DISTINCT_SHARE = 0.8
 """Share of distinct tokens up to which a block is monotonous."""
 
 
-def looping(texts: Sequence[str]) -> bool:
+def is_looping(texts: Sequence[str]) -> bool:
     """True if the tail of a draft's tokens repeats one block.
 
     The block has at most 64 tokens, and its repetition fills at least six times its length and at least 48
@@ -25,38 +25,40 @@ def looping(texts: Sequence[str]) -> bool:
     and may be wanted; a sentence that a small model repeats is not. Only the equality of tokens matters. Time
     is linear in the tail.
     """
-    if len(texts) < COVER:
+    if len(texts) < MIN_COVER:
         return False
-    tail = texts[: -TAIL - 1 : -1]
-    return any(_repeats(tail, period, agreed) for period, agreed in _agreements(tail))
+    tail = texts[: -MAX_TAIL - 1 : -1]
+    return any(_is_loop(tail, period, matching) for period, matching in _match_shifts(tail))
 
 
-def stuck(texts: Sequence[str]) -> bool:
+def is_stuck(texts: Sequence[str]) -> bool:
     """True if the whole tail of 384 tokens repeats one block, monotonous or not."""
-    tail = texts[: -TAIL - 1 : -1]
-    return len(tail) == TAIL and any(period + agreed == TAIL for period, agreed in _agreements(tail))
+    tail = texts[: -MAX_TAIL - 1 : -1]
+    return len(tail) == MAX_TAIL and any(
+        period + matching == MAX_TAIL for period, matching in _match_shifts(tail)
+    )
 
 
-def _repeats(tail: Sequence[str], period: int, agreed: int) -> bool:
-    cover = period + agreed
-    if cover < max(COVER, TIMES * period):
+def _is_loop(tail: Sequence[str], period: int, matching: int) -> bool:
+    cover = period + matching
+    if cover < max(MIN_COVER, MIN_REPEATS * period):
         return False
-    different = len(set(tail[:period]))
-    return cover == TAIL or (different >= FEW and different > VARIED * period)
+    distinct = len(set(tail[:period]))
+    return cover == MAX_TAIL or (distinct >= MIN_DISTINCT and distinct > DISTINCT_SHARE * period)
 
 
-def _agreements(tail: Sequence[str]) -> Iterator[tuple[int, int]]:
+def _match_shifts(tail: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Yield each possible block length, and how many tokens of `tail` match when shifted by it.
 
     The Z algorithm (Gusfield, "Algorithms on Strings, Trees, and Sequences", 1997, section 1.4).
     """
-    agreed = [0]
+    lengths = [0]
     left = right = 0
-    for period in range(1, min(LONGEST_BLOCK + 1, len(tail))):
-        length = min(right - period, agreed[period - left]) if period < right else 0
+    for period in range(1, min(MAX_BLOCK + 1, len(tail))):
+        length = min(right - period, lengths[period - left]) if period < right else 0
         while period + length < len(tail) and tail[length] == tail[period + length]:
             length += 1
-        agreed.append(length)
+        lengths.append(length)
         if period + length > right:
             left, right = period, period + length
         yield period, length

@@ -14,26 +14,26 @@ from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 from jsonschema.validators import extend, validator_for
 from referencing import Registry
 
-LARGEST = 3_000
+MAX_VALUES = 3_000
 """Maximum number of values in a schema; a larger schema is not enforced."""
-DEEPEST = 50
+MAX_DEPTH = 50
 """Maximum levels of a schema; a deeper schema is not enforced."""
-NESTED = 100
+MAX_NESTING = 100
 """Maximum nesting of keywords during a check. It is well below Python's recursion limit, which would make the
 Rust code of `referencing` panic with an error that is no Exception."""
-STEPS = 20_000
+MAX_STEPS = 20_000
 """Maximum cost of one check, in steps of a few microseconds: enough for 500 rows of 10 columns."""
 REGEX_STEPS = 100
 """Number of regular-expression steps that take as long as one step of a check."""
 
-PASSED_OVER = ("patternProperties", "unevaluatedItems", "unevaluatedProperties")
+UNCHECKED_KEYWORDS = ("patternProperties", "unevaluatedItems", "unevaluatedProperties")
 """Keywords that are ignored, since their cost has no useful bound."""
 METASCHEMAS = "json-schema.org"
 
 Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
 
 
-def meets(schema: Mapping[str, Any], value: Any) -> bool:
+def meets_schema(schema: Mapping[str, Any], value: Any) -> bool:
     """True if a JSON value meets a JSON Schema, or if that can't be determined.
 
     The schema's dialect is the one that its `$schema` names, by default 2020-12. The result can't be
@@ -43,9 +43,9 @@ def meets(schema: Mapping[str, Any], value: Any) -> bool:
     which is rare and costs an escalation.
     """
     try:
-        if not _readable(schema):
+        if not _is_checkable(schema):
             return True
-        dialect = _metered(validator_for(schema, default=Draft202012Validator))
+        dialect = _meter_dialect(validator_for(schema, default=Draft202012Validator))
         if dialect(schema, format_checker=_Budget(), registry=Registry()).is_valid(value):
             return True
         # Checked last: it takes fifty times as long as checking the value.
@@ -55,28 +55,28 @@ def meets(schema: Mapping[str, Any], value: Any) -> bool:
     return False
 
 
-def _readable(schema: Mapping[str, Any]) -> bool:
+def _is_checkable(schema: Mapping[str, Any]) -> bool:
     """True if a schema is small and flat enough and does not refer to a metaschema.
 
     jsonschema would check a reference to a metaschema with its own validators, which are not metered.
     """
     level: list[Any] = [value for key, value in schema.items() if key != "$schema"]
-    seen = 0
-    for _ in range(DEEPEST):
-        seen += len(level)
-        if seen > LARGEST or any(isinstance(value, str) and METASCHEMAS in value for value in level):
+    count = 0
+    for _ in range(MAX_DEPTH):
+        count += len(level)
+        if count > MAX_VALUES or any(isinstance(value, str) and METASCHEMAS in value for value in level):
             return False
-        level = [inner for value in level for inner in _inner(value)]
+        level = [inner for value in level for inner in _children(value)]
     return not level
 
 
-def _inner(value: Any) -> Iterable[Any]:
+def _children(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
 
 
-class _Spent(Exception):
+class _BudgetExceeded(Exception):
     """The check exceeded its budget."""
 
 
@@ -88,28 +88,28 @@ class _Budget(FormatChecker):
 
     def __init__(self) -> None:
         super().__init__(())
-        self.left = STEPS
+        self.remaining = MAX_STEPS
         self.depth = 0
 
     def spend(self, steps: int) -> None:
-        self.left -= steps
-        if self.left < 0 or self.depth > NESTED:
-            raise _Spent
+        self.remaining -= steps
+        if self.remaining < 0 or self.depth > MAX_NESTING:
+            raise _BudgetExceeded
 
 
 @cache
-def _metered(dialect: Any) -> Any:
+def _meter_dialect(dialect: Any) -> Any:
     """Return a dialect's validator class in which each keyword spends the budget."""
-    checks: dict[str, Keyword] = {**dialect.VALIDATORS, **dict.fromkeys(PASSED_OVER, _nothing)}
-    checks["additionalProperties"] = _additional(checks["additionalProperties"])
-    paid = {name: _paid(name, check) for name, check in checks.items()}
-    return extend(dialect, {**paid, "pattern": _pattern})  # type: ignore[no-untyped-call]
+    checks: dict[str, Keyword] = {**dialect.VALIDATORS, **dict.fromkeys(UNCHECKED_KEYWORDS, _ignore_keyword)}
+    checks["additionalProperties"] = _meter_additional_properties(checks["additionalProperties"])
+    metered = {name: _meter_keyword(name, check) for name, check in checks.items()}
+    return extend(dialect, {**metered, "pattern": _check_pattern})  # type: ignore[no-untyped-call]
 
 
-def _paid(name: str, check: Keyword) -> Keyword:
-    def paid(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+def _meter_keyword(name: str, check: Keyword) -> Keyword:
+    def metered(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
         budget: _Budget = validator.format_checker
-        budget.spend(1 + _size(value) + _size(instance) // 10 + _extra(name, value, instance))
+        budget.spend(1 + _size(value) + _size(instance) // 10 + _extra_steps(name, value, instance))
         budget.depth += 1
         try:
             for error in check(validator, value, instance, schema) or ():
@@ -118,14 +118,14 @@ def _paid(name: str, check: Keyword) -> Keyword:
         finally:
             budget.depth -= 1
 
-    return paid
+    return metered
 
 
 def _size(value: Any) -> int:
     return len(value) if isinstance(value, dict | list) else 0
 
 
-def _extra(name: str, value: Any, instance: Any) -> int:
+def _extra_steps(name: str, value: Any, instance: Any) -> int:
     if name in ("additionalItems", "additionalProperties", "contains", "items", "propertyNames"):
         return _size(instance)  # visits each, even if the subschema has no keyword that spends the budget
     if name in ("const", "enum"):  # deep comparison
@@ -135,11 +135,11 @@ def _extra(name: str, value: Any, instance: Any) -> int:
     return 0
 
 
-def _nothing(validator: Any, value: Any, instance: Any, schema: Any) -> None:
+def _ignore_keyword(validator: Any, value: Any, instance: Any, schema: Any) -> None:
     """Check nothing: the keyword is ignored."""
 
 
-def _additional(check: Keyword) -> Keyword:
+def _meter_additional_properties(check: Keyword) -> Keyword:
     """Ignore `additionalProperties` beside `patternProperties`, whose matches are not known."""
 
     def additional(
@@ -150,31 +150,31 @@ def _additional(check: Keyword) -> Keyword:
     return additional
 
 
-def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+def _check_pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
     if not isinstance(instance, str):
         return
     budget: _Budget = validator.format_checker
-    steps = most_steps(pattern, len(instance)) / REGEX_STEPS
-    if 2 * steps > budget.left:
+    steps = max_regex_steps(pattern, len(instance)) / REGEX_STEPS
+    if 2 * steps > budget.remaining:
         return
     budget.spend(1 + int(steps))
     try:
-        matched = re.search(pattern, instance)
+        match = re.search(pattern, instance)
     except re.error:  # syntax of ECMAScript only, such as \p{L}
         return
-    if not matched:
+    if not match:
         yield ValidationError(f"does not match {pattern}")
 
 
-LONGEST_PATTERN = 500
-MOST_CHOICES = 20
+MAX_PATTERN_CHARS = 500
+MAX_CHOICES = 20
 _ATOM = re.compile(r"\\[^1-9]|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
 _OPENING = re.compile(r"\(\?(?:[:=!]|<[=!])")
 _UNBOUNDED = re.compile(r"\)[*+{]|\(\?|\\|\{\d{3,}\}")
 _CHOICE = re.compile(r"[*+?|]|\{\d*,\d*\}")
 
 
-def most_steps(pattern: str, length: int) -> float:
+def max_regex_steps(pattern: str, length: int) -> float:
     """Estimate the maximum steps of `re` to search `length` characters, or inf if there is no simple bound.
 
     Backtracking may try each quantifier, each alternative and the start at every position of the text.
@@ -183,6 +183,6 @@ def most_steps(pattern: str, length: int) -> float:
     """
     bare = _OPENING.sub("(", _ATOM.sub("x", pattern))
     choices = len(_CHOICE.findall(bare))
-    if len(pattern) > LONGEST_PATTERN or choices > MOST_CHOICES or _UNBOUNDED.search(bare):
+    if len(pattern) > MAX_PATTERN_CHARS or choices > MAX_CHOICES or _UNBOUNDED.search(bare):
         return inf
     return (length + 2.0) ** (choices + 1)

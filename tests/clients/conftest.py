@@ -65,7 +65,7 @@ async def case(tiers: Tiers, policy_name: str, sure: bool) -> Case:
     """The servers remember nothing of other cases, and the gateway holds nothing against them."""
     for pool in tiers.gateway.app.pools.values():
         for one in pool.upstreams:
-            one.breaker.success()
+            one.breaker.record_success()
     for server in (tiers.slm, tiers.llm):
         server.forget()
     question = f"What is the opposite of hot? ({next(_numbers)})"

@@ -31,7 +31,7 @@ def dashboard() -> dict[str, Any]:
 def registered() -> dict[str, set[str]]:
     """The labels of every sample name that the registry can expose."""
     metrics = Metrics()
-    metrics.exchange(
+    metrics.count_exchange(
         policy="p",
         endpoint="e",
         route="slm",
@@ -43,15 +43,15 @@ def registered() -> dict[str, set[str]]:
         confidence=1,
         saved_usd=1,
     )
-    metrics.call(
+    metrics.count_call(
         upstream="u", tier="slm", model="m", outcome="ok", prompt_tokens=1, completion_tokens=1, cost_usd=1
     )
-    metrics.call_retried("u", "slm")
-    metrics.upstream_up("u", "slm", True)
-    metrics.engine_restarted("e")
-    metrics.policies_loaded(ok=False)
-    metrics.evaluation("p", "done")
-    metrics.quality(policy="p", route="slm", evaluator="structure", p=1.0)
+    metrics.count_retry("u", "slm")
+    metrics.set_upstream_up("u", "slm", True)
+    metrics.count_engine_restart("e")
+    metrics.count_policy_load(ok=False)
+    metrics.count_evaluation("p", "done")
+    metrics.observe_quality(policy="p", route="slm", evaluator="structure", p=1.0)
     return {name: labels for family in metrics.registry.collect() for name, labels in samples(family)}
 
 

@@ -140,7 +140,7 @@ async def traffic(gateway: Gateway, slm: Scripted, llm: Scripted) -> None:
 @pytest.fixture
 async def gateway(start: StartGateway, slm: Scripted, llm: Scripted, spare: Scripted) -> Gateway:
     """With an LLM that makes the first one's failures good."""
-    judged = simple_policy().changed(evaluate=Evaluate(share=1, evaluators=(Structure(kind="structure"),)))
+    judged = simple_policy().replace(evaluate=Evaluate(share=1, evaluators=(Structure(kind="structure"),)))
     llms = upstream(llm, "llm"), upstream(spare, "llm", model="large", priority=1)
     served: Gateway = await start(settings_of(upstream(slm, "slm"), *llms), [judged])
     return served

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.records.lines import CallLine, ExchangeLine, TokensLine, UsageLine
+from policies.records.schema import CallLine, ExchangeLine, TokensLine, UsageLine
 from routers.plan import Reason
 from routers.strategies.cascade import Cascade
 from tools.docs.generate import SECTIONS, current

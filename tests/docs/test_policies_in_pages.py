@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.exchange.builder import OwnField
-from policies.explain.plan_tree import explained, lines
-from policies.loading.layers import BUILT_IN, policy_files
+from gateway.exchange.builder import SmallfirstField
+from policies.explain.plan_tree import build_tree, to_lines
+from policies.loading.layers import BUILT_IN, list_policy_files
 from policies.loading.loader import load_policies, load_policy
 from policies.schema.split import Split
 from policies.schema.strategies import STRATEGIES
@@ -86,7 +86,7 @@ REQUESTS = [
     "router", [pytest.param(router, id=f"{kind} {told}") for kind, told, router in variants()]
 )
 def test_a_strategys_page_names_the_reasons_that_its_plan_can_end_in(router: Router) -> None:
-    told = "\n".join(line for request in REQUESTS for line in lines(explained(router, request, depth=3)))
+    told = "\n".join(line for request in REQUESTS for line in to_lines(build_tree(router, request, depth=3)))
     ended = set(re.findall(r"\(reason (\w+)\)", told))
     assert ended
     assert ended <= reasons_named(DOCS / "strategies" / f"{router.kind}.md")
@@ -113,10 +113,10 @@ def test_the_difficulty_page_names_every_measure() -> None:
 
 def test_the_http_page_names_every_key_of_the_smallfirst_field() -> None:
     text = (DOCS / "http.md").read_text(encoding="utf-8")
-    assert [name for name in OwnField.model_fields if f"| `{name}` |" not in text] == []
+    assert [name for name in SmallfirstField.model_fields if f"| `{name}` |" not in text] == []
 
 
-@pytest.mark.parametrize("path", policy_files(BUILT_IN), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", list_policy_files(BUILT_IN), ids=lambda path: path.stem)
 def test_every_built_in_policy_says_who_should_use_it(path: Path) -> None:
     assert comment(path).startswith("For ")
 

@@ -15,9 +15,9 @@ import pytest
 from support.doubles import Scripted
 from support.gateways import gateway_of, settings_of, upstream
 
-from policies.records.lines import Record
 from policies.records.reader import read_records
 from policies.records.replay import replay
+from policies.records.schema import Record
 from policies.schema.policy import Policy
 from routers.plan import Generate, Reason
 from routers.strategies.direct import Direct
@@ -88,7 +88,7 @@ async def test_it_replays_drafts_that_another_policy_recorded(
     assert (served.route, served.reason) == ("slm", Reason.POLICY)
     longer = replay(record, brief.Brief(most=2))
     assert longer.missing == Generate("llm", because=Reason.TRUNCATED)
-    assert longer.escalates
+    assert longer.is_escalated
 
 
 LIVE = """

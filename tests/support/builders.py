@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from math import log
 from typing import Any
 
-from routers.confidence.calibration import Calibrator, Logistic, Source, Training
+from routers.confidence.calibration import Calibrator, Logistic, LogprobSource, TrainingSet
 from routers.plan import Answer, Generate, Plan, Token, Unavailable
 from routers.strategies.difficulty import Scorer
 
-MADE_FOR = Source(model="small", engine="openai")
-TRAINED_ON = Training(records="made by hand", sha256="0", drafts=1, date="2026-01-01")
+MADE_FOR = LogprobSource(model="small", engine="openai")
+TRAINED_ON = TrainingSet(records="made by hand", sha256="0", drafts=1, date="2026-01-01")
 
 
 def token(logprob: float | None = -0.5, text: str = "a", top: Sequence[float] | None = None) -> Token:

@@ -18,10 +18,10 @@ from support.exchanges import (
     stopped,
 )
 
-from policies.records.lines import CallLine, Record
+from policies.records.schema import CallLine, Record
 from policies.schema.policy import Affinity, Policy
+from routers.judges.draft_judge import Agree, Verify
 from routers.judges.guard import Guard
-from routers.judges.inline import Agree, Verify
 from routers.plan import Reason, Tier, Verdict
 from routers.strategies.difficulty import Gate
 from routers.strategies.direct import Direct
@@ -166,12 +166,12 @@ CASES: dict[str, Record] = {
     "judged for itself, and by a guard": record(
         [held(GOOD), *[judgement(0.9)] * 2, judgement(0.1, because=Reason.GUARDED)],
         answered("slm", Reason.JUDGED, confidence(GOOD)),
-        JUDGING.changed(guard=Guard(output=0.5)),
+        JUDGING.replace(guard=Guard(output=0.5)),
     ),
     "judged by a guard alone": record(
         [held(GOOD), judgement(0.1, because=Reason.GUARDED)],
         answered("slm", Reason.CONFIDENT, confidence(GOOD)),
-        policy(release="hold").changed(guard=Guard(output=0.5)),
+        policy(release="hold").replace(guard=Guard(output=0.5)),
     ),
     "nobody could judge": record(
         [held(GOOD), failed("slm", "garbage", ask="judge", because=Reason.JUDGED)],
@@ -316,7 +316,7 @@ CASES: dict[str, Record] = {
     "stays with the llm": record(
         [call("llm")],
         answered("llm", Reason.AFFINITY),
-        policy().changed(affinity=Affinity(turns=2)),
+        policy().replace(affinity=Affinity(turns=2)),
         stays=2,
     ),
 }  # fmt: skip

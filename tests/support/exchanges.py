@@ -5,7 +5,7 @@ from typing import Any
 
 from support.builders import calibrator
 
-from policies.records.lines import (
+from policies.records.schema import (
     AnswerLine,
     CallLine,
     ExchangeLine,
@@ -16,9 +16,9 @@ from policies.records.lines import (
     UsageLine,
 )
 from policies.schema.policy import Policy
-from routers.confidence.answer_words import shape
-from routers.confidence.signals import signals
-from routers.cost import FREE, Price, cost
+from routers.confidence.answer_words import token_shape
+from routers.confidence.signals import compute_signals
+from routers.cost import FREE, Price, compute_cost
 from routers.plan import NO_FEATURES, Reason, Tier, Token, Usage, Verdict
 from routers.strategies.cascade import Cascade
 from routers.strategies.hedge import Hedge
@@ -38,13 +38,13 @@ def hedged(**changes: Any) -> Policy:
 
 
 def confidence(tokens: Sequence[Token], finish: str | None = "stop") -> float:
-    return calibrator().confidence(signals(tokens, finish), finished=True)
+    return calibrator().confidence(compute_signals(tokens, finish), finished=True)
 
 
 def tokens_line(tokens: Sequence[Token]) -> TokensLine:
     return TokensLine(
         ids=list(range(len(tokens))),
-        shapes="".join(shape(token.text) for token in tokens),
+        shapes="".join(token_shape(token.text) for token in tokens),
         logprobs=[token.logprob for token in tokens],
         top=[list(token.top) for token in tokens],
         at=[0.1 * number for number in range(1, len(tokens) + 1)],
@@ -56,7 +56,7 @@ def call(tier: Tier, tokens: Sequence[Token] | None = None, **changes: Any) -> C
     """A call that ended well; with tokens, one that a watch followed."""
     count = 20 if tokens is None else len(tokens)
     usage = UsageLine(prompt_tokens=PROMPT, completion_tokens=count)
-    dollars = cost(Usage(PROMPT, count), PRICE[tier], 2.0)
+    dollars = compute_cost(Usage(PROMPT, count), PRICE[tier], 2.0)
     fields = {
         "tier": tier,
         "upstream": tier,
@@ -93,14 +93,14 @@ def stopped(tokens: Sequence[Token], **changes: Any) -> CallLine:
     """A draft given up at its last token."""
     decided = {"verdict": Verdict.GIVE_UP, "reason": Reason.GAVE_UP}
     if "confidence" not in changes:
-        changes["confidence"] = calibrator().confidence(signals(tokens), finished=False)
+        changes["confidence"] = calibrator().confidence(compute_signals(tokens), finished=False)
     return call("slm", tokens, **{"outcome": "stopped", "finish": None, **decided, **changes})
 
 
 def outrun(tier: Tier, at: float, tokens: Sequence[Token] | None = None, **changes: Any) -> CallLine:
     """A leg of a race that was cancelled at `at`."""
     count = 20 if tokens is None else len(tokens)
-    spent = {"cost_usd": cost(Usage(PROMPT, count), PRICE[tier], at), "seconds": at}
+    spent = {"cost_usd": compute_cost(Usage(PROMPT, count), PRICE[tier], at), "seconds": at}
     return call(tier, tokens, **{"outcome": "outrun", "finish": None, **spent, **changes})
 
 

@@ -11,15 +11,15 @@ import openai
 from support.doubles import Scripted
 from support.waiting import PATIENCE
 
-from gateway.cli.test_server import Served, serving
+from gateway.cli.loopback_gateway import RunningGateway, run_gateway
 from gateway.settings import Settings, load_settings
 from gateway.upstreams.upstream import Upstream
-from policies.records.differences import differences
+from policies.records.differences import find_differences
 from policies.records.reader import LeftOut, read_records
 from policies.records.replay import replay
 from policies.schema.policy import Policy
 from policies.schema.split import AnyPolicy
-from routers.confidence.calibration import Calibrator, Logistic, Mode, Source, Training
+from routers.confidence.calibration import Calibrator, Logistic, LogprobSource, Mode, TrainingSet
 from routers.plan import Tier
 from routers.strategies.cascade import Cascade
 
@@ -36,8 +36,8 @@ def simple_calibrator(model: str = "small", engine: str = "openai", mode: Mode =
     """confidence = sigmoid(4 + 4 * mean log-probability): 0.98 at 0, 0.5 at -1, 0.02 at -2."""
     rule = Logistic(intercept=4.0, weights=(4.0,))
     return Calibrator(
-        made_for=Source(model=model, engine=engine, mode=mode),
-        trained_on=Training(records="made by hand", sha256="0", drafts=1, date="2026-01-01"),
+        made_for=LogprobSource(model=model, engine=engine, mode=mode),
+        trained_on=TrainingSet(records="made by hand", sha256="0", drafts=1, date="2026-01-01"),
         signals=("mean",),
         center=(0.0,),
         scale=(1.0,),
@@ -73,17 +73,17 @@ def settings_of(*upstreams: dict[str, Any], **more: Any) -> Settings:
 @asynccontextmanager
 async def gateway_of(
     settings: Settings, records: Path, policies: Iterable[AnyPolicy] = ()
-) -> AsyncIterator[Served]:
+) -> AsyncIterator[RunningGateway]:
     """A gateway that proves, when it ends, that every exchange left a record which replays exactly."""
     settings = settings.model_copy(update={"records": settings.records.model_copy(update={"path": records})})
-    async with serving(settings, policies) as served:
+    async with run_gateway(settings, policies) as served:
         yield served
     left_out = LeftOut()
     found = list(read_records(records, left_out))
     assert left_out.reasons == []
     assert {record.exchange.id for record in found} == served.app.exchanges.ids()
     for record in found:
-        assert differences(replay(record)) == []
+        assert find_differences(replay(record)) == []
 
 
 def client_of(url: str) -> openai.AsyncOpenAI:
@@ -96,7 +96,7 @@ def client_of(url: str) -> openai.AsyncOpenAI:
 class Gateway:
     """A running gateway and the clients a test talks to it with."""
 
-    def __init__(self, served: Served, http: aiohttp.ClientSession) -> None:
+    def __init__(self, served: RunningGateway, http: aiohttp.ClientSession) -> None:
         self.served = served
         self.app = served.app
         self.url = served.url

@@ -7,7 +7,7 @@ from support.asking import policy, text_of
 from support.gateways import Gateway, StartGateway
 
 from gateway.settings import Settings
-from gateway.skills.guard.prompt_leak import words
+from gateway.skills.guard.prompt_leak import split_words
 from routers.judges.guard import Guard
 from routers.strategies.direct import Direct
 
@@ -40,7 +40,7 @@ async def asked(gateway: Gateway, model: str, messages: list[Any], stream: bool)
 
 async def assert_guards(start: StartGateway, settings: Settings) -> None:
     """It judges requests and answers in one token, and what leaks ends; plain and in streams."""
-    small = [policy(Direct(tier="slm")).changed(name=name, guard=guard) for name, guard in POLICIES.items()]
+    small = [policy(Direct(tier="slm")).replace(name=name, guard=guard) for name, guard in POLICIES.items()]
     gateway = await start(settings, small)
     for stream in (False, True):
         status, text, skills = await asked(gateway, "open", [QUESTION], stream)
@@ -54,6 +54,6 @@ async def assert_guards(start: StartGateway, settings: Settings) -> None:
 
 
 def _copied(text: str) -> bool:
-    found, secret = words(text), words(SECRET)
+    found, secret = split_words(text), split_words(SECRET)
     runs = {tuple(secret[at : at + RUN]) for at in range(len(secret) - RUN + 1)}
     return any(tuple(found[at : at + RUN]) in runs for at in range(len(found) - RUN + 1))

@@ -8,9 +8,9 @@ from typing import Any
 from aiohttp import web
 from support.doubles import Scripted
 
-from gateway.upstreams.providers.token_spelling import BYTE_LEVEL
+from gateway.upstreams.providers.token_bytes import BYTE_LEVEL_ALPHABET
 
-LETTERS = {byte: letter for letter, byte in BYTE_LEVEL.items()}
+LETTERS = {byte: letter for letter, byte in BYTE_LEVEL_ALPHABET.items()}
 
 
 class ReaderVllm(Scripted):

@@ -9,11 +9,11 @@ from support.asking import UNSURE
 from support.doubles import Reply, Scripted
 from support.gateways import Gateway, gateway_of, settings_of, simple_policy, upstream
 
-from policies.records.lines import ExchangeLine
 from policies.records.reader import read_records
+from policies.records.schema import ExchangeLine
 
 CHAT = "/chat/completions"
-SPLICING = simple_policy(release="splice", accept=0.5, commit=0.8, give_up=0.3).changed(name="splicing")
+SPLICING = simple_policy(release="splice", accept=0.5, commit=0.8, give_up=0.3).replace(name="splicing")
 
 Turn = tuple[str, dict[str, Any], Reply, Reply]
 """Where what is asked, and what the small and the large model say."""
@@ -31,7 +31,7 @@ async def recorded(
     settings = settings_of(
         upstream(slm, "slm"), upstream(llm, "llm", engine="vllm", cloud=True), records={"content": content}
     )
-    policies = [simple_policy().changed(private=private), SPLICING]
+    policies = [simple_policy().replace(private=private), SPLICING]
     async with gateway_of(settings, folder, policies) as served, aiohttp.ClientSession() as http:
         gateway = Gateway(served, http)
         for path, body, small, large in turns:

@@ -13,7 +13,7 @@ from support.gateways import Gateway
 from support.leaving import freed
 
 from policies.loading.loader import load_policies
-from policies.loading.trained import STOCK_CALIBRATOR
+from policies.loading.trained_files import STOCK_CALIBRATOR
 from policies.schema.policy import Policy
 from routers.confidence.calibration import Calibrator
 from routers.plan import Tier

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from gateway.settings import default_path, load_settings
+from gateway.settings import default_config_path, load_settings
 from gateway.upstreams.upstream import Upstream
 from policies.loading.yaml_files import ConfigError
 
@@ -198,7 +198,7 @@ def test_a_key_in_the_environment_makes_the_llm_appear(monkeypatch: pytest.Monke
     assert (found.name, found.tier, str(found.url)) == ("openai", "llm", "https://api.openai.com/v1")
     assert found.key == SecretStr("sk-cloud")
     upstream = Upstream(found)
-    assert upstream.priced
+    assert upstream.has_price
     assert upstream.price.output > upstream.price.input > 0
 
 
@@ -219,7 +219,7 @@ def test_another_provider_is_found_by_its_key(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     (found,) = load_settings().upstreams
     assert (found.name, found.engine, found.url.host) == ("mistral", "mistral", "api.mistral.ai")
-    assert Upstream(found).priced
+    assert Upstream(found).has_price
 
 
 @pytest.mark.usefixtures("keys")
@@ -263,8 +263,8 @@ def test_relative_paths_are_meant_from_the_file(write: Write, monkeypatch: pytes
 
 def test_the_file_is_the_named_one_else_the_one_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    assert default_path() is None
+    assert default_config_path() is None
     (tmp_path / "smallfirst.yaml").touch()
-    assert default_path() == Path("smallfirst.yaml")
+    assert default_config_path() == Path("smallfirst.yaml")
     monkeypatch.setenv("SMALLFIRST_CONFIG", "other.yaml")
-    assert default_path() == Path("other.yaml")
+    assert default_config_path() == Path("other.yaml")

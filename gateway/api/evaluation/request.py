@@ -5,26 +5,26 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import ConfigDict, Tag, TypeAdapter, ValidationError
 
-from gateway.api.request_body import check_chat, expect
-from gateway.background.evaluators import NAME, Evaluator, Output, output_of
+from gateway.api.request_body import check_chat, check_type
+from gateway.background.evaluators import EVALUATE, Evaluator, Output, parse_output
 from gateway.errors import ApiError, invalid
-from gateway.exchange.builder import own_field
-from gateway.upstreams.transport.garbage import MISSHAPEN
+from gateway.exchange.builder import read_smallfirst_field
+from gateway.upstreams.transport.malformed import MISSHAPEN
 from gateway.upstreams.upstream import Upstream
-from gateway.wire.shapes import Body
-from routers.judges.evaluators import Agreeing, Rating, Structure, Verification, by_kind
+from gateway.wire.body_types import Body
+from routers.judges.evaluators import Agreement, Rating, Structure, Verification, kind_discriminator
 from routers.judges.rubric import Rubric
 from routers.plan import Tier
-from routers.structure.expected import Expected
+from routers.structure.answer_form import AnswerForm
 
-MOST_ITEMS = 128
+MAX_ITEMS = 128
 """Answers of one request."""
-MOST_EVALUATORS = 8
+MAX_EVALUATORS = 8
 KEYS = ("items", "evaluators", "tier", "model", "smallfirst")
-OF_ITEM = ("messages", "input", "output", "context")
+ITEM_KEYS = ("messages", "input", "output", "context")
 
 
-class StructureAsked(Structure):
+class RequestedStructure(Structure):
     """With what the answer's request asked for, as the chat endpoint has it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,17 +34,17 @@ class StructureAsked(Structure):
     tools: list[Any] | None = None
     tool_choice: Any = None
 
-    def expected_of(self, request: Expected) -> Expected:
-        return Expected.of(self.model_dump(exclude_none=True, exclude={"kind"}))
+    def read_form(self, request: AnswerForm) -> AnswerForm:
+        return AnswerForm.from_body(self.model_dump(exclude_none=True, exclude={"kind"}))
 
 
-AnyAsked: TypeAdapter[Verification | Rating | Agreeing | StructureAsked] = TypeAdapter(
+AnyAsked: TypeAdapter[Verification | Rating | Agreement | RequestedStructure] = TypeAdapter(
     Annotated[
         Annotated[Verification, Tag("verify")]
         | Annotated[Rating, Tag("rate")]
-        | Annotated[Agreeing, Tag("agree")]
-        | Annotated[StructureAsked, Tag("structure")],
-        by_kind("verify", "rate", "agree", "structure"),
+        | Annotated[Agreement, Tag("agree")]
+        | Annotated[RequestedStructure, Tag("structure")],
+        kind_discriminator("verify", "rate", "agree", "structure"),
     ]
 )
 
@@ -57,7 +57,7 @@ class Item(NamedTuple):
     context: str | None
 
 
-class Asked(NamedTuple):
+class EvaluationRequest(NamedTuple):
     """A request that was read."""
 
     items: Sequence[Item]
@@ -69,38 +69,40 @@ class Asked(NamedTuple):
     batch: bool
 
 
-def read(body: Body, rubrics: Mapping[str, Rubric], upstreams: Mapping[str, Upstream]) -> Asked:
+def read_request(
+    body: Body, rubrics: Mapping[str, Rubric], upstreams: Mapping[str, Upstream]
+) -> EvaluationRequest:
     """Raises ApiError."""
-    own = own_field(body)
+    own = read_smallfirst_field(body)
     batch = "items" in body
-    known = KEYS if batch else (*KEYS, *OF_ITEM)
+    known = KEYS if batch else (*KEYS, *ITEM_KEYS)
     if unknown := next((key for key in body if key not in known), None):
         raise invalid(f"{unknown} is not known here; expected {', '.join(known)}", unknown)
-    model, tier = _judge(body, upstreams)
-    evaluators = _evaluators(body.get("evaluators"), tier, rubrics)
+    model, tier = _read_judge(body, upstreams)
+    evaluators = _read_evaluators(body.get("evaluators"), tier, rubrics)
     items = [
-        _item(one, f"items[{place}].") if batch else _item(body, "")
-        for place, one in enumerate(_items(body) if batch else [body])
+        _read_item(one, f"items[{place}].") if batch else _read_item(body, "")
+        for place, one in enumerate(_read_items(body) if batch else [body])
     ]
     for place, item in enumerate(items):
-        _check(item, evaluators, f"items[{place}]." if batch else "")
-    return Asked(items, evaluators, tier, model, own.private, own.tags, batch)
+        _check_item(item, evaluators, f"items[{place}]." if batch else "")
+    return EvaluationRequest(items, evaluators, tier, model, own.private, own.tags, batch)
 
 
-def _items(body: Body) -> list[Any]:
+def _read_items(body: Body) -> list[Any]:
     items = body["items"]
-    expect("items", items, list, "a list of answers")
-    if not 0 < len(items) <= MOST_ITEMS:
-        raise invalid(f"items must hold 1 to {MOST_ITEMS} answers, not {len(items)}", "items")
+    check_type("items", items, list, "a list of answers")
+    if not 0 < len(items) <= MAX_ITEMS:
+        raise invalid(f"items must hold 1 to {MAX_ITEMS} answers, not {len(items)}", "items")
     return list(items)
 
 
-def _judge(body: Body, upstreams: Mapping[str, Upstream]) -> tuple[str, Tier]:
+def _read_judge(body: Body, upstreams: Mapping[str, Upstream]) -> tuple[str, Tier]:
     """The model that is to judge, if one is named, and its tier."""
     model, tier = body.get("model") or "", body.get("tier")
     if tier not in (None, "slm", "llm"):
         raise invalid(f"tier must be 'slm' or 'llm', not {tier!r}", "tier")
-    expect("model", model, str, "the name of an upstream's model")
+    check_type("model", model, str, "the name of an upstream's model")
     if not model:
         return "", tier or "slm"
     serving = [one for one in upstreams.values() if model in one.models and tier in (None, one.tier)]
@@ -112,18 +114,18 @@ def _judge(body: Body, upstreams: Mapping[str, Upstream]) -> tuple[str, Tier]:
     return model, serving[0].tier
 
 
-def _evaluators(given: Any, tier: Tier, rubrics: Mapping[str, Rubric]) -> list[Evaluator]:
-    if given is None:
+def _read_evaluators(names: Any, tier: Tier, rubrics: Mapping[str, Rubric]) -> list[Evaluator]:
+    if names is None:
         raise invalid("evaluators is required: a list", "evaluators", "missing_required_parameter")
-    expect("evaluators", given, list, "a list")
-    if not 0 < len(given) <= MOST_EVALUATORS:
-        raise invalid(f"evaluators must hold 1 to {MOST_EVALUATORS}, not {len(given)}", "evaluators")
-    return [_evaluator(one, f"evaluators[{place}]", tier, rubrics) for place, one in enumerate(given)]
+    check_type("evaluators", names, list, "a list")
+    if not 0 < len(names) <= MAX_EVALUATORS:
+        raise invalid(f"evaluators must hold 1 to {MAX_EVALUATORS}, not {len(names)}", "evaluators")
+    return [_read_evaluator(one, f"evaluators[{place}]", tier, rubrics) for place, one in enumerate(names)]
 
 
-def _evaluator(given: Any, where: str, tier: Tier, rubrics: Mapping[str, Rubric]) -> Evaluator:
-    fields = {"kind": given} if isinstance(given, str) else given
-    expect(where, fields, dict, "an evaluator's name, or an object with its kind")
+def _read_evaluator(value: Any, where: str, tier: Tier, rubrics: Mapping[str, Rubric]) -> Evaluator:
+    fields = {"kind": value} if isinstance(value, str) else value
+    check_type(where, fields, dict, "an evaluator's name, or an object with its kind")
     fields = dict(fields)
     if fields.get("kind") != "structure":
         fields.setdefault("tier", tier)
@@ -142,49 +144,49 @@ def _evaluator(given: Any, where: str, tier: Tier, rubrics: Mapping[str, Rubric]
         raise invalid(f"{path}: {detail['msg'].removeprefix('Value error, ')}", path) from error
 
 
-def _item(given: Any, where: str) -> Item:
-    expect(where.removesuffix("."), given, dict, "an object")
-    if where and (unknown := next((key for key in given if key not in OF_ITEM), None)):
+def _read_item(value: Any, where: str) -> Item:
+    check_type(where.removesuffix("."), value, dict, "an object")
+    if where and (unknown := next((key for key in value if key not in ITEM_KEYS), None)):
         path = f"{where}{unknown}"
-        raise invalid(f"{path} is not known here; expected {', '.join(OF_ITEM)}", path)
-    context = given.get("context")
+        raise invalid(f"{path} is not known here; expected {', '.join(ITEM_KEYS)}", path)
+    context = value.get("context")
     if context is not None:
-        expect(f"{where}context", context, str, "a string")
-    return Item(_messages(given, where), _output(given, where), context)
+        check_type(f"{where}context", context, str, "a string")
+    return Item(_read_item_messages(value, where), _read_output(value, where), context)
 
 
-def _messages(given: Body, where: str) -> list[Body]:
+def _read_item_messages(item: Body, where: str) -> list[Body]:
     """What was asked: the chat endpoint's messages, or a text as `input`."""
-    if ("messages" in given) == ("input" in given):
+    if ("messages" in item) == ("input" in item):
         raise invalid(f"{where}messages, or {where}input, is required", f"{where}messages")
-    if "input" in given:
-        expect(f"{where}input", given["input"], str, "a string")
-        return [{"role": "user", "content": given["input"]}]
+    if "input" in item:
+        check_type(f"{where}input", item["input"], str, "a string")
+        return [{"role": "user", "content": item["input"]}]
     try:
-        check_chat({"model": NAME, "messages": given["messages"]})
+        check_chat({"model": EVALUATE, "messages": item["messages"]})
     except ApiError as error:
         raise invalid(f"{where}{error.message}", f"{where}{error.param}") from error
-    messages: list[Body] = given["messages"]
+    messages: list[Body] = item["messages"]
     return messages
 
 
-def _output(given: Body, where: str) -> Output:
+def _read_output(item: Body, where: str) -> Output:
     """A text, or an assistant's message in the chat endpoint's shape."""
-    output = given.get("output")
+    output = item.get("output")
     if isinstance(output, str):
         return Output(output)
     path = f"{where}output"
     if output is None:
         what = f"{path} is required: a string, or an assistant's message"
         raise invalid(what, path, "missing_required_parameter")
-    expect(path, output, dict, "a string, or an assistant's message")
+    check_type(path, output, dict, "a string, or an assistant's message")
     try:
-        return output_of(output)
+        return parse_output(output)
     except MISSHAPEN as error:
         raise invalid(f"{path} must be a message in the chat endpoint's shape", path) from error
 
 
-def _check(item: Item, evaluators: Sequence[Evaluator], where: str) -> None:
+def _check_item(item: Item, evaluators: Sequence[Evaluator], where: str) -> None:
     """That the item has what the evaluators read."""
     for place, evaluator in enumerate(evaluators):
         if evaluator.kind != "structure" and not item.output.text.strip():

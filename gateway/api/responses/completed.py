@@ -3,14 +3,14 @@
 OpenAI, API reference, "The response object"; fields as in the official client's `Response`.
 """
 
-from gateway.wire.shapes import Body
+from gateway.wire.body_types import Body
 
 from . import output
 
-CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}
+INCOMPLETE_REASONS = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Chat's finish reasons of an answer that was cut off, and what a response calls them."""
 
-GIVEN_BACK: Body = {
+ECHOED_FIELDS: Body = {
     "instructions": None,
     "max_output_tokens": None,
     "max_tool_calls": None,
@@ -28,7 +28,7 @@ GIVEN_BACK: Body = {
 }
 """Request fields that a response repeats, and what stands for one that was not given."""
 
-DONE_WITHOUT: Body = {
+ABSENT_FIELDS: Body = {
     "background": False,
     "conversation": None,
     "previous_response_id": None,
@@ -39,20 +39,22 @@ DONE_WITHOUT: Body = {
 """What is not done here, whatever the request asked for."""
 
 
-def from_chat(whole: Body, request: Body, response_id: str) -> Body:
+def to_response(completion: Body, request: Body, response_id: str) -> Body:
     """The response that a chat completion `whole` is to the /v1/responses body `request`.
 
     `response_id` begins with `resp_`; the items' ids are made of it. A key `smallfirst` passes through.
     """
-    choice = whole["choices"][0]
+    choice = completion["choices"][0]
     finish = choice.get("finish_reason")
-    response = begun(request, response_id, whole.get("created") or 0)
-    return concluded(response, whole, finish, _output(choice, response_id, cut=finish in CUT))
+    response = start_response(request, response_id, completion.get("created") or 0)
+    return finish_response(
+        response, completion, finish, _to_output(choice, response_id, cut=finish in INCOMPLETE_REASONS)
+    )
 
 
-def begun(request: Body, response_id: str, created_at: int) -> Body:
+def start_response(request: Body, response_id: str, created_at: int) -> Body:
     """The response before its first output; `created_at` in seconds since 1970."""
-    given = {key: request[key] for key in GIVEN_BACK if request.get(key) is not None}
+    given = {key: request[key] for key in ECHOED_FIELDS if request.get(key) is not None}
     return {
         "id": response_id,
         "object": "response",
@@ -63,34 +65,34 @@ def begun(request: Body, response_id: str, created_at: int) -> Body:
         "model": request["model"],
         "output": [],
         "usage": None,
-        **DONE_WITHOUT,
-        **GIVEN_BACK,
+        **ABSENT_FIELDS,
+        **ECHOED_FIELDS,
         **given,
         "reasoning": {"effort": None, "summary": None} | (request.get("reasoning") or {}),
         "text": {"format": {"type": "text"}} | (request.get("text") or {}),
     }
 
 
-def concluded(response: Body, whole: Body, finish: str | None, items: list[Body]) -> Body:
+def finish_response(response: Body, completion: Body, finish: str | None, items: list[Body]) -> Body:
     """The response at its end. Of `whole`, a chat completion, only what is beside its choices is read."""
-    reason = CUT.get(finish or "")
-    own = {"smallfirst": whole["smallfirst"]} if "smallfirst" in whole else {}
+    reason = INCOMPLETE_REASONS.get(finish or "")
+    own = {"smallfirst": completion["smallfirst"]} if "smallfirst" in completion else {}
     return {
         **response,
         "status": "incomplete" if reason else "completed",
         "incomplete_details": {"reason": reason} if reason else None,
-        "model": whole.get("model") or response["model"],
+        "model": completion.get("model") or response["model"],
         "output": items,
-        "usage": _usage(whole.get("usage")),
-        "service_tier": whole.get("service_tier") or response["service_tier"],
+        "usage": _to_usage(completion.get("usage")),
+        "service_tier": completion.get("service_tier") or response["service_tier"],
         **own,
     }
 
 
-def _output(choice: Body, response_id: str, *, cut: bool) -> list[Body]:
+def _to_output(choice: Body, response_id: str, *, cut: bool) -> list[Body]:
     """Reasoning, the message, then calls. An answer without any of them is an empty message."""
     said = choice["message"]
-    texts = dict(output.texts_of(said))
+    texts = dict(output.list_texts(said))
     calls = said.get("tool_calls") or []
     reasoning = texts.pop("reasoning_text", None)
     if reasoning is None and not texts and not calls:
@@ -98,24 +100,24 @@ def _output(choice: Body, response_id: str, *, cut: bool) -> list[Body]:
     items = []
     if reasoning is not None:
         part = output.part("reasoning_text", reasoning, [])
-        items.append(output.reasoning(response_id, 0, [part], _status(cut and not texts and not calls)))
+        items.append(output.reasoning(response_id, 0, [part], _to_status(cut and not texts and not calls)))
     if texts:
-        logprobs = output.logprobs_of(choice)
+        logprobs = output.list_logprobs(choice)
         parts = [output.part(kind, text, logprobs) for kind, text in texts.items()]
-        items.append(output.message(response_id, 0, parts, _status(cut and not calls)))
-    return items + [_call(call, response_id, place, cut=cut) for place, call in enumerate(calls)]
+        items.append(output.message(response_id, 0, parts, _to_status(cut and not calls)))
+    return items + [_to_call(call, response_id, place, cut=cut) for place, call in enumerate(calls)]
 
 
-def _status(cut: bool) -> output.Status:
+def _to_status(cut: bool) -> output.Status:
     return "incomplete" if cut else "completed"
 
 
-def _call(call: Body, response_id: str, place: int, *, cut: bool) -> Body:
+def _to_call(call: Body, response_id: str, place: int, *, cut: bool) -> Body:
     arguments = (call.get("function") or {}).get("arguments") or ""
     return output.call(response_id, place, call, arguments, output.call_status(arguments, cut=cut))
 
 
-def _usage(usage: Body | None) -> Body | None:
+def _to_usage(usage: Body | None) -> Body | None:
     if not usage:
         return None
     prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0

@@ -9,22 +9,22 @@ to is another item. Only calls stay open beside one another, where their argumen
 from collections.abc import Generator, Iterator
 
 from gateway.wire import sse
-from gateway.wire.responses import call_index
-from gateway.wire.shapes import Body
+from gateway.wire.body_types import Body
+from gateway.wire.responses import tool_call_index
 
 from . import output
-from .completed import CUT, begun, concluded
+from .completed import INCOMPLETE_REASONS, finish_response, start_response
 
-BESIDE_CHOICES = ("model", "usage", "service_tier", "smallfirst")
+TOP_LEVEL_FIELDS = ("model", "usage", "service_tier", "smallfirst")
 """What a response takes from a chunk beside its choices."""
 
 ARGUMENTS = "function_call_arguments"
 """A call's one text, which is no content part."""
 
 
-def encoded(event: Body) -> bytes:
+def encode(event: Body) -> bytes:
     """The event as it is sent. No `[DONE]` follows the last one."""
-    return b"event: %b\n%b" % (event["type"].encode(), sse.event(event))
+    return b"event: %b\n%b" % (event["type"].encode(), sse.encode_event(event))
 
 
 class ResponseEvents:
@@ -36,7 +36,7 @@ class ResponseEvents:
     """
 
     def __init__(self, request: Body, response_id: str, created_at: int) -> None:
-        self._response = begun(request, response_id, created_at)
+        self._response = start_response(request, response_id, created_at)
         self._whole: Body = {}
         self._finish: str | None = None
         self._items: list[_Item] = []
@@ -50,7 +50,7 @@ class ResponseEvents:
 
     def chunk(self, chunk: Body) -> list[Body]:
         """The events of a chat.completion.chunk, of whose choices the first is read."""
-        for key in BESIDE_CHOICES:
+        for key in TOP_LEVEL_FIELDS:
             if chunk.get(key) is not None:
                 self._whole[key] = chunk[key]
         choices = chunk.get("choices") or ()
@@ -61,12 +61,12 @@ class ResponseEvents:
         events = self.chunk(usage) if usage is not None else []
         if not self._items:
             events += self._text("output_text", "")
-        cut = self._finish in CUT
+        cut = self._finish in INCOMPLETE_REASONS
         for item in self._items:
             if item.done is None:
-                events += self._closed(item, item.status_at_end(cut=cut))
+                events += self._close_item(item, item.status_at_end(cut=cut))
         items = [item.done for item in self._items if item.done is not None]
-        response = concluded(self._response, self._whole, self._finish, items) | (extra or {})
+        response = finish_response(self._response, self._whole, self._finish, items) | (extra or {})
         return [*events, self._lifecycle(response["status"], response)]
 
     def fail(self, message: str, code: str) -> list[Body]:
@@ -77,7 +77,7 @@ class ResponseEvents:
             **self._response,
             "status": "failed",
             "error": {"code": known, "message": message},
-            "output": [item.done or item.built("incomplete") for item in self._items],
+            "output": [item.done or item.build("incomplete") for item in self._items],
         }
         first = self._event("error", code=code, message=message, param=None)
         return [first, self._lifecycle("failed", response)]
@@ -85,8 +85,8 @@ class ResponseEvents:
     def _choice(self, choice: Body) -> Iterator[Body]:
         delta = choice.get("delta") or {}
         self._finish = choice.get("finish_reason") or self._finish
-        self._logprobs += output.logprobs_of(choice)
-        for kind, text in output.texts_of(delta):
+        self._logprobs += output.list_logprobs(choice)
+        for kind, text in output.list_texts(delta):
             yield from self._text(kind, text)
         for place, call in enumerate(delta.get("tool_calls") or ()):
             yield from self._call(call, place)
@@ -94,54 +94,56 @@ class ResponseEvents:
     def _text(self, kind: str, text: str) -> Iterator[Body]:
         item, item_kind = self._current, output.item_kind(kind)
         if item is None or item.kind != item_kind:
-            item = yield from self._added(item_kind)
+            item = yield from self._open_item(item_kind)
         if kind not in item.texts:
             item.texts[kind] = []
-            yield self._event("response.content_part.added", **item.at(kind), part=output.part(kind, "", []))
+            yield self._event(
+                "response.content_part.added", **item.location(kind), part=output.part(kind, "", [])
+            )
         item.texts[kind].append(text)
         logprobs = {"logprobs": self._take_logprobs(item)} if kind == "output_text" else {}
-        yield self._event(f"response.{kind}.delta", **item.at(kind), delta=text, **logprobs)
+        yield self._event(f"response.{kind}.delta", **item.location(kind), delta=text, **logprobs)
 
     def _call(self, call: Body, place: int) -> Iterator[Body]:
-        index = call_index(call, place)
+        index = tool_call_index(call, place)
         item = self._calls.get(index)
         arguments = (call.get("function") or {}).get("arguments") or ""
         if item is None:
-            item = self._calls[index] = yield from self._added("function_call", call)
+            item = self._calls[index] = yield from self._open_item("function_call", call)
         elif item.done is not None or not arguments:
             return  # nothing but blanks can follow complete arguments
         elif item is not self._current:
-            yield from self._left()
+            yield from self._close_current()
             self._current = item
         if arguments:
             item.texts[ARGUMENTS].append(arguments)
-            yield self._event(f"response.{ARGUMENTS}.delta", **item.at(ARGUMENTS), delta=arguments)
+            yield self._event(f"response.{ARGUMENTS}.delta", **item.location(ARGUMENTS), delta=arguments)
 
-    def _added(self, kind: output.Kind, call: Body | None = None) -> Generator[Body, None, "_Item"]:
-        yield from self._left()
+    def _open_item(self, kind: output.Kind, call: Body | None = None) -> Generator[Body, None, "_Item"]:
+        yield from self._close_current()
         place = sum(item.kind == kind for item in self._items)
         item = self._current = _Item(kind, self._response["id"], place, len(self._items), call)
         self._items.append(item)
-        added = item.built("in_progress")
+        added = item.build("in_progress")
         yield self._event("response.output_item.added", output_index=item.index, item=added)
         return item
 
-    def _left(self) -> Iterator[Body]:
+    def _close_current(self) -> Iterator[Body]:
         """Another item follows: the current one is done, but for a call whose arguments have not come to an end."""
         item = self._current
         if item is not None and (item.kind != "function_call" or item.arguments_end()):
-            yield from self._closed(item, "completed")
+            yield from self._close_item(item, "completed")
 
-    def _closed(self, item: "_Item", status: output.Status) -> Iterator[Body]:
+    def _close_item(self, item: "_Item", status: output.Status) -> Iterator[Body]:
         if item.kind == "message":
             self._take_logprobs(item)
-        done = item.done = item.built(status)
+        done = item.done = item.build(status)
         for kind in item.texts:
-            yield from self._text_done(item, kind, done)
+            yield from self._finish_text(item, kind, done)
         yield self._event("response.output_item.done", output_index=item.index, item=done)
 
-    def _text_done(self, item: "_Item", kind: str, done: Body) -> Iterator[Body]:
-        at, text = item.at(kind), item.text(kind)
+    def _finish_text(self, item: "_Item", kind: str, done: Body) -> Iterator[Body]:
+        at, text = item.location(kind), item.text(kind)
         if kind == ARGUMENTS:
             # The name is in the API's reference, though not in every client's types.
             yield self._event(f"response.{kind}.done", **at, arguments=text, name=done["name"])
@@ -189,15 +191,15 @@ class _Item:
         """Whether a call's arguments are complete. Where calls take turns this is asked at each, so all of the text is
         only read if its end is an object's."""
         last = next((piece for piece in reversed(self.texts[ARGUMENTS]) if not piece.isspace()), "")
-        return last.rstrip().endswith("}") and output.arguments_end(self.text(ARGUMENTS))
+        return last.rstrip().endswith("}") and output.is_complete_json_object(self.text(ARGUMENTS))
 
-    def at(self, kind: str) -> Body:
+    def location(self, kind: str) -> Body:
         """Where an event of that text belongs."""
         item_id = output.item_id(self.kind, self._response_id, self._place)
         at = {"item_id": item_id, "output_index": self.index}
         return at if kind == ARGUMENTS else at | {"content_index": list(self.texts).index(kind)}
 
-    def built(self, status: output.Status) -> Body:
+    def build(self, status: output.Status) -> Body:
         if self._call is not None:
             return output.call(self._response_id, self._place, self._call, self.text(ARGUMENTS), status)
         parts = [output.part(kind, self.text(kind), self.logprobs) for kind in self.texts]

@@ -2,9 +2,9 @@
 
 from typing import TypeVar
 
-from gateway.api.request_body import JSON_NAMES, expect
+from gateway.api.request_body import JSON_TYPE_NAMES, check_type
 from gateway.errors import invalid
-from gateway.wire.shapes import Body
+from gateway.wire.body_types import Body
 
 T = TypeVar("T")
 
@@ -16,7 +16,7 @@ def optional(holder: Body, key: str, kind: type[T], where: str = "") -> T | None
     """
     value: T | None = holder.get(key)
     if value is not None:
-        expect(path(where, key), value, kind, JSON_NAMES[kind])
+        check_type(path(where, key), value, kind, JSON_TYPE_NAMES[kind])
     return value
 
 

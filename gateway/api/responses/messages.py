@@ -3,26 +3,26 @@
 from collections.abc import Callable
 from typing import Any
 
-from gateway.api.request_body import expect
+from gateway.api.request_body import check_type
 from gateway.errors import ApiError, invalid, unsupported
-from gateway.wire.shapes import Body
+from gateway.wire.body_types import Body
 
 from .fields import optional, required
 
 ROLES = ("user", "assistant", "system", "developer")
 
 
-def messages_of(given: Any) -> list[Body]:
+def read_messages(input: Any) -> list[Body]:
     """The chat messages that an `input` stands for. Raises ApiError, naming the item and the field."""
-    if isinstance(given, str):
-        return [{"role": "user", "content": given}]
-    if given is None:
+    if isinstance(input, str):
+        return [{"role": "user", "content": input}]
+    if input is None:
         raise invalid("input is required: a string or a list of items", "input", "missing_required_parameter")
-    expect("input", given, list, "a string or a list of items")
+    check_type("input", input, list, "a string or a list of items")
     messages: list[Body] = []
-    for index, item in enumerate(given):
+    for index, item in enumerate(input):
         where = f"input[{index}]"
-        expect(where, item, dict, "an object")
+        check_type(where, item, dict, "an object")
         _add(messages, item, where)
     if not messages:
         raise invalid("input must hold at least one message", "input")
@@ -34,11 +34,11 @@ def _add(messages: list[Body], item: Body, where: str) -> None:
     if kind == "reasoning":
         return  # chat messages hold none, and its encrypted form is OpenAI's alone to read
     if kind not in ITEMS:
-        raise _refused(kind, where)
+        raise _refuse_item(kind, where)
     ITEMS[kind](messages, item, where)
 
 
-def _refused(kind: str, where: str) -> ApiError:
+def _refuse_item(kind: str, where: str) -> ApiError:
     if kind == "item_reference":
         why = "no response is stored here to refer to: send the item itself"
     else:
@@ -51,10 +51,10 @@ def _add_message(messages: list[Body], item: Body, where: str) -> None:
     if role not in ROLES:
         raise invalid(f"{where}.role must be one of {', '.join(ROLES)}, not {role!r}", f"{where}.role")
     content = _content(item, "content", where)
-    message: Body = {"role": role, "content": _plain(content)}
+    message: Body = {"role": role, "content": _to_content(content)}
     if refusals := [part["refusal"] for part in content if part["type"] == "refusal"]:
         texts = [part for part in content if part["type"] != "refusal"]
-        message |= {"content": _plain(texts) or None, "refusal": "".join(refusals)}
+        message |= {"content": _to_content(texts) or None, "refusal": "".join(refusals)}
     _take_over_calls(messages, message)
     messages.append(message)
 
@@ -78,7 +78,7 @@ def _add_call(messages: list[Body], item: Body, where: str) -> None:
 
 def _add_output(messages: list[Body], item: Body, where: str) -> None:
     call_id = required(item, "call_id", str, where)
-    content = _plain(_content(item, "output", where))
+    content = _to_content(_content(item, "output", where))
     messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
 
 
@@ -95,11 +95,11 @@ def _content(item: Body, key: str, where: str) -> list[Body]:
     given: Any = item.get(key)
     if isinstance(given, str):
         return [{"type": "text", "text": given}]
-    expect(where, given, list, "a string or a list")
+    check_type(where, given, list, "a string or a list")
     return [_part(part, f"{where}[{index}]") for index, part in enumerate(given)]
 
 
-def _plain(parts: list[Body]) -> str | list[Body]:
+def _to_content(parts: list[Body]) -> str | list[Body]:
     """A single part that is but text is its text: every server and chat template takes that."""
     if len(parts) == 1 and parts[0].keys() == {"type", "text"}:
         return str(parts[0]["text"])
@@ -107,7 +107,7 @@ def _plain(parts: list[Body]) -> str | list[Body]:
 
 
 def _part(part: Any, where: str) -> Body:
-    expect(where, part, dict, "an object")
+    check_type(where, part, dict, "an object")
     kind = required(part, "type", str, where)
     if kind not in PARTS:
         raise invalid(f"{where}.type must be one of {', '.join(PARTS)}, not {kind!r}", f"{where}.type")
@@ -132,7 +132,7 @@ def _image(part: Body, where: str) -> Body:
     image = {"url": required(part, "image_url", str, where)}
     if (detail := optional(part, "detail", str, where)) is not None:
         image["detail"] = detail
-    others = _others(part, "image_url", "detail", "file_id")
+    others = _other_fields(part, "image_url", "detail", "file_id")
     return {"type": "image_url", "image_url": image, **others}
 
 
@@ -140,14 +140,14 @@ def _file(part: Body, where: str) -> Body:
     if part.get("file_url") is not None:
         raise unsupported(f"{where}.file_url", "chat messages hold no URLs of files: send file_data")
     file = {key: part[key] for key in FILE if key in part}
-    return {"type": "file", "file": file, **_others(part, *FILE, "file_url", "detail")}
+    return {"type": "file", "file": file, **_other_fields(part, *FILE, "file_url", "detail")}
 
 
-def _others(part: Body, *read: str) -> Body:
+def _other_fields(part: Body, *read: str) -> Body:
     return {key: value for key, value in part.items() if key != "type" and key not in read}
 
 
-def _as_it_is(part: Body, _: str) -> Body:
+def _keep_part(part: Body, _: str) -> Body:
     return part
 
 
@@ -156,7 +156,7 @@ PARTS: dict[str, Callable[[Body, str], Body]] = {
     "input_text": _text,
     "input_image": _image,
     "input_file": _file,
-    "input_audio": _as_it_is,
+    "input_audio": _keep_part,
     "output_text": _own_text,
     "refusal": _refusal,
 }

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import orjson
 
-from gateway.wire.shapes import Body
+from gateway.wire.body_types import Body
 
 Status = Literal["in_progress", "completed", "incomplete"]
 Kind = Literal["reasoning", "message", "function_call"]
@@ -13,7 +13,7 @@ Kind = Literal["reasoning", "message", "function_call"]
 _PREFIX: dict[Kind, str] = {"reasoning": "rs", "message": "msg", "function_call": "fc"}
 
 
-def texts_of(message: Body) -> Iterator[tuple[str, str]]:
+def list_texts(message: Body) -> Iterator[tuple[str, str]]:
     """The texts of a chat message, or what a chunk's delta adds to them, each with its content part's type.
     Reasoning is not OpenAI's: vLLM, llama.cpp and DeepSeek call it `reasoning_content`, OpenRouter `reasoning`."""
     found = {
@@ -29,7 +29,7 @@ def item_kind(text_kind: str) -> Kind:
     return "reasoning" if text_kind == "reasoning_text" else "message"
 
 
-def logprobs_of(choice: Body) -> list[Body]:
+def list_logprobs(choice: Body) -> list[Body]:
     """The tokens of a choice's text. A server that leaves out a token's bytes means those of its text."""
     entries = (choice.get("logprobs") or {}).get("content") or ()
     return [
@@ -59,14 +59,14 @@ def message(response_id: str, place: int, parts: list[Body], status: Status) -> 
     return {"id": own_id, "type": "message", "role": "assistant", "content": parts, "status": status}
 
 
-def call(response_id: str, place: int, given: Body, arguments: str, status: Status) -> Body:
+def call(response_id: str, place: int, tool_call: Body, arguments: str, status: Status) -> Body:
     """`given` is the tool call as chat has it, or the first delta of it, which holds its id and its name."""
     own_id = item_id("function_call", response_id, place)
     return {
         "id": own_id,
         "type": "function_call",
-        "call_id": given.get("id") or own_id.replace("fc_", "call_", 1),
-        "name": (given.get("function") or {}).get("name") or "",
+        "call_id": tool_call.get("id") or own_id.replace("fc_", "call_", 1),
+        "name": (tool_call.get("function") or {}).get("name") or "",
         "arguments": arguments,
         "status": status,
     }
@@ -85,10 +85,10 @@ def text_key(kind: str) -> str:
 
 def call_status(arguments: str, *, cut: bool) -> Status:
     """Of an answer that was cut off, those calls stand whose arguments had come to their end."""
-    return "incomplete" if cut and not arguments_end(arguments) else "completed"
+    return "incomplete" if cut and not is_complete_json_object(arguments) else "completed"
 
 
-def arguments_end(arguments: str) -> bool:
+def is_complete_json_object(arguments: str) -> bool:
     """Whether they are complete: a JSON object, of which no beginning is one."""
     try:
         parsed: Any = orjson.loads(arguments)

@@ -5,13 +5,13 @@ OpenAI, API reference, "Create a model response" and "Create chat completion"; f
 """
 
 from gateway.errors import invalid, unsupported
-from gateway.wire.shapes import Body
+from gateway.wire.body_types import Body
 
 from .fields import optional, required
-from .messages import messages_of
-from .tools import tool_fields
+from .messages import read_messages
+from .tools import read_tool_fields
 
-REFUSED = {
+REFUSED_FIELDS = {
     "previous_response_id": "no response is stored here: send the whole conversation as input",
     "conversation": "no conversation is stored here: send all of it as input",
     "prompt": "prompt templates are stored at OpenAI: send the text as instructions and input",
@@ -19,7 +19,7 @@ REFUSED = {
 }
 """What needs a server that remembers; why it is refused, and what to do instead."""
 
-READ = frozenset(
+READ_FIELDS = frozenset(
     (
         "include",
         "input",
@@ -36,7 +36,7 @@ READ = frozenset(
         "tools",
         "top_logprobs",
         "truncation",
-        *REFUSED,
+        *REFUSED_FIELDS,
     )
 )
 """Fields that chat has elsewhere or not at all. `store` and `truncation` may ask for what is not done: the
@@ -50,19 +50,19 @@ def to_chat(body: Body) -> Body:
 
     Raises ApiError for a type other than the API's, naming the path, and for what needs state or hosted tools.
     """
-    for key, why in REFUSED.items():
+    for key, why in REFUSED_FIELDS.items():
         if body.get(key):
             raise unsupported(key, why)
     optional(body, "metadata", dict)  # the response gives it back
     return {
-        **{key: value for key, value in body.items() if key not in READ},
-        "messages": [*_instructions(body), *messages_of(body.get("input"))],
+        **{key: value for key, value in body.items() if key not in READ_FIELDS},
+        "messages": [*_instructions(body), *read_messages(body.get("input"))],
         **_length(body),
         **_stream(body),
         **_reasoning(body),
         **_text(body),
         **_logprobs(body),
-        **tool_fields(body),
+        **read_tool_fields(body),
     }
 
 

@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from gateway.api.request_body import expect
+from gateway.api.request_body import check_type
 from gateway.errors import ApiError, invalid, unsupported
-from gateway.wire.shapes import Body
+from gateway.wire.body_types import Body
 
 from .fields import optional, required
 
 CHOICES = ("none", "auto", "required")
 
 
-def tool_fields(body: Body) -> Body:
+def read_tool_fields(body: Body) -> Body:
     """`tools`, `tool_choice` and `parallel_tool_calls` of the chat request: none of them without a tool, where
     chat, unlike responses, takes neither. Raises ApiError for a tool that is no function."""
     tools = optional(body, "tools", list)
@@ -26,15 +26,15 @@ def tool_fields(body: Body) -> Body:
 
 
 def _tool(tool: Any, where: str) -> Body:
-    expect(where, tool, dict, "an object")
+    check_type(where, tool, dict, "an object")
     if (kind := required(tool, "type", str, where)) != "function":
-        raise _refused(kind, where)
+        raise _refuse_tool(kind, where)
     required(tool, "name", str, where)
     function = {key: value for key, value in tool.items() if key != "type" and value is not None}
     return {"type": "function", "function": function}
 
 
-def _refused(kind: str, where: str) -> ApiError:
+def _refuse_tool(kind: str, where: str) -> ApiError:
     return unsupported(
         f"{where}.type", f"{kind!r} is no function, and nothing here runs OpenAI's hosted tools"
     )
@@ -45,17 +45,17 @@ def _choice(choice: Any) -> Any:
         if choice not in CHOICES:
             raise invalid(f"tool_choice must be one of {', '.join(CHOICES)}, not {choice!r}", "tool_choice")
         return choice
-    expect("tool_choice", choice, dict, "a string or an object")
+    check_type("tool_choice", choice, dict, "a string or an object")
     if required(choice, "type", str, "tool_choice") != "allowed_tools":
-        return _named(choice, "tool_choice")
+        return _to_named_tool(choice, "tool_choice")
     tools = required(choice, "tools", list, "tool_choice")
-    named = [_named(tool, f"tool_choice.tools[{index}]") for index, tool in enumerate(tools)]
+    named = [_to_named_tool(tool, f"tool_choice.tools[{index}]") for index, tool in enumerate(tools)]
     mode = required(choice, "mode", str, "tool_choice")
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": named}}
 
 
-def _named(tool: Any, where: str) -> Body:
-    expect(where, tool, dict, "an object")
+def _to_named_tool(tool: Any, where: str) -> Body:
+    check_type(where, tool, dict, "an object")
     if (kind := required(tool, "type", str, where)) != "function":
-        raise _refused(kind, where)
+        raise _refuse_tool(kind, where)
     return {"type": "function", "function": {"name": required(tool, "name", str, where)}}

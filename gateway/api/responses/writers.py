@@ -8,27 +8,27 @@ from gateway.api.writers import PlainReply, Send, StreamReply
 from gateway.errors import ApiError
 from gateway.exchange.exchange import Exchange
 from gateway.timers import Deadlines
-from gateway.wire.shapes import Body, Event, read_event
+from gateway.wire.body_types import Body, Event, read_event
 
-from .completed import from_chat
-from .events import ResponseEvents, encoded
+from .completed import to_response
+from .events import ResponseEvents, encode
 
 
-def response_id(exchange: Exchange) -> str:
+def to_response_id(exchange: Exchange) -> str:
     return f"resp_{exchange.id}"
 
 
 class ResponseReply(PlainReply):
     """`asked` is the /v1/responses body."""
 
-    def __init__(self, send: Send, exchange: Exchange, asked: Body) -> None:
+    def __init__(self, send: Send, exchange: Exchange, request: Body) -> None:
         super().__init__(send, exchange)
-        self._asked = asked
+        self._request = request
 
-    def _content(self, usage: Body | None) -> bytes:
-        whole = orjson.loads(super()._content(usage))
+    def _build_body(self, usage: Body | None) -> bytes:
+        whole = orjson.loads(super()._build_body(usage))
         whole["smallfirst"] = self._exchange.figures()
-        return orjson.dumps(from_chat(whole, self._asked, response_id(self._exchange)))
+        return orjson.dumps(to_response(whole, self._request, to_response_id(self._exchange)))
 
 
 class ResponseStream(StreamReply):
@@ -40,27 +40,29 @@ class ResponseStream(StreamReply):
         self, send: Send, exchange: Exchange, asked: Body, heartbeat: float, deadlines: Deadlines
     ) -> None:
         super().__init__(send, exchange, heartbeat, deadlines)
-        self._events = ResponseEvents(asked, response_id(exchange), int(exchange.at))
+        self._events = ResponseEvents(asked, to_response_id(exchange), int(exchange.at))
         self._opened = False
 
-    def _encoded(self, events: Sequence[Event]) -> bytes:
+    def _encode(self, events: Sequence[Event]) -> bytes:
         chunks = map(read_event, events)
-        return self._opening() + _joined([said for chunk in chunks for said in self._events.chunk(chunk)])
+        return self._build_opening_events() + _join(
+            [said for chunk in chunks for said in self._events.chunk(chunk)]
+        )
 
-    def _last(self, usage: Body | None) -> bytes:
+    def _build_last_event(self, usage: Body | None) -> bytes:
         extra = {"smallfirst": self._exchange.figures()}
-        return self._opening() + _joined(self._events.finish(usage, extra))
+        return self._build_opening_events() + _join(self._events.finish(usage, extra))
 
-    def _error(self, error: ApiError) -> bytes:
-        return self._opening() + _joined(self._events.fail(error.message, error.code))
+    def _build_error_event(self, error: ApiError) -> bytes:
+        return self._build_opening_events() + _join(self._events.fail(error.message, error.code))
 
-    def _opening(self) -> bytes:
+    def _build_opening_events(self) -> bytes:
         """The events that begin a stream, once."""
         if self._opened:
             return b""
         self._opened = True
-        return _joined(self._events.begin())
+        return _join(self._events.begin())
 
 
-def _joined(events: list[Body]) -> bytes:
-    return b"".join(map(encoded, events))
+def _join(events: list[Body]) -> bytes:
+    return b"".join(map(encode, events))

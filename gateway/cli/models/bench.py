@@ -12,18 +12,18 @@ import typer
 from pydantic import HttpUrl, SecretStr, TypeAdapter, ValidationError
 
 from gateway.cli.output import ConfigOption, err, fail, out
-from gateway.local.factory import local_engine
+from gateway.local.factory import build_local_engine
 from gateway.local.settings import LocalEngine
 from gateway.local.supervisor import EngineFailed
-from gateway.local.throughput import Measured, measure
-from gateway.settings import Settings, default_path, load_settings
+from gateway.local.throughput import Throughput, measure_throughput
+from gateway.settings import Settings, default_config_path, load_settings
 from gateway.upstreams.failures import Failure
 from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Upstream
-from gateway.wire.shapes import Body
+from gateway.wire.body_types import Body
 from policies.loading.yaml_files import ConfigError
 
-Server = Callable[[], AbstractAsyncContextManager[Upstream]]
+OpenServer = Callable[[], AbstractAsyncContextManager[Upstream]]
 """A function that returns a context manager, inside which the server runs."""
 
 
@@ -52,24 +52,24 @@ def bench(
     machine's own speed wanders.
     """
     try:
-        asked = read_prompts(prompts, max_tokens)
-        without, with_it = _given(url, model, key) if url else _configured(config)
-        runs = asyncio.run(_alternated(without, with_it, rounds, asked, at_once))
+        requests = read_prompts(prompts, max_tokens)
+        without, with_it = _build_remote_servers(url, model, key) if url else _build_local_servers(config)
+        runs = asyncio.run(_run_alternately(without, with_it, rounds, requests, at_once))
     except (ConfigError, ValueError) as error:
         fail(error)
     except (EngineFailed, Failure) as error:
         fail(error, 1)
-    verdict = judged(runs)
+    verdict = judge_runs(runs)
     if as_json:
-        out.print_json(json.dumps(_plain(runs, verdict)))
+        out.print_json(json.dumps(_to_json(runs, verdict)))
         return
-    for line in (*_table(runs), "", *_notes(runs), verdict.sentence):
+    for line in (*_format_table(runs), "", *_format_notes(runs), verdict.sentence):
         out.print(line, markup=False)
 
 
 class Run(NamedTuple):
     speculative: bool
-    measured: Measured
+    measurement: Throughput
 
 
 class Verdict(NamedTuple):
@@ -82,16 +82,19 @@ class Verdict(NamedTuple):
     sentence: str
 
 
-def judged(runs: Sequence[Run]) -> Verdict:
-    speeds = {kind: [run.measured.speed for run in runs if run.speculative is kind] for kind in (False, True)}
+def judge_runs(runs: Sequence[Run]) -> Verdict:
+    speeds = {
+        kind: [run.measurement.tokens_per_s for run in runs if run.speculative is kind]
+        for kind in (False, True)
+    }
     means = {kind: sum(some) / len(some) for kind, some in speeds.items()}
     spread = max((max(some) - min(some)) / means[kind] for kind, some in speeds.items())
     speedup = means[True] / means[False]
-    told = f"{speedup:.2f} times as fast; equal runs differ by {spread:.1%}."
+    figures = f"{speedup:.2f} times as fast; equal runs differ by {spread:.1%}."
     if abs(speedup - 1.0) <= spread:
-        return Verdict(speedup, spread, None, f"No difference beyond the spread: {told}")
+        return Verdict(speedup, spread, None, f"No difference beyond the spread: {figures}")
     pays = speedup > 1.0
-    return Verdict(speedup, spread, pays, f"{'It pays' if pays else 'It does not pay'}: {told}")
+    return Verdict(speedup, spread, pays, f"{'It pays' if pays else 'It does not pay'}: {figures}")
 
 
 def read_prompts(path: Path, max_tokens: int) -> list[Body]:
@@ -102,20 +105,20 @@ def read_prompts(path: Path, max_tokens: int) -> list[Body]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    read = _request if path.suffix == ".jsonl" else _question
-    found = [read(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
-    bodies = [body for body in found if body is not None]
+    parse = _parse_request if path.suffix == ".jsonl" else _parse_question
+    requests = [parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    bodies = [body for body in requests if body is not None]
     if not bodies:
         raise ConfigError(f"{path}: holds no prompts; records hold them where records.content is on")
-    return [_limited(body, max_tokens) for body in bodies]
+    return [_limit_tokens(body, max_tokens) for body in bodies]
 
 
-def _question(line: str, where: str) -> Body | None:
+def _parse_question(line: str, where: str) -> Body | None:
     """Return a greedy request, so that every run writes the same answer."""
     return {"messages": [{"role": "user", "content": line.strip()}], "temperature": 0}
 
 
-def _request(line: str, where: str) -> Body | None:
+def _parse_request(line: str, where: str) -> Body | None:
     try:
         body = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -128,20 +131,20 @@ def _request(line: str, where: str) -> Body | None:
     return body
 
 
-def _limited(body: Body, max_tokens: int) -> Body:
+def _limit_tokens(body: Body, max_tokens: int) -> Body:
     body = {key: body[key] for key in body if key not in ("stream", "stream_options", "smallfirst")}
     return (
         body if {"max_tokens", "max_completion_tokens"} & body.keys() else {**body, "max_tokens": max_tokens}
     )
 
 
-def _configured(config: Path | None) -> tuple[Server, Server]:
-    settings = load_settings(config or default_path())
+def _build_local_servers(config: Path | None) -> tuple[OpenServer, OpenServer]:
+    settings = load_settings(config or default_config_path())
     local = settings.local
     if local is None or local.speculative is None:
         raise ConfigError("local.speculative is not set: there is nothing to compare; or give --url twice")
     plain = local.model_copy(update={"speculative": None})
-    return lambda: _started(settings, plain), lambda: _started(settings, local)
+    return lambda: _start_engine(settings, plain), lambda: _start_engine(settings, local)
 
 
 def _tell(line: str) -> None:
@@ -149,26 +152,26 @@ def _tell(line: str) -> None:
 
 
 @asynccontextmanager
-async def _started(settings: Settings, local: LocalEngine) -> AsyncIterator[Upstream]:
-    upstream, supervisor = local_engine(local, settings.models_folder, lambda: None, _tell)
+async def _start_engine(settings: Settings, local: LocalEngine) -> AsyncIterator[Upstream]:
+    upstream, supervisor = build_local_engine(local, settings.models_folder, lambda: None, _tell)
     try:
         supervisor.start()
-        await supervisor.ready()
+        await supervisor.wait_until_ready()
         yield upstream
     finally:
         await supervisor.stop()
         await upstream.close()
 
 
-def _given(urls: list[str], model: str, key: str) -> tuple[Server, Server]:
+def _build_remote_servers(urls: list[str], model: str, key: str) -> tuple[OpenServer, OpenServer]:
     if len(urls) != 2 or not model:
         raise ConfigError("--url is given twice, without speculation and with, and --model with it")
     without, with_it = urls
-    return lambda: _running("without", without, model, key), lambda: _running("with", with_it, model, key)
+    return lambda: _connect("without", without, model, key), lambda: _connect("with", with_it, model, key)
 
 
 @asynccontextmanager
-async def _running(name: str, url: str, model: str, key: str) -> AsyncIterator[Upstream]:
+async def _connect(name: str, url: str, model: str, key: str) -> AsyncIterator[Upstream]:
     try:
         address = TypeAdapter(HttpUrl).validate_python(url)
     except ValidationError as error:
@@ -189,55 +192,55 @@ async def _running(name: str, url: str, model: str, key: str) -> AsyncIterator[U
         await upstream.close()
 
 
-async def _alternated(
-    without: Server, with_it: Server, rounds: int, prompts: Sequence[Body], at_once: int
+async def _run_alternately(
+    without: OpenServer, with_it: OpenServer, rounds: int, prompts: Sequence[Body], at_once: int
 ) -> list[Run]:
     runs = []
     for turn in range(2 * rounds + 1):
         speculative = turn % 2 == 1
-        err.print(f"{turn + 1} of {2 * rounds + 1}: {_named(speculative)}", markup=False)
+        err.print(f"{turn + 1} of {2 * rounds + 1}: {_name_run(speculative)}", markup=False)
         async with (with_it if speculative else without)() as upstream:
-            runs.append(Run(speculative, await measure(upstream, prompts, at_once)))
+            runs.append(Run(speculative, await measure_throughput(upstream, prompts, at_once)))
     return runs
 
 
-def _named(speculative: bool) -> str:
+def _name_run(speculative: bool) -> str:
     return "with speculation" if speculative else "without"
 
 
-def _table(runs: Sequence[Run]) -> list[str]:
+def _format_table(runs: Sequence[Run]) -> list[str]:
     lines = [f"{'':16}  {'tokens':>7}  {'seconds':>8}  {'tokens/s':>8}  {'accepted':>8}  {'a token':>7}"]
     for run in runs:
-        found, drafting = run.measured, run.measured.drafting
+        figures, drafting = run.measurement, run.measurement.drafting
         accepted = f"{drafting.accepted / drafting.drafted:.0%}" if drafting.drafted else ""
-        accept = "" if drafting.accept is None else f"{drafting.accept:.2f}"
+        accept = "" if drafting.acceptance_rate is None else f"{drafting.acceptance_rate:.2f}"
         lines.append(
-            f"{_named(run.speculative):16}  {found.tokens:7}  {found.seconds:8.1f}  {found.speed:8.1f}"
+            f"{_name_run(run.speculative):16}  {figures.tokens:7}  {figures.seconds:8.1f}  {figures.tokens_per_s:8.1f}"
             f"  {accepted:>8}  {accept:>7}".rstrip()
         )
     return lines
 
 
-def _notes(runs: Sequence[Run]) -> list[str]:
+def _format_notes(runs: Sequence[Run]) -> list[str]:
     """Return notes on equal answers between runs. Greedy answers should not change; sampled ones do."""
-    first, other, again = (run.measured.texts for run in runs[:3])
+    first, other, again = (run.measurement.texts for run in runs[:3])
     alike = [sum(map(str.__eq__, first, texts)) for texts in (other, again)]
     notes = [f"Same answers as the first run: {alike[0]} of {len(first)} with it, {alike[1]} without again."]
-    if not any(run.measured.drafting.drafted for run in runs if run.speculative):
+    if not any(run.measurement.drafting.drafted for run in runs if run.speculative):
         notes.append("Nothing was drafted, or the server does not say what was.")
     return notes
 
 
-def _plain(runs: Sequence[Run], verdict: Verdict) -> dict[str, Any]:
+def _to_json(runs: Sequence[Run], verdict: Verdict) -> dict[str, Any]:
     return {
         "runs": [
             {
                 "speculative": run.speculative,
-                "tokens": run.measured.tokens,
-                "seconds": run.measured.seconds,
-                "tokens_per_second": run.measured.speed,
-                **run.measured.drafting._asdict(),
-                "accept": run.measured.drafting.accept,
+                "tokens": run.measurement.tokens,
+                "seconds": run.measurement.seconds,
+                "tokens_per_second": run.measurement.tokens_per_s,
+                **run.measurement.drafting._asdict(),
+                "accept": run.measurement.drafting.acceptance_rate,
             }
             for run in runs
         ],

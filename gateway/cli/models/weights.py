@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from gateway.cli.output import ConfigOption, err, fail, out
-from gateway.local.model_catalog import CATALOG, DEFAULT, PullFailed
-from gateway.local.model_catalog import pull as pull_weights
-from gateway.settings import default_path, load_settings
+from gateway.local.model_catalog import CATALOG, DEFAULT_WEIGHTS, PullFailed
+from gateway.local.model_catalog import fetch_weights as pull_weights
+from gateway.settings import default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError
 
 from .bench import bench
@@ -22,7 +22,7 @@ app.command()(bench)
 @app.command("list")
 def list_models(config: ConfigOption = None) -> None:
     """Show known models, their size, licence, and whether their weights are here."""
-    folder = _settings_folder(config)
+    folder = _find_models_folder(config)
     for weights in CATALOG.values():
         here = "here" if (folder / weights.file_name).is_file() else "not here"
         out.print(f"{weights.name}  {weights.bytes / 1e6:.0f} MB  {weights.licence}  {here}", markup=False)
@@ -30,7 +30,9 @@ def list_models(config: ConfigOption = None) -> None:
 
 @app.command()
 def pull(
-    model: Annotated[str, typer.Argument(help="A name that `smallfirst models list` shows.")] = DEFAULT.name,
+    model: Annotated[
+        str, typer.Argument(help="A name that `smallfirst models list` shows.")
+    ] = DEFAULT_WEIGHTS.name,
     config: ConfigOption = None,
 ) -> None:
     """Fetch a model's weights and check them."""
@@ -38,13 +40,13 @@ def pull(
     if weights is None:
         fail(f"{model!r} is not known; there are: {', '.join(CATALOG)}")
     try:
-        pull_weights(weights, _settings_folder(config), lambda line: err.print(line, markup=False))
+        pull_weights(weights, _find_models_folder(config), lambda line: err.print(line, markup=False))
     except PullFailed as error:
         fail(error, 1)
 
 
-def _settings_folder(config: Path | None) -> Path:
+def _find_models_folder(config: Path | None) -> Path:
     try:
-        return load_settings(config or default_path()).models_folder
+        return load_settings(config or default_config_path()).models_folder
     except ConfigError as error:
         fail(error)

@@ -8,47 +8,47 @@ from typing import Annotated, get_args
 
 import typer
 
-from gateway.api.request_body import check_chat, parse
-from gateway.catalog.catalog import catalogue
+from gateway.api.request_body import check_chat, parse_body
+from gateway.catalog.catalog import build_catalog
 from gateway.cli.output import ConfigOption, fail, out
-from gateway.cli.serving.check import described
+from gateway.cli.serving.check import build_upstreams
 from gateway.errors import ApiError
 from gateway.exchange.builder import (
-    at_home,
-    check_let_in,
-    needs_of,
-    own_field,
-    policy_of,
-    privacy_of,
-    request_of,
+    build_privacy_screen,
+    build_request,
+    check_blocked,
+    find_requirements,
+    read_smallfirst_field,
+    resolve_policy,
+    without_clouds,
 )
-from gateway.exchange.passages import passages_of
-from gateway.settings import Settings, default_path, load_settings
-from gateway.upstreams.pool import Pool, pools
-from policies.explain.origins import differences, shown
-from policies.explain.plan_tree import before, explained, lines
-from policies.loading.loader import Loaded, load, load_policies, policy_paths
+from gateway.exchange.passages import read_passages
+from gateway.settings import Settings, default_config_path, load_settings
+from gateway.upstreams.pool import Pool, build_pools
+from policies.explain.origins import compare_policies, to_yaml_lines
+from policies.explain.plan_tree import build_tree, describe_preparation, to_lines
+from policies.loading.loader import LoadedPolicy, find_policy_paths, load_policies, load_with_layer
 from policies.loading.yaml_files import ConfigError
 from policies.schema.split import AnyPolicy
 from routers.plan import Tier
 from routers.router import Request
-from routers.structure.expected import Expected
+from routers.structure.answer_form import AnswerForm
 
 app = typer.Typer(
     help="What the policies are, how they came to be, and what they would do.", no_args_is_help=True
 )
 
 PolicyArgument = Annotated[str, typer.Argument(help="A policy's name, or a policy file.")]
-LONGEST = 60
+MAX_PROPERTY_LENGTH = 60
 """Maximum characters shown of a property of a request."""
 
 
 @app.command("list")
 def list_policies(config: ConfigOption = None) -> None:
     """Show each policy's name, kind and description, and why the configured upstreams can't serve it."""
-    settings = _settings(config)
-    policies = _policies(settings)
-    unavailable = catalogue(policies.values(), pools(described(settings))).unavailable
+    settings = _load_settings(config)
+    policies = _load_policies(settings)
+    unavailable = build_catalog(policies.values(), build_pools(build_upstreams(settings))).unavailable
     names = max(map(len, policies))
     kinds = max(len(policy.kind) for policy in policies.values())
     for name, policy in policies.items():
@@ -61,15 +61,15 @@ def list_policies(config: ConfigOption = None) -> None:
 @app.command()
 def show(policy: PolicyArgument, config: ConfigOption = None) -> None:
     """Print a policy whole, as YAML, with what it extends; comments name file and line of each key."""
-    for line in shown(_loaded(policy, _settings(config))):
+    for line in to_yaml_lines(_load_policy(policy, _load_settings(config))):
         out.print(line, markup=False)
 
 
 @app.command()
 def diff(policy: PolicyArgument, other: PolicyArgument, config: ConfigOption = None) -> None:
     """Print each path at which two policies differ, and both values."""
-    settings = _settings(config)
-    for line in differences(_loaded(policy, settings), _loaded(other, settings)):
+    settings = _load_settings(config)
+    for line in compare_policies(_load_policy(policy, settings), _load_policy(other, settings)):
         out.print(line, markup=False)
 
 
@@ -84,52 +84,54 @@ def explain(
     config: ConfigOption = None,
 ) -> None:
     """Print what would be done with a request, by what may come of each call; makes none."""
-    settings = _settings(config)
-    upstreams: Mapping[Tier, Pool] = pools(described(settings))
-    policies = catalogue(_policies(settings).values(), upstreams)
+    settings = _load_settings(config)
+    upstreams: Mapping[Tier, Pool] = build_pools(build_upstreams(settings))
+    policies = build_catalog(_load_policies(settings).values(), upstreams)
     try:
-        raw = _read(request)
-        body = parse(raw)
-        own = own_field(body)
+        raw = _read_request(request)
+        body = parse_body(raw)
+        own = read_smallfirst_field(body)
         if policy is not None:
             body, own = {"model": policy, **body}, own.model_copy(update={"policy": policy})
         check_chat(body)
-        found = policy_of(body, own, policies)
-        passages = passages_of(own.context, body, "chat")
-        body = body if passages is None else passages.shown()
-        if (privacy := privacy_of(found)) is not None:
-            privacy.open(body)
-            check_let_in(found, privacy)
+        chosen = resolve_policy(body, own, policies)
+        passages = read_passages(own.context, body, "chat")
+        body = body if passages is None else passages.body_with()
+        if (privacy := build_privacy_screen(chosen)) is not None:
+            privacy.scan_now(body)
+            check_blocked(chosen, privacy)
     except ApiError as error:
         fail(error.message)
-    private = own.private or found.private is True or (privacy is not None and privacy.stays)
+    private = own.private or chosen.private is True or (privacy is not None and privacy.must_stay_local)
     if private:
-        upstreams = at_home(upstreams)
-    needs = needs_of(body, "chat", raw, found, policies)
-    asked = request_of(body, "chat", found, Expected.of(body), needs, upstreams)
-    asked = asked._replace(passages=len(passages.given) if passages else 0)
+        upstreams = without_clouds(upstreams)
+    needs = find_requirements(body, "chat", raw, chosen, policies)
+    plan_request = build_request(body, "chat", chosen, AnswerForm.from_body(body), needs, upstreams)
+    plan_request = plan_request._replace(passages=len(passages.retrieved) if passages else 0)
     overrides = "".join(f", {name} overridden: {value}" for name, value in (own.override or {}).items())
-    out.print(f"policy   {found.name} ({found.kind}{overrides})", markup=False)
-    out.print(f"request  {_properties(asked)}", markup=False)
+    out.print(f"policy   {chosen.name} ({chosen.kind}{overrides})", markup=False)
+    out.print(f"request  {_format_properties(plan_request)}", markup=False)
     if privacy is not None:
-        out.print(f"private  {found.private}; here {privacy.where or 'is nothing of the kind'}", markup=False)
+        out.print(
+            f"private  {chosen.private}; here {privacy.description or 'is nothing of the kind'}", markup=False
+        )
     for tier in get_args(Tier):
         pool = upstreams.get(tier)
-        told = (
-            ", ".join(f"{one.model} ({one.name})" for one in pool.upstreams)
+        models = (
+            ", ".join(f"{upstream.model} ({upstream.name})" for upstream in pool.upstreams)
             if pool
             else "none that may see what is private"
             if private
             else "none is configured"
         )
-        out.print(f"{tier}      {told}", markup=False)
-    for line in before(found, asked):
+        out.print(f"{tier}      {models}", markup=False)
+    for line in describe_preparation(chosen, plan_request):
         out.print(line, markup=False)
-    for line in lines(explained(found.router.fitted(asked), asked)):
+    for line in to_lines(build_tree(chosen.router.adapt_to(plan_request), plan_request)):
         out.print(line, markup=False)
 
 
-def _properties(request: Request) -> str:
+def _format_properties(request: Request) -> str:
     """Return what a plan may read of the request, without tiers and values of a plain request."""
     plain = Request(stream=not request.stream, judgeable=not request.judgeable)._asdict()
     known = {
@@ -137,10 +139,12 @@ def _properties(request: Request) -> str:
         for name, value in request._asdict().items()
         if name != "tiers" and value != plain[name]
     }
-    return ", ".join(f"{name}: {json.dumps(value, default=dict)[:LONGEST]}" for name, value in known.items())
+    return ", ".join(
+        f"{name}: {json.dumps(value, default=dict)[:MAX_PROPERTY_LENGTH]}" for name, value in known.items()
+    )
 
 
-def _read(request: str) -> bytes:
+def _read_request(request: str) -> bytes:
     if request == "-":
         return sys.stdin.buffer.read()
     try:
@@ -149,27 +153,27 @@ def _read(request: str) -> bytes:
         fail(f"{request}: cannot be read: {error.strerror}")
 
 
-def _settings(config: Path | None) -> Settings:
+def _load_settings(config: Path | None) -> Settings:
     try:
-        return load_settings(config or default_path())
+        return load_settings(config or default_config_path())
     except ConfigError as error:
         fail(error)
 
 
-def _policies(settings: Settings) -> dict[str, AnyPolicy]:
+def _load_policies(settings: Settings) -> dict[str, AnyPolicy]:
     try:
         return load_policies(settings.policies.folder)
     except ConfigError as error:
         fail(error)
 
 
-def _loaded(name: str, settings: Settings) -> Loaded:
+def _load_policy(name: str, settings: Settings) -> LoadedPolicy:
     """Load one policy only, so that mistakes in others do not matter. Fails if it cannot be loaded."""
     try:
-        known = policy_paths(settings.policies.folder)
+        known = find_policy_paths(settings.policies.folder)
         path = Path(name) if name.endswith(".yaml") else known.get(name)
         if path is None:
             fail(f"there is no policy {name!r}; there are: {', '.join(known)}, or a policy's .yaml file")
-        return load(path)
+        return load_with_layer(path)
     except ConfigError as error:
         fail(error)

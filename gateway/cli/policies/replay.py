@@ -11,10 +11,10 @@ from gateway.cli.output import err, fail, out
 from gateway.cli.records.reading import read_with_warning
 from policies.loading.loader import load_policy
 from policies.loading.yaml_files import ConfigError
-from policies.records.differences import differences
-from policies.records.lines import Record, RecordError
-from policies.records.outcomes import Replayed
+from policies.records.differences import find_differences
+from policies.records.outcomes import ReplayResult
 from policies.records.replay import replay as replay_one
+from policies.records.schema import Record, RecordError
 from policies.schema.split import Split
 from routers.router import Router
 
@@ -40,28 +40,30 @@ def replay(
     if not records.exists():
         fail(f"{records}: no such file or folder")
     try:
-        other = _router_of(policy) if policy else None
-        found = [record for record in read_with_warning(records) if record.exchange.aside is None]
-        changes = _changes(change or [], [other] if other else [record.policy.router for record in found])
-        replayed = [replay_one(record, _router(record, other, changes)) for record in found]
+        other = _load_router(policy) if policy else None
+        replayable = [record for record in read_with_warning(records) if record.exchange.aside is None]
+        changes = _parse_changes(
+            change or [], [other] if other else [record.policy.router for record in replayable]
+        )
+        results = [replay_one(record, _build_router(record, other, changes)) for record in replayable]
     except (ConfigError, RecordError) as error:
         fail(error)
-    if not found:
+    if not replayable:
         fail(f"{records}: holds no records", 1)
     if other is None and not change:
-        _report_reproduction(replayed)
+        _report_reproduction(results)
     else:
-        _report_change(replayed, verbose)
+        _report_change(results, verbose)
 
 
-def _router_of(path: Path) -> Router:
-    found = load_policy(path)
-    if isinstance(found, Split):
+def _load_router(path: Path) -> Router:
+    policy = load_policy(path)
+    if isinstance(policy, Split):
         raise ConfigError(f"{path}: it divides requests among policies; replay under one of those")
-    return found.router
+    return policy.router
 
 
-def _router(record: Record, other: Router | None, changes: dict[str, str | None]) -> Router:
+def _build_router(record: Record, other: Router | None, changes: dict[str, str | None]) -> Router:
     """Return the router to replay under. A change of a field that it lacks is meant for others."""
     router = other or record.policy.router
     fields: dict[str, Any] = {name: getattr(router, name) for name in type(router).model_fields}
@@ -74,7 +76,7 @@ def _router(record: Record, other: Router | None, changes: dict[str, str | None]
         fail(": ".join(["--set", *map(str, detail["loc"]), detail["msg"]]))
 
 
-def _changes(assignments: list[str], routers: list[Router]) -> dict[str, str | None]:
+def _parse_changes(assignments: list[str], routers: list[Router]) -> dict[str, str | None]:
     known = sorted({name for router in routers for name in type(router).model_fields} - {"kind"})
     changes: dict[str, str | None] = {}
     for assignment in assignments:
@@ -85,35 +87,38 @@ def _changes(assignments: list[str], routers: list[Router]) -> dict[str, str | N
     return changes
 
 
-def _report_reproduction(replayed: list[Replayed]) -> None:
-    wrong = [(one, found) for one in replayed if (found := differences(one))]
-    for one, found in wrong:
-        err.print(f"{one.record.exchange.id}: {'; '.join(found)}", markup=False)
-    out.print(f"{len(replayed) - len(wrong)} of {len(replayed)} exchanges reproduced exactly")
+def _report_reproduction(results: list[ReplayResult]) -> None:
+    wrong = [(result, departures) for result in results if (departures := find_differences(result))]
+    for result, departures in wrong:
+        err.print(f"{result.record.exchange.id}: {'; '.join(departures)}", markup=False)
+    out.print(f"{len(results) - len(wrong)} of {len(results)} exchanges reproduced exactly")
     if wrong:
         raise typer.Exit(1)
 
 
-def _report_change(replayed: list[Replayed], verbose: bool) -> None:
-    changed = [one for one in replayed if one.escalates != escalated(one.record)]
-    ways = Counter("to the llm" if one.escalates else "to the slm" for one in changed)
-    missing = sum(one.missing is not None for one in replayed)
+def _report_change(results: list[ReplayResult], verbose: bool) -> None:
+    changed = [result for result in results if result.is_escalated != is_escalated(result.record)]
+    moves = Counter("to the llm" if result.is_escalated else "to the slm" for result in changed)
+    missing = sum(result.missing is not None for result in results)
     if verbose:
-        for one in changed:
-            direction = "now asks the llm" if one.escalates else "now stays with the slm"
-            out.print(f"{one.record.exchange.id}  {direction}", markup=False)
-    total = len(replayed)
-    before, after = sum(escalated(one.record) for one in replayed), sum(one.escalates for one in replayed)
-    recorded = sum(one.record.exchange.cost_usd for one in replayed)
-    known = sum(one.cost_usd for one in replayed)
+        for result in changed:
+            direction = "now asks the llm" if result.is_escalated else "now stays with the slm"
+            out.print(f"{result.record.exchange.id}  {direction}", markup=False)
+    total = len(results)
+    before, after = (
+        sum(is_escalated(result.record) for result in results),
+        sum(result.is_escalated for result in results),
+    )
+    recorded = sum(result.record.exchange.cost_usd for result in results)
+    known = sum(result.cost_usd for result in results)
     out.print(f"exchanges             {total}")
     out.print(f"ask the llm           {before} recorded, {after} replayed")
     out.print(
-        f"decisions changed     {len(changed)} ({ways['to the llm']} to the llm, {ways['to the slm']} to the slm)"
+        f"decisions changed     {len(changed)} ({moves['to the llm']} to the llm, {moves['to the slm']} to the slm)"
     )
     out.print(f"without a known end   {missing} (their records hold no answer for what the policy would ask)")
     out.print(f"cost of known calls   ${recorded:.6f} recorded, ${known:.6f} replayed")
 
 
-def escalated(record: Record) -> bool:
+def is_escalated(record: Record) -> bool:
     return any(call.tier == "llm" for call in record.exchange.calls)

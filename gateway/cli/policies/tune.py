@@ -12,10 +12,10 @@ from pydantic import BaseModel
 
 from gateway.cli.output import err, fail, out
 from gateway.cli.records.reading import read_with_warning
-from gateway.wire.prompt_text import measured_again
-from policies.records.lines import RecordError
-from policies.tuning.graded_drafts import GradedDraft, Judge, read_graded
-from routers.confidence.calibration import Source, Training
+from gateway.wire.prompt_text import extract_recorded_features
+from policies.records.schema import RecordError
+from policies.tuning.graded_drafts import GradedDraft, Predictor, read_graded
+from routers.confidence.calibration import LogprobSource, TrainingSet
 
 
 def tune(
@@ -42,46 +42,51 @@ def tune(
 ) -> None:
     """Train a calibrator on a record set's training split, and measure it on the held-out split."""
     try:
-        from policies.tuning.report import as_table, measured
+        from policies.tuning.report import measure_held_out, to_table
     except ImportError:
         fail("tuning needs scikit-learn: pip install 'smallfirst[tune]'", 1)
-    made_for = Source(model=model, engine=engine, mode="constrained" if constrained else "free")
-    learn = _scorer if difficulty else _calibrator
+    made_for = LogprobSource(model=model, engine=engine, mode="constrained" if constrained else "free")
+    learn = _train_scorer if difficulty else _train_calibrator
     try:
-        graded = read_graded(records, measured_again, read_with_warning)
+        graded = read_graded(records, extract_recorded_features, read_with_warning)
         drafts = [draft for draft in graded if draft.renormalised == constrained]
         train = [draft for draft in drafts if draft.grade.split == "train"]
-        trained_on = Training(
-            records=records.name, sha256=_sha256(records), drafts=len(train), date=time.strftime("%Y-%m-%d")
+        trained_on = TrainingSet(
+            records=records.name,
+            sha256=_hash_records(records),
+            drafts=len(train),
+            date=time.strftime("%Y-%m-%d"),
         )
         trained, _ = learn(train, made_for, trained_on)
-        found = measured(drafts, lambda some: learn(some, made_for, trained_on)[1])
+        measurements = measure_held_out(drafts, lambda some: learn(some, made_for, trained_on)[1])
     except (RecordError, ValueError) as error:
         fail(error)
     made.write_text(trained.model_dump_json(indent=1) + "\n", encoding="utf-8")
     err.print(f"{made}: trained on {len(train)} drafts", markup=False)
-    out.print(as_table(found), markup=False)
+    out.print(to_table(measurements), markup=False)
     if report is not None:
-        report.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        report.write_text(json.dumps(measurements, indent=1) + "\n", encoding="utf-8")
 
 
-def _calibrator(
-    drafts: Sequence[GradedDraft], made_for: Source, trained_on: Training
-) -> tuple[BaseModel, Judge]:
-    from policies.tuning.calibrate import confidence_of, fit
+def _train_calibrator(
+    drafts: Sequence[GradedDraft], made_for: LogprobSource, trained_on: TrainingSet
+) -> tuple[BaseModel, Predictor]:
+    from policies.tuning.calibrate import build_confidence_predictor, fit_calibrator
 
-    calibrator = fit(drafts, made_for, trained_on)
-    return calibrator, confidence_of(calibrator)
-
-
-def _scorer(drafts: Sequence[GradedDraft], made_for: Source, trained_on: Training) -> tuple[BaseModel, Judge]:
-    from policies.tuning.difficulty import fit, score_of
-
-    scorer = fit(drafts, made_for, trained_on)
-    return scorer, score_of(scorer)
+    calibrator = fit_calibrator(drafts, made_for, trained_on)
+    return calibrator, build_confidence_predictor(calibrator)
 
 
-def _sha256(folder: Path) -> str:
+def _train_scorer(
+    drafts: Sequence[GradedDraft], made_for: LogprobSource, trained_on: TrainingSet
+) -> tuple[BaseModel, Predictor]:
+    from policies.tuning.difficulty import build_difficulty_predictor, fit_scorer
+
+    scorer = fit_scorer(drafts, made_for, trained_on)
+    return scorer, build_difficulty_predictor(scorer)
+
+
+def _hash_records(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.json*")):
         digest.update(path.read_bytes())

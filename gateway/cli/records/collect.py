@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
+from gateway.cli.loopback_gateway import run_gateway
 from gateway.cli.output import ConfigOption, err, fail, out
-from gateway.cli.test_server import serving
-from gateway.settings import Settings, default_path, load_settings
+from gateway.settings import Settings, default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError
 from policies.schema.policy import Policy
-from policies.tuning.graded_drafts import GRADES, Grade
+from policies.tuning.graded_drafts import GRADES_FILE, Grade
 from policies.tuning.starter_set import Item, is_right, load_items
 from routers.strategies.direct import Direct
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-COLLECT = Policy(
+COLLECT_POLICY = Policy(
     name="collect",
     description="The small model alone, its tokens recorded.",
     router=Direct(tier="slm", fallback=False, follow=True),
@@ -38,49 +38,51 @@ def collect(
     if into.exists() and any(into.iterdir()):
         fail(f"{into} is not empty; a record set needs a folder of its own")
     try:
-        settings = load_settings(config or default_path())
-        asked = load_items(items)
+        settings = load_settings(config or default_config_path())
+        questions = load_items(items)
         into.mkdir(parents=True, exist_ok=True)
-        grades = asyncio.run(gather(settings, into, asked, max_tokens))
+        grades = asyncio.run(collect_drafts(settings, into, questions, max_tokens))
     except (ConfigError, ValueError) as error:
         fail(error)
     right = sum(grade.right for grade in grades)
     out.print(f"{len(grades)} drafts, {right / len(grades):.1%} right, in {into}")
 
 
-async def gather(settings: Settings, into: Path, items: Sequence[Item], max_tokens: int) -> list[Grade]:
+async def collect_drafts(
+    settings: Settings, into: Path, items: Sequence[Item], max_tokens: int
+) -> list[Grade]:
     """Ask the configured small model each item, greedily; write records and grades into the folder `into`.
 
     Returns the grades in the order of `items`. Raises ConfigError if the small model cannot be served."""
     from openai import AsyncOpenAI  # imported here, since it loads slower than the rest of the command line
 
     records = settings.records.model_copy(update={"path": into})
-    at_once = settings.local.at_once if settings.local else 4
+    at_once = settings.local.max_in_flight if settings.local else 4
     async with (
-        serving(settings.model_copy(update={"records": records}), [COLLECT]) as served,
-        AsyncOpenAI(base_url=served.url, api_key="none", timeout=600) as client,
+        run_gateway(settings.model_copy(update={"records": records}), [COLLECT_POLICY]) as server,
+        AsyncOpenAI(base_url=server.url, api_key="none", timeout=600) as client,
     ):
-        if why := served.app.policies.catalogue.unavailable.get(COLLECT.name):
+        if why := server.app.policies.catalog.unavailable.get(COLLECT_POLICY.name):
             raise ConfigError(f"drafts can't be collected: {why}")
         slots = asyncio.Semaphore(at_once)
         with Progress(console=err) as progress:
             task = progress.add_task("drafting", total=len(items))
 
-            async def one(item: Item) -> Grade:
+            async def grade_item(item: Item) -> Grade:
                 async with slots:
                     grade = await _ask(client, item, max_tokens)
                 progress.advance(task)
                 return grade
 
-            grades = await asyncio.gather(*(one(item) for item in items))
+            grades = await asyncio.gather(*(grade_item(item) for item in items))
     rows = [grade.model_dump() for grade in grades]
-    (into / GRADES).write_text(json.dumps(rows, indent=0), encoding="utf-8")
+    (into / GRADES_FILE).write_text(json.dumps(rows, indent=0), encoding="utf-8")
     return list(grades)
 
 
 async def _ask(client: "AsyncOpenAI", item: Item, max_tokens: int) -> Grade:
     answer = await client.chat.completions.with_raw_response.create(
-        model=COLLECT.name,
+        model=COLLECT_POLICY.name,
         messages=[{"role": "user", "content": item.prompt}],
         temperature=0,
         max_tokens=max_tokens,

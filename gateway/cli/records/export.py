@@ -9,17 +9,17 @@ import typer
 from pydantic import ValidationError
 
 from gateway.cli.output import ConfigOption, err, fail, out
-from gateway.settings import default_path, load_settings
+from gateway.settings import default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError
-from policies.records.lines import RecordError
+from policies.records.schema import RecordError
 from policies.schema.policy import Policy
-from policies.schema.private import RESERVED, Private
-from policies.tuning.example_selection import Selected, select
-from policies.tuning.export import Export, NothingToExport, Redact, account, as_jsonl
-from policies.tuning.export import export as export_records
+from policies.schema.private import RESERVED_NAME, Private
+from policies.tuning.example_selection import Selection, select_examples
+from policies.tuning.export import Export, NothingToExport, Redact, summarise, to_jsonl
+from policies.tuning.export import build_export as export_records
 from policies.tuning.sft_examples import LeftOut
 
-from .example_losses import losses_of
+from .example_losses import measure_losses
 from .reading import read_with_warning
 
 
@@ -59,34 +59,34 @@ def export(
         fail(f"{records}: no such file or folder")
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         fail(f"{into} is not empty; a set needs a folder of its own")
-    count = _count(wanted) if wanted else None
-    redact = _redacting(entities, as_it_is)
+    count = _parse_amount(wanted) if wanted else None
+    redact = _build_redaction(entities, as_it_is)
     try:
-        found = export_records(
-            read_with_warning(records), everyones=everyones, redact=redact, validation=validation
+        result = export_records(
+            read_with_warning(records), include_all=everyones, redact=redact, validation=validation
         )
-        selected = None if count is None else asyncio.run(_selected(found, count, config))
-        _write(into, found, selected)
+        selection = None if count is None else asyncio.run(_select_examples(result, count, config))
+        _write_sets(into, result, selection)
     except NothingToExport as error:
         fail(f"{records}: {error}", 1)
     except (ConfigError, RecordError, OSError) as error:
         fail(error)
-    for what, number in [*account(found), *(_told(selected) if selected else [])]:
+    for what, number in [*summarise(result), *(_count_selection(selection) if selection else [])]:
         err.print(f"{what:<52}{number}", markup=False)
 
 
-def _write(into: Path, found: Export, selected: Selected | None) -> None:
+def _write_sets(into: Path, result: Export, selection: Selection | None) -> None:
     """Write `train.jsonl` and `validation.jsonl`, readable by the user only, as records are."""
-    train = found.train if selected is None else [example for example, _ in selected.examples]
+    train = result.train if selection is None else [example for example, _ in selection.examples]
     into.mkdir(parents=True, exist_ok=True)
-    for name, examples in (("train", train), ("validation", found.validation)):
+    for name, examples in (("train", train), ("validation", result.validation)):
         path = into / f"{name}.jsonl"
         path.touch(0o600)
-        path.write_text(as_jsonl(examples), encoding="utf-8")
+        path.write_text(to_jsonl(examples), encoding="utf-8")
         out.print(path, markup=False)
 
 
-def _count(wanted: str) -> float:
+def _parse_amount(wanted: str) -> float:
     try:
         count = float(wanted)
     except ValueError:
@@ -96,14 +96,14 @@ def _count(wanted: str) -> float:
     return count
 
 
-def _redacting(entities: str | None, as_it_is: bool) -> Redact | None:
+def _build_redaction(entities: str | None, disabled: bool) -> Redact | None:
     """Return the redaction, or None if it is off. Fails without the library or for unknown entities."""
-    if as_it_is:
+    if disabled:
         if entities:
             fail("--redact and --no-redact: one of them")
         return None
-    from gateway.skills.privacy.detection import Undecided, detector, undetectable
-    from gateway.skills.privacy.redaction import Vault, redacted
+    from gateway.skills.privacy.detection import ScanTimeout, find_detection_problem, get_detector
+    from gateway.skills.privacy.redaction import Vault, redact_text
 
     try:
         private = Private(action="redact")
@@ -112,56 +112,57 @@ def _redacting(entities: str | None, as_it_is: bool) -> Redact | None:
             private = Private(action="redact", entities=names)
     except ValidationError as error:
         fail(f"--redact {entities}: {error.errors()[0]['msg']}")
-    if why := undetectable(private):
+    if why := find_detection_problem(private):
         fail(f"redaction {why}; or say --no-redact", 1)
 
     def redact(texts: list[str], policy: Policy) -> list[str]:
-        find, vault = detector(_with_own(private, policy.private)).find, Vault()
+        find, vault = get_detector(_add_policy_patterns(private, policy.private)).find, Vault()
         try:
-            hidden = [redacted(text, find, vault, set()) for text in texts]
-        except Undecided:
+            hidden = [redact_text(text, find, vault, set()) for text in texts]
+        except ScanTimeout:
             raise LeftOut("too slow to look through for private data") from None
-        return [_with_recorded(text, vault.originals) for text in hidden]
+        return [_restore_recorded(text, vault.originals) for text in hidden]
 
     return redact
 
 
-def _with_recorded(text: str, originals: Mapping[str, str]) -> str:
+def _restore_recorded(text: str, originals: Mapping[str, str]) -> str:
     """Return `text` with the placeholders that were already recorded, which redaction replaced by its own.
 
     Nothing would restore them otherwise."""
     for placeholder, original in originals.items():
-        if placeholder.startswith(f"<{RESERVED}_"):
+        if placeholder.startswith(f"<{RESERVED_NAME}_"):
             text = text.replace(placeholder, original)
     return text
 
 
-def _with_own(private: Private, policys: bool | Private) -> Private:
+def _add_policy_patterns(private: Private, policy_private: bool | Private) -> Private:
     """Return `private` with the entities and patterns of the exchange's own policy added."""
-    if isinstance(policys, bool):
+    if isinstance(policy_private, bool):
         return private
-    entities = tuple(dict.fromkeys([*private.entities, *policys.entities]))
-    return private.model_copy(update={"entities": entities, "patterns": policys.patterns})
+    entities = tuple(dict.fromkeys([*private.entities, *policy_private.entities]))
+    return private.model_copy(update={"entities": entities, "patterns": policy_private.patterns})
 
 
-async def _selected(found: Export, count: float, config: Path | None) -> Selected:
+async def _select_examples(result: Export, count: float, config: Path | None) -> Selection:
     """Select training examples by the small model's loss.
 
     Raises ConfigError if no small model can be asked, and NothingToExport if no example is selected."""
-    settings = load_settings(config or default_path())
-    selected = select(found.train, await losses_of(found.train, settings), count)
-    if not selected.examples:
+    settings = load_settings(config or default_config_path())
+    selection = select_examples(result.train, await measure_losses(result.train, settings), count)
+    if not selection.examples:
         why = ", ".join(
-            f"{number} {what.removeprefix('not selected: ')}" for what, number in _told(selected)[2:]
+            f"{number} {what.removeprefix('not selected: ')}"
+            for what, number in _count_selection(selection)[2:]
         )
-        raise NothingToExport(f"none of {len(found.train)} examples could be selected: {why}")
-    return selected
+        raise NothingToExport(f"none of {len(result.train)} examples could be selected: {why}")
+    return selection
 
 
-def _told(selected: Selected) -> list[tuple[str, int]]:
+def _count_selection(selection: Selection) -> list[tuple[str, int]]:
     return [
-        ("selected for training", len(selected.examples)),
-        ("not selected: easier for the small model", selected.easier),
-        ("not selected: no likelier after their prompts", selected.outliers),
-        ("not selected: too long for the small model", selected.unscored),
+        ("selected for training", len(selection.examples)),
+        ("not selected: easier for the small model", selection.easier),
+        ("not selected: no likelier after their prompts", selection.outliers),
+        ("not selected: too long for the small model", selection.unscored),
     ]

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.cli.output import warn
-from policies.records.lines import Record
 from policies.records.reader import LeftOut, read_records
+from policies.records.schema import Record
 
 
 def read_with_warning(path: Path) -> Iterator[Record]:

@@ -34,12 +34,12 @@ def _converse(client: "OpenAI", url: str, model: str, temperature: float | None,
 
     messages: list[ChatCompletionMessageParam] = []
     while True:
-        asked = prompt or _ask()
-        if not asked:
+        question = prompt or _read_question()
+        if not question:
             return
-        messages.append({"role": "user", "content": asked})
+        messages.append({"role": "user", "content": question})
         try:
-            text = _answer(client, model, temperature, messages)
+            text = _stream_answer(client, model, temperature, messages)
         except openai.APIConnectionError:
             fail(f"no gateway answers at {url}; start one with `smallfirst serve`", 1)
         except openai.APIError as error:
@@ -53,14 +53,14 @@ def _converse(client: "OpenAI", url: str, model: str, temperature: float | None,
             return
 
 
-def _ask() -> str:
+def _read_question() -> str:
     try:
         return input("you: ").strip()
     except (EOFError, KeyboardInterrupt):
         return ""
 
 
-def _answer(
+def _stream_answer(
     client: "OpenAI", model: str, temperature: float | None, messages: list["ChatCompletionMessageParam"]
 ) -> str:
     """Stream one answer to the terminal and return its text."""
@@ -83,11 +83,11 @@ def _answer(
             figures = (chunk.model_extra or {}).get("smallfirst") or figures
     out.print()
     if figures:  # none arrive if the server reports no usage
-        err.print(summary(figures), markup=False, style="dim")
+        err.print(format_summary(figures), markup=False, style="dim")
     return "".join(parts)
 
 
-def summary(figures: dict[str, Any]) -> str:
+def format_summary(figures: dict[str, Any]) -> str:
     """Return one line with route, reason, confidence, cost and saving."""
     parts = [f"{figures.get('route')} ({figures.get('reason')})"]
     if (confidence := figures.get("confidence")) is not None:

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.cli.loopback_gateway import run_gateway
 from gateway.cli.output import ConfigOption, err, fail
-from gateway.cli.test_server import serving
-from gateway.settings import Settings, default_path, load_settings
+from gateway.settings import Settings, default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError
 
-PATIENCE = 3600.0
+MAX_READ_S = 3600.0
 """Maximum seconds that the small model may read."""
 
 
@@ -40,10 +40,10 @@ def compress(
     except UnicodeDecodeError as error:
         fail(f"{file}: not UTF-8: byte {error.start} is no part of a character")
     targets = {"target_ratio": target_ratio, "target_tokens": target_tokens}
-    asked = {"text": text, "keep": keep or [], "drop_numbers": drop_numbers, "seconds": PATIENCE, **targets}
+    body = {"text": text, "keep": keep or [], "drop_numbers": drop_numbers, "seconds": MAX_READ_S, **targets}
     try:
-        settings = load_settings(config or default_path())
-        answer = asyncio.run(_asked(settings, asked | ({"question": question} if question else {})))
+        settings = load_settings(config or default_config_path())
+        answer = asyncio.run(_post_compress(settings, body | ({"question": question} if question else {})))
     except (ConfigError, openai.APIError) as error:
         fail(getattr(error, "message", error))
     typer.echo(answer["text"], nl=False)
@@ -52,12 +52,12 @@ def compress(
             err.print(f"{name}: {value}", markup=False)
 
 
-async def _asked(settings: Settings, body: dict[str, Any]) -> dict[str, Any]:
+async def _post_compress(settings: Settings, body: dict[str, Any]) -> dict[str, Any]:
     import openai
 
     async with (
-        serving(settings) as served,
-        openai.AsyncOpenAI(base_url=served.url, api_key="none", timeout=PATIENCE, max_retries=0) as client,
+        run_gateway(settings) as server,
+        openai.AsyncOpenAI(base_url=server.url, api_key="none", timeout=MAX_READ_S, max_retries=0) as client,
     ):
         answer: dict[str, Any] = await client.post("/compress", body=body, cast_to=dict[str, Any])
         return answer

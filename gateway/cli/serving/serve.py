@@ -23,7 +23,7 @@ from gateway.api.server_protocol import JoiningProtocol
 from gateway.app import App, create_app
 from gateway.cli.output import ConfigOption, err, fail
 from gateway.local.supervisor import EngineFailed, Supervisor
-from gateway.settings import Settings, default_path, load_settings
+from gateway.settings import Settings, default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError
 
 
@@ -46,37 +46,37 @@ def serve(
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
-    path = config or default_path()
+    path = config or default_config_path()
     try:
         settings = load_settings(path, slm)
         listen = settings.listen
-        with _bind(host or listen.host, port or listen.port) as bound:
+        with _bind_listener(host or listen.host, port or listen.port) as listener:
             app = create_app(settings, tell=lambda line: err.print(f"  {line}", markup=False))
             with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
-                runner.run(_run(app, settings, bound))
+                runner.run(_run(app, settings, listener))
     except ConfigError as error:
         fail(error)
     except EngineFailed as error:
         fail(f"{error}\n`smallfirst serve --verbose` shows its whole log", 1)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind_listener(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(
+    listener = socket.socket(
         family, socket.SOCK_STREAM, socket.IPPROTO_TCP
     )  # asyncio sets TCP_NODELAY only if the protocol is named
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((host, port))
+        listener.bind((host, port))
     except OSError as error:
-        bound.close()
+        listener.close()
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error.strerror}; choose another port with --port or listen.port"
         ) from error
-    return bound
+    return listener
 
 
-async def _run(app: App, settings: Settings, bound: socket.socket) -> None:
+async def _run(app: App, settings: Settings, listener: socket.socket) -> None:
     server = _Server(
         uvicorn.Config(
             app,
@@ -92,42 +92,42 @@ async def _run(app: App, settings: Settings, bound: socket.socket) -> None:
     )
     async with app.router.lifespan_context(app):
         if app.local is not None and settings.local is not None and settings.local.starts_soon:
-            await app.local.ready()
+            await app.local.wait_until_ready()
         if sys.platform != "win32":
-            _follow_hangups(server, app)
-        welcome(app, settings, bound)
-        _spare_collections()
-        await _serve_with(app.local, server, bound)
+            _handle_hangups(server, app)
+        print_welcome(app, settings, listener)
+        _tune_garbage_collector()
+        await _serve_with(app.local, server, listener)
 
 
-async def _serve_with(local: Supervisor | None, server: uvicorn.Server, bound: socket.socket) -> None:
+async def _serve_with(local: Supervisor | None, server: uvicorn.Server, listener: socket.socket) -> None:
     """Serve until the server is stopped. Raises EngineFailed if the local engine cannot be started."""
     if local is None:
-        await server.serve([bound])
+        await server.serve([listener])
         return
-    starting = asyncio.create_task(local.ready(), name="start of the local engine")
+    starting = asyncio.create_task(local.wait_until_ready(), name="start of the local engine")
 
-    def failed(task: asyncio.Task[None]) -> None:
+    def stop_if_failed(task: asyncio.Task[None]) -> None:
         server.should_exit = server.should_exit or (not task.cancelled() and task.exception() is not None)
 
-    starting.add_done_callback(failed)
-    await server.serve([bound])
+    starting.add_done_callback(stop_if_failed)
+    await server.serve([listener])
     if starting.done():
         starting.result()
     starting.cancel()
 
 
-def _follow_hangups(server: uvicorn.Server, app: App) -> None:
+def _handle_hangups(server: uvicorn.Server, app: App) -> None:
     """Reload the policies on SIGHUP. A closing terminal sends SIGHUP too, and ends its server."""
     in_terminal = os.isatty(0)
 
-    def told() -> None:
+    def handle_hangup() -> None:
         if in_terminal and not os.isatty(0):
             server.should_exit = True
         else:
             app.policies.reload()
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, told)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, handle_hangup)
 
 
 class _Server(uvicorn.Server):
@@ -138,15 +138,17 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        before = {told: signal.signal(told, self.handle_exit) for told in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {
+            number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             yield
         finally:
-            for told, handler in before.items():
-                signal.signal(told, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
-def _spare_collections() -> None:
+def _tune_garbage_collector() -> None:
     """Exclude objects built at start-up from garbage collection, and make collections rarer.
 
     Start-up objects live as long as the process, and requests leave few reference cycles."""
@@ -154,15 +156,15 @@ def _spare_collections() -> None:
     gc.set_threshold(5_000, 10, 20)
 
 
-def welcome(app: App, settings: Settings, bound: socket.socket) -> None:
+def print_welcome(app: App, settings: Settings, listener: socket.socket) -> None:
     """Print where the gateway listens, what it serves, and a request to try."""
-    catalogue = app.policies.catalogue
-    host, port = bound.getsockname()[:2]
+    catalogue = app.policies.catalog
+    host, port = listener.getsockname()[:2]
     url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104  compared, not bound
     err.print(f"[bold]Smallfirst[/bold] listens on [bold]{url}/v1[/bold]")
     for upstream in [upstream for pool in app.pools.values() for upstream in pool.upstreams]:
-        free = upstream.tier == "slm" or upstream.priced
-        state = ", starting" if upstream.restarting else ""
+        free = upstream.tier == "slm" or upstream.has_price
+        state = ", starting" if upstream.is_restarting else ""
         price = "" if free else ", price unknown: its calls count as 0 USD"
         err.print(f"  {upstream.tier}       {upstream.model} ({upstream.name}{state}{price})", markup=False)
     if "llm" not in app.pools:

@@ -9,18 +9,18 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from gateway.wire.body_types import Body, Endpoint
 from gateway.wire.responses import usage_of
-from gateway.wire.shapes import Body, Endpoint
-from routers.plan import Choice, Scored, ScoredToken
+from routers.plan import GreedyToken, Scored, ScoredToken
 
-OF_TEMPLATE = ("chat_template_kwargs", "chat_template", "documents", "reasoning_effort")
+TEMPLATE_FIELDS = ("chat_template_kwargs", "chat_template", "documents", "reasoning_effort")
 """Fields of a request that its prompt's tokens depend on."""
-OF_QUEUE = ("priority", "cache_salt")
+SCHEDULING_FIELDS = ("priority", "cache_salt")
 """Fields that say when and beside whom it is answered."""
-CHAT_ONLY = frozenset(
+FIELDS_LEFT_OUT = frozenset(
     {"messages", "prompt", "smallfirst", "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs"}
-) | set(OF_TEMPLATE)
-SPECIAL = re.compile(r"\s*|[<\[|].*[>\]|]")
+) | set(TEMPLATE_FIELDS)
+SPECIAL_TOKEN = re.compile(r"\s*|[<\[|].*[>\]|]")
 """What tokens that end an answer look like, and few others: nothing, or a name within marks."""
 
 
@@ -31,21 +31,21 @@ class Prompt(NamedTuple):
     context: int
 
 
-def prompt_body(body: Body, endpoint: Endpoint, model: str) -> Body:
+def build_tokenize_request(body: Body, endpoint: Endpoint, model: str) -> Body:
     """For the tokenizer: the request's prompt, its chat template filled in."""
     if endpoint == "completions":
         return {"model": model, "prompt": body["prompt"]}
-    given = {name: body[name] for name in OF_TEMPLATE if name in body}
+    given = {name: body[name] for name in TEMPLATE_FIELDS if name in body}
     return {"model": model, "messages": body["messages"], "add_generation_prompt": True, **given}
 
 
-def prompt_of(answer: bytes) -> Prompt:
+def parse_prompt(answer: bytes) -> Prompt:
     """Raises what reading an answer of another shape ends in."""
     data = orjson.loads(answer)
     return Prompt([int(id_) for id_ in data["tokens"]], int(data["max_model_len"]))
 
 
-def detokenized(answer: bytes) -> str:
+def parse_detokenized(answer: bytes) -> str:
     """The text of token ids. Raises as `prompt_of`."""
     text = orjson.loads(answer)["prompt"]
     if not isinstance(text, str):
@@ -53,22 +53,22 @@ def detokenized(answer: bytes) -> str:
     return text
 
 
-def text_body(text: str, model: str) -> Body:
+def build_text_request(text: str, model: str) -> Body:
     """For the tokenizer: a part of an answer."""
     return {"model": model, "prompt": text, "add_special_tokens": False}
 
 
-def continuation(prefix: str, draft: str) -> str:
+def added_text(prefix: str, draft: str) -> str:
     """What a draft adds to the text it goes on from. It was shown that text without the whitespace at its end, and
     mostly begins with it."""
     joined = prefix.rstrip() + draft
     return joined.removeprefix(prefix) if joined.startswith(prefix) else draft.lstrip()
 
 
-def score_body(body: Body, ids: Sequence[int], model: str) -> Body:
+def build_score_request(body: Body, ids: Sequence[int], model: str) -> Body:
     """Reads `ids`, tells how likely it found each of them and what it would have written instead, and writes one more,
     at temperature 0."""
-    given: Body = {name: body[name] for name in OF_QUEUE if name in body}
+    given: Body = {name: body[name] for name in SCHEDULING_FIELDS if name in body}
     return {
         "model": model,
         "prompt": ids,
@@ -81,19 +81,25 @@ def score_body(body: Body, ids: Sequence[int], model: str) -> Body:
     }
 
 
-def forced_body(ids: Sequence[int], forced: int, model: str) -> Body:
+def build_forced_request(ids: Sequence[int], forced: int, model: str) -> Body:
     """Writes one given token; how that finishes tells whether it is one that ends answers."""
     return {"model": model, "prompt": ids, "max_tokens": 1, "allowed_token_ids": [forced]}
 
 
-def going_on_body(body: Body, prompt: Prompt, after: Sequence[int], model: str, most: int | None) -> Body:
+def build_continuation(
+    body: Body, prompt: Prompt, after: Sequence[int], model: str, limit: int | None
+) -> Body:
     """A stream that goes on from token ids, sampled as the request says."""
-    kept = {name: value for name, value in body.items() if name not in CHAT_ONLY}
-    asked = [
+    fields = {name: value for name, value in body.items() if name not in FIELDS_LEFT_OUT}
+    limits_asked = [
         body[name] for name in ("max_tokens", "max_completion_tokens") if isinstance(body.get(name), int)
     ]
-    limits = [prompt.context - len(prompt.ids), *asked, *([] if most is None else [most + len(after)])]
-    return kept | {
+    limits = [
+        prompt.context - len(prompt.ids),
+        *limits_asked,
+        *([] if limit is None else [limit + len(after)]),
+    ]
+    return fields | {
         "model": model,
         "prompt": [*prompt.ids, *after],
         "max_tokens": max(1, min(limits) - len(after)),
@@ -103,15 +109,15 @@ def going_on_body(body: Body, prompt: Prompt, after: Sequence[int], model: str, 
     }
 
 
-class Reading(NamedTuple):
+class ParsedScores(NamedTuple):
     """A score as it was answered. `doubtful` are the tokens, of those that the scorer would have written, whose looks
     do not tell whether they end the answer: their places, and one past the text for the next one."""
 
     scored: Scored
-    doubtful: dict[int, int]
+    undetermined: dict[int, int]
 
 
-def read_scores(answer: bytes, before: int, ids: Sequence[int], ending: dict[int, bool]) -> Reading:
+def parse_scores(answer: bytes, before: int, ids: Sequence[int], ending: dict[int, bool]) -> ParsedScores:
     """Of a text of `ids` after `before` other tokens; `ending` is what is known of special tokens, and learns. Raises
     what reading an answer of another shape ends in."""
     data = orjson.loads(answer)
@@ -120,24 +126,24 @@ def read_scores(answer: bytes, before: int, ids: Sequence[int], ending: dict[int
     tokens, doubtful = [], {}
     for place, (id_, entry) in enumerate(zip(ids, places, strict=True)):
         own_id, own = next((int(key), found) for key, found in entry.items() if found["rank"] == 1)
-        if own_id not in ending and SPECIAL.fullmatch(own["decoded_token"] or ""):
+        if own_id not in ending and SPECIAL_TOKEN.fullmatch(own["decoded_token"] or ""):
             doubtful[place] = own_id
-        best = Choice(own_id, float(own["logprob"]), ending.get(own_id, False))
+        best = GreedyToken(own_id, float(own["logprob"]), ending.get(own_id, False))
         tokens.append(ScoredToken(id_, float(entry[str(id_)]["logprob"]), best))
     written = choice["token_ids"][0]
     ends = choice["finish_reason"] == "stop"
     if ends:
         ending[written] = True
-    following = Choice(written, float(choice["logprobs"]["token_logprobs"][0]), ends)
+    following = GreedyToken(written, float(choice["logprobs"]["token_logprobs"][0]), ends)
     usage = usage_of(data)
     assert usage is not None  # noqa: S101  this kind of server always reports it
-    return Reading(Scored(tokens, following, usage), doubtful)
+    return ParsedScores(Scored(tokens, following, usage), doubtful)
 
 
-def chat_chunk(event: Body) -> Body:
+def to_chat_chunk(event: Body) -> Body:
     """A chunk of the completions endpoint as one of chat."""
     choices = []
     for choice in event.get("choices") or ():
-        kept = {name: value for name, value in choice.items() if name != "text"}
-        choices.append({**kept, "delta": {"content": choice["text"]}})
+        fields = {name: value for name, value in choice.items() if name != "text"}
+        choices.append({**fields, "delta": {"content": choice["text"]}})
     return {**event, "object": "chat.completion.chunk", "choices": choices}

@@ -6,15 +6,15 @@ from typing import Any
 import orjson
 
 from gateway.exchange.exchange import Call, Exchange
-from gateway.upstreams.transport.transport import Broken, Garbage, Response
+from gateway.upstreams.transport.transport import Garbage, Response, TransportError
+from gateway.wire.body_types import Body
 from gateway.wire.nesting import TooDeep, read_json
-from gateway.wire.shapes import Body
 
-GRACE = 1.0
+END_GRACE_S = 1.0
 """Seconds that a server may take to end its response after it has ended the answer."""
 
 
-async def next_read(response: Response, exchange: Exchange, call: Call, done: bool) -> bytes:
+async def read_next(response: Response, exchange: Exchange, call: Call, done: bool) -> bytes:
     """The response's next read, nothing at its end; the time waited for it is the upstream's, not ours.
 
     Once the answer is finished, breaking off does no harm. Once it is `done`, only the end of the bytes is still
@@ -22,16 +22,16 @@ async def next_read(response: Response, exchange: Exchange, call: Call, done: bo
     """
     began = time.perf_counter()
     try:
-        return await response.next(GRACE if done else None)
-    except Broken:
+        return await response.next(END_GRACE_S if done else None)
+    except TransportError:
         if done or call.finish is not None:
             return b""
         raise
     finally:
-        exchange.waited += time.perf_counter() - began
+        exchange.upstream_wait_s += time.perf_counter() - began
 
 
-def parsed(payload: bytes) -> Body:
+def parse_event(payload: bytes) -> Body:
     """A chunk's JSON. Raises Garbage where it is none, or where the server sends its error as an event."""
     try:
         event: Any = read_json(payload)

@@ -9,10 +9,10 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-STRING, ARRAY = 8, 9
-SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+STRING_TYPE, ARRAY_TYPE = 8, 9
+VALUE_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Sizes in bytes of the value types of fixed length."""
-ALIGNMENT = 32
+DEFAULT_ALIGNMENT = 32
 
 
 class Tensor(NamedTuple):
@@ -23,7 +23,7 @@ class Tensor(NamedTuple):
     at: int
 
 
-def matrix(path: Path, *names: str) -> Any:
+def read_matrix(path: Path, *names: str) -> Any:
     """Return the first of the named tensors that exists, as a float32 array.
 
     Raises KeyError if none exists, ValueError if the file is not GGUF of version 2 or later.
@@ -33,63 +33,67 @@ def matrix(path: Path, *names: str) -> Any:
     from gguf.quants import dequantize
 
     with path.open("rb") as file:
-        found = _tensors(file)
-        tensor = next((found[name] for name in names if name in found), None)
+        tensors = _read_tensors(file)
+        tensor = next((tensors[name] for name in names if name in tensors), None)
         if tensor is None:
             raise KeyError(f"{path}: has none of {', '.join(names)}")
-        kind = GGMLQuantizationType(tensor.type)
-        block, size = GGML_QUANT_SIZES[kind]
-        row = tensor.shape[-1] // block * size
+        quantization = GGMLQuantizationType(tensor.type)
+        block, block_bytes = GGML_QUANT_SIZES[quantization]
+        row_bytes = tensor.shape[-1] // block * block_bytes
         file.seek(tensor.at)
-        data = np.frombuffer(file.read(prod(tensor.shape[:-1]) * row), np.uint8)
-    stored = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}.get(kind)
-    rows = data.reshape(*tensor.shape[:-1], row)
-    return dequantize(rows if stored is None else rows.view(stored), kind).astype(np.float32, copy=False)
+        data = np.frombuffer(file.read(prod(tensor.shape[:-1]) * row_bytes), np.uint8)
+    plain_dtype = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}.get(
+        quantization
+    )
+    rows = data.reshape(*tensor.shape[:-1], row_bytes)
+    return dequantize(rows if plain_dtype is None else rows.view(plain_dtype), quantization).astype(
+        np.float32, copy=False
+    )
 
 
-def _tensors(file: BinaryIO) -> dict[str, Tensor]:
-    magic, version, tensors, values = _numbers(file, "<4sIQQ")
+def _read_tensors(file: BinaryIO) -> dict[str, Tensor]:
+    magic, version, tensor_count, value_count = _unpack(file, "<4sIQQ")
     if magic != b"GGUF" or version < 2:
         raise ValueError(f"{file.name}: is no GGUF file of a version that is read here")
-    alignment = ALIGNMENT
-    for _ in range(values):
-        name, (kind,) = _string(file), _numbers(file, "<I")
+    alignment = DEFAULT_ALIGNMENT
+    for _ in range(value_count):
+        name, (kind,) = _read_string(file), _unpack(file, "<I")
         if name == b"general.alignment":
-            (alignment,) = _numbers(file, "<I")
+            (alignment,) = _unpack(file, "<I")
         else:
-            _pass(file, kind)
-    listed = [_listed(file) for _ in range(tensors)]
+            _skip_value(file, kind)
+    infos = [_read_tensor_info(file) for _ in range(tensor_count)]
     start = -(-file.tell() // alignment) * alignment
-    return {name: tensor._replace(at=start + tensor.at) for name, tensor in listed}
+    return {name: tensor._replace(at=start + tensor.at) for name, tensor in infos}
 
 
-def _listed(file: BinaryIO) -> tuple[str, Tensor]:
-    name = _string(file).decode()
-    (dimensions,) = _numbers(file, "<I")
-    shape = _numbers(file, f"<{dimensions}Q")
-    kind, at = _numbers(file, "<IQ")
+def _read_tensor_info(file: BinaryIO) -> tuple[str, Tensor]:
+    name = _read_string(file).decode()
+    (dimensions,) = _unpack(file, "<I")
+    shape = _unpack(file, f"<{dimensions}Q")
+    kind, at = _unpack(file, "<IQ")
     return name, Tensor(shape[::-1], kind, at)
 
 
-def _pass(file: BinaryIO, kind: int) -> None:
+def _skip_value(file: BinaryIO, kind: int) -> None:
     """Skip a metadata value."""
-    if kind == STRING:
-        _string(file)
-    elif kind == ARRAY:
-        of, count = _numbers(file, "<IQ")
-        if of in SIZES:
-            file.seek(count * SIZES[of], 1)
+    if kind == STRING_TYPE:
+        _read_string(file)
+    elif kind == ARRAY_TYPE:
+        element_type, count = _unpack(file, "<IQ")
+        if element_type in VALUE_SIZES:
+            file.seek(count * VALUE_SIZES[element_type], 1)
         else:
             for _ in range(count):
-                _pass(file, of)
+                _skip_value(file, element_type)
     else:
-        file.seek(SIZES[kind], 1)
+        file.seek(VALUE_SIZES[kind], 1)
 
 
-def _string(file: BinaryIO) -> bytes:
-    (length,) = _numbers(file, "<Q")
+def _read_string(file: BinaryIO) -> bytes:
+    (length,) = _unpack(file, "<Q")
     return file.read(length)
 
 
-def _numbers(file: BinaryIO, form: str) -> tuple[Any, ...]:
-    return struct.unpack(form, file.read(struct.calcsize(form)))
+def _unpack(file: BinaryIO, layout: str) -> tuple[Any, ...]:
+    return struct.unpack(layout, file.read(struct.calcsize(layout)))

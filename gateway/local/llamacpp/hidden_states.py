@@ -12,26 +12,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway.upstreams.providers.kind import Post, Scorer, Spelled
-from gateway.upstreams.providers.llamacpp import forced, spell
-from gateway.upstreams.transport.garbage import parsing
+from gateway.upstreams.providers.llamacpp import score_by_forcing, tokenize_text
+from gateway.upstreams.providers.server_kind import Post, Scorer, TokenizedText
+from gateway.upstreams.transport.malformed import parsing
 
-from .gguf import matrix
+from .gguf import read_matrix
 
 log = logging.getLogger(__name__)
 
-WINDOW = 512
+WINDOW_TOKENS = 512
 """Batch size of llama.cpp in tokens, and so the maximum whose states it returns. A larger batch would delay
 other requests longer and take more memory."""
-ROWS = 128
+LOGIT_ROWS = 128
 """Number of tokens whose logits are in memory at the same time."""
-PROOF = 8
+CHECK_TOKENS = 8
 """Number of tokens before the one by which the states are checked against forcing."""
-NEAR = 0.5
+MAX_DIFFERENCE_NATS = 0.5
 """Maximum difference in nats between the two scorers in that check. Eight-bit arithmetic causes about 0.1."""
 
 
-class States:
+class HiddenStateScorer:
     """Scores texts with one weights file. Falls back to `score_by_forcing` if the product of states and
     matrix does not match it, as for a model that transforms its logits."""
 
@@ -39,58 +39,60 @@ class States:
         self._weights = weights
         self._lock = threading.Lock()
         self._matrix: Any = None
-        self._fits: bool | None = None
+        self._is_exact: bool | None = None
 
-    async def spell(self, post: Post, text: str) -> Spelled:
+    async def tokenize_text(self, post: Post, text: str) -> TokenizedText:
         """Return the tokens of a text. The first call loads the output matrix, so that its load time is not
         measured as scoring time."""
         if self._matrix is None:
-            await asyncio.to_thread(self._output)
-        return await spell(post, text)
+            await asyncio.to_thread(self._load_output_matrix)
+        return await tokenize_text(post, text)
 
     async def logprobs(self, post: Post, ids: Sequence[int], after: int) -> Sequence[float]:
-        if self._fits is None and len(ids) > 1:
-            self._fits = await self._proven(post, ids[: PROOF + 1])
-        return await (self._read if self._fits else forced)(post, ids, after)
+        if self._is_exact is None and len(ids) > 1:
+            self._is_exact = await self._matches_forcing(post, ids[: CHECK_TOKENS + 1])
+        return await (self._score if self._is_exact else score_by_forcing)(post, ids, after)
 
-    async def _proven(self, post: Post, ids: Sequence[int]) -> bool:
-        (read,) = await self._read(post, ids, len(ids) - 1)
-        (told,) = await forced(post, ids, len(ids) - 1)
-        if fits := abs(read - told) <= NEAR:
-            return fits
-        log.warning("%s: its last hidden states tell %.2f nats, and it %.2f", self._weights, read, told)
-        return fits
+    async def _matches_forcing(self, post: Post, ids: Sequence[int]) -> bool:
+        (from_states,) = await self._score(post, ids, len(ids) - 1)
+        (from_forcing,) = await score_by_forcing(post, ids, len(ids) - 1)
+        if is_near := abs(from_states - from_forcing) <= MAX_DIFFERENCE_NATS:
+            return is_near
+        log.warning(
+            "%s: its last hidden states tell %.2f nats, and it %.2f", self._weights, from_states, from_forcing
+        )
+        return is_near
 
-    async def _read(self, post: Post, ids: Sequence[int], after: int) -> Sequence[float]:
+    async def _score(self, post: Post, ids: Sequence[int], after: int) -> Sequence[float]:
         answer = await post("embedding", {"content": list(ids), "embd_normalize": -1})
-        return await asyncio.to_thread(self._logprobs, answer, ids, after)
+        return await asyncio.to_thread(self._compute_logprobs, answer, ids, after)
 
-    def _logprobs(self, answer: Any, ids: Sequence[int], after: int) -> Sequence[float]:
+    def _compute_logprobs(self, answer: Any, ids: Sequence[int], after: int) -> Sequence[float]:
         import numpy as np
 
         with parsing("the states of a text"):
             states = np.array(answer[0]["embedding"][after - 1 : len(ids) - 1], np.float32)
-        own = np.array(ids[after:])
-        output = self._output()
-        found: list[float] = []
-        for start in range(0, len(own), ROWS):
-            logits = states[start : start + ROWS] @ output.T
-            chosen = np.take_along_axis(logits, own[start : start + ROWS, None], 1)[:, 0]
-            most = logits.max(1)
-            logits -= most[:, None]
+        targets = np.array(ids[after:])
+        output = self._load_output_matrix()
+        logprobs: list[float] = []
+        for start in range(0, len(targets), LOGIT_ROWS):
+            logits = states[start : start + LOGIT_ROWS] @ output.T
+            chosen = np.take_along_axis(logits, targets[start : start + LOGIT_ROWS, None], 1)[:, 0]
+            peak = logits.max(1)
+            logits -= peak[:, None]
             np.exp(logits, out=logits)
-            found += (chosen - most - np.log(logits.sum(1))).tolist()
-        return found
+            logprobs += (chosen - peak - np.log(logits.sum(1))).tolist()
+        return logprobs
 
-    def _output(self) -> Any:
+    def _load_output_matrix(self) -> Any:
         """Return the output matrix, of shape (vocabulary, state size). Models with tied weights use the token
         embeddings."""
         with self._lock:
             if self._matrix is None:
-                self._matrix = matrix(self._weights, "output.weight", "token_embd.weight")
+                self._matrix = read_matrix(self._weights, "output.weight", "token_embd.weight")
         return self._matrix
 
 
-def scorer(weights: Path) -> Scorer:
-    found = States(weights)
-    return Scorer(found.spell, found.logprobs, WINDOW)
+def build_scorer(weights: Path) -> Scorer:
+    states = HiddenStateScorer(weights)
+    return Scorer(states.tokenize_text, states.logprobs, WINDOW_TOKENS)

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 
-def parameters(config: dict[str, Any]) -> Any:
+def build_parameters(config: dict[str, Any]) -> Any:
     """Return xllamacpp's CommonParams for the supervisor's configuration."""
     import xllamacpp
 
@@ -43,7 +43,7 @@ def main() -> None:
     import xllamacpp
 
     config = json.loads(sys.stdin.readline())
-    server = xllamacpp.Server(parameters(config))
+    server = xllamacpp.Server(build_parameters(config))
     # Standard input closes when the parent dies in any way: an engine must not outlive its gateway.
     while sys.stdin.readline():
         pass

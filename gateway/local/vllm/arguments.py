@@ -10,11 +10,11 @@ import orjson
 from gateway.local.settings import LocalEngine
 from policies.loading.yaml_files import ConfigError
 
-MODULE = "vllm.entrypoints.openai.api_server"
+SERVER_MODULE = "vllm.entrypoints.openai.api_server"
 """The module that `vllm serve` runs. The command requires a distribution named `vllm`, which the CPU build is
 not."""
 
-OURS = {
+RESERVED_OPTIONS = {
     "model": "local.model",
     "served-model-name": "local.model",
     "max-model-len": "local.context",
@@ -32,48 +32,50 @@ OURS = {
 """Options that the gateway sets, each with the key that decides its value."""
 
 
-def is_folder(model: str) -> bool:
+def is_model_folder(model: str) -> bool:
     """Return whether a model is a local folder; otherwise it is a name on Hugging Face."""
     return (Path(model).expanduser() / "config.json").is_file()
 
 
-def model_name(local: LocalEngine) -> str:
+def build_model_name(local: LocalEngine) -> str:
     """Return the model's name in requests, metrics and calibrators."""
-    return Path(local.model).name if is_folder(local.model) else local.model
+    return Path(local.model).name if is_model_folder(local.model) else local.model
 
 
-def command_of(local: LocalEngine, port: int) -> list[str]:
+def build_command(local: LocalEngine, port: int) -> list[str]:
     """Return the module and its arguments. Raises ConfigError for an argument that the gateway sets
     itself."""
-    given = {key.replace("_", "-").removeprefix("--"): value for key, value in local.arguments.items()}
-    for key in given.keys() & OURS.keys():
-        instead = f"use {OURS[key]}" if OURS[key] else "the gateway sets it"
+    arguments = {key.replace("_", "-").removeprefix("--"): value for key, value in local.arguments.items()}
+    for key in arguments.keys() & RESERVED_OPTIONS.keys():
+        instead = f"use {RESERVED_OPTIONS[key]}" if RESERVED_OPTIONS[key] else "the gateway sets it"
         raise ConfigError(f"local.arguments.{key}: {instead}")
     options = {
-        "model": _here(local.model),
-        "served-model-name": model_name(local),
+        "model": _resolve_model(local.model),
+        "served-model-name": build_model_name(local),
         "host": "127.0.0.1",
         "port": port,
         "max-model-len": local.context,
-        "max-num-seqs": local.at_once,
+        "max-num-seqs": local.max_in_flight,
         "disable-uvicorn-access-log": True,
-        **given,
+        **arguments,
     }
     if local.speculative is not None:
         options["speculative-config"] = local.speculative.model_dump(exclude_none=True)
     if local.adapters:
         options["enable-lora"] = True
-        options["lora-modules"] = [f"{name}={_here(where)}" for name, where in local.adapters.items()]
-    return [MODULE, *(word for key, value in options.items() for word in _option(key, value))]
+        options["lora-modules"] = [
+            f"{name}={_resolve_model(where)}" for name, where in local.adapters.items()
+        ]
+    return [SERVER_MODULE, *(word for key, value in options.items() for word in _format_option(key, value))]
 
 
-def _here(model: str) -> str:
+def _resolve_model(model: str) -> str:
     """Return the path of a local folder, or a name on Hugging Face unchanged."""
     path = Path(model).expanduser()
     return str(path) if path.is_dir() else model
 
 
-def _option(key: str, value: Any) -> Iterator[str]:
+def _format_option(key: str, value: Any) -> Iterator[str]:
     match value:
         case True:
             yield f"--{key}"
@@ -89,18 +91,18 @@ def _option(key: str, value: Any) -> Iterator[str]:
             yield from (f"--{key}", str(value))
 
 
-def environment_of(local: LocalEngine) -> dict[str, str]:
+def build_environment(local: LocalEngine) -> dict[str, str]:
     """Return the variables that override the gateway's: no usage reports, and offline if all models are
     local."""
     models = [local.model, *([local.speculative.model] if local.speculative else [])]
-    here = all(model is None or is_folder(model) for model in models)
-    adapted = all(Path(where).expanduser().is_dir() for where in local.adapters.values())
-    offline = {"HF_HUB_OFFLINE": "1"} if here and adapted else {}
+    are_models_local = all(model is None or is_model_folder(model) for model in models)
+    are_adapters_local = all(Path(where).expanduser().is_dir() for where in local.adapters.values())
+    offline = {"HF_HUB_OFFLINE": "1"} if are_models_local and are_adapters_local else {}
     quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     # Without it, Python would also import modules from the working directory of the gateway.
     return {"PYTHONSAFEPATH": "1", **quiet, **offline, **local.environment}
 
 
-def inherited(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def inherit_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the gateway's environment without providers' keys, which the engine does not need."""
     return {name: value for name, value in environment.items() if not name.endswith("_API_KEY")}

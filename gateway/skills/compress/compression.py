@@ -10,39 +10,39 @@ import unicodedata
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
-from .blocks import blocks, may_lose
-from .budget import Block, Chosen, choose
-from .messages import Path, Text, Turns
-from .surprisal import Surprise, Unspelled
-from .words import Unit, joined, units
+from .blocks import is_compressible, split_blocks
+from .budget import Block, Selection, choose_words
+from .messages import BodyPath, PromptSegments, Segment
+from .surprisal import TokenSurprisal, TokenTextMismatch
+from .words import Word, join_words, split_words
 
-Why = Literal["", "empty", "short", "fits", "protected", "indivisible", "not_text"]
-CLOSE = 0.05
+SkipReason = Literal["", "empty", "short", "fits", "protected", "indivisible", "not_text"]
+TOLERANCE = 0.05
 """Maximum relative deviation from the target."""
-CLOSER = 0.02
+RETRY_TOLERANCE = 0.02
 """Relative deviation above which words are chosen again. The text that stays does not have exactly the tokens
 that it had within the whole text."""
-ROUNDS = 3
-QUESTION = 1000
+MAX_ROUNDS = 3
+MAX_QUESTION_CHARS = 1000
 """Characters from the question's end that precede a block when it is scored."""
-AT_ONCE = 8
+MAX_CONCURRENT_BLOCKS = 8
 """Blocks of one text that are scored concurrently. Servers that batch requests take less time for all."""
-LARGE = 20_000
+THREAD_CHARS = 20_000
 """Characters from which a text is processed in a thread."""
-JUNK = 0.05
+MAX_JUNK_SHARE = 0.05
 """Share of non-text characters from which a text counts as binary."""
 
 T = TypeVar("T")
 
 
-class Scorer(Protocol):
+class SurprisalScorer(Protocol):
     """The small model that scores texts."""
 
-    async def surprises(self, text: str, given: str = "") -> Sequence[Surprise]:
+    async def read_surprisals(self, text: str, context: str = "") -> Sequence[TokenSurprisal]:
         """Return the surprisal of each token of `text` after `given`. Raises Unavailable."""
         ...
 
-    async def count(self, text: str) -> int:
+    async def count_tokens(self, text: str) -> int:
         """Return the number of tokens of a text. Raises Unavailable."""
         ...
 
@@ -61,7 +61,7 @@ class Goal(NamedTuple):
         return self.tokens if self.tokens is not None else round((self.ratio or 1.0) * before)
 
 
-class Plan(NamedTuple):
+class CompressionPlan(NamedTuple):
     """The work of a compression: `reads` is the number of tokens that the small model reads; `sample` is the
     longest text."""
 
@@ -77,7 +77,7 @@ class Compressed(NamedTuple):
     `left_out` counts the blocks, out of `blocks`, of which only protected words stay.
     """
 
-    texts: Mapping[Path, str]
+    texts: Mapping[BodyPath, str]
     before: int
     after: int
     target: int
@@ -87,53 +87,67 @@ class Compressed(NamedTuple):
     left_out: int = 0
 
 
-class _Open(NamedTuple):
+class _Candidate(NamedTuple):
     """A text that contains removable words."""
 
-    text: Text
-    units: Sequence[Unit]
+    segment: Segment
+    words: Sequence[Word]
     blocks: Sequence[tuple[int, int]]
 
 
-async def worth_it(plan: Plan) -> str:
+async def accept_any_plan(plan: CompressionPlan) -> str:
     """Accept every plan: return no objection."""
     return ""
 
 
 async def compress(
-    found: Turns, goal: Goal, scorer: Scorer, why_not: Callable[[Plan], Awaitable[str]] = worth_it
+    prompt: PromptSegments,
+    goal: Goal,
+    scorer: SurprisalScorer,
+    find_objection: Callable[[CompressionPlan], Awaitable[str]] = accept_any_plan,
 ) -> Compressed:
     """Compress a request's texts to the goal, unless `find_objection` returns an objection. Raises
     Unavailable."""
     try:
-        return await _compress(found, goal, scorer, why_not)
-    except Unspelled:
+        return await _compress(prompt, goal, scorer, find_objection)
+    except TokenTextMismatch:
         return Compressed({}, 0, 0, 0, "unspelled")
 
 
 async def _compress(
-    found: Turns, goal: Goal, scorer: Scorer, why_not: Callable[[Plan], Awaitable[str]]
+    prompt: PromptSegments,
+    goal: Goal,
+    scorer: SurprisalScorer,
+    find_objection: Callable[[CompressionPlan], Awaitable[str]],
 ) -> Compressed:
-    texts = [text for text in found.texts if text.text.strip()]
-    opened, not_text = await in_thread(_opened, texts, size=sum(len(text.text) for text in texts))
-    fixed = [text.text for text in texts if not any(text is one.text for one in opened)]
-    beside = await scorer.count("\n".join(fixed)) if fixed else 0
-    counts = [await scorer.count(one.text.text) for one in opened]
-    before = beside + sum(counts)
+    texts = [text for text in prompt.segments if text.text.strip()]
+    candidates, not_text = await run_in_thread_if_large(
+        _find_candidates, texts, size=sum(len(text.text) for text in texts)
+    )
+    protected_texts = [text.text for text in texts if not any(text is one.segment for one in candidates)]
+    protected_tokens = await scorer.count_tokens("\n".join(protected_texts)) if protected_texts else 0
+    counts = [await scorer.count_tokens(one.segment.text) for one in candidates]
+    before = protected_tokens + sum(counts)
     target = goal.target(before)
-    aware = goal.question_aware and bool(found.question.strip())
-    why: str = _idle(before, target, goal, bool(opened), not_text)
+    question_aware = goal.question_aware and bool(prompt.question.strip())
+    why: str = _find_skip_reason(before, target, goal, bool(candidates), not_text)
     if not why:
-        longest = max(opened, key=lambda one: len(one.text.text)).text.text
-        why = await why_not(Plan(before, target, sum(counts) * (2 if aware else 1), longest))
+        longest = max(candidates, key=lambda one: len(one.segment.text)).segment.text
+        why = await find_objection(
+            CompressionPlan(before, target, sum(counts) * (2 if question_aware else 1), longest)
+        )
     if why:
         return Compressed({}, before, before, target, why)
-    question = found.question.strip()[-QUESTION:] if aware else ""
-    measured = [await _measured(one, scorer, question) for one in opened]
-    return await _met(opened, measured, beside, before, target, goal, scorer, aware)
+    question = prompt.question.strip()[-MAX_QUESTION_CHARS:] if question_aware else ""
+    blocks_by_text = [await _measure_blocks(one, scorer, question) for one in candidates]
+    return await _compress_to_target(
+        candidates, blocks_by_text, protected_tokens, before, target, goal, scorer, question_aware
+    )
 
 
-def _idle(before: int, target: int, goal: Goal, opened: bool, not_text: bool) -> Why:
+def _find_skip_reason(
+    before: int, target: int, goal: Goal, has_candidates: bool, not_text: bool
+) -> SkipReason:
     """Return the reason to skip compression, or an empty string."""
     if not before:
         return "empty"
@@ -141,69 +155,76 @@ def _idle(before: int, target: int, goal: Goal, opened: bool, not_text: bool) ->
         return "fits"
     if before < goal.min_tokens:
         return "short"
-    if not opened:
+    if not has_candidates:
         return "not_text" if not_text else "protected"
     return ""
 
 
-def _opened(texts: Sequence[Text]) -> tuple[list[_Open], bool]:
+def _find_candidates(texts: Sequence[Segment]) -> tuple[list[_Candidate], bool]:
     """Return the texts with removable words, and whether any text was skipped as binary."""
-    found, not_text = [], False
+    candidates, not_text = [], False
     for text in texts:
-        if text.whole:
+        if text.is_protected:
             continue
-        if is_junk(text.text):
+        if is_binary(text.text):
             not_text = True
             continue
-        cut = units(text.text, text.fixed)
-        if may_lose(cut):
-            found.append(_Open(text, cut, blocks(text.text, cut)))
-    return found, not_text
+        words = split_words(text.text, text.protected)
+        if is_compressible(words):
+            candidates.append(_Candidate(text, words, split_blocks(text.text, words)))
+    return candidates, not_text
 
 
-def is_junk(text: str) -> bool:
+def is_binary(text: str) -> bool:
     """Whether a text is binary data that was decoded as text."""
     if text.isprintable() or not text:
         return False
     junk = sum([letter == "\ufffd" or _is_control(letter) for letter in text])
-    return "\0" in text or junk > JUNK * len(text)
+    return "\0" in text or junk > MAX_JUNK_SHARE * len(text)
 
 
 def _is_control(letter: str) -> bool:
     return letter not in "\t\n\r\f\v" and unicodedata.category(letter) in ("Cc", "Co", "Cn", "Cs")
 
 
-async def _measured(one: _Open, scorer: Scorer, question: str) -> list[Block]:
+async def _measure_blocks(candidate: _Candidate, scorer: SurprisalScorer, question: str) -> list[Block]:
     """Score the blocks of one text with the small model."""
-    text = one.text.text
+    text = candidate.segment.text
     if question:
-        slots = asyncio.Semaphore(AT_ONCE)
-        parts = [one.units[a:b] for a, b in one.blocks]
-        return await _all([_after(question, text, part, scorer, slots) for part in parts])
-    told = await scorer.surprises(text)
-    cost, value = await in_thread(tell, text, one.units, told, size=len(text))
-    return [Block(one.units[a:b], cost[a:b], value[a:b], _mean(cost[a:b], value[a:b])) for a, b in one.blocks]
+        slots = asyncio.Semaphore(MAX_CONCURRENT_BLOCKS)
+        parts = [candidate.words[a:b] for a, b in candidate.blocks]
+        return await _gather_or_cancel(
+            [_measure_after_question(question, text, part, scorer, slots) for part in parts]
+        )
+    surprisals = await scorer.read_surprisals(text)
+    cost, value = await run_in_thread_if_large(
+        measure_words, text, candidate.words, surprisals, size=len(text)
+    )
+    return [
+        Block(candidate.words[a:b], cost[a:b], value[a:b], _weighted_mean(cost[a:b], value[a:b]))
+        for a, b in candidate.blocks
+    ]
 
 
-async def _after(
-    question: str, text: str, cut: Sequence[Unit], scorer: Scorer, slots: asyncio.Semaphore
+async def _measure_after_question(
+    question: str, text: str, words: Sequence[Word], scorer: SurprisalScorer, slots: asyncio.Semaphore
 ) -> Block:
     """Score a block alone and after the question. The block is relevant as far as the question makes it
     easier to guess."""
-    start, end = cut[0].start, cut[-1].end
+    start, end = words[0].start, words[-1].end
     part = text[start:end]
-    shifted = [unit._replace(start=unit.start - start, end=unit.end - start) for unit in cut]
+    shifted = [unit._replace(start=unit.start - start, end=unit.end - start) for unit in words]
     async with slots:
-        cost, value = tell(part, shifted, await scorer.surprises(part))
-        if not may_lose(cut):
-            return Block(cut, cost, value)
-        _, asked = tell(part, shifted, await scorer.surprises(part, f"{question}\n\n"))
-    gain = [alone - given for alone, given in zip(value, asked, strict=True)]
+        cost, value = measure_words(part, shifted, await scorer.read_surprisals(part))
+        if not is_compressible(words):
+            return Block(words, cost, value)
+        _, value_after = measure_words(part, shifted, await scorer.read_surprisals(part, f"{question}\n\n"))
+    gain = [alone - given for alone, given in zip(value, value_after, strict=True)]
     value = [alone + max(0.0, more) for alone, more in zip(value, gain, strict=True)]
-    return Block(cut, cost, value, _mean(cost, gain))
+    return Block(words, cost, value, _weighted_mean(cost, gain))
 
 
-async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+async def _gather_or_cancel(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """Run coroutines concurrently and return their results. The first failure cancels the others."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
@@ -215,19 +236,21 @@ async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         raise
 
 
-def tell(text: str, cut: Sequence[Unit], told: Sequence[Surprise]) -> tuple[list[int], list[float]]:
+def measure_words(
+    text: str, words: Sequence[Word], surprisals: Sequence[TokenSurprisal]
+) -> tuple[list[int], list[float]]:
     """Return the token count of each word, and its mean surprisal in nats per token.
 
     A token that separates words belongs to the word after it. A word without known surprisal, such as a
     text's first, gets the mean of all others.
     """
-    cost = [0] * len(cut)
-    total, known = [0.0] * len(cut), [0] * len(cut)
+    cost = [0] * len(words)
+    total, known = [0.0] * len(words), [0] * len(words)
     at = 0
-    for start, end, logprob in told:
+    for start, end, logprob in surprisals:
         piece = text[start:end]
         place = start + len(piece) - len(piece.lstrip()) if piece.strip() else start
-        while at + 1 < len(cut) and cut[at].end <= place:
+        while at + 1 < len(words) and words[at].end <= place:
             at += 1
         cost[at] += 1
         if logprob is not None and piece.strip():
@@ -237,54 +260,58 @@ def tell(text: str, cut: Sequence[Unit], told: Sequence[Surprise]) -> tuple[list
     return cost, [tells / count if count else mean for tells, count in zip(total, known, strict=True)]
 
 
-def _mean(cost: Sequence[int], value: Sequence[float]) -> float:
+def _weighted_mean(cost: Sequence[int], value: Sequence[float]) -> float:
     return sum(count * tells for count, tells in zip(cost, value, strict=True)) / max(1, sum(cost))
 
 
-async def _met(
-    opened: Sequence[_Open],
-    measured: Sequence[Sequence[Block]],
-    beside: int,
+async def _compress_to_target(
+    candidates: Sequence[_Candidate],
+    blocks_by_text: Sequence[Sequence[Block]],
+    protected_tokens: int,
     before: int,
     target: int,
     goal: Goal,
-    scorer: Scorer,
-    aware: bool,
+    scorer: SurprisalScorer,
+    question_aware: bool,
 ) -> Compressed:
     """Choose words, count the tokens of the result, and choose again while it is too far from the target."""
-    flat = [block for found in measured for block in found]
-    size = sum(len(one.text.text) for one in opened)
-    budget = target - beside
-    best: tuple[int, dict[Path, str], int] | None = None
-    for _ in range(ROUNDS):
-        chosen = await in_thread(choose, flat, budget, ranked=aware, drop=goal.drop, size=size)
-        texts = _texts(opened, measured, chosen)
-        after = beside + sum([await scorer.count(text) for text in texts.values() if text])
+    flat = [block for found in blocks_by_text for block in found]
+    size = sum(len(one.segment.text) for one in candidates)
+    budget = target - protected_tokens
+    best: tuple[int, dict[BodyPath, str], int] | None = None
+    for _ in range(MAX_ROUNDS):
+        selection = await run_in_thread_if_large(
+            choose_words, flat, budget, ranked=question_aware, drop=goal.drop, size=size
+        )
+        texts = _build_texts(candidates, blocks_by_text, selection)
+        after = protected_tokens + sum([await scorer.count_tokens(text) for text in texts.values() if text])
         if best is None or abs(after - target) < abs(best[0] - target):
-            best = after, texts, chosen.left_out
-        if abs(after - target) <= CLOSER * target or chosen.tokens > budget:
+            best = after, texts, selection.left_out
+        if abs(after - target) <= RETRY_TOLERANCE * target or selection.tokens > budget:
             break
         budget += target - after
     assert best is not None  # noqa: S101  there is a first round
     after, texts, left_out = best
-    method = "perplexity+question" if aware else "perplexity"
-    why = "protected" if after > target * (1 + CLOSE) else ""
-    if after < target * (1 - CLOSE):
+    method = "perplexity+question" if question_aware else "perplexity"
+    why = "protected" if after > target * (1 + TOLERANCE) else ""
+    if after < target * (1 - TOLERANCE):
         why = "indivisible"
     return Compressed(texts, before, after, target, why, method, len(flat), left_out)
 
 
-def _texts(opened: Sequence[_Open], measured: Sequence[Sequence[Block]], chosen: Chosen) -> dict[Path, str]:
-    stays = iter(chosen.stays)
+def _build_texts(
+    candidates: Sequence[_Candidate], blocks_by_text: Sequence[Sequence[Block]], selection: Selection
+) -> dict[BodyPath, str]:
+    keep_flags = iter(selection.keep_flags)
     out = {}
-    for one, found in zip(opened, measured, strict=True):
-        flags = [flag for _ in found for flag in next(stays)]
-        out[one.text.path] = joined(one.text.text, one.units, flags)
+    for candidate, found in zip(candidates, blocks_by_text, strict=True):
+        flags = [flag for _ in found for flag in next(keep_flags)]
+        out[candidate.segment.path] = join_words(candidate.segment.text, candidate.words, flags)
     return out
 
 
-async def in_thread(work: Callable[..., T], *args: Any, size: int, **more: Any) -> T:
+async def run_in_thread_if_large(work: Callable[..., T], *args: Any, size: int, **more: Any) -> T:
     """Run `work` in a thread if `size` characters would block the event loop for long, else directly."""
-    if size < LARGE:
+    if size < THREAD_CHARS:
         return work(*args, **more)
     return await asyncio.to_thread(work, *args, **more)

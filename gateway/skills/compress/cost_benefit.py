@@ -2,19 +2,19 @@
 
 from typing import Literal, NamedTuple
 
-from routers.cost import Price, cost
+from routers.cost import Price, compute_cost
 from routers.plan import Usage
 
 Mode = Literal["both", "money", "always"]
-WhyNot = Literal["", "takes_too_long", "costs_money", "costs_time"]
+Objection = Literal["", "takes_too_long", "costs_money", "costs_time"]
 
 
-class Pair(NamedTuple):
+class ModelPair(NamedTuple):
     """The two models' prices, the seconds per token that the SLM scores, and the seconds per token that the
     LLM reads."""
 
-    scored: float
-    prefill: float
+    scoring_s: float
+    prefill_s: float
     slm: Price
     llm: Price
 
@@ -27,25 +27,25 @@ class Estimate(NamedTuple):
     spared_seconds: float
     spared_usd: float
 
-    def why_not(self, mode: Mode, most: float) -> WhyNot:
+    def find_objection(self, mode: Mode, max_s: float) -> Objection:
         """Return the objection to compressing, or an empty string. `max_s` is the maximum seconds, whatever
         it saves."""
-        if self.seconds > most:
+        if self.seconds > max_s:
             return "takes_too_long"
         if mode != "always" and self.usd > self.spared_usd:
             return "costs_money"
         return "costs_time" if mode == "both" and self.seconds > self.spared_seconds else ""
 
 
-def estimated(reads: int, before: int, after: int, pair: Pair) -> Estimate:
+def estimate_cost_benefit(reads: int, before: int, after: int, pair: ModelPair) -> Estimate:
     """Estimate a compression in which the small model reads `reads` tokens and the LLM reads `after` tokens
     instead of `before`."""
-    seconds = reads * pair.scored
-    spared = (before - after) * pair.prefill
+    seconds = reads * pair.scoring_s
+    spared = (before - after) * pair.prefill_s
     return Estimate(
         seconds,
-        cost(Usage(reads), pair.slm, seconds),
+        compute_cost(Usage(reads), pair.slm, seconds),
         spared,
-        cost(Usage(before), pair.llm, before * pair.prefill)
-        - cost(Usage(after), pair.llm, after * pair.prefill),
+        compute_cost(Usage(before), pair.llm, before * pair.prefill_s)
+        - compute_cost(Usage(after), pair.llm, after * pair.prefill_s),
     )

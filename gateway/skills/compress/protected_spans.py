@@ -8,82 +8,90 @@ Span = tuple[int, int]
 """Start offset and end offset (exclusive). Lists of spans are sorted and neither touch nor overlap."""
 
 FENCE = re.compile(r"(?m)^[ \t]*(`{3,}|~{3,})")
-INLINE = re.compile(r"`[^`\n]+`")
+INLINE_CODE = re.compile(r"`[^`\n]+`")
 BRACKETS = re.compile(r"[{}\[\]]")
 BRACKETS_AND_QUOTES = re.compile(r'\\.|["\n{}\[\]]')
-OF_JSON = re.compile(r'[{\[]\s*(?:["{\[\d\-}\]]|true\b|false\b|null\b|[\w$]+\s*:)')
+JSON_START = re.compile(r'[{\[]\s*(?:["{\[\d\-}\]]|true\b|false\b|null\b|[\w$]+\s*:)')
 """The beginning of a JSON value, or of notation like it."""
-CITED = re.compile(r"\[\d{1,4}\]")
-OF_OBJECT = re.compile(r'\{\s*"|\[\s*[{"]')
+CITATION = re.compile(r"\[\d{1,4}\]")
+OBJECT_START = re.compile(r'\{\s*"|\[\s*[{"]')
 BLANK_LINE = re.compile(r"\n[ \t\r]*\n(?:[ \t\r]*\n)*")
 UNSPACED = "\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Characters of scripts without spaces between words: Chinese, Japanese."""
 
 
-def merged(spans: Sequence[Span]) -> list[Span]:
+def merge_spans(spans: Sequence[Span]) -> list[Span]:
     """Sort spans, merge those that touch or overlap, and drop empty ones."""
-    found: list[Span] = []
+    result: list[Span] = []
     for start, end in sorted(span for span in spans if span[0] < span[1]):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        if result and start <= result[-1][1]:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
         else:
-            found.append((start, end))
-    return found
+            result.append((start, end))
+    return result
 
 
-def outside(spans: Sequence[Span], length: int) -> list[Span]:
+def find_gaps(spans: Sequence[Span], length: int) -> list[Span]:
     """Return the parts of a text of `length` characters that no span covers."""
     edges = [0, *(edge for span in spans for edge in span), length]
     return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
 
 
-def untouchable(text: str, keep: Sequence[str] = (), whole: Sequence[str] = ()) -> list[Span]:
+def find_protected_spans(text: str, keep: Sequence[str] = (), verbatim: Sequence[str] = ()) -> list[Span]:
     """Find code, JSON, `<keep>` tags with their content, the words of `keep` in any case, and every
     occurrence of the texts of `verbatim`."""
-    pattern = _kept(tuple(keep))
+    pattern = _build_keep_pattern(tuple(keep))
     words = [match.span() for match in pattern.finditer(text)] if pattern else []
-    values = [span for value in whole for span in _all_of(value, text)]
-    return merged([*_code(text), *_json(text), *marked(text, "keep", unclosed=True), *words, *values])
+    values = [span for value in verbatim for span in _find_all(value, text)]
+    return merge_spans(
+        [
+            *_find_code(text),
+            *_find_json(text),
+            *find_marked_spans(text, "keep", unclosed=True),
+            *words,
+            *values,
+        ]
+    )
 
 
-def _all_of(value: str, text: str) -> Iterator[Span]:
+def _find_all(value: str, text: str) -> Iterator[Span]:
     at = text.find(value)
     while at >= 0:
         yield at, at + len(value)
         at = text.find(value, at + 1)
 
 
-def marked(text: str, name: str, *, unclosed: bool) -> list[Span]:
+def find_marked_spans(text: str, name: str, *, unclosed: bool) -> list[Span]:
     """Find what stands between `<name>` and `</name>`, including the tags, which may be nested. With
     `unclosed`, an open tag extends to the end of the text."""
-    found, opened = [], []
+    closed, open_starts = [], []
     for mark in re.finditer(rf"<(/?){name}>", text):
         if not mark[1]:
-            opened.append(mark.start())
-        elif opened:
-            found.append((opened.pop(), mark.end()))
-    if unclosed and opened:
-        found.append((opened[0], len(text)))
-    return merged(found)
+            open_starts.append(mark.start())
+        elif open_starts:
+            closed.append((open_starts.pop(), mark.end()))
+    if unclosed and open_starts:
+        closed.append((open_starts[0], len(text)))
+    return merge_spans(closed)
 
 
 @lru_cache(maxsize=64)
-def _kept(keep: tuple[str, ...]) -> re.Pattern[str] | None:
+def _build_keep_pattern(keep: tuple[str, ...]) -> re.Pattern[str] | None:
     """Build a pattern of the words to keep. Longer words come first, so that they win over their prefixes.
     Words match as a whole if they have edges."""
     if not keep:
         return None
-    return re.compile("|".join(map(_bounded, sorted(keep, key=len, reverse=True))), re.IGNORECASE)
+    return re.compile("|".join(map(_with_word_edges, sorted(keep, key=len, reverse=True))), re.IGNORECASE)
 
 
-def _bounded(word: str) -> str:
+def _with_word_edges(word: str) -> str:
     edge = re.compile(rf"[^\W{UNSPACED}]")
     before = r"(?<!\w)" if edge.match(word[0]) else ""
     after = r"(?!\w)" if edge.match(word[-1]) else ""
     return before + re.escape(word) + after
 
 
-def _code(text: str) -> Iterator[Span]:
+def _find_code(text: str) -> Iterator[Span]:
     """Yield fenced code and inline code. An unclosed fence extends to the end of the text."""
     opened: re.Match[str] | None = None
     for fence in FENCE.finditer(text):
@@ -94,7 +102,7 @@ def _code(text: str) -> Iterator[Span]:
             opened = None
     if opened is not None:
         yield opened.start(), len(text)
-    for match in INLINE.finditer(text):
+    for match in INLINE_CODE.finditer(text):
         yield match.span()
 
 
@@ -103,26 +111,26 @@ def _line_end(text: str, at: int) -> int:
     return len(text) if end < 0 else end
 
 
-def _json(text: str) -> Iterator[Span]:
+def _find_json(text: str) -> Iterator[Span]:
     """Yield values in balanced brackets, even if a parser would reject them. A truncated value extends to the
     end of its paragraph. Brackets are paired twice, with and without regard to quotation marks, since prose
     may contain unpaired ones."""
-    for brackets in (BRACKETS.finditer(text), _unquoted(text)):
-        opened: list[int] = []
+    for brackets in (BRACKETS.finditer(text), _find_unquoted_brackets(text)):
+        open_starts: list[int] = []
         for match in brackets:
             if match[0] in "{[":
-                opened.append(match.start())
-            elif opened:
-                start = opened.pop()
-                if OF_JSON.match(text, start) and not CITED.fullmatch(text, start, match.end()):
+                open_starts.append(match.start())
+            elif open_starts:
+                start = open_starts.pop()
+                if JSON_START.match(text, start) and not CITATION.fullmatch(text, start, match.end()):
                     yield start, match.end()
-        cut_off = next((start for start in opened if OF_OBJECT.match(text, start)), None)
+        cut_off = next((start for start in open_starts if OBJECT_START.match(text, start)), None)
         if cut_off is not None:
             blank = BLANK_LINE.search(text, cut_off)
             yield cut_off, blank.start() if blank else len(text)
 
 
-def _unquoted(text: str) -> Iterator[re.Match[str]]:
+def _find_unquoted_brackets(text: str) -> Iterator[re.Match[str]]:
     """Yield the brackets outside of JSON strings. A string ends at the latest with its line."""
     quoted = False
     for match in BRACKETS_AND_QUOTES.finditer(text):

@@ -9,29 +9,29 @@ ESCAPE = re.compile(
 LETTERS = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
-class Unescaped:
+class UnescapedText:
     """`text` is the unescaped text. `original_offset` maps its offsets to offsets in the original."""
 
     def __init__(self, original: str) -> None:
         parts: list[str] = []
-        self._here: list[int] = [0]
-        self._there: list[int] = [0]
-        here = there = 0
+        self._unescaped_offsets: list[int] = [0]
+        self._original_offsets: list[int] = [0]
+        unescaped = original_end = 0
         for escape in ESCAPE.finditer(original):
-            parts += (original[there : escape.start()], _meant(escape))
-            here += escape.start() - there
-            there = escape.end()
-            self._here += (here, here + 1)
-            self._there += (escape.start(), there)
-            here += 1
-        self.text = "".join([*parts, original[there:]])
+            parts += (original[original_end : escape.start()], _decode_escape(escape))
+            unescaped += escape.start() - original_end
+            original_end = escape.end()
+            self._unescaped_offsets += (unescaped, unescaped + 1)
+            self._original_offsets += (escape.start(), original_end)
+            unescaped += 1
+        self.text = "".join([*parts, original[original_end:]])
 
-    def at(self, place: int) -> int:
-        index = bisect_right(self._here, place) - 1
-        return self._there[index] + place - self._here[index]
+    def original_offset(self, offset: int) -> int:
+        index = bisect_right(self._unescaped_offsets, offset) - 1
+        return self._original_offsets[index] + offset - self._unescaped_offsets[index]
 
 
-def _meant(escape: re.Match[str]) -> str:
+def _decode_escape(escape: re.Match[str]) -> str:
     high, low, code, letter = escape.groups()
     if letter:
         return LETTERS[letter]

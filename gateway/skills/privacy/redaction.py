@@ -7,25 +7,25 @@ from threading import Lock
 
 import orjson
 
-from policies.schema.private import RESERVED
+from policies.schema.private import RESERVED_NAME
 
-from .detection import Found, apart
-from .json_escapes import Unescaped
+from .detection import Finding, merge_overlaps
+from .json_escapes import UnescapedText
 
-LOOKALIKE = re.compile(r"<[A-Z][A-Z0-9_]{0,31}_[0-9]{1,9}>")
+PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9_]{0,31}_[0-9]{1,9}>")
 """The form of a placeholder: `<EMAIL_ADDRESS_1>`. A request's own text of this form is itself replaced, so
 that every placeholder that leaves is the gateway's and stands for one original."""
-BEGUN = re.compile(r"<(?:[A-Z][A-Z0-9_]{0,41})?\Z")
-QUOTED_LOOKALIKE = re.compile(r"(?:<|\\u003[cC])([A-Z][A-Z0-9_]{0,31}_[0-9]{1,9})(?:>|\\u003[eE])")
-QUOTED_BEGUN = re.compile(
+PARTIAL_PLACEHOLDER = re.compile(r"<(?:[A-Z][A-Z0-9_]{0,41})?\Z")
+QUOTED_PLACEHOLDER = re.compile(r"(?:<|\\u003[cC])([A-Z][A-Z0-9_]{0,31}_[0-9]{1,9})(?:>|\\u003[eE])")
+PARTIAL_QUOTED_PLACEHOLDER = re.compile(
     r"(?:\\(?:u(?:0(?:0(?:3)?)?)?)?|(?:<|\\u003[cC])(?:[A-Z][A-Z0-9_]{0,41})?(?:\\(?:u(?:0(?:0(?:3)?)?)?)?)?)\Z"
 )
-LONGEST = 64
+MAX_PLACEHOLDER_CHARS = 64
 """Maximum characters of a placeholder, including the escapes of its brackets."""
-STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 """A string in a JSON text."""
 
-Find = Callable[[str], Sequence[Found]]
+Find = Callable[[str], Sequence[Finding]]
 
 
 class Vault:
@@ -38,55 +38,57 @@ class Vault:
         self._counts: dict[str, int] = {}
         self._lock = Lock()
 
-    def placeholder(self, entity: str, value: str) -> str:
+    def get_placeholder(self, entity: str, value: str) -> str:
         """Return the value's placeholder, created at first use."""
         with self._lock:  # both calls of a hedged race may redact in threads
             if (known := self._placeholders.get(value)) is not None:
                 return known
             self._counts[entity] = number = self._counts.get(entity, 0) + 1
-            made = f"<{entity}_{number}>"
-            self.originals[made] = value
-            self._placeholders[value] = made
-        return made
+            placeholder = f"<{entity}_{number}>"
+            self.originals[placeholder] = value
+            self._placeholders[value] = placeholder
+        return placeholder
 
     @property
     def counts(self) -> Mapping[str, int]:
         """The number of values with a placeholder, by entity."""
-        return {entity: count for entity, count in self._counts.items() if entity != RESERVED}
+        return {entity: count for entity, count in self._counts.items() if entity != RESERVED_NAME}
 
 
-def redacted(text: str, find: Find, vault: Vault, told: set[str]) -> str:
+def redact_text(text: str, find: Find, vault: Vault, entities: set[str]) -> str:
     """Replace what `find` finds by placeholders, also if it is written with JSON escapes. A number in JSON
     gets a quoted placeholder. The found entities are added to `entities`."""
-    hidden = found_in(text, find)
+    findings = find_private(text, find)
     lookalikes = [
-        Found(RESERVED, *match.span(), f"<{match[1]}>") for match in QUOTED_LOOKALIKE.finditer(text)
+        Finding(RESERVED_NAME, *match.span(), f"<{match[1]}>") for match in QUOTED_PLACEHOLDER.finditer(text)
     ]
     if lookalikes:
-        hidden = apart(text, [*hidden, *lookalikes])
-    if not hidden:
+        findings = merge_overlaps(text, [*findings, *lookalikes])
+    if not findings:
         return text
-    bare = _bare(text, hidden)
+    bare_numbers = _find_bare_numbers(text, findings)
     out: list[str] = []
     at = 0
-    for found in hidden:
-        placeholder = vault.placeholder(found.entity, found.value)
-        out += (text[at : found.start], f'"{placeholder}"' if found in bare else placeholder)
-        at = found.end
-    told |= {found.entity for found in hidden} - {RESERVED}
+    for finding in findings:
+        placeholder = vault.get_placeholder(finding.entity, finding.value)
+        out += (text[at : finding.start], f'"{placeholder}"' if finding in bare_numbers else placeholder)
+        at = finding.end
+    entities |= {found.entity for found in findings} - {RESERVED_NAME}
     return "".join([*out, text[at:]])
 
 
-def found_in(text: str, find: Find) -> list[Found]:
+def find_private(text: str, find: Find) -> list[Finding]:
     """Find private data in a text and in its unescaped form. In a JSON text only the unescaped form counts:
     an address after `\\n` does not begin with n."""
-    if "\\" not in text or (meant := Unescaped(text)).text == text:
+    if "\\" not in text or (unescaped := UnescapedText(text)).text == text:
         return [*find(text)]
-    found = [
-        Found(one.entity, meant.at(one.start), meant.at(one.end), one.value)
-        for one in found_in(meant.text, find)
+    findings = [
+        Finding(
+            one.entity, unescaped.original_offset(one.start), unescaped.original_offset(one.end), one.value
+        )
+        for one in find_private(unescaped.text, find)
     ]
-    return found if _is_json(text) else apart(text, [*found, *find(text)])
+    return findings if _is_json(text) else merge_overlaps(text, [*findings, *find(text)])
 
 
 def _is_json(text: str) -> bool:
@@ -99,46 +101,48 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _bare(text: str, hidden: Sequence[Found]) -> set[Found]:
+def _find_bare_numbers(text: str, findings: Sequence[Finding]) -> set[Finding]:
     """Return the findings that are JSON numbers outside of strings."""
-    numbers = [found for found in hidden if found.value.isdigit()]
+    numbers = [found for found in findings if found.value.isdigit()]
     if not numbers or not _is_json(text):
         return set()
-    ends = [edge for string in STRING.finditer(text) for edge in string.span()]
+    ends = [edge for string in JSON_STRING.finditer(text) for edge in string.span()]
     return {found for found in numbers if bisect_right(ends, found.start) % 2 == 0}
 
 
-class Restoring:
+class PlaceholderRestorer:
     """A TextFilter that replaces placeholders by their originals, however the text is cut. Only exact
     placeholders are replaced. `quoted`: the text is JSON, and placeholders stand in its strings."""
 
     def __init__(self, originals: Mapping[str, str], *, quoted: bool = False) -> None:
         self._originals = originals
-        self._whole, self._begun = (QUOTED_LOOKALIKE, QUOTED_BEGUN) if quoted else (LOOKALIKE, BEGUN)
+        self._placeholder, self._partial = (
+            (QUOTED_PLACEHOLDER, PARTIAL_QUOTED_PLACEHOLDER) if quoted else (PLACEHOLDER, PARTIAL_PLACEHOLDER)
+        )
         self._quoted = quoted
         self._held = ""
 
     @property
-    def holding(self) -> bool:
+    def has_pending_text(self) -> bool:
         return bool(self._held)
 
     def feed(self, text: str) -> str:
         """Return the restored text, as far as it is decided."""
         text = self._held + text
-        begun = self._begun.search(text, max(0, len(text) - LONGEST))
-        cut = len(text) if begun is None else begun.start()
+        partial = self._partial.search(text, max(0, len(text) - MAX_PLACEHOLDER_CHARS))
+        cut = len(text) if partial is None else partial.start()
         self._held = text[cut:]
-        return self._restored(text[:cut])
+        return self._restore(text[:cut])
 
-    def end(self) -> str:
+    def flush(self) -> str:
         """Return the held text, which might have become a placeholder."""
         held, self._held = self._held, ""
-        return self._restored(held)
+        return self._restore(held)
 
-    def _restored(self, text: str) -> str:
-        return self._whole.sub(self._original, text)
+    def _restore(self, text: str) -> str:
+        return self._placeholder.sub(self._find_original, text)
 
-    def _original(self, match: re.Match[str]) -> str:
+    def _find_original(self, match: re.Match[str]) -> str:
         name = f"<{match[1]}>" if self._quoted else match[0]
         if (original := self._originals.get(name)) is None:
             return match[0]

@@ -5,107 +5,113 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gateway.skills.answer_rewriter import TextFilter
-from gateway.wire.shapes import Body
+from gateway.wire.body_types import Body
 from policies.schema.private import Private
 from routers.plan import Unavailable
 
-from .body_scan import Looked
-from .detection import PATIENCE, Undecided, detector
-from .redaction import Restoring, Vault, redacted
+from .body_scan import BodyScan
+from .detection import MAX_SCAN_S, ScanTimeout, get_detector
+from .redaction import PlaceholderRestorer, Vault, redact_text
 
 if TYPE_CHECKING:
     from gateway.upstreams.upstream import Upstream
 
-LARGE = 32_768
+THREAD_BYTES = 32_768
 """Bytes of a body from which it is scanned in a thread, so that other requests continue."""
 
 
-class Privacy:
+class PrivacyScreen:
     """The privacy transform of one exchange. Equal values get the same placeholder in everything that
     leaves."""
 
     def __init__(self, private: Private) -> None:
         self.private = private
-        self.told: dict[str, Any] = {"action": private.action, "found": 0}
+        self.account: dict[str, Any] = {"action": private.action, "found": 0}
         """For the exchange's account: the number of values found, and of which entities."""
-        self.stays = False
+        self.must_stay_local = False
         """Whether no cloud may see the request."""
-        self.where = ""
+        self.description = ""
         """What was found where in the request, without quoting any of it."""
         self.places: list[str] = []
-        self._detector = detector(private)
+        self._detector = get_detector(private)
         self._vault = Vault()
-        self._known: dict[str, tuple[str, frozenset[str]]] = {}
-        self._until: float | None = None
-        self._exhausted = False
-        self._answers_json = False
+        self._cache: dict[str, tuple[str, frozenset[str]]] = {}
+        self._deadline: float | None = None
+        self._timed_out = False
+        self._expects_json = False
 
-    async def look(self, body: Body, size: int) -> None:
+    async def scan(self, body: Body, size: int) -> None:
         """Scan a request of `size` bytes, before anything of it leaves."""
-        if size < LARGE:
-            self.open(body)
+        if size < THREAD_BYTES:
+            self.scan_now(body)
         else:
-            await asyncio.to_thread(self.open, body)
+            await asyncio.to_thread(self.scan_now, body)
 
-    def open(self, body: Body) -> None:
+    def scan_now(self, body: Body) -> None:
         """Scan a request at once, on the calling thread."""
-        looked = self.looked(body)
-        self.stays, self.where, self.places = looked.stays, looked.where(), [*looked.found]
+        scan = self.scan_body(body)
+        self.must_stay_local, self.description, self.places = (
+            scan.must_stay_local,
+            scan.describe(),
+            [*scan.entities_by_path],
+        )
 
-    def looked(self, body: Body) -> Looked:
-        self._until = time.monotonic() + PATIENCE
-        looked = Looked(self.private, body, self._hidden)
-        self._exhausted = self._exhausted or looked.undecided
+    def scan_body(self, body: Body) -> BodyScan:
+        self._deadline = time.monotonic() + MAX_SCAN_S
+        scan = BodyScan(self.private, body, self._redact)
+        self._timed_out = self._timed_out or scan.timed_out
         counts = self._vault.counts
-        self.told |= {"found": sum(counts.values()), "entities": dict(counts)}
-        if looked.unseen:
-            self.told["unseen"] = len(looked.unseen)
-        return looked
+        self.account |= {"found": sum(counts.values()), "entities": dict(counts)}
+        if scan.unscannable:
+            self.account["unseen"] = len(scan.unscannable)
+        return scan
 
-    def outgoing(self, upstream: "Upstream", body: Body) -> Body:
+    def rewrite_request(self, upstream: "Upstream", body: Body) -> Body:
         """Return the body for an upstream: unchanged for a local one, with placeholders for a cloud. Raises
         Unavailable if no cloud may see it."""
-        if not upstream.cloud:
+        if not upstream.is_cloud:
             return body
-        looked = self.looked(body)
-        if looked.stays:
+        scan = self.scan_body(body)
+        if scan.must_stay_local:
             what = f"{upstream.name} is a cloud, and may not see what is private"
-            raise Unavailable("private", upstream.tier, f"{what}: {looked.where()}")
-        self._answers_json = _asks_for_json(body)
-        return looked.body
+            raise Unavailable("private", upstream.tier, f"{what}: {scan.describe()}")
+        self._expects_json = _expects_json_answer(body)
+        return scan.body
 
-    def incoming(self, upstream: "Upstream", *, json: bool) -> TextFilter | None:
-        if not upstream.cloud or not self._vault.originals:
+    def build_answer_filter(self, upstream: "Upstream", *, json: bool) -> TextFilter | None:
+        if not upstream.is_cloud or not self._vault.originals:
             return None
-        return Restoring(self._vault.originals, quoted=json or self._answers_json)
+        return PlaceholderRestorer(self._vault.originals, quoted=json or self._expects_json)
 
-    def recorded(self, body: Body) -> Body | None:
+    def redact_for_record(self, body: Body) -> Body | None:
         """Return the body with placeholders, for records. None if it must stay local."""
-        looked = self.looked(body)
-        return None if looked.stays else looked.body
+        scan = self.scan_body(body)
+        return None if scan.must_stay_local else scan.body
 
     @property
-    def values(self) -> tuple[str, ...]:
+    def private_values(self) -> tuple[str, ...]:
         """The private values found. Compression must not split them, since they would not be found again."""
         return tuple(sorted(self._vault.originals.values()))
 
     @property
-    def hides(self) -> bool:
+    def has_findings(self) -> bool:
         """Whether anything was found."""
         return bool(self._vault.counts)
 
-    def _hidden(self, text: str) -> tuple[str, frozenset[str]]:
-        if (known := self._known.get(text)) is not None:
-            return known
-        if self._exhausted:
-            raise Undecided
-        told: set[str] = set()
-        hidden = redacted(text, lambda one: self._detector.find(one, self._until), self._vault, told)
-        self._known[text] = known = (hidden, frozenset(told))
-        return known
+    def _redact(self, text: str) -> tuple[str, frozenset[str]]:
+        if (cached := self._cache.get(text)) is not None:
+            return cached
+        if self._timed_out:
+            raise ScanTimeout
+        entities: set[str] = set()
+        redacted_text = redact_text(
+            text, lambda one: self._detector.find(one, self._deadline), self._vault, entities
+        )
+        self._cache[text] = cached = (redacted_text, frozenset(entities))
+        return cached
 
 
-def _asks_for_json(body: Body) -> bool:
+def _expects_json_answer(body: Body) -> bool:
     """Whether the request asks for an answer in JSON."""
     wanted = body.get("response_format") or {}
     if isinstance(wanted, dict) and str(wanted.get("type", "")).startswith("json"):

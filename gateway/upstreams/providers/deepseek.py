@@ -1,12 +1,12 @@
 """Differences of DeepSeek's API from OpenAI's."""
 
 from gateway.upstreams.capabilities import Capabilities
-from gateway.wire.shapes import Body
+from gateway.wire.body_types import Body
 
-from .kind import Kind, continuing
+from .server_kind import ServerKind, mark_prefix
 
 
-def capabilities(model: str, url: str) -> Capabilities:
+def build_capabilities(model: str, url: str) -> Capabilities:
     """Return the capabilities. Only the base URL `https://api.deepseek.com/beta` continues a partial answer,
     and `response_format` supports `json_object` but no schema."""
     return Capabilities(
@@ -29,8 +29,8 @@ def capabilities(model: str, url: str) -> Capabilities:
     )
 
 
-def adapted(body: Body, continues: bool) -> Body:
-    return continuing(body) if continues else body
+def adapt_body(body: Body, continues: bool) -> Body:
+    return mark_prefix(body) if continues else body
 
 
-KIND = Kind(capabilities, adapted)
+KIND = ServerKind(build_capabilities, adapt_body)

@@ -2,14 +2,14 @@
 
 from typing import NamedTuple
 
-from .kind import Engine
+from .server_kind import Engine
 
 
 class Provider(NamedTuple):
     name: str
-    key: str
+    key_variable: str
     """Environment variable that holds the key."""
-    base_url: str
+    base_url_variable: str
     """Environment variable that replaces `url`; the provider's own client reads it too."""
     url: str
     model: str

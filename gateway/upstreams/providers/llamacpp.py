@@ -4,20 +4,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.upstreams.capabilities import Capabilities
-from gateway.upstreams.transport.garbage import parsing
-from gateway.wire.shapes import Body
-from gateway.wire.structured_outputs import as_response_format, constraint_of, without
-from gateway.wire.vendor_fields import OPENAI, REMOVED, VLLM
+from gateway.upstreams.transport.malformed import parsing
+from gateway.wire.body_types import Body
+from gateway.wire.structured_outputs import drop_fields, parse_constraint, to_response_format
+from gateway.wire.vendor_fields import OPENAI, REMOVED_FROM_VLLM, VLLM
 
-from .kind import Kind, Post, Scorer, Spelled, Tokenizer, root_health
+from .server_kind import Post, Scorer, ServerKind, TokenizedText, Tokenizer, build_root_health_url
 
-FORCE = 1000.0
+FORCING_BIAS = 1000.0
 """Logit bias that makes the server generate a given token."""
-ALL = 1_000_000
+ALL_ALTERNATIVES = 1_000_000
 """Number of alternatives that exceeds the size of every vocabulary."""
 
 
-def capabilities(model: str, url: str) -> Capabilities:
+def build_capabilities(model: str, url: str) -> Capabilities:
     """Return the capabilities of a server with only a text model. Images and audio need a projector file, and
     embeddings need `--embeddings`. The server ignores `echo`, so it does not offer scoring."""
     return Capabilities(
@@ -40,43 +40,43 @@ def capabilities(model: str, url: str) -> Capabilities:
     )
 
 
-def adapted(body: Body, continues: bool) -> Body:
+def adapt_body(body: Body, continues: bool) -> Body:
     """Replace fields that the server does not support: it rejects `logprobs` in a stream with tools but
     accepts its own `n_probs`, and its completions ignore `response_format` but support `json_schema`."""
     if "prompt" in body and body.get("response_format"):
-        body = _with_schema(body, body["response_format"])
+        body = _move_schema(body, body["response_format"])
     if not (body.get("stream") and body.get("tools") and body.get("logprobs")):
         return body
-    asked = {key: value for key, value in body.items() if key not in ("logprobs", "top_logprobs")}
-    return asked | {"n_probs": max(1, body.get("top_logprobs") or 0)}
+    adapted = {key: value for key, value in body.items() if key not in ("logprobs", "top_logprobs")}
+    return adapted | {"n_probs": max(1, body.get("top_logprobs") or 0)}
 
 
-def _with_schema(body: Body, form: Any) -> Body:
+def _move_schema(body: Body, form: Any) -> Body:
     """Replace a `response_format` that requests JSON by `json_schema`. Leave any other body unchanged."""
     match form:
         case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
-            return without(body, "response_format") | {"json_schema": schema}
+            return drop_fields(body, "response_format") | {"json_schema": schema}
         case {"type": "json_object"}:
-            return without(body, "response_format") | {"json_schema": {"type": "object"}}
+            return drop_fields(body, "response_format") | {"json_schema": {"type": "object"}}
     return body
 
 
-def constrained(body: Body) -> Body:
+def adapt_constraint(body: Body) -> Body:
     """Convert `structured_outputs`: choices and grammars to `grammar`, JSON forms to `response_format`."""
-    constraint = constraint_of(body)
+    constraint = parse_constraint(body)
     if constraint is None or constraint.form in ("json", "json_object"):
-        return as_response_format(body)
+        return to_response_format(body)
     choices = constraint.form == "choice"
-    grammar = f"root ::= {' | '.join(map(_literal, constraint.value))}" if choices else constraint.value
-    return without(body, "structured_outputs") | {"grammar": grammar}
+    grammar = f"root ::= {' | '.join(map(_to_literal, constraint.value))}" if choices else constraint.value
+    return drop_fields(body, "structured_outputs") | {"grammar": grammar}
 
 
-def _literal(text: str) -> str:
+def _to_literal(text: str) -> str:
     """Return the text as a GBNF terminal."""
-    return f'"{"".join(map(_escaped, text))}"'
+    return f'"{"".join(map(_escape, text))}"'
 
 
-def _escaped(letter: str) -> str:
+def _escape(letter: str) -> str:
     return f"\\x{ord(letter):02X}" if letter < " " or letter in '"\\' else letter
 
 
@@ -87,10 +87,10 @@ async def tokenize(post: Post, body: Body) -> Body:
     A token's string is its text, whereas vLLM returns the vocabulary entry.
     """
     text = body["prompt"] if "messages" not in body else (await post("apply-template", body))["prompt"]
-    asked = {"content": text, "add_special": body.get("add_special_tokens", True), "parse_special": True}
-    pieces = (await post("tokenize", asked | {"with_pieces": True}))["tokens"]
+    request = {"content": text, "add_special": body.get("add_special_tokens", True), "parse_special": True}
+    pieces = (await post("tokenize", request | {"with_pieces": True}))["tokens"]
     strings = (
-        [_bytes(one["piece"]).decode(errors="replace") for one in pieces]
+        [_to_bytes(one["piece"]).decode(errors="replace") for one in pieces]
         if body.get("return_token_strs")
         else None
     )
@@ -98,7 +98,7 @@ async def tokenize(post: Post, body: Body) -> Body:
     return {"count": len(tokens), "max_model_len": None, "tokens": tokens, "token_strs": strings}
 
 
-def _bytes(piece: str | list[int]) -> bytes:
+def _to_bytes(piece: str | list[int]) -> bytes:
     """Return the bytes of a piece. The server sends an incomplete character as a list of bytes."""
     return piece.encode() if isinstance(piece, str) else bytes(piece)
 
@@ -107,74 +107,74 @@ async def detokenize(post: Post, body: Body) -> Body:
     return {"prompt": (await post("detokenize", {"tokens": body["tokens"]}))["content"]}
 
 
-async def spell(post: Post, text: str) -> Spelled:
-    asked = {"content": text, "add_special": True, "parse_special": False, "with_pieces": True}
-    answer = await post("tokenize", asked)
+async def tokenize_text(post: Post, text: str) -> TokenizedText:
+    request = {"content": text, "add_special": True, "parse_special": False, "with_pieces": True}
+    answer = await post("tokenize", request)
     with parsing("what /tokenize gives"):
         pieces = answer["tokens"]
-        return Spelled([one["id"] for one in pieces], [_bytes(one["piece"]) for one in pieces])
+        return TokenizedText([one["id"] for one in pieces], [_to_bytes(one["piece"]) for one in pieces])
 
 
-async def forced(post: Post, ids: Sequence[int], after: int) -> Sequence[float]:
+async def score_by_forcing(post: Post, ids: Sequence[int], after: int) -> Sequence[float]:
     """Return the log-probability of each id from index `after` on by forcing the server to generate it.
 
     The server returns no log-probabilities of prompt tokens. Those of generated tokens are taken before the
     logit bias applies. The tokens before each id are in the server's cache.
     """
-    return [await _forced(post, ids[:place], ids[place]) for place in range(after, len(ids))]
+    return [await _score_token(post, ids[:place], ids[place]) for place in range(after, len(ids))]
 
 
-async def _forced(post: Post, before: Sequence[int], id_: int) -> float:
+async def _score_token(post: Post, before: Sequence[int], id_: int) -> float:
     """Return the log-probability of one token.
 
     The server omits a token that ends within a character. In that case, force another token and read this one
     from the alternatives, which then list the whole vocabulary.
     """
-    if told := await _written(post, before, id_, 1):
-        return _logprob_of(id_, told[:1])
+    if probabilities := await _force_token(post, before, id_, 1):
+        return _find_logprob(id_, probabilities[:1])
     answer = await post("tokenize", {"content": "a", "add_special": False})
     with parsing("one token"):
         (other,) = answer["tokens"]
-    found = await _written(post, before, other, ALL)
+    found = await _force_token(post, before, other, ALL_ALTERNATIVES)
     with parsing("alternatives"):
         alternatives = found[0]["top_logprobs"]
-    return _logprob_of(id_, alternatives)
+    return _find_logprob(id_, alternatives)
 
 
-async def _written(post: Post, before: Sequence[int], id_: int, alternatives: int) -> Sequence[Any]:
+async def _force_token(post: Post, before: Sequence[int], id_: int, alternatives: int) -> Sequence[Any]:
     """Force the server to generate a token and return its `completion_probabilities`."""
-    asked = {
+    request = {
         "prompt": list(before),
         "n_predict": 1,
         "n_probs": alternatives,
-        "logit_bias": [[id_, FORCE]],
+        "logit_bias": [[id_, FORCING_BIAS]],
         "cache_prompt": True,
         "temperature": 0.0,
         "samplers": [],
         "response_fields": ["completion_probabilities"],
     }
-    answer = await post("completion", asked)
+    answer = await post("completion", request)
     with parsing("probabilities"):
         return list(answer.get("completion_probabilities", ()))
 
 
-def _logprob_of(id_: int, told: Sequence[Any]) -> float:
+def _find_logprob(id_: int, probabilities: Sequence[Any]) -> float:
     with parsing("its log-probability"):
-        return float({one["id"]: one["logprob"] for one in told}[id_])
+        return float({one["id"]: one["logprob"] for one in probabilities}[id_])
 
 
 # The server continues a last assistant message unasked. It closes after a stream despite its keep-alive header.
-KIND = Kind(
-    capabilities,
-    adapted,
-    rewrites=frozenset({"response_format"}),
-    constrained=constrained,
-    ignores=VLLM | OPENAI,
-    removed=REMOVED,
-    echoes=True,
+KIND = ServerKind(
+    build_capabilities,
+    adapt_body,
+    rewritten_fields=frozenset({"response_format"}),
+    adapt_constraint=adapt_constraint,
+    ignored_fields=VLLM | OPENAI,
+    removed_fields=REMOVED_FROM_VLLM,
+    echoes_prefill=True,
     keep_alive=False,
     tokenizer=Tokenizer(tokenize, detokenize),
-    scorer=Scorer(spell, forced),
-    health=root_health,
-    context=("meta", "n_ctx"),
+    scorer=Scorer(tokenize_text, score_by_forcing),
+    health_url=build_root_health_url,
+    context_path=("meta", "n_ctx"),
 )

@@ -1,14 +1,14 @@
 """Differences of Mistral's API from OpenAI's. It answers 422 to an unknown field."""
 
 from gateway.upstreams.capabilities import Capabilities
-from gateway.wire.shapes import Body
+from gateway.wire.body_types import Body
 
-from .kind import Kind, continuing
+from .server_kind import ServerKind, mark_prefix
 
-RENAMED = {"max_completion_tokens": "max_tokens", "seed": "random_seed"}
+RENAMED_FIELDS = {"max_completion_tokens": "max_tokens", "seed": "random_seed"}
 
 
-def capabilities(model: str, url: str) -> Capabilities:
+def build_capabilities(model: str, url: str) -> Capabilities:
     return Capabilities(
         logprobs=False,
         top_logprobs=0,
@@ -29,16 +29,16 @@ def capabilities(model: str, url: str) -> Capabilities:
     )
 
 
-def adapted(body: Body, continues: bool) -> Body:
+def adapt_body(body: Body, continues: bool) -> Body:
     """Rename fields and drop `stream_options`, which the API rejects; its streams always report usage."""
-    own = {RENAMED.get(key, key): value for key, value in body.items() if key != "stream_options"}
-    return continuing(own) if continues else own
+    renamed = {RENAMED_FIELDS.get(key, key): value for key, value in body.items() if key != "stream_options"}
+    return mark_prefix(renamed) if continues else renamed
 
 
-KIND = Kind(
-    capabilities,
-    adapted,
-    rewrites=frozenset({*RENAMED, "stream_options"}),
-    strict=lambda url: True,
-    context=("max_context_length",),
+KIND = ServerKind(
+    build_capabilities,
+    adapt_body,
+    rewritten_fields=frozenset({*RENAMED_FIELDS, "stream_options"}),
+    is_strict=lambda url: True,
+    context_path=("max_context_length",),
 )

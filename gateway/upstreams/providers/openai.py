@@ -4,20 +4,20 @@ from urllib.parse import urlsplit
 
 from gateway.upstreams.capabilities import Capabilities
 
-from .kind import Kind
+from .server_kind import ServerKind
 
-PREDICTING = ("gpt-4o", "gpt-4.1")
+PREDICTION_FAMILIES = ("gpt-4o", "gpt-4.1")
 """Model families that support Predicted Outputs."""
 
 
-def capabilities(model: str, url: str) -> Capabilities:
+def build_capabilities(model: str, url: str) -> Capabilities:
     """Return every capability of OpenAI's API: many models and servers have this kind, and each may
     refuse."""
     return Capabilities(
         logprobs=True,
         top_logprobs=20,
         scoring=False,
-        prediction=model.startswith(PREDICTING),
+        prediction=model.startswith(PREDICTION_FAMILIES),
         prefill=False,
         tools=True,
         json_schema=True,
@@ -33,11 +33,11 @@ def capabilities(model: str, url: str) -> Capabilities:
     )
 
 
-def strict(url: str) -> bool:
+def is_strict(url: str) -> bool:
     """Return whether the host is OpenAI's or Azure's, which answer 400 to an unknown field. Other servers may
     support more fields."""
     host = urlsplit(url).hostname or ""
     return host == "api.openai.com" or host.endswith(".openai.azure.com")
 
 
-KIND = Kind(capabilities, strict=strict)
+KIND = ServerKind(build_capabilities, is_strict=is_strict)

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from gateway.upstreams.capabilities import Capabilities
-from gateway.upstreams.transport.garbage import parsing
-from gateway.wire.shapes import Body
-from gateway.wire.vendor_fields import LLAMACPP, OPENAI, REMOVED
+from gateway.upstreams.transport.malformed import parsing
+from gateway.wire.body_types import Body
+from gateway.wire.vendor_fields import LLAMACPP, OPENAI, REMOVED_FROM_VLLM
 
-from .kind import Kind, Post, Scorer, Spelled, Tokenizer, root_health
-from .token_spelling import bytes_of
+from .server_kind import Post, Scorer, ServerKind, TokenizedText, Tokenizer, build_root_health_url
+from .token_bytes import decode_entries
 
 
-def capabilities(model: str, url: str) -> Capabilities:
+def build_capabilities(model: str, url: str) -> Capabilities:
     """Return the capabilities of a generative model; an embedding model serves nothing else. The server
     refuses images and audio if the model does not take them. It ignores `prediction`."""
     return Capabilities(
@@ -34,7 +34,7 @@ def capabilities(model: str, url: str) -> Capabilities:
     )
 
 
-def adapted(body: Body, continues: bool) -> Body:
+def adapt_body(body: Body, continues: bool) -> Body:
     """Ask for the continuation of a last assistant message, which is not vLLM's default."""
     if continues and "messages" in body:
         return {**body, "continue_final_message": True, "add_generation_prompt": False}
@@ -49,30 +49,30 @@ async def detokenize(post: Post, body: Body) -> Body:
     return await post("detokenize", body)
 
 
-async def spell(post: Post, text: str) -> Spelled:
-    told = await post("tokenize", {"prompt": text, "return_token_strs": True})
+async def tokenize_text(post: Post, text: str) -> TokenizedText:
+    answer = await post("tokenize", {"prompt": text, "return_token_strs": True})
     with parsing("what /tokenize gives"):
-        return Spelled(list(told["tokens"]), bytes_of(told["token_strs"], text))
+        return TokenizedText(list(answer["tokens"]), decode_entries(answer["token_strs"], text))
 
 
-async def logprobs(post: Post, ids: Sequence[int], after: int) -> Sequence[float]:
+async def score_by_prefill(post: Post, ids: Sequence[int], after: int) -> Sequence[float]:
     """Return the log-probability of each id from index `after` on, from one prefill. vLLM must generate one
     token."""
-    asked = {"prompt": list(ids), "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
-    answer = await post("completions", asked)
+    request = {"prompt": list(ids), "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
+    answer = await post("completions", request)
     with parsing("log-probabilities of a prompt"):
         entries = answer["choices"][0]["prompt_logprobs"][after:]
         return [float(entry[str(id_)]["logprob"]) for id_, entry in zip(ids[after:], entries, strict=True)]
 
 
-KIND = Kind(
-    capabilities,
-    adapted,
-    ignores=LLAMACPP | OPENAI,
-    removed=REMOVED,
+KIND = ServerKind(
+    build_capabilities,
+    adapt_body,
+    ignored_fields=LLAMACPP | OPENAI,
+    removed_fields=REMOVED_FROM_VLLM,
     renormalises=True,
     tokenizer=Tokenizer(tokenize, detokenize),
-    scorer=Scorer(spell, logprobs),
-    health=root_health,
-    context=("max_model_len",),
+    scorer=Scorer(tokenize_text, score_by_prefill),
+    health_url=build_root_health_url,
+    context_path=("max_model_len",),
 )

@@ -9,15 +9,15 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.timers import Deadline, Deadlines
 
-from .transport import Broken
+from .transport import TransportError
 
-HIGH_WATER = 2**18
+HIGH_WATER_BYTES = 2**18
 """Bytes of a body that may wait for their reader before the server has to."""
 
-MOST_FRAMING = 2**16
+MAX_FRAMING_BYTES = 2**16
 """Bytes that may come without one of a body: heads, trailers, chunk extensions."""
 
-PIECE = 2**18
+WRITE_CHUNK_BYTES = 2**18
 """Bytes of a request that are written at once."""
 
 
@@ -31,16 +31,16 @@ class Connection(asyncio.Protocol):
     deadline: Deadline
     """When what is being waited for must have come: a head, more of a body, the next request."""
 
-    def __init__(self, deadlines: Deadlines, forget: Callable[["Connection"], None]) -> None:
+    def __init__(self, deadlines: Deadlines, on_close: Callable[["Connection"], None]) -> None:
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.parts: list[bytes] = []
         self.ended = False
         self.closed = False
-        self.broken: Broken | None = None
+        self.failure: TransportError | None = None
         self.on_body = self.parts.append  # the parser's callback, without a Python frame for each piece
         self._deadlines = deadlines
-        self._forget = forget
+        self._on_close = on_close
         self._loop = asyncio.get_running_loop()
         self._parser = HttpResponseParser(self)
         # RFC 9112 has recipients bear with them: folded lines, LF alone, blanks after a chunk's size.
@@ -49,34 +49,38 @@ class Connection(asyncio.Protocol):
         )
         self._transport: asyncio.Transport
         self._waiter: asyncio.Future[None] | None = None
-        self._wait = 0.0
-        self._untaken = 0
-        self._stays = False
-        self._cut = False
-        self._full = False
-        self._paused = False
+        self._timeout_s = 0.0
+        self._buffered_bytes = 0
+        self._keeps_alive = False
+        self._is_request_cut = False
+        self._is_writing_paused = False
+        self._is_reading_paused = False
 
     @property
-    def reusable(self) -> bool:
+    def is_reusable(self) -> bool:
         """Whether another request may be sent, now that the response has ended."""
-        return self._stays and self.ended and not (self.closed or self._cut or self._paused)
+        return (
+            self._keeps_alive
+            and self.ended
+            and not (self.closed or self._is_request_cut or self._is_reading_paused)
+        )
 
-    async def ask(self, head: bytes, body: bytes, wait: float, due: float) -> None:
+    async def send_request(self, head: bytes, body: bytes, timeout_s: float, due: float) -> None:
         """Sends a request and returns when the response's head is there, which may take `wait` seconds: until
         `due`, by the loop's clock. Raises Broken."""
-        self.check()
-        self.status, self.ended, self._untaken = 0, False, 0
-        self._wait, self.deadline.due = wait, due
+        self.raise_if_broken()
+        self.status, self.ended, self._buffered_bytes = 0, False, 0
+        self._timeout_s, self.deadline.due = timeout_s, due
         self.parts.clear()
-        if len(body) <= PIECE:
+        if len(body) <= WRITE_CHUNK_BYTES:
             self._transport.write(head + body)
         else:
             await self._send(head, body)
         while not self.status:
-            self.check()
-            await self.news()
+            self.raise_if_broken()
+            await self.wait_for_change()
         if not self.parts:
-            self.check()
+            self.raise_if_broken()
         self.deadline.due = math.inf
 
     async def _send(self, head: bytes, body: bytes) -> None:
@@ -84,32 +88,32 @@ class Connection(asyncio.Protocol):
         self._transport.write(head)
         rest = memoryview(body)
         while rest:
-            while self._full and not self.closed and self.status < 300:
-                await self.news()
+            while self._is_writing_paused and not self.closed and self.status < 300:
+                await self.wait_for_change()
             if self.closed or self.status >= 300:
-                self._cut = True
+                self._is_request_cut = True
                 return
-            self._transport.write(rest[:PIECE])
-            rest = rest[PIECE:]
+            self._transport.write(rest[:WRITE_CHUNK_BYTES])
+            rest = rest[WRITE_CHUNK_BYTES:]
 
-    def check(self) -> None:
+    def raise_if_broken(self) -> None:
         """Raises Broken where the response will never end."""
-        if self.broken is not None:
-            raise self.broken
+        if self.failure is not None:
+            raise self.failure
 
-    def news(self) -> asyncio.Future[None]:
+    def wait_for_change(self) -> asyncio.Future[None]:
         """Done at the next change."""
         self._waiter = self._loop.create_future()
         return self._waiter
 
-    def take(self) -> bytes:
+    def take_body(self) -> bytes:
         """What of the body has arrived since it was last taken."""
         parts = self.parts
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
-        self._untaken = 0
-        if self._paused:
-            self._paused = False
+        self._buffered_bytes = 0
+        if self._is_reading_paused:
+            self._is_reading_paused = False
             self._transport.resume_reading()
         return data
 
@@ -118,13 +122,15 @@ class Connection(asyncio.Protocol):
         self._break("lost", "the connection was closed by us")
 
     def _break(self, why: str, message: str) -> None:
-        if not self.ended and self.broken is None:
-            self.broken = Broken(why, message, fresh=not self.status and not self._untaken)
+        if not self.ended and self.failure is None:
+            self.failure = TransportError(
+                why, message, before_response=not self.status and not self._buffered_bytes
+            )
         if not self.closed:
             self.closed = True
             self.deadline.cancel()
             self._transport.abort()
-            self._forget(self)
+            self._on_close(self)
         self._wake()
 
     def _wake(self) -> None:
@@ -132,44 +138,44 @@ class Connection(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def _late(self) -> None:
-        what = "the response stopped coming" if self.status else f"no response within {self._wait:g} s"
+    def _time_out(self) -> None:
+        what = "the response stopped coming" if self.status else f"no response within {self._timeout_s:g} s"
         self._break("timeout", what)
 
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
-        self.deadline = self._deadlines.after(math.inf, self._late)
+        self.deadline = self._deadlines.schedule(math.inf, self._time_out)
 
     def data_received(self, data: bytes) -> None:
-        self._untaken += len(data)
+        self._buffered_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self._break("lost", f"what came is not HTTP as we speak it: {error.__context__ or error}")
         if self.parts:
             self._wake()
-            if self._untaken > HIGH_WATER and not self.closed:
-                self._paused = True
+            if self._buffered_bytes > HIGH_WATER_BYTES and not self.closed:
+                self._is_reading_paused = True
                 self._transport.pause_reading()
-        elif self._untaken > MOST_FRAMING:
-            self._break("lost", f"more than {MOST_FRAMING} bytes came without one of a body")
+        elif self._buffered_bytes > MAX_FRAMING_BYTES:
+            self._break("lost", f"more than {MAX_FRAMING_BYTES} bytes came without one of a body")
 
     def eof_received(self) -> None:
         if self.status and not self.headers.keys() & {b"content-length", b"transfer-encoding"}:
             self.ended = True  # such a body ends with its connection
-        self._break("lost", _lost(self.status, "the server closed the connection"))
+        self._break("lost", _describe_loss(self.status, "the server closed the connection"))
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._break("lost", _lost(self.status, str(error)))
+        self._break("lost", _describe_loss(self.status, str(error)))
         del self._parser  # it holds us in turn: a cycle that only a collection would free
 
     def pause_writing(self) -> None:
-        self._full = True
+        self._is_writing_paused = True
 
     def resume_writing(self) -> None:
-        self._full = False
+        self._is_writing_paused = False
         self._wake()
 
     # What the parser calls.
@@ -198,9 +204,9 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self.status:
             self.ended = True
-            self._stays = self._parser.should_keep_alive()
+            self._keeps_alive = self._parser.should_keep_alive()
             self._wake()
 
 
-def _lost(status: int, reason: str) -> str:
+def _describe_loss(status: int, reason: str) -> str:
     return f"{'the response broke off' if status else 'no response'}: {reason}"

@@ -4,21 +4,21 @@ from collections.abc import Mapping
 from typing import Protocol
 
 
-class Broken(Exception):
+class TransportError(Exception):
     """The exchange of bytes failed. `why`: `down` (no connection), `timeout`, `lost` (it broke off), or
     `garbage` (it is no answer). `fresh`: nothing of a response had arrived."""
 
-    def __init__(self, why: str, message: str, *, fresh: bool) -> None:
+    def __init__(self, why: str, message: str, *, before_response: bool) -> None:
         super().__init__(message)
         self.why = why
-        self.fresh = fresh
+        self.before_response = before_response
 
 
-class Garbage(Broken):
+class Garbage(TransportError):
     """A response that is no answer."""
 
     def __init__(self, message: str) -> None:
-        super().__init__("garbage", message, fresh=False)
+        super().__init__("garbage", message, before_response=False)
 
 
 class Response(Protocol):
@@ -63,7 +63,7 @@ async def read_whole(response: Response, limit: int) -> bytes:
 
 
 class Transport(Protocol):
-    async def post(self, url: str, body: bytes, wait: float) -> Response:
+    async def post(self, url: str, body: bytes, timeout_s: float) -> Response:
         """Sends the request and waits up to `wait` seconds for the response's head. Raises Broken."""
         ...
 

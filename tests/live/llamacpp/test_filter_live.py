@@ -9,7 +9,7 @@ from support.gateways import StartGateway, upstream
 
 from gateway.settings import LocalEngine, Settings
 from policies.schema.policy import Policy
-from routers.fragments.passage_filter import Filter
+from routers.fragments.passage_filter import PassageFilter
 from routers.strategies.direct import Direct
 
 pytestmark = [pytest.mark.engine, pytest.mark.heavy]
@@ -25,7 +25,9 @@ PASSAGES = [
 async def test_the_small_model_chooses_what_the_large_one_is_shown(
     start: StartGateway, llm: Scripted, weights: Path, stream: bool, by: Any
 ):
-    policy = Policy(name="test", description="x", router=Direct(tier="llm"), filter=Filter(most=2, by=by))
+    policy = Policy(
+        name="test", description="x", router=Direct(tier="llm"), filter=PassageFilter(most=2, by=by)
+    )
     settings = Settings(local=LocalEngine(threads=1), upstreams=(upstream(llm, "llm"),))
     gateway = await start(settings, [policy])
     body = {

@@ -14,8 +14,8 @@ from support.gateways import Gateway, StartGateway, upstream
 from support.waiting import soon, until
 
 from gateway.settings import LocalEngine, Settings
-from gateway.upstreams.capability_probe import context_told, tried
-from gateway.upstreams.providers.kinds import KINDS
+from gateway.upstreams.capability_probe import fetch_context_length, probe_capabilities
+from gateway.upstreams.providers.registry import SERVER_KINDS
 
 pytestmark = pytest.mark.engine
 
@@ -69,10 +69,10 @@ async def test_the_engines_key_is_needed_and_stands_in_no_argument(alone: Gatewa
 
 async def test_what_is_known_of_llama_cpp_is_what_it_does(alone: Gateway):
     local = alone.upstream("slm")
-    found = await tried(local)
-    known = KINDS["llamacpp"].capabilities(local.model, "").model_dump()
+    found = await probe_capabilities(local)
+    known = SERVER_KINDS["llamacpp"].capabilities(local.model, "").model_dump()
     assert found == {name: known[name] for name in found}
-    assert await context_told(local) == local.context == 2048
+    assert await fetch_context_length(local) == local.context_length == 2048
 
 
 async def test_a_draft_that_might_call_a_tool_is_judged(real: Gateway):
@@ -152,10 +152,10 @@ async def test_a_committed_stream_survives_kill_9(alone: Gateway):
 async def test_the_engine_ends_with_a_gateway_that_is_killed(weights: Path, tmp_path: Path):
     script = textwrap.dedent("""
         import asyncio, sys
-        from gateway.cli.test_server import serving
+        from gateway.cli.loopback_gateway import run_gateway
         from gateway.settings import LocalEngine, Settings
         async def main():
-            async with serving(Settings(local=LocalEngine(threads=1))):
+            async with run_gateway(Settings(local=LocalEngine(threads=1))):
                 print("ready", flush=True)
                 await asyncio.Event().wait()
         asyncio.run(main())
@@ -183,10 +183,10 @@ async def test_with_no_key_nothing_leaves_the_machine(weights: Path, tmp_path: P
                 seen.add(args[0])
         sys.addaudithook(audit)
         import aiohttp
-        from gateway.cli.test_server import serving
+        from gateway.cli.loopback_gateway import run_gateway
         from gateway.settings import load_settings
         async def main():
-            async with serving(load_settings()) as served, aiohttp.ClientSession() as http:
+            async with run_gateway(load_settings()) as served, aiohttp.ClientSession() as http:
                 for model in ("auto", "offline"):
                     body = {"model": model, "messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 8}
                     async with http.post(served.url + "/chat/completions", json=body) as response:

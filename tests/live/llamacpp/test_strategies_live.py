@@ -11,7 +11,7 @@ from support.gateways import StartGateway, upstream
 from gateway.settings import LocalEngine, Settings
 from policies.loading.loader import load_policies
 from policies.schema.policy import Policy
-from routers.judges.inline import Verify
+from routers.judges.draft_judge import Verify
 from routers.router import Router
 from routers.strategies.cascade import Cascade
 from routers.strategies.difficulty import Difficulty, Gate

@@ -7,16 +7,16 @@ import pytest
 from support.gateways import Gateway, StartGateway
 
 from gateway.settings import LocalEngine, Settings
-from gateway.skills.compress.surprisal import Surprise, Surprises
-from gateway.upstreams.providers.kinds import KINDS
-from gateway.wire.shapes import Body
+from gateway.skills.compress.surprisal import SurprisalReader, TokenSurprisal
+from gateway.upstreams.providers.registry import SERVER_KINDS
+from gateway.wire.body_types import Body
 
 pytestmark = pytest.mark.engine
 
 TEXT = "The café in 東京 serves 🌊 for $4.50."
 
 
-def readers(gateway: Gateway) -> tuple[Surprises, Surprises]:
+def readers(gateway: Gateway) -> tuple[SurprisalReader, SurprisalReader]:
     """By what the local engine gives, and by what any llama.cpp gives."""
     upstream = gateway.upstream("slm")
 
@@ -27,14 +27,14 @@ def readers(gateway: Gateway) -> tuple[Surprises, Surprises]:
         finally:
             call.close()
 
-    kind = KINDS["llamacpp"].scorer
+    kind = SERVER_KINDS["llamacpp"].scorer
     assert kind is not None
     assert upstream.scorer is not None
-    own, any_llamacpp = (Surprises(one, upstream.model, 2048, post) for one in (upstream.scorer, kind))
+    own, any_llamacpp = (SurprisalReader(one, upstream.model, 2048, post) for one in (upstream.scorer, kind))
     return own, any_llamacpp
 
 
-def apart(one: list[Surprise], other: list[Surprise]) -> float:
+def apart(one: list[TokenSurprisal], other: list[TokenSurprisal]) -> float:
     assert [told[:2] for told in one] == [told[:2] for told in other]
     return max(abs(a.logprob - b.logprob) for a, b in zip(one, other, strict=True) if a.logprob and b.logprob)
 
@@ -44,12 +44,12 @@ async def test_states_tell_what_forcing_each_token_tells(start: StartGateway, we
     beside it."""
     gateway = await start(Settings(local=LocalEngine(threads=1, slots=2)))
     own, any_llamacpp = readers(gateway)
-    first, again = await own.surprises(TEXT), await any_llamacpp.surprises(TEXT)
+    first, again = await own.read_surprisals(TEXT), await any_llamacpp.read_surprisals(TEXT)
     assert "".join(TEXT[one.start : one.end] for one in first) == TEXT
     assert apart(first, again) < 0.3
     assert (first[0].logprob, again[0].logprob) == (None, None)
-    asked = await own.surprises(" Tokyo", "Where is it? In")
-    assert apart(asked, await any_llamacpp.surprises(" Tokyo", "Where is it? In")) < 0.3
+    asked = await own.read_surprisals(" Tokyo", "Where is it? In")
+    assert apart(asked, await any_llamacpp.read_surprisals(" Tokyo", "Where is it? In")) < 0.3
     status, _, raw = await gateway.post(
         "/chat/completions",
         {"model": "offline", "messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 4},
@@ -61,5 +61,5 @@ async def test_states_tell_what_forcing_each_token_tells(start: StartGateway, we
 async def test_an_engine_that_embeds_is_made_to_write_each_token(start: StartGateway, weights: Path):
     gateway = await start(Settings(local=LocalEngine(threads=1, slots=1, embeddings=True)))
     own, _ = readers(gateway)
-    found = await own.surprises("The sea is wide")
+    found = await own.read_surprisals("The sea is wide")
     assert [one.logprob is None for one in found] == [True, False, False, False]

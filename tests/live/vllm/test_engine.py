@@ -21,8 +21,8 @@ from support.gateways import (
 from support.waiting import until
 
 from benchmarks.vllm.server import Server
-from gateway.upstreams.capability_probe import context_told, tried
-from gateway.upstreams.providers.kinds import KINDS
+from gateway.upstreams.capability_probe import fetch_context_length, probe_capabilities
+from gateway.upstreams.providers.registry import SERVER_KINDS
 
 pytestmark = [pytest.mark.vllm, pytest.mark.heavy]
 
@@ -192,10 +192,10 @@ async def test_it_goes_on_from_a_sentence_of_another_model(
 async def test_what_is_known_of_vllm_is_what_it_does(real: Gateway):
     """Whether it sees depends on the model, so that is left to the server to refuse."""
     upstream = real.upstream("slm")
-    found = await tried(upstream)
-    known = KINDS["vllm"].capabilities(upstream.model, "").model_dump()
+    found = await probe_capabilities(upstream)
+    known = SERVER_KINDS["vllm"].capabilities(upstream.model, "").model_dump()
     assert found == {name: known[name] for name in found} | {"vision": False}
-    assert await context_told(upstream) == 2048
+    assert await fetch_context_length(upstream) == 2048
 
 
 async def test_it_refuses_images_itself(real: Gateway):

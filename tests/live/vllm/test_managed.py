@@ -147,12 +147,12 @@ async def test_kill_9_under_load_loses_no_request_and_it_comes_back(managed: Man
     local = managed.gateway.upstream("slm")
     await until(lambda: local.load == len(asking), 60)
     os.kill(next(pid for pid, name in before.items() if "EngineCore" in name), signal.SIGKILL)
-    await until(lambda: not local.up, 60)
+    await until(lambda: not local.is_up, 60)
     for status, headers, raw in await asyncio.gather(*asking):
         assert (status, headers["x-smallfirst-route"]) == (200, "llm")
         assert b"cloud." in raw
         assert b'"error"' not in raw
-    await until(lambda: local.up, STARTING)
+    await until(lambda: local.is_up, STARTING)
     assert before.keys().isdisjoint(managed.processes())
     _, headers, raw = await managed.gateway.post("/chat/completions", ask())
     assert headers["x-smallfirst-route"] == "slm"

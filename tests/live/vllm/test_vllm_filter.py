@@ -6,7 +6,7 @@ from support.gateways import StartGateway, settings_of, upstream
 
 from benchmarks.vllm.server import Server
 from policies.schema.policy import Policy
-from routers.fragments.passage_filter import Filter
+from routers.fragments.passage_filter import PassageFilter
 from routers.strategies.direct import Direct
 
 pytestmark = [pytest.mark.vllm, pytest.mark.heavy, pytest.mark.engine]
@@ -20,7 +20,7 @@ async def test_passages_are_judged_on_vllm(start: StartGateway, vllm_server: Ser
         "model": vllm_server.model,
         "engine": "vllm",
     }
-    policy = Policy(name="test", description="x", router=Direct(tier="llm"), filter=Filter(most=1))
+    policy = Policy(name="test", description="x", router=Direct(tier="llm"), filter=PassageFilter(most=1))
     gateway = await start(settings_of(judge | {"probe": 0}, upstream(llm, "llm")), [policy])
     body = {
         "model": "test",

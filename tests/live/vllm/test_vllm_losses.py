@@ -6,7 +6,7 @@ import pytest
 from support.gateways import settings_of
 
 from benchmarks.vllm.server import Server
-from gateway.cli.records.example_losses import losses_of
+from gateway.cli.records.example_losses import measure_losses
 from gateway.settings import LocalEngine, Settings
 from policies.tuning.sft_examples import Example, Message
 
@@ -41,13 +41,13 @@ async def test_both_engines_find_answers_equally_likely(vllm_server: Server, wei
         "model": vllm_server.model,
         "engine": "vllm",
     }
-    by_vllm = await losses_of(EXAMPLES, settings_of(served | {"probe": 0, "limits": {"retries": 0}}))
-    by_llamacpp = await losses_of(EXAMPLES, Settings(local=LocalEngine()))
+    by_vllm = await measure_losses(EXAMPLES, settings_of(served | {"probe": 0, "limits": {"retries": 0}}))
+    by_llamacpp = await measure_losses(EXAMPLES, Settings(local=LocalEngine()))
     assert by_vllm[-1] is by_llamacpp[-1] is None
     found = [(one, other) for one, other in zip(by_vllm, by_llamacpp, strict=True) if one and other]
     assert len(found) == len(EXAMPLES) - 1
     for one, other in found:
         assert one == pytest.approx(other, abs=CLOSE)
     right, wrong, _ = (one for one, _ in found)
-    assert right.given < 1.0 < wrong.given
-    assert right.given < right.alone
+    assert right.with_prompt < 1.0 < wrong.with_prompt
+    assert right.with_prompt < right.without_prompt

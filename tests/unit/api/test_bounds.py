@@ -55,7 +55,7 @@ async def test_an_error_after_a_heartbeat_is_an_event(start: StartGateway, slm: 
 async def test_the_ceiling_on_time_ends_a_call_and_the_exchange(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
-    limited = simple_policy().changed(ceilings=Ceilings(seconds=0.3))
+    limited = simple_policy().replace(ceilings=Ceilings(seconds=0.3))
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [limited])
     slm.says(Reply(SENTENCE, gate=asyncio.Event(), gate_at=2))
     status, _, raw = await gateway.post("/chat/completions", ASK)
@@ -68,7 +68,7 @@ async def test_the_ceiling_on_time_ends_a_call_and_the_exchange(
 async def test_the_ceiling_on_time_ends_both_legs_of_a_hedge_and_the_exchange(
     start: StartGateway, slm: Scripted, llm: Scripted, stream: bool
 ):
-    limited = hedge().changed(ceilings=Ceilings(seconds=0.3))
+    limited = hedge().replace(ceilings=Ceilings(seconds=0.3))
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [limited])
     slm.says(Reply(SENTENCE, gate=asyncio.Event(), gate_at=2))
     llm.says(Reply("Never sent.", gate=asyncio.Event()))
@@ -90,7 +90,7 @@ async def test_the_ceiling_on_time_ends_both_legs_of_a_hedge_and_the_exchange(
 async def test_a_hedged_answer_that_flows_when_the_time_is_over_ends_in_an_error(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
-    limited = hedge().changed(ceilings=Ceilings(seconds=0.2))
+    limited = hedge().replace(ceilings=Ceilings(seconds=0.2))
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [limited])
     slm.says(Reply(SENTENCE, logprobs=SURE, gate=asyncio.Event(), gate_at=6))
     llm.says(Reply("Never sent.", gate=asyncio.Event()))
@@ -108,7 +108,7 @@ async def test_a_hedged_answer_that_flows_when_the_time_is_over_ends_in_an_error
 async def test_the_ceiling_on_tokens_is_what_the_calls_are_allowed(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
-    limited = simple_policy().changed(ceilings=Ceilings(tokens=20))
+    limited = simple_policy().replace(ceilings=Ceilings(tokens=20))
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [limited])
     slm.says(Reply(SENTENCE, logprobs=UNSURE))
     await gateway.post("/chat/completions", ASK | {"max_tokens": 100})
@@ -119,7 +119,7 @@ async def test_the_ceiling_on_tokens_is_what_the_calls_are_allowed(
 async def test_dollars_that_would_not_pay_the_prompt_leave_the_draft(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
-    limited = simple_policy().changed(ceilings=Ceilings(usd=1e-6))
+    limited = simple_policy().replace(ceilings=Ceilings(usd=1e-6))
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [limited])
     slm.says(Reply(SENTENCE, logprobs=UNSURE))
     _, headers, _ = await gateway.post("/chat/completions", ASK)
@@ -131,7 +131,7 @@ async def test_dollars_that_would_not_pay_the_prompt_leave_the_draft(
 async def test_what_is_private_never_reaches_a_cloud(
     start: StartGateway, slm: Scripted, llm: Scripted, whose: str
 ):
-    private = simple_policy().changed(private=whose == "the policy's")
+    private = simple_policy().replace(private=whose == "the policy's")
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm", cloud=True)), [private])
     slm.says(Reply(SENTENCE, logprobs=HOPELESS), Reply(SENTENCE, logprobs=HOPELESS))
     own = {} if private.private else {"smallfirst": {"private": True}}
@@ -152,9 +152,9 @@ async def test_what_is_private_waits_for_no_cloud_of_the_same_tier(
         upstream(llm, "llm", cloud=True),
         upstream(spare, "llm", priority=1, cloud=False, capabilities={"vision": False}),
     )
-    alone = policy(Direct(tier="llm", fallback=False)).changed(private=True)
+    alone = policy(Direct(tier="llm", fallback=False)).replace(private=True)
     gateway = await start(settings_of(upstream(slm, "slm"), *tier), [alone])
-    gateway.app.pools["llm"].upstreams[1].probed(False)
+    gateway.app.pools["llm"].upstreams[1].record_probe(False)
     status, _, raw = await gateway.post("/chat/completions", ASK | {"stream": stream})
     assert (status, len(spare.requests)) == (200, 1), raw
     image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
@@ -172,6 +172,6 @@ async def test_private_embeddings_come_from_home_or_from_nobody(
         upstream(llm, "llm", cloud=True),
         upstream(spare, "llm", priority=1, cloud=not at_home),
     )
-    gateway = await start(settings_of(*tier), [simple_policy().changed(private=True)])
+    gateway = await start(settings_of(*tier), [simple_policy().replace(private=True)])
     status, _, raw = await gateway.post("/embeddings", {"model": "test", "input": "ice"})
     assert (status, len(llm.requests), len(spare.requests)) == ((200, 0, 1) if at_home else (403, 0, 0)), raw

@@ -70,7 +70,7 @@ async def test_texts_prompts_and_messages_come_back_with_an_account(both: Gatewa
     status, found = await posted(both, prompt=f"{TEXT * 3}\n\nWho sees a hen?", model="test")
     assert (status, found["account"]["target"], found["prompt"].count("hen")) == (200, 60, 13)
     assert found["account"]["tokens_after"] < 80
-    both.upstream("slm").pace.scored = 1.0
+    both.upstream("slm").latency.scoring_s_per_token = 1.0
     status, found = await posted(both, prompt=f"{TEXT * 3}\n\nWho sees a hen?", smallfirst={"policy": "test"})
     assert found["account"]["why"] == "takes_too_long"
 

@@ -11,7 +11,7 @@ from support.doubles import Scripted
 from support.gateways import Gateway, StartGateway, settings_of, upstream
 from support.judges import said
 
-from gateway.api.internal_error import Accounted
+from gateway.api.internal_error import AccountedFault
 from gateway.engine.engine import Engine
 from gateway.exchange.exchange import Exchange
 from policies.schema.policy import Policy
@@ -131,7 +131,7 @@ async def test_work_for_an_exchange_that_fails_is_counted_with_its_exchange():
         raise RuntimeError("a defect of ours")
         yield
 
-    with pytest.raises(Accounted) as raised:
+    with pytest.raises(AccountedFault) as raised:
         await engine.perform(exchange, fragment())
     assert isinstance(raised.value.__cause__, RuntimeError)
     assert over == [exchange]

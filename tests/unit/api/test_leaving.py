@@ -11,7 +11,7 @@ from support.leaving import MOST, freed
 from support.waiting import until
 
 from policies.schema.policy import Policy
-from routers.judges.inline import Verify
+from routers.judges.draft_judge import Verify
 from routers.strategies.direct import Direct
 from routers.strategies.hedge import Hedge
 

@@ -17,7 +17,7 @@ from gateway.api.writers import PlainReply, StreamReply
 from gateway.errors import ApiError
 from gateway.exchange.exchange import Exchange
 from gateway.timers import Deadline, Deadlines
-from gateway.wire.shapes import Endpoint
+from gateway.wire.body_types import Endpoint
 from routers.router import Request
 
 Body = dict[str, Any]
@@ -44,7 +44,7 @@ class ByHand(Deadlines):
 
     async def pass_by(self) -> None:
         for deadline in list(self.pending):
-            deadline.come()
+            deadline.fire()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
@@ -244,7 +244,7 @@ async def test_a_heartbeat_that_is_due_while_a_slow_client_takes_the_end_is_left
     play, time = Slow("chat", [], False, False, False, fails, False), ByHand()
     reply = StreamReply(play.send, exchange_of(play), 5.0, time)
     for deadline in list(time.pending):
-        deadline.come()
+        deadline.fire()
     await (reply.fail(LOST) if fails else reply.finish(None))
     await time.pass_by()
     reply.close()

@@ -11,11 +11,11 @@ from support.chat_streams import MADE, call, chunk, entry, usage_chunk
 from support.gateways import client_of
 from support.responses_types import typed_event, typed_response
 
-from gateway.api.responses.completed import from_chat
-from gateway.api.responses.events import ResponseEvents, encoded
+from gateway.api.responses.completed import to_response
+from gateway.api.responses.events import ResponseEvents, encode
 from gateway.api.responses.request import to_chat
 from gateway.errors import ApiError
-from gateway.wire.responses import assembled
+from gateway.wire.responses import assemble_response
 
 Body = dict[str, Any]
 
@@ -39,10 +39,10 @@ class Answering:
         except ApiError as error:
             return web.json_response(error.body(), status=error.status)
         if not body.get("stream"):
-            return web.json_response(from_chat(assembled(self.chunks, "chat"), body, "resp_1"))
+            return web.json_response(to_response(assemble_response(self.chunks, "chat"), body, "resp_1"))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        await response.write(b"".join(encoded(event) for event in self._events(body)))
+        await response.write(b"".join(encode(event) for event in self._events(body)))
         return response
 
     def _events(self, body: Body) -> list[Body]:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from support.chat_streams import MADE, call, chunk, entry, streams, usage_chunk
 from support.responses_types import typed_event
 
-from gateway.api.responses.completed import from_chat
-from gateway.api.responses.events import ResponseEvents, encoded
-from gateway.wire.responses import assembled
+from gateway.api.responses.completed import to_response
+from gateway.api.responses.events import ResponseEvents, encode
+from gateway.wire.responses import assemble_response
 
 Body = dict[str, Any]
 
@@ -152,14 +152,14 @@ def test_every_stream_is_legal_and_its_last_response_is_what_was_streamed(chunks
 @given(streams(in_order=True), st.none() | st.just({"smallfirst": {"route": "slm"}}))
 def test_the_last_response_is_that_of_the_assembled_chunks(chunks: list[Body], own: Body | None):
     *_, last = events_of(chunks, own)
-    whole = assembled(chunks, "chat") | (own or {})
-    assert last["response"] == from_chat(whole, REQUEST, "resp_1")
+    whole = assemble_response(chunks, "chat") | (own or {})
+    assert last["response"] == to_response(whole, REQUEST, "resp_1")
 
 
 @given(streams())
 def test_in_any_order_the_last_response_says_the_same_as_the_assembled_chunks(chunks: list[Body]):
     *_, last = events_of(chunks)
-    plain = from_chat(assembled(chunks, "chat"), REQUEST, "resp_1")
+    plain = to_response(assemble_response(chunks, "chat"), REQUEST, "resp_1")
     streamed = last["response"]
     assert merged(streamed.pop("output")) == merged(plain.pop("output"))
     assert streamed == plain
@@ -188,7 +188,7 @@ def test_a_stream_that_breaks_off_anywhere_is_legal_and_says_what_came(
         assert (
             item == following.output[index] if index in following.output else item["status"] == "incomplete"
         )
-    plain = from_chat(assembled([*come, chunk({})], "chat"), REQUEST, "resp_1")
+    plain = to_response(assemble_response([*come, chunk({})], "chat"), REQUEST, "resp_1")
     assert merged(following.end["output"]) | {"logprobs": []} == merged(plain["output"]) | {"logprobs": []}
 
 
@@ -305,7 +305,7 @@ def test_the_model_usage_and_figures_of_the_last_chunk_stand_in_the_last_respons
 
 def test_an_event_is_sent_with_its_type_and_its_data():
     event = {"type": "response.output_text.delta", "sequence_number": 4, "delta": "one\ntwo"}
-    head, data, *blank = encoded(event).split(b"\n")
+    head, data, *blank = encode(event).split(b"\n")
     assert head == b"event: response.output_text.delta"
     assert orjson.loads(data.removeprefix(b"data: ")) == event
     assert blank == [b"", b""]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.api.request_body import check_chat
-from gateway.api.responses.request import READ, to_chat
+from gateway.api.responses.request import READ_FIELDS, to_chat
 from gateway.errors import ApiError
 
 Body = dict[str, Any]
@@ -153,7 +153,7 @@ ANYTHING = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(sorted(READ)), ANYTHING, max_size=4))
+@given(st.dictionaries(st.sampled_from(sorted(READ_FIELDS)), ANYTHING, max_size=4))
 def test_any_body_is_a_chat_request_or_an_error_that_names_a_field_of_it(body: Body):
     try:
         check_chat(to_chat(body) | {"model": "auto"})
@@ -161,4 +161,4 @@ def test_any_body_is_a_chat_request_or_an_error_that_names_a_field_of_it(body: B
         named = str(error.param).partition(".")[0].partition("[")[0]
     else:
         named = "input"
-    assert named in READ
+    assert named in READ_FIELDS

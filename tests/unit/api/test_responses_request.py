@@ -12,8 +12,8 @@ from pydantic import TypeAdapter
 from support.chat_streams import TEXT
 
 from gateway.api.request_body import check_chat
-from gateway.api.responses.completed import from_chat
-from gateway.api.responses.request import READ, to_chat
+from gateway.api.responses.completed import to_response
+from gateway.api.responses.request import READ_FIELDS, to_chat
 
 Body = dict[str, Any]
 
@@ -114,7 +114,7 @@ def test_a_streams_usage_is_asked_for():
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | TEXT, lambda inner: st.lists(inner, max_size=2)
 )
-NAMES = st.sampled_from(["smallfirst", "seed", "vendor"]) | TEXT.filter(lambda name: name not in READ)
+NAMES = st.sampled_from(["smallfirst", "seed", "vendor"]) | TEXT.filter(lambda name: name not in READ_FIELDS)
 
 
 @given(st.dictionaries(NAMES, JSON, max_size=4))
@@ -227,7 +227,7 @@ def test_an_answer_given_back_as_input_is_the_message_that_it_came_from(message:
         "choices": [{"message": message | {"reasoning": "Hm."}, "finish_reason": "stop"}],
         "model": "small",
     }
-    output = from_chat(whole, {"model": "auto"}, "resp_1")["output"]
+    output = to_response(whole, {"model": "auto"}, "resp_1")["output"]
     assert messages_of(HI, *output) == [HI, message]
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from support.chat_streams import MADE, entry, streams, usage_chunk
 from support.responses_types import typed_response
 
-from gateway.api.responses.completed import from_chat
-from gateway.wire.responses import assembled
+from gateway.api.responses.completed import to_response
+from gateway.wire.responses import assemble_response
 
 Body = dict[str, Any]
 
@@ -29,7 +29,7 @@ def response_of(message: Body, finish: str | None = "stop", request: Body | None
         "choices": [choice],
         **more,
     }
-    response = from_chat(whole, {"model": "auto", "input": "Hi", **(request or {})}, "resp_1")
+    response = to_response(whole, {"model": "auto", "input": "Hi", **(request or {})}, "resp_1")
     typed_response(response)
     return response
 
@@ -201,4 +201,4 @@ def test_the_tier_that_served_is_named_and_our_own_figures_pass_through():
 
 @given(streams())
 def test_any_answer_is_of_the_official_type(chunks: list[Body]):
-    typed_response(from_chat(assembled(chunks, "chat"), {"model": "auto"}, "resp_1"))
+    typed_response(to_response(assemble_response(chunks, "chat"), {"model": "auto"}, "resp_1"))

@@ -24,7 +24,7 @@ LARGE = Direct(tier="llm")
 
 def evaluating(*evaluators: Any, router: Any = None, **changes: Any) -> Policy:
     wanted = Evaluate(share=1, evaluators=evaluators or ("verify",), **changes)
-    return simple_policy().changed(evaluate=wanted, **({} if router is None else {"router": router}))
+    return simple_policy().replace(evaluate=wanted, **({} if router is None else {"router": router}))
 
 
 async def told(gateway: Gateway) -> str:
@@ -172,7 +172,7 @@ async def test_what_is_private_is_judged_by_no_cloud(
     start: StartGateway, slm: Scripted, llm: Scripted, where: str
 ):
     judging = evaluating({"kind": "verify", "tier": "llm"}, router=Direct(tier="slm"))
-    judging = judging.changed(private=where == "policy")
+    judging = judging.replace(private=where == "policy")
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm", cloud=True)), [judging])
     await ask(gateway, smallfirst={"private": where == "request"})
     await told_as(gateway, outcome("failed"))
@@ -205,7 +205,7 @@ async def test_answers_that_are_no_text_are_only_checked_for_their_form(
 
 
 async def test_only_the_drawn_share_is_kept(start: StartGateway, slm: Scripted, llm: Scripted):
-    seldom = simple_policy().changed(evaluate=Evaluate(share=1e-9, evaluators=("verify",)), router=LARGE)
+    seldom = simple_policy().replace(evaluate=Evaluate(share=1e-9, evaluators=("verify",)), router=LARGE)
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [seldom])
     await ask(gateway)
     assert "smallfirst_evaluations_total{" not in await told(gateway)

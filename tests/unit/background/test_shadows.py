@@ -25,7 +25,7 @@ async def test_an_escalated_conversation_stays_with_the_llm_for_its_turns(
 ):
     gateway = await start(
         settings_of(upstream(slm, "slm"), upstream(llm, "llm")),
-        [simple_policy().changed(affinity=Affinity(turns=2))],
+        [simple_policy().replace(affinity=Affinity(turns=2))],
     )
     slm.says(Reply(SENTENCE, logprobs=UNSURE), Reply(SENTENCE, logprobs=SURE))
     said = ["a"]
@@ -45,7 +45,7 @@ async def test_a_conversation_escalated_because_a_server_was_down_does_not_stay(
 ):
     gateway = await start(
         settings_of(upstream(slm, "slm"), upstream(llm, "llm")),
-        [simple_policy().changed(affinity=Affinity(turns=2))],
+        [simple_policy().replace(affinity=Affinity(turns=2))],
     )
     slm.says(Reply(status=500), Reply(SENTENCE, logprobs=SURE))
     assert (await gateway.post("/chat/completions", turn("a")))[1]["x-smallfirst-reason"] == "no_slm"
@@ -55,8 +55,8 @@ async def test_a_conversation_escalated_because_a_server_was_down_does_not_stay(
 async def test_a_shadow_is_recorded_beside_the_answer_and_nobody_gets_it(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
-    other = policy(Direct(tier="llm")).changed(name="large-only")
-    shadowed = simple_policy().changed(shadow=Shadow(policy="large-only", share=1.0))
+    other = policy(Direct(tier="llm")).replace(name="large-only")
+    shadowed = simple_policy().replace(shadow=Shadow(policy="large-only", share=1.0))
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [shadowed, other])
     slm.says(Reply(SENTENCE, logprobs=SURE))
     text, _, raw = await streamed(gateway, ASK)
@@ -70,8 +70,8 @@ async def test_a_shadow_is_recorded_beside_the_answer_and_nobody_gets_it(
 
 
 async def test_embeddings_have_no_shadow(start: StartGateway, slm: Scripted, llm: Scripted):
-    other = policy(Direct(tier="llm")).changed(name="large-only")
-    shadowed = simple_policy().changed(shadow=Shadow(policy="large-only", share=1.0))
+    other = policy(Direct(tier="llm")).replace(name="large-only")
+    shadowed = simple_policy().replace(shadow=Shadow(policy="large-only", share=1.0))
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [shadowed, other])
     slm.says(Reply(SENTENCE, logprobs=SURE))
     assert (await gateway.post("/embeddings", {"model": "test", "input": "ice"}))[0] == 200
@@ -84,8 +84,8 @@ async def test_embeddings_have_no_shadow(start: StartGateway, slm: Scripted, llm
 async def test_a_shadow_that_is_down_or_private_disturbs_nobody(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
-    other = policy(Direct(tier="llm", fallback=False)).changed(name="large-only")
-    shadowed = simple_policy().changed(shadow=Shadow(policy="large-only", share=1.0))
+    other = policy(Direct(tier="llm", fallback=False)).replace(name="large-only")
+    shadowed = simple_policy().replace(shadow=Shadow(policy="large-only", share=1.0))
     gateway = await start(
         settings_of(upstream(slm, "slm"), upstream(llm, "llm", cloud=True)), [shadowed, other]
     )
@@ -119,7 +119,7 @@ async def first_that(gateway: Gateway, wanted: Callable[[dict[str, Any]], bool])
 async def test_a_shadow_of_a_policy_that_is_not_served_is_refused_and_named(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
-    shadowed = simple_policy().changed(shadow=Shadow(policy="nobody", share=0.5))
+    shadowed = simple_policy().replace(shadow=Shadow(policy="nobody", share=0.5))
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [shadowed])
     status, _, raw = await gateway.post("/chat/completions", ASK)
     error = json.loads(raw)["error"]

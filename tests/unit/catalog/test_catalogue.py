@@ -9,13 +9,13 @@ from support.builders import scorer
 from support.doubles import Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
 
-from gateway.catalog.catalog import lacking
-from gateway.upstreams.pool import pools
+from gateway.catalog.catalog import find_missing
+from gateway.upstreams.pool import build_pools
 from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Upstream
 from policies.schema.policy import Policy
-from routers.confidence.calibration import Source
-from routers.judges.inline import Verify
+from routers.confidence.calibration import LogprobSource
+from routers.judges.draft_judge import Verify
 from routers.plan import Capability, Tier
 from routers.router import Router
 from routers.strategies.cascade import Cascade
@@ -91,10 +91,10 @@ async def test_a_policy_whose_router_needs_what_no_upstream_offers_is_told_which
 def test_a_followed_draft_needs_log_probabilities_of_its_tier_whoever_else_answers():
     mute = described("openai", tier="slm", capabilities={"logprobs": False})
     follow = Policy(name="follow", description="x", router=Direct(tier="slm", follow=True))
-    assert "it reads log-probabilities" in str(lacking(follow, pools([mute])))
-    assert lacking(follow, pools([described("openai")])) is None
-    alone = follow.changed(router=Direct(tier="slm", fallback=False))
-    assert lacking(alone, pools([described("openai")])) == (
+    assert "it reads log-probabilities" in str(find_missing(follow, build_pools([mute])))
+    assert find_missing(follow, build_pools([described("openai")])) is None
+    alone = follow.replace(router=Direct(tier="slm", fallback=False))
+    assert find_missing(alone, build_pools([described("openai")])) == (
         "it needs an upstream of tier slm, and none is configured"
     )
 
@@ -112,14 +112,14 @@ class Scoring(Router):
 @pytest.mark.parametrize(("engine", "served"), [("openai", False), ("vllm", True)])
 def test_any_router_is_asked_what_it_needs(engine: str, served: bool):
     policy = simple_policy().model_copy(update={"router": Scoring()})
-    found = lacking(policy, pools([described(engine)]))
+    found = find_missing(policy, build_pools([described(engine)]))
     said = "router.blocks needs scoring of tier llm, which is not offered by u (capabilities.scoring)"
     assert found == (None if served else said)
 
 
 @pytest.mark.parametrize("model", ["m", "other"])
 def test_a_scorer_is_for_the_model_that_it_was_made_for(model: str):
-    made_for = Source(model="m", engine="openai")
+    made_for = LogprobSource(model="m", engine="openai")
     gate = Gate(scorer=scorer(made_for=made_for))
     said = "its gate.scorer is made for m on openai (free decoding), and the small model u is other on openai"
     for router in (
@@ -127,9 +127,9 @@ def test_a_scorer_is_for_the_model_that_it_was_made_for(model: str):
         Cascade(accept=0.5, calibrator=simple_calibrator(model=model), gate=gate),
     ):
         policy = Policy(name="scored", description="x", router=router)
-        found = lacking(policy, pools([described(tier="slm", model=model)]))
+        found = find_missing(policy, build_pools([described(tier="slm", model=model)]))
         assert found is None if model == "m" else found and found.startswith(said)
-        assert lacking(policy, pools([described()])) is None
+        assert find_missing(policy, build_pools([described()])) is None
 
 
 async def test_a_policy_that_follows_drafts_wants_them_of_one_model(

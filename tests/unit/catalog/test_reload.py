@@ -13,8 +13,8 @@ from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
 from support.waiting import until
 
-from gateway.catalog.live import LivePolicies
-from policies.loading.files import PolicyFiles, Stamps
+from gateway.catalog.live_policies import LivePolicies
+from policies.loading.policy_files import PolicyFiles, Stamps
 from policies.schema.policy import Policy
 
 ASK = {"messages": [{"role": "user", "content": "What is the opposite of hot?"}]}
@@ -269,7 +269,7 @@ class Told(PolicyFiles):
         self.fails: list[Exception] = []
         self.rested = asyncio.Event()
 
-    def look(self) -> Stamps:
+    def read_stamps(self) -> Stamps:
         if self.left:
             self.now = self.left.pop(0)
         else:
@@ -277,7 +277,7 @@ class Told(PolicyFiles):
         return self.now
 
     def load(self) -> dict[str, Policy]:
-        self.read = self.now
+        self.stamps = self.now
         self.loads.append(self.now)
         if self.fails:
             raise self.fails.pop()
@@ -289,7 +289,7 @@ def told(version: int) -> Stamps:
 
 
 async def rested(files: Told, policies: LivePolicies) -> None:
-    async with policies.watched():
+    async with policies.watch():
         await until(files.rested.is_set)  # in a thread
 
 
@@ -305,15 +305,15 @@ async def rested(files: Told, policies: LivePolicies) -> None:
 )
 async def test_files_are_loaded_once_they_rest(looks: tuple[int, ...], loads: list[int]):
     files = Told(*looks)
-    await rested(files, LivePolicies(files, [], {}, lambda _: None, period=0.001))
+    await rested(files, LivePolicies(files, [], {}, lambda _: None, period_s=0.001))
     assert files.loads == [told(version) for version in loads]
 
 
 async def test_a_load_that_fails_unforeseen_does_not_end_the_watch(caplog: pytest.LogCaptureFixture):
     files = Told(0, 1, 1, 2)
-    policies = LivePolicies(files, [simple_policy()], {}, lambda _: None, period=0.001)
+    policies = LivePolicies(files, [simple_policy()], {}, lambda _: None, period_s=0.001)
     files.fails.append(RuntimeError("odd"))
     await rested(files, policies)
     assert files.loads == [told(0), told(1), told(2)]
     assert "RuntimeError: odd" in caplog.text
-    assert "test" in policies.catalogue.policies
+    assert "test" in policies.catalog.policies

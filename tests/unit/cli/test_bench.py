@@ -13,8 +13,8 @@ from support.fake_engine import FakeVllm
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.cli.models.bench import Run, judged, read_prompts
-from gateway.local.throughput import NONE, Measured
+from gateway.cli.models.bench import Run, judge_runs, read_prompts
+from gateway.local.throughput import NO_DRAFTING, Throughput
 from policies.loading.yaml_files import ConfigError
 
 PAGE = """\
@@ -221,7 +221,8 @@ def test_prompts_that_are_none_are_refused_by_file_and_line(
 
 def runs(*speeds: float) -> list[Run]:
     return [
-        Run(index % 2 == 1, Measured(100, 100 / speed, ["x"], NONE)) for index, speed in enumerate(speeds)
+        Run(index % 2 == 1, Throughput(100, 100 / speed, ["x"], NO_DRAFTING))
+        for index, speed in enumerate(speeds)
     ]
 
 
@@ -236,6 +237,6 @@ def runs(*speeds: float) -> list[Run]:
     ],
 )
 def test_it_pays_only_beyond_the_spread(speeds: list[float], pays: bool | None):
-    verdict = judged(runs(*speeds))
+    verdict = judge_runs(runs(*speeds))
     assert verdict.pays is pays
     assert verdict.sentence.startswith({True: "It pays", False: "It does not", None: "No difference"}[pays])

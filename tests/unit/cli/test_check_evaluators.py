@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from gateway.catalog.evaluator_warnings import doubts
+from gateway.catalog.evaluator_warnings import evaluator_warnings
 from gateway.cli import app
-from gateway.local.factory import as_upstream
+from gateway.local.factory import to_upstream_settings
 from gateway.settings import LocalEngine
-from gateway.upstreams.pool import pools
+from gateway.upstreams.pool import build_pools
 from gateway.upstreams.upstream import Upstream
 from policies.loading import evaluator_results as measured
-from policies.loading.evaluator_results import Measured
+from policies.loading.evaluator_results import EvaluatorResult
 from policies.loading.loader import load_policies
 from policies.schema.policy import Policy
-from routers.confidence.calibration import Source
+from routers.confidence.calibration import LogprobSource
 
 CONFIG = """\
 local: null
@@ -43,14 +43,14 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def at(auroc: tuple[float, float, float], evaluator: str = "verify") -> Measured:
-    source = Source(model="smollm2-135m-instruct", engine="llamacpp")
-    return Measured(evaluator=evaluator, made_for=source, data="sums", answers=9, auroc=auroc)
+def at(auroc: tuple[float, float, float], evaluator: str = "verify") -> EvaluatorResult:
+    source = LogprobSource(model="smollm2-135m-instruct", engine="llamacpp")
+    return EvaluatorResult(evaluator=evaluator, made_for=source, data="sums", answers=9, auroc=auroc)
 
 
 def test_a_judge_that_is_no_better_than_chance_is_told(config: Path, monkeypatch: pytest.MonkeyPatch):
     found = (at((0.52, 0.44, 0.6)), at((0.8, 0.7, 0.9), "agree:number"))
-    monkeypatch.setattr(measured, "_all", lambda: found)
+    monkeypatch.setattr(measured, "_read_results", lambda: found)
     result = CliRunner().invoke(app, ["check", "--config", str(config)])
     assert result.exit_code == 0, result.output
     said = "verify was no better than chance on smollm2-135m-instruct (AUROC 0.52, 0.44 to 0.60, 9 answers of sums)"
@@ -69,7 +69,7 @@ def test_a_rubric_that_cannot_be_used_is_told(config: Path):
 
 
 def test_the_built_in_policies_use_none_that_is_known_to_be_worth_nothing():
-    by_tier = pools([Upstream(as_upstream(LocalEngine(), port=1))])
+    by_tier = build_pools([Upstream(to_upstream_settings(LocalEngine(), port=1))])
     for policy in load_policies().values():
         assert isinstance(policy, Policy)
-        assert list(doubts(policy, by_tier)) == []
+        assert list(evaluator_warnings(policy, by_tier)) == []

@@ -12,7 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.upstreams.capability_probe import TRIALS
+from gateway.upstreams.capability_probe import CHECKS
 
 
 class Server:
@@ -113,7 +113,7 @@ def found(result: Result) -> dict[str, list[str]]:
     return {name: rest for name, *rest in lines if name != "said"}
 
 
-ALL = [name for name in TRIALS if name != "top_logprobs"]
+ALL = [name for name in CHECKS if name != "top_logprobs"]
 
 
 @pytest.mark.parametrize("capability", ALL)
@@ -130,7 +130,7 @@ async def test_each_capability_is_found_where_it_is_and_only_there(tmp_path: Pat
 async def test_said_and_found_stand_beside_each_other(tmp_path: Path):
     async with Server("logprobs", "prefill", "echoes").running() as url:
         shown = found(await check(tmp_path, url, capabilities="{vision: false}"))
-    assert list(shown) == ["context", *TRIALS]
+    assert list(shown) == ["context", *CHECKS]
     assert shown["logprobs"] == ["yes", "yes"]
     assert shown["top_logprobs"] == ["20", "5", "differs"]
     assert shown["vision"] == ["no", "no"]

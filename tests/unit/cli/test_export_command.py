@@ -135,7 +135,7 @@ async def test_without_the_library_one_says_that_nothing_is_redacted(
     slm: Scripted, llm: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
-    detect._offered.cache_clear()
+    detect._load_recognizers.cache_clear()
     await recorded(slm, llm, tmp_path / "records", [(CHAT, ASK, doubted(), Reply())])
     result = run(tmp_path / "records", "--out", tmp_path / "set")
     assert result.exit_code == 1

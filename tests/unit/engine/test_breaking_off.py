@@ -9,8 +9,8 @@ from support.doubles import Reply, Scripted, logprobs_of
 from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 from support.waiting import soon, until
 
-from gateway.telemetry.record_writer import Queued, Recorder
-from gateway.telemetry.settings import Records
+from gateway.telemetry.record_writer import QueuedRecord, Recorder
+from gateway.telemetry.settings import RecordSettings
 from policies.records.reader import read_records
 from policies.schema.policy import Policy
 
@@ -163,7 +163,7 @@ async def test_tags_are_bounded(gateway: Gateway):
 def test_a_batch_that_cannot_be_written_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A failed write leaves no half line, and the policy is introduced again."""
     dropped: list[int] = []
-    recorder = Recorder(Records(), tmp_path, lambda: dropped.append(1))
+    recorder = Recorder(RecordSettings(), tmp_path, lambda: dropped.append(1))
     policy: Policy = simple_policy()
     write = __import__("os").write
     fail = True
@@ -175,11 +175,11 @@ def test_a_batch_that_cannot_be_written_costs_only_itself(tmp_path: Path, monkey
         return int(write(descriptor, data))
 
     monkeypatch.setattr("gateway.telemetry.record_file.os.write", failing)
-    recorder._queue.append(Queued(policy, b"first"))
+    recorder._queue.append(QueuedRecord(policy, b"first"))
     recorder._write_queued()
     assert len(dropped) == 1
     fail = False
-    recorder._queue.append(Queued(policy, b"second"))
+    recorder._queue.append(QueuedRecord(policy, b"second"))
     recorder._write_queued()
     recorder.close()
     (path,) = tmp_path.glob("*.jsonl")

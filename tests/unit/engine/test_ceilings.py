@@ -16,7 +16,7 @@ from support.waiting import soon
 from gateway.api.writers import PlainReply
 from gateway.engine.engine import Engine
 from gateway.exchange.exchange import Exchange
-from gateway.upstreams.pool import pools
+from gateway.upstreams.pool import build_pools
 from gateway.upstreams.upstream import Upstream
 from policies.schema.policy import Ceilings, Policy
 from routers.cost import Price
@@ -114,7 +114,7 @@ async def spent(asks: list[Ask], ceilings: Ceilings) -> tuple[Exchange, list[Obe
 
         try:
             await soon(
-                Engine(pools(upstreams), leave=over.append).run(exchange, PlainReply(nobody, exchange))
+                Engine(build_pools(upstreams), leave=over.append).run(exchange, PlainReply(nobody, exchange))
             )
         finally:
             for one in upstreams:

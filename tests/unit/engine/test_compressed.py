@@ -92,7 +92,7 @@ async def test_one_reading_serves_retries_and_shadows_and_drafts_see_all(
     start: StartGateway, reader: ReaderVllm, llm: Scripted, spare: Scripted
 ):
     cascade = Cascade(accept=0.5, commit=0.9, give_up=0.1, calibrator=simple_calibrator(engine="vllm"))
-    shadow = compressing().changed(name="shadow")
+    shadow = compressing().replace(name="shadow")
     policies = [compressing(cascade, shadow=Shadow(policy="shadow", share=1.0)), shadow]
     gateway = await started(start, reader, llm, spare, policies=policies)
     reader.says(Reply("It is a draft.", logprobs=-3.0))
@@ -131,7 +131,7 @@ async def test_what_is_not_worth_it_or_fails_leaves_the_prompt_as_it_is(
     price = {"price": {"per_hour": slm["per_hour"]}} if "per_hour" in slm else {}
     small = upstream(reader, "slm", engine=slm.get("engine", "vllm"), **price)
     gateway = await start(settings_of(small, upstream(llm, "llm")), [compressing(section=asked)])
-    gateway.upstream("slm").pace.scored = slm.get("scored")
+    gateway.upstream("slm").latency.scoring_s_per_token = slm.get("scored")
     reader.status = slm.get("status", 200)
     status, headers, _ = await gateway.post("/chat/completions", asking())
     assert status == 200
@@ -146,7 +146,7 @@ async def test_what_is_not_worth_it_or_fails_leaves_the_prompt_as_it_is(
 async def test_a_reading_that_hangs_costs_no_answer(start: StartGateway, reader: ReaderVllm, llm: Scripted):
     hurried = compressing(ceilings=Ceilings(seconds=1.0, calls=1))
     gateway = await started(start, reader, llm, policies=[hurried])
-    gateway.upstream("slm").pace.scored = 1e-6
+    gateway.upstream("slm").latency.scoring_s_per_token = 1e-6
     reader.gate = asyncio.Event()
     status, headers, _ = await gateway.post("/chat/completions", asking())
     assert (status, told(headers)["why"]) == (200, "timeout")

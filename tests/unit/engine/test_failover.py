@@ -10,7 +10,7 @@ from support.doubles import Reply, Scripted
 from support.gateways import PRICE, Gateway, StartGateway, settings_of, simple_policy, upstream
 from support.waiting import soon
 
-from gateway.upstreams.breaker import FAILURES
+from gateway.upstreams.breaker import FAILURES_TO_OPEN
 from policies.schema.policy import Ceilings
 
 ASK = {"model": "test", "messages": [{"role": "user", "content": "What is the opposite of hot?"}]}
@@ -228,7 +228,7 @@ async def test_upstreams_are_tried_until_the_exchange_has_made_its_calls(
     """Those that another upstream made good count too."""
     many = [upstream(llm, "llm", name=f"large-{number}") for number in range(10)]
     last = upstream(spare, "llm", model="large", priority=1)
-    policy = simple_policy().changed(ceilings=Ceilings(calls=calls))
+    policy = simple_policy().replace(ceilings=Ceilings(calls=calls))
     gateway = await start(settings_of(upstream(slm, "slm"), *many, last), [policy])
     slm.says(Reply("Maybe blue?", logprobs=-1.5))
     llm.says(Reply(status=500))
@@ -334,7 +334,7 @@ async def test_overflow_goes_to_the_next_priority_where_the_queue_is_full(
 async def test_one_whose_breaker_rests_is_not_even_tried(start: StartGateway, llm: Scripted, spare: Scripted):
     gateway = await two_llms(start, llm, spare)
     llm.says(Reply(status=500))
-    for _ in range(FAILURES):
+    for _ in range(FAILURES_TO_OPEN):
         await gateway.post("/chat/completions", LARGE)
     _, headers, _ = await gateway.post("/chat/completions", LARGE)
     assert await calls_of(gateway, headers) == [("spare-server", "ok", False)]
@@ -356,7 +356,7 @@ async def test_a_tier_is_there_while_any_of_it_is(
     gateway = await start(settings_of(upstream(slm, "slm"), *tier), [simple_policy()])
     slm.says(Reply("Maybe blue?", logprobs=-1.5))
     for down, route in ((0, "llm"), (1, "slm")):
-        gateway.app.pools["llm"].upstreams[down].probed(False)
+        gateway.app.pools["llm"].upstreams[down].record_probe(False)
         _, headers, _ = await gateway.post("/chat/completions", ASK)
         assert headers["x-smallfirst-route"] == route
     exchange = await gateway.exchange(headers["x-smallfirst-id"])

@@ -14,19 +14,19 @@ from support.reader_vllm import ReaderVllm
 from support.toy_vllm import ToyVllm
 from support.waiting import soon
 
-from gateway.api.internal_error import Accounted
+from gateway.api.internal_error import AccountedFault
 from gateway.api.writers import PlainReply, StreamReply
 from gateway.api.writers import Reply as AnyReply
 from gateway.engine.engine import Engine
 from gateway.exchange.exchange import Exchange
-from gateway.skills.answer_rewriter import Rewritten
-from gateway.skills.guard.prompt_leak import Leak
-from gateway.skills.transform import Transform
+from gateway.skills.answer_rewriter import RewrittenResponse
+from gateway.skills.guard.prompt_leak import PromptLeakGuard
+from gateway.skills.transforms import Transform
 from gateway.timers import Deadlines
-from gateway.upstreams.breaker import FAILURES
-from gateway.upstreams.pool import pools
+from gateway.upstreams.breaker import FAILURES_TO_OPEN
+from gateway.upstreams.pool import build_pools
 from gateway.upstreams.upstream import Upstream
-from gateway.wire.shapes import Body
+from gateway.wire.body_types import Body
 from policies.schema.ceilings import Ceilings
 from policies.schema.compress import Compress
 from policies.schema.policy import Policy
@@ -90,21 +90,21 @@ class Broken:
         self._out = outgoing
 
     @property
-    def holding(self) -> bool:
+    def has_pending_text(self) -> bool:
         return False
 
-    def outgoing(self, upstream: Upstream, body: Body) -> Body:
+    def rewrite_request(self, upstream: Upstream, body: Body) -> Body:
         if self._out:
             raise self._fault("of the transform's own")
         return body
 
-    def incoming(self, upstream: Upstream, *, json: bool) -> "Broken | None":
+    def build_answer_filter(self, upstream: Upstream, *, json: bool) -> "Broken | None":
         return None if self._out else self
 
     def feed(self, text: str) -> str:
         raise self._fault("of the filter's own")
 
-    def end(self) -> str:
+    def flush(self) -> str:
         raise self._fault("of the filter's own")
 
 
@@ -113,11 +113,11 @@ class Ran:
 
     def __init__(self, *servers: dict[str, Any]) -> None:
         self.upstreams = [Upstream(one) for one in settings_of(*servers).upstreams]
-        self.engine = Engine(pools(self.upstreams), leave=lambda _: None)
+        self.engine = Engine(build_pools(self.upstreams), leave=lambda _: None)
         self.messages: list[Any] = []
 
     async def run(
-        self, router: Router, *, times: int = FAILURES + 1, stream: bool = False, **more: Any
+        self, router: Router, *, times: int = FAILURES_TO_OPEN + 1, stream: bool = False, **more: Any
     ) -> Exchange:
         for _ in range(times):
             exchange = self.exchange(router, stream, **more)
@@ -195,7 +195,7 @@ async def test_a_watch_that_fails(
     router = Asking(asks=(Generate("slm", failing(fault, at_end=at_end)),))
     exchange = await here.run(router, stream=stream)
     assert_a_fault_of_ours(here, exchange, caplog, fault)
-    assert len(slm.requests) == FAILURES + 1
+    assert len(slm.requests) == FAILURES_TO_OPEN + 1
     assert [call.outcome for call in exchange.calls] == ["stopped"]
 
 
@@ -248,8 +248,8 @@ async def test_a_transform_that_fails(
 
 async def test_a_transform_that_fails_while_text_is_said(ran: Any, caplog: Any):
     class Late(Broken):
-        def outgoing(self, upstream: Upstream, body: Body) -> Body:
-            return super().outgoing(upstream, body) if "tokens" in body else body
+        def rewrite_request(self, upstream: Upstream, body: Body) -> Body:
+            return super().rewrite_request(upstream, body) if "tokens" in body else body
 
     async with scripted("small", ToyVllm) as slm:
         here = ran(upstream(slm, "slm", engine="vllm"))
@@ -277,9 +277,9 @@ async def test_an_answer_that_may_not_be_used_is_no_fault_of_a_judges_server(ran
     secret = str(MESSAGES[0]["content"])
     slm.says(secret)
     here = ran(upstream(slm, "slm", engine="vllm"))
-    exchange = await here.run(Asking(asks=(SAMPLES,)), transforms=(Leak([secret], 6),))
+    exchange = await here.run(Asking(asks=(SAMPLES,)), transforms=(PromptLeakGuard([secret], 6),))
     assert exchange.error == "leak"
-    assert len(slm.requests) == FAILURES + 1
+    assert len(slm.requests) == FAILURES_TO_OPEN + 1
     assert not here.upstreams[0].breaker.is_open
 
 
@@ -312,7 +312,7 @@ async def test_what_a_server_writes_in_another_shape_is_still_its_fault(ran: Any
     exchange = await here.run(Asking(asks=(Generate("slm", Looking),)))
     assert exchange.error == "upstream_unavailable"
     assert here.upstreams[0].breaker.is_open
-    assert len(slm.requests) == FAILURES
+    assert len(slm.requests) == FAILURES_TO_OPEN
 
 
 def judging(found: Sequence[Any]) -> Reply:
@@ -372,7 +372,9 @@ class Fixed:
 @pytest.mark.parametrize("fault", [KeyError, TypeError, AttributeError, ValueError])
 async def test_what_a_filter_fails_on_does_not_pass_it(fault: type[Exception]):
     transform: Transform = Broken(fault, outgoing=False)
-    rewritten = Rewritten(Fixed(chunk(ENTRY)), lambda _: [transform.incoming(None, json=False)])  # type: ignore[arg-type, list-item]
+    rewritten = RewrittenResponse(
+        Fixed(chunk(ENTRY)), lambda _: [transform.build_answer_filter(None, json=False)]
+    )  # type: ignore[arg-type, list-item]
     with pytest.raises(fault):
         await rewritten.next()
 
@@ -393,7 +395,7 @@ async def test_a_fragment_that_fails_beside_replies_is_booked_as_a_fault(ran: An
 
     here = ran(upstream(slm, "slm"))
     exchange = here.exchange(Asking(asks=()), stream=False)
-    with pytest.raises(Accounted) as raised:
+    with pytest.raises(AccountedFault) as raised:
         await here.engine.perform(exchange, fails())
     assert isinstance(raised.value.__cause__, KeyError)
     assert (exchange.status, exchange.error) == (500, "internal_error")

@@ -265,7 +265,7 @@ async def test_an_answer_that_gives_the_system_prompt_away_is_lost_to_its_plan(
     llm.says(TOLD)
     _, code, found = await asked(gateway, "leak", stream, **SECRETIVE)
     assert (code, found["skills"]) == ("leak", {"guard": {"leaks": len(found["calls"])}})
-    assert gateway.upstream("llm").up
+    assert gateway.upstream("llm").is_up
     slm.says(Reply("You are Nora, who helps at the bank", logprobs=SURE))
     assert (await asked(gateway, "leak", stream, **SECRETIVE))[1] == "You are Nora, who helps at the bank"
 

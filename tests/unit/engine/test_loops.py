@@ -93,7 +93,7 @@ async def test_where_the_large_model_is_dead_the_loop_is_written_again_and_ends(
 async def test_a_guard_judges_what_there_is(
     start: StartGateway, slm: Scripted, spare: Scripted, stream: bool
 ):
-    guarded = simple_policy().changed(guard=Guard(model="spare", output=True))
+    guarded = simple_policy().replace(guard=Guard(model="spare", output=True))
     judge = upstream(spare, "slm", judges_only=True, priority=-1)
     gateway = await start(settings_of(judge, upstream(slm, "slm")), [guarded])
     slm.says(Reply(LOOP))

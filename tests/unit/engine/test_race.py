@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.engine.race import Lane, race
+from gateway.engine.race import RaceLeg, race
 from routers.plan import Draft, Raced, Unavailable
 
 
@@ -26,7 +26,7 @@ class Leg:
         self.began = asyncio.Event()
         self.cancelled = False
 
-    async def __call__(self, lane: Lane) -> Draft:
+    async def __call__(self, lane: RaceLeg) -> Draft:
         self.began.set()
         try:
             await asyncio.Event().wait()
@@ -43,7 +43,7 @@ def raced(a: Any, b: Any, over: bool = False) -> Coroutine[Any, Any, Raced]:
 async def test_a_leg_that_fails_unforeseen_does_not_leave_the_other_behind():
     waiting = Leg()
 
-    async def broken(lane: Lane) -> Draft:
+    async def broken(lane: RaceLeg) -> Draft:
         await waiting.began.wait()
         raise RuntimeError("a mistake of ours")
 
@@ -55,10 +55,10 @@ async def test_a_leg_that_fails_unforeseen_does_not_leave_the_other_behind():
 
 
 async def test_a_leg_that_has_failed_leaves_the_floor_to_the_other():
-    async def failing(lane: Lane) -> Draft:
+    async def failing(lane: RaceLeg) -> Draft:
         raise Unavailable("down", "slm")
 
-    async def writing(lane: Lane) -> Draft:
+    async def writing(lane: RaceLeg) -> Draft:
         await lane.events([])
         return Draft("llm", "yes")
 
@@ -69,7 +69,7 @@ async def test_a_leg_that_has_failed_leaves_the_floor_to_the_other():
 
 @pytest.mark.parametrize("over", [True, False])
 async def test_a_cancelled_race_cancels_both_and_goes_on_only_out_of_time(over: bool):
-    async def out_of_time(lane: Lane) -> Draft:
+    async def out_of_time(lane: RaceLeg) -> Draft:
         try:
             return await waiting(lane)
         except asyncio.CancelledError:

@@ -5,18 +5,20 @@ from typing import Any
 
 import pytest
 
-from gateway.engine.judge.self_consistency import SPARE, samples_body, samples_of
-from gateway.wire.shapes import Body
+from gateway.engine.judge.self_consistency import EXTRA_TOKENS, build_samples_request, parse_samples
+from gateway.wire.body_types import Body
 from routers.plan import Judge
 
 ANSWER = "x" * 300
 ASK = Judge("slm", "", ("yes", "no"), ANSWER, samples=3)
 MESSAGES = [{"role": "user", "content": "Hi"}]
-NEEDED = 100 + SPARE
+NEEDED = 100 + EXTRA_TOKENS
 
 
 def body(allowed: int | None = None, **more: Any) -> Body:
-    return samples_body(ASK, {"model": "test", "messages": MESSAGES} | more, "chat", "small", allowed)
+    return build_samples_request(
+        ASK, {"model": "test", "messages": MESSAGES} | more, "chat", "small", allowed
+    )
 
 
 def test_what_asks_for_a_certain_reply_is_left_out_and_the_rest_stays():
@@ -48,8 +50,8 @@ def test_a_sample_has_as_many_tokens_as_the_answer_needs_and_no_more_than_it_may
 
 def test_samples_are_read_of_either_endpoint_without_the_beginning_that_a_server_repeats():
     chat = {"choices": [{"message": {"content": "It is 4"}}, {"message": {"content": None}}]}
-    assert samples_of(json.dumps(chat).encode(), "It is") == [" 4", ""]
+    assert parse_samples(json.dumps(chat).encode(), "It is") == [" 4", ""]
     text = {"choices": [{"text": "4"}, {"text": "5"}]}
-    assert samples_of(json.dumps(text).encode()) == ["4", "5"]
+    assert parse_samples(json.dumps(text).encode()) == ["4", "5"]
     with pytest.raises(KeyError):
-        samples_of(b'{"choices": [{}]}')
+        parse_samples(b'{"choices": [{}]}')

@@ -21,8 +21,8 @@ from support.doubles import Reply, Scripted
 from support.gateways import StartGateway, settings_of, simple_policy, upstream
 from support.waiting import soon
 
-from gateway.upstreams.breaker import FAILURES
-from routers.judges.inline import Verify
+from gateway.upstreams.breaker import FAILURES_TO_OPEN
+from routers.judges.draft_judge import Verify
 from routers.strategies.difficulty import Difficulty, Gate
 
 # --- hedge
@@ -183,13 +183,13 @@ async def test_a_judgement_is_a_sign_of_life_and_one_that_breaks_off_is_a_failur
     slm.says(Reply(SENTENCE, logprobs=SURE))
     breaker = gateway.upstream("llm").breaker
     for reply, opens in ((verdict(-0.1, -3.0), False), (Reply(body="<html>"), True)):
-        for _ in range(FAILURES - 1):
-            breaker.failure()
+        for _ in range(FAILURES_TO_OPEN - 1):
+            breaker.record_failure()
         llm.says(reply)
         await gateway.post("/chat/completions", ASK)
         assert breaker.is_open is opens
         if not opens:
-            breaker.success()
+            breaker.record_success()
 
 
 # --- splice

@@ -18,7 +18,7 @@ from gateway.api.writers import Send, StreamReply, to_nobody
 from gateway.engine.engine import Engine
 from gateway.exchange.exchange import Exchange
 from gateway.timers import Deadlines
-from gateway.upstreams.pool import pools
+from gateway.upstreams.pool import build_pools
 from gateway.upstreams.upstream import Upstream
 from policies.schema.policy import Ceilings, Policy
 from routers.plan import Plan, Say, Score, Unavailable
@@ -33,7 +33,7 @@ ASK: dict[str, Any] = {
 }
 SECONDS = 0.5
 SPECULATIVE = policy(Speculative(rule=Greedy(block=3), otherwise=Direct(tier="llm")))
-LIMITED = SPECULATIVE.changed(ceilings=Ceilings(seconds=SECONDS))
+LIMITED = SPECULATIVE.replace(ceilings=Ceilings(seconds=SECONDS))
 PAGES = ["tokenize", "completions", "detokenize"]
 
 
@@ -94,7 +94,7 @@ async def test_a_client_that_leaves_meanwhile_has_left(
     start: StartGateway, small: Drafter, large: ToyVllm, page: str
 ) -> None:
     large.hangs = page
-    minutes = SPECULATIVE.changed(ceilings=Ceilings(seconds=600.0))
+    minutes = SPECULATIVE.replace(ceilings=Ceilings(seconds=600.0))
     gateway = await start(settings_of(*servers(small, large)), [minutes])
     asking = asyncio.ensure_future(gateway.post("/chat/completions", ASK))
     await soon(large.holding.wait())
@@ -142,7 +142,7 @@ async def running(
     """The exchange under way, without a gateway around it."""
     upstreams = [Upstream(one) for one in settings_of(*servers).upstreams]
     reply = StreamReply(send, exchange, 60.0, Deadlines())
-    task = asyncio.ensure_future(Engine(pools(upstreams), leave=lambda _: None).run(exchange, reply))
+    task = asyncio.ensure_future(Engine(build_pools(upstreams), leave=lambda _: None).run(exchange, reply))
     try:
         yield task
     finally:

@@ -7,7 +7,7 @@ from support.asking import ASK, SENTENCE, SURE
 from support.doubles import Reply, Scripted
 from support.recordings import CHAT, Turn, doubted, recorded
 
-from gateway.exchange.captured import Kept
+from gateway.exchange.captured import CapturedAnswer
 from gateway.telemetry import record_writer as recording
 
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
@@ -69,7 +69,7 @@ CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "ice"}}]}\n\n'
 
 @pytest.mark.parametrize("size", [2 * len(CHUNK), 2 * len(CHUNK) - 1])
 def test_half_an_answer_is_not_kept(size: int):
-    kept = Kept(most=size)
+    kept = CapturedAnswer(most=size)
     for _ in range(2):
         kept.raw(CHUNK)
     whole = {"role": "assistant", "content": "iceice"}
@@ -78,10 +78,10 @@ def test_half_an_answer_is_not_kept(size: int):
 
 @pytest.mark.parametrize("body", [b"{}", b"[", b'{"choices": []}', b'{"choices": [5]}'])
 def test_an_answer_of_a_shape_of_its_own_is_recorded_without(body: bytes):
-    kept = Kept()
-    kept.whole(body)
+    kept = CapturedAnswer()
+    kept.response(body)
     assert kept.message("chat") is None
-    assert Kept().message("chat") is None
+    assert CapturedAnswer().message("chat") is None
 
 
 async def test_answers_that_wait_for_the_disk_are_bounded(

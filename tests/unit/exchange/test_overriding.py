@@ -14,7 +14,7 @@ from policies.records.reader import read_records
 from routers.strategies.cascade import Cascade
 
 ASK = {"model": "test", "messages": [{"role": "user", "content": "What is the opposite of hot?"}]}
-POLICY = simple_policy().changed(overrides=("accept", "commit"))
+POLICY = simple_policy().replace(overrides=("accept", "commit"))
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ async def test_an_override_that_the_servers_can_not_serve_is_refused_as_a_policy
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
     """A spliced stream needs a large model that continues a begun answer."""
-    free = simple_policy(commit=0.9).changed(overrides=("release",))
+    free = simple_policy(commit=0.9).replace(overrides=("release",))
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [free])
     body = ASK | {"smallfirst": {"override": {"release": "splice"}}}
     status, _, raw = await gateway.post("/chat/completions", body)

@@ -8,10 +8,10 @@ from support.asking import ASK, figures_of, policy, streamed
 from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 
-from gateway.engine.judge.prompt import likelihood, read_text
-from gateway.skills.compress.surprisal import Surprise
+from gateway.engine.judge.prompt import build_likelihood_text, to_likelihood
+from gateway.skills.compress.surprisal import TokenSurprisal
 from policies.schema.policy import Affinity, Ceilings, Policy, Shadow
-from routers.fragments.passage_filter import READING, Filter
+from routers.fragments.passage_filter import LIKELIHOOD_PROMPT, PassageFilter
 from routers.plan import Judge
 from routers.strategies.direct import Direct
 from routers.strategies.hedge import Hedge
@@ -40,7 +40,7 @@ def says(p: float) -> Reply:
 
 
 def filtering(router: Any = None, **fields: Any) -> Policy:
-    return policy(router or Direct(tier="llm"), filter=Filter(**{"by": "verdict"} | fields))
+    return policy(router or Direct(tier="llm"), filter=PassageFilter(**{"by": "verdict"} | fields))
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ async def test_a_judgement_a_passage_comes_on_top_of_the_ceiling(
 ):
     gateway = await start(
         settings_of(upstream(slm, "slm"), upstream(llm, "llm")),
-        [filtering(by="likelihood").changed(ceilings=Ceilings(calls=1))],  # which nobody here can tell
+        [filtering(by="likelihood").replace(ceilings=Ceilings(calls=1))],  # which nobody here can tell
     )
     slm.says(says(0.5))
     status, headers, _ = await gateway.post("/chat/completions", asks(["x"] * 64))
@@ -146,7 +146,7 @@ async def test_both_legs_of_a_race_are_shown_the_same(start: StartGateway, slm: 
 @pytest.fixture
 async def plain(start: StartGateway, slm: Scripted, llm: Scripted) -> Gateway:
     """The large model answers, and nobody filters; what the small one would say is tried beside it."""
-    other = filtering(Direct(tier="slm")).changed(name="other")
+    other = filtering(Direct(tier="slm")).replace(name="other")
     answering = policy(Direct(tier="llm"), shadow=Shadow(policy="other", share=1.0))
     seeing = upstream(llm, "llm", capabilities={"vision": True})
     return await start(settings_of(upstream(slm, "slm"), seeing), [answering, other])
@@ -194,7 +194,7 @@ async def test_an_escalated_conversation_stays_though_its_passages_change(
 ):
     gateway = await start(
         settings_of(upstream(slm, "slm"), upstream(llm, "llm")),
-        [simple_policy().changed(affinity=Affinity(turns=2), filter=Filter(tier="llm", by="verdict"))],
+        [simple_policy().replace(affinity=Affinity(turns=2), filter=PassageFilter(tier="llm", by="verdict"))],
     )
     slm.says(Reply("Hm.", logprobs=-2.0))
     llm.says(says(0.5), "Yes.", says(0.5), "Yes.")
@@ -282,9 +282,9 @@ async def test_a_filter_needs_a_judge_that_tells_probabilities(
 
 
 def test_what_the_user_said_last_is_read_after_the_passage():
-    judge = Judge("slm", READING, (), passage=0)
+    judge = Judge("slm", LIKELIHOOD_PROMPT, (), passage=0)
     turns = {"messages": [*ASK["messages"], {"role": "assistant", "content": "Yes."}]}
-    given, text = read_text(judge, turns, "{request} is " + "cold " * 1000, "chat")
+    given, text = build_likelihood_text(judge, turns, "{request} is " + "cold " * 1000, "chat")
     assert given.startswith("Passage: {request} is cold cold")
     assert given.endswith("A question that the passage answers:")
     assert len(given) < 1600
@@ -292,8 +292,8 @@ def test_what_the_user_said_last_is_read_after_the_passage():
 
 
 def test_a_likelihood_is_of_a_token_on_average():
-    found = [Surprise(0, 1, None), Surprise(1, 2, log(0.5)), Surprise(2, 3, log(0.125))]
-    assert likelihood(found, 9).p == {"request": pytest.approx(0.25)}
-    assert likelihood(found, 9).usage.prompt_tokens == 9
+    found = [TokenSurprisal(0, 1, None), TokenSurprisal(1, 2, log(0.5)), TokenSurprisal(2, 3, log(0.125))]
+    assert to_likelihood(found, 9).p == {"request": pytest.approx(0.25)}
+    assert to_likelihood(found, 9).usage.prompt_tokens == 9
     with pytest.raises(ValueError, match="nothing to read"):
-        likelihood(found[:1], 1)
+        to_likelihood(found[:1], 1)

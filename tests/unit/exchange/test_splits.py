@@ -8,8 +8,8 @@ import pytest
 from support.doubles import Scripted
 from support.gateways import StartGateway, settings_of, simple_policy, upstream
 
-from gateway.catalog.catalog import catalogue
-from gateway.upstreams.pool import pools
+from gateway.catalog.catalog import build_catalog
+from gateway.upstreams.pool import build_pools
 from policies.loading.loader import load_policies
 from policies.loading.yaml_files import ConfigError
 from policies.schema.split import Division, Split
@@ -25,7 +25,7 @@ def canary(by: str = "key", **between: float) -> Split:
 async def test_a_key_is_sent_one_way_and_many_keys_both_ways(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
-    policies = [simple_policy(), simple_policy(accept=0.6).changed(name="other"), canary()]
+    policies = [simple_policy(), simple_policy(accept=0.6).replace(name="other"), canary()]
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), policies)
     seen: Counter[str] = Counter()
     for number in range(20):
@@ -41,7 +41,7 @@ async def test_a_key_is_sent_one_way_and_many_keys_both_ways(
 async def test_a_conversation_keeps_its_policy_from_turn_to_turn(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
-    policies = [simple_policy(), simple_policy(accept=0.6).changed(name="other"), canary("conversation")]
+    policies = [simple_policy(), simple_policy(accept=0.6).replace(name="other"), canary("conversation")]
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), policies)
     seen = set()
     for number in range(12):
@@ -59,7 +59,7 @@ async def test_a_conversation_keeps_its_policy_from_turn_to_turn(
 async def test_a_split_is_a_model_that_the_gateway_lists(start: StartGateway, slm: Scripted, llm: Scripted):
     gateway = await start(
         settings_of(upstream(slm, "slm"), upstream(llm, "llm")),
-        [simple_policy(), simple_policy().changed(name="other"), canary()],
+        [simple_policy(), simple_policy().replace(name="other"), canary()],
     )
     _, found = await gateway.get("/v1/models")
     listed = {model["id"]: model["owned_by"] for model in found["data"]}
@@ -86,7 +86,7 @@ def test_a_split_is_a_policy_file(tmp_path: Path):
     found = load_policies(tmp_path)["canary"]
     assert isinstance(found, Split)
     assert found.split.between == {"auto": 95, "careful": 5}
-    assert catalogue([found], pools([])).unavailable["canary"].endswith("auto, careful")
+    assert build_catalog([found], build_pools([])).unavailable["canary"].endswith("auto, careful")
 
 
 def test_a_policy_is_either_a_split_or_has_a_router(tmp_path: Path):

@@ -18,7 +18,7 @@ from support.processes import free_port, serve
 from support.waiting import soon, until
 
 from gateway.app import create_app
-from gateway.local.factory import KEEPER
+from gateway.local.factory import KEEPER_SCRIPT
 from gateway.settings import Settings
 from policies.schema.policy import Policy
 from routers.strategies.direct import Direct
@@ -53,7 +53,7 @@ async def test_the_stages_of_its_start_are_told_in_order_and_it_ends_in_its_own_
     app = create_app(Settings(local=fake.engine()), tell=told.append)
     async with app.router.lifespan_context(app):
         assert app.local is not None
-        await app.local.ready()
+        await app.local.wait_until_ready()
         assert len(fake.pids()) == 3
         assert [path.name for path in fake.temporary.iterdir()] == ["socket"]
     assert [line.partition(" (")[0] for line in told] == [
@@ -110,7 +110,7 @@ async def test_kill_9_loses_no_request_leaves_nothing_and_it_comes_back(
     status, headers, raw = await asking
     assert (status, headers["x-smallfirst-route"]) == (200, "llm")
     assert b"Cold, says the cloud." in raw
-    await until(lambda: len(fake.pids() - before) == 3 and gateway.upstream("slm").up)
+    await until(lambda: len(fake.pids() - before) == 3 and gateway.upstream("slm").is_up)
     assert fake.pids().isdisjoint(before)
     _, headers, _ = await gateway.post("/chat/completions", ask())
     assert headers["x-smallfirst-route"] == "slm"
@@ -182,7 +182,7 @@ async def test_a_keeper_and_a_gateway_that_die_together_leave_nothing(fake: Fake
     environment = {**os.environ, "PYTHONPATH": str(FAKE), "FAKE_NOTES": str(fake.notes)}
     command = ["vllm.entrypoints.openai.api_server", "--host=127.0.0.1", f"--port={free_port()}"]
     keeper = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", str(KEEPER)), stdin=PIPE, env=environment, start_new_session=True
+        *(sys.executable, "-I", str(KEEPER_SCRIPT)), stdin=PIPE, env=environment, start_new_session=True
     )
     assert keeper.stdin is not None
     config = {"command": command, "environment": {}, "key": "k", "patience": 0.1}

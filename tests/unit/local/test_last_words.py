@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.local.startup_error import SHOWN, last_words
+from gateway.local.startup_error import MAX_ERROR_LINES, find_error_lines
 
 LEAKS = [f' - leaked function "f{index}"' for index in range(40)]
 
@@ -17,7 +17,7 @@ def test_a_reason_is_found_before_what_is_said_after_it():
         "(APIServer pid=1)     For further information visit https://errors.pydantic.dev",
         *LEAKS,
     ]
-    assert last_words(log) == log[2:5]
+    assert find_error_lines(log) == log[2:5]
 
 
 def test_every_error_is_told_the_cause_first():
@@ -26,13 +26,13 @@ def test_every_error_is_told_the_cause_first():
         *LEAKS,
         "RuntimeError: Engine core initialization failed. See root cause above.",
     ]
-    told = last_words(log)
+    told = find_error_lines(log)
     assert (told[0], told[-1]) == (log[0], log[-1])
 
 
 @given(st.lists(st.text(max_size=20)))
 def test_there_are_never_too_many_and_some_where_there_are_any(lines: list[str]):
-    told = last_words(lines)
-    assert len(told) <= SHOWN
+    told = find_error_lines(lines)
+    assert len(told) <= MAX_ERROR_LINES
     assert set(told) <= set(lines)
     assert bool(told) == bool(lines)

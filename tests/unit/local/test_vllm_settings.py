@@ -10,11 +10,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from support.fake_engine import FAKE, FakeVllm, model_folder
 
-from gateway.local.factory import as_upstream
-from gateway.local.settings import LocalEngine, Speculative, chosen
-from gateway.local.vllm.arguments import OURS, command_of, environment_of, inherited
+from gateway.local.factory import to_upstream_settings
+from gateway.local.settings import LocalEngine, Speculative, select_local_engine
+from gateway.local.vllm.arguments import (
+    RESERVED_OPTIONS,
+    build_command,
+    build_environment,
+    inherit_environment,
+)
 from gateway.local.vllm.preflight import check_vllm
-from gateway.local.vllm.startup import stage_of
+from gateway.local.vllm.startup_stages import parse_stage
 from gateway.settings import load_settings
 from policies.loading.yaml_files import ConfigError
 
@@ -25,7 +30,7 @@ def engine(**fields: object) -> LocalEngine:
 
 def options_of(local: LocalEngine) -> dict[str, str]:
     """Of a command line, those that have one value."""
-    _, *words = command_of(local, port=9)
+    _, *words = build_command(local, port=9)
     pairs = zip(words, [*words[1:], "--"], strict=True)
     return {word: value for word, value in pairs if word.startswith("--") and not value.startswith("--")}
 
@@ -37,7 +42,7 @@ def test_settings_become_options_and_arguments_are_passed_as_they_are():
         arguments={"dtype": "float32", "enforce_eager": True, "enable-prefix-caching": False, "seed": 7}
         | {"override-generation-config": {"top_k": 5}, "allowed-origins": ["a", "b"], "revision": None},
     )
-    module, *words = command_of(local, port=4321)
+    module, *words = build_command(local, port=4321)
     assert module == "vllm.entrypoints.openai.api_server"
     assert words == [
         *(
@@ -58,7 +63,7 @@ def test_settings_become_options_and_arguments_are_passed_as_they_are():
 
 def test_adapters_are_loaded_and_are_models_of_the_engine(tmp_path: Path):
     local = engine(adapters={"sql": str(tmp_path), "legal": "org/legal-lora"})
-    words = command_of(local, port=1)
+    words = build_command(local, port=1)
     at = words.index("--lora-modules")
     assert words[at - 1 : at + 3] == [
         "--enable-lora",
@@ -66,8 +71,8 @@ def test_adapters_are_loaded_and_are_models_of_the_engine(tmp_path: Path):
         f"sql={tmp_path}",
         "legal=org/legal-lora",
     ]
-    assert as_upstream(local, 1).adapters == ("sql", "legal")
-    assert "HF_HUB_OFFLINE" not in environment_of(local)
+    assert to_upstream_settings(local, 1).adapters == ("sql", "legal")
+    assert "HF_HUB_OFFLINE" not in build_environment(local)
 
 
 def test_an_adapter_is_not_named_as_the_model_and_is_vllms():
@@ -78,7 +83,7 @@ def test_an_adapter_is_not_named_as_the_model_and_is_vllms():
 
 
 @given(
-    st.sampled_from(sorted(OURS)),
+    st.sampled_from(sorted(RESERVED_OPTIONS)),
     st.booleans(),
     st.sampled_from(["", "--"]),
     st.one_of(st.text(), st.integers()),
@@ -88,30 +93,30 @@ def test_an_argument_that_is_ours_is_refused_however_it_is_spelt(
 ):
     spelt = dashes + (key.replace("-", "_") if underscores else key)
     with pytest.raises(ConfigError, match=f"local.arguments.{key}: "):
-        command_of(engine(arguments={spelt: value}), port=1)
+        build_command(engine(arguments={spelt: value}), port=1)
 
 
 def test_a_folder_is_served_under_its_own_name_and_asks_nobody(tmp_path: Path):
     folder = model_folder(tmp_path / "tiny")
     local = engine(model=str(folder))
-    assert options_of(local)["--served-model-name"] == "tiny" == as_upstream(local, port=1).model
-    assert environment_of(local)["HF_HUB_OFFLINE"] == "1"
-    assert "HF_HUB_OFFLINE" not in environment_of(engine())
+    assert options_of(local)["--served-model-name"] == "tiny" == to_upstream_settings(local, port=1).model
+    assert build_environment(local)["HF_HUB_OFFLINE"] == "1"
+    assert "HF_HUB_OFFLINE" not in build_environment(engine())
 
 
 def test_a_draft_model_of_hugging_face_may_be_fetched(tmp_path: Path):
     speculative = {"method": "draft_model", "model": "org/draft", "num_speculative_tokens": 3}
     local = engine(model=str(model_folder(tmp_path / "tiny")), speculative=speculative)
-    assert "HF_HUB_OFFLINE" not in environment_of(local)
+    assert "HF_HUB_OFFLINE" not in build_environment(local)
 
 
 def test_speculation_is_passed_as_it_is_and_what_it_cannot_do_is_known():
     speculative = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 3}
     local = engine(speculative=speculative)
     assert json.loads(options_of(local)["--speculative-config"]) == speculative
-    said = as_upstream(local, port=1).capabilities
+    said = to_upstream_settings(local, port=1).capabilities
     assert (said.min_p, said.logit_bias) == (False, False)
-    assert as_upstream(engine(), port=1).capabilities.min_p is None
+    assert to_upstream_settings(engine(), port=1).capabilities.min_p is None
 
 
 @pytest.mark.parametrize(
@@ -143,10 +148,10 @@ def test_a_key_of_the_other_engine_is_refused(fields: dict, expected: str):
 
 
 def test_the_model_chooses_the_engine_and_its_other_settings_stay():
-    assert chosen("smollm2-135m-instruct", None).engine == "llamacpp"
-    assert chosen("some/where/file.gguf", engine()).engine == "llamacpp"
-    assert chosen("org/other", engine(slots=9)) == engine(model="org/other", slots=9)
-    assert chosen("org/model", LocalEngine(slots=9)) == engine()
+    assert select_local_engine("smollm2-135m-instruct", None).engine == "llamacpp"
+    assert select_local_engine("some/where/file.gguf", engine()).engine == "llamacpp"
+    assert select_local_engine("org/other", engine(slots=9)) == engine(model="org/other", slots=9)
+    assert select_local_engine("org/model", LocalEngine(slots=9)) == engine()
 
 
 def test_the_command_line_names_the_model_instead_of_the_file(tmp_path: Path):
@@ -169,7 +174,7 @@ def test_a_folder_is_meant_from_the_file_it_stands_in(tmp_path: Path):
 
 
 def test_providers_keys_are_not_inherited():
-    assert inherited({"OPENAI_API_KEY": "k", "HF_TOKEN": "t", "HOME": "/h"}) == {
+    assert inherit_environment({"OPENAI_API_KEY": "k", "HF_TOKEN": "t", "HOME": "/h"}) == {
         "HF_TOKEN": "t",
         "HOME": "/h",
     }
@@ -241,4 +246,4 @@ def test_weights_that_no_memory_holds_are_refused_unless_they_are_made_smaller(t
     ],
 )
 def test_the_stages_of_a_start_are_read_from_its_log(line: str, stage: str | None):
-    assert stage_of(line) == stage
+    assert parse_stage(line) == stage

@@ -11,11 +11,19 @@ from support.builders import MADE_FOR, TRAINED_ON, token, tokens, worth
 from threadpoolctl import threadpool_limits
 
 import policies.tuning.report
-from policies.tuning.calibrate import CHOICES, confidence_of, fit
+from policies.tuning.calibrate import SIGNAL_SETS, build_confidence_predictor, fit_calibrator
 from policies.tuning.graded_drafts import Grade, GradedDraft
-from policies.tuning.report import as_table, auroc, calibration_error, confidences, interval, measured, scores
+from policies.tuning.report import (
+    auroc,
+    bootstrap_interval,
+    calibration_error,
+    measure_held_out,
+    predict_drafts,
+    score_drafts,
+    to_table,
+)
 from routers.confidence.calibration import Calibrator
-from routers.confidence.signals import signals
+from routers.confidence.signals import compute_signals
 from routers.plan import Token
 
 KINDS = ("sums", "facts")
@@ -49,11 +57,11 @@ def fast() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def fitted(fast: None) -> Calibrator:
-    return fit(related(180, seed=1), MADE_FOR, TRAINED_ON)
+    return fit_calibrator(related(180, seed=1), MADE_FOR, TRAINED_ON)
 
 
 def test_a_fitted_calibrator_tells_right_from_wrong_on_fresh_drafts(fitted: Calibrator) -> None:
-    right, confidence = confidences(confidence_of(fitted), related(300, seed=2))
+    right, confidence = predict_drafts(build_confidence_predictor(fitted), related(300, seed=2))
     assert auroc(right, confidence) > 0.85
     assert calibration_error(right, confidence) < 0.15
 
@@ -61,7 +69,7 @@ def test_a_fitted_calibrator_tells_right_from_wrong_on_fresh_drafts(fitted: Cali
 def test_it_tells_so_of_beginnings_too(fitted: Calibrator) -> None:
     drafts = related(300, seed=3)
     right = np.array([float(draft.grade.right) for draft in drafts])
-    found = [fitted.confidence(signals(draft.tokens[:6]), finished=False) for draft in drafts]
+    found = [fitted.confidence(compute_signals(draft.tokens[:6]), finished=False) for draft in drafts]
     assert auroc(right, np.array(found)) > 0.8
 
 
@@ -69,7 +77,7 @@ def test_beginnings_are_cut_where_the_watch_looks_whatever_was_thought_before(fi
     """Reasoning alone says nothing of an answer; what all drafts have of it says nothing of any."""
     thought = [token(-0.5, "hm")._replace(reasoning=True)] * 40
     drafts = [replace(draft, tokens=[*thought, *draft.tokens]) for draft in related(180, seed=1)]
-    found = fit(drafts, MADE_FOR, TRAINED_ON)
+    found = fit_calibrator(drafts, MADE_FOR, TRAINED_ON)
     assert (found.running, found.final) == (fitted.running, fitted.final)
 
 
@@ -87,11 +95,11 @@ def worded(count: int, decisive: int) -> list[GradedDraft]:
 
 @pytest.mark.parametrize(("decisive", "choice"), [(10, 1), (0, 0)], ids=["the answer", "the first"])
 def test_the_set_of_signals_that_predicts_better_is_learned_from(decisive: int, choice: int) -> None:
-    assert fit(worded(240, decisive), MADE_FOR, TRAINED_ON).signals == CHOICES[choice]
+    assert fit_calibrator(worded(240, decisive), MADE_FOR, TRAINED_ON).signals == SIGNAL_SETS[choice]
 
 
 def test_training_is_deterministic(fitted: Calibrator) -> None:
-    assert fit(related(180, seed=1), MADE_FOR, TRAINED_ON) == fitted
+    assert fit_calibrator(related(180, seed=1), MADE_FOR, TRAINED_ON) == fitted
 
 
 def test_what_was_fitted_survives_its_file(fitted: Calibrator) -> None:
@@ -103,7 +111,7 @@ def test_a_signal_that_hardly_varies_does_no_harm(fitted: Calibrator) -> None:
     at = {name: fitted.scale[number] for number, name in enumerate(fitted.signals)}
     assert (at["repetition"], at["truncated"]) == (1.0, 1.0)
     same = [graded(worth(0.7 + 1e-8 * (n % 3), 6), n % 2 == 0, template=f"{n % 6}") for n in range(60)]
-    assert set(fit(same, MADE_FOR, TRAINED_ON).scale) == {1.0}
+    assert set(fit_calibrator(same, MADE_FOR, TRAINED_ON).scale) == {1.0}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +134,7 @@ def test_a_signal_that_hardly_varies_does_no_harm(fitted: Calibrator) -> None:
 )  # fmt: skip
 def test_what_nothing_can_be_learned_from_is_refused(drafts: list[GradedDraft], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        fit(drafts, MADE_FOR, TRAINED_ON)
+        fit_calibrator(drafts, MADE_FOR, TRAINED_ON)
 
 
 # --- measurements
@@ -187,20 +195,20 @@ def test_an_interval_contains_its_value_and_repeats(statistic: Callable[[Array, 
     rng = np.random.default_rng(4)
     confidence = rng.random(80)
     right = (rng.random(80) < confidence).astype(float)
-    value, low, high = interval(statistic, right, confidence)
+    value, low, high = bootstrap_interval(statistic, right, confidence)
     assert value == round(statistic(right, confidence), 4)
     assert low < value < high
-    assert interval(statistic, right, confidence) == [value, low, high]
+    assert bootstrap_interval(statistic, right, confidence) == [value, low, high]
 
 
 def test_an_interval_of_what_cannot_be_told_is_not_a_number() -> None:
-    assert np.isnan(interval(auroc, floats(1, 1, 1), floats(0.1, 0.5, 0.9))).all()
+    assert np.isnan(bootstrap_interval(auroc, floats(1, 1, 1), floats(0.1, 0.5, 0.9))).all()
 
 
 def test_scores_count_and_grade(fitted: Calibrator) -> None:
     drafts = related(40, seed=5)
-    right, confidence = confidences(confidence_of(fitted), drafts)
-    found = scores(confidence_of(fitted), drafts)
+    right, confidence = predict_drafts(build_confidence_predictor(fitted), drafts)
+    found = score_drafts(build_confidence_predictor(fitted), drafts)
     assert found["drafts"] == 40
     assert found["right"] == round(float(right.mean()), 4)
     assert found["brier"] == round(float(((confidence - right) ** 2).mean()), 4)
@@ -211,7 +219,9 @@ def test_scores_count_and_grade(fitted: Calibrator) -> None:
 @pytest.fixture(scope="module")
 def report(fast: None) -> dict[str, Any]:
     drafts = [*related(120, seed=6), *related(40, seed=7, split="held_out")]
-    return measured(drafts, lambda train: confidence_of(fit(train, MADE_FOR, TRAINED_ON)))
+    return measure_held_out(
+        drafts, lambda train: build_confidence_predictor(fit_calibrator(train, MADE_FOR, TRAINED_ON))
+    )
 
 
 def test_a_report_measures_held_out_drafts_over_all_and_by_kind(report: dict[str, Any]) -> None:
@@ -221,7 +231,7 @@ def test_a_report_measures_held_out_drafts_over_all_and_by_kind(report: dict[str
 
 
 def test_a_table_has_a_row_for_each_measurement(report: dict[str, Any]) -> None:
-    lines = as_table(report).splitlines()
+    lines = to_table(report).splitlines()
     names = [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]]
     assert names == ["all", "facts", "sums", "facts, trained without it", "sums, trained without it"]
     assert {line.count("|") for line in lines} == {7}

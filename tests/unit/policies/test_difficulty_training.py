@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 import policies.tuning.report
 from gateway.cli import app
-from gateway.wire.prompt_text import measured_again
-from policies.records.lines import PolicyLine
-from policies.tuning.difficulty import fit, score_of
-from policies.tuning.graded_drafts import GRADES, Grade, GradedDraft, read_graded
-from policies.tuning.report import auroc, confidences
-from routers.strategies.difficulty import FEATURES, Scorer, features
+from gateway.wire.prompt_text import extract_recorded_features
+from policies.records.schema import PolicyLine
+from policies.tuning.difficulty import build_difficulty_predictor, fit_scorer
+from policies.tuning.graded_drafts import GRADES_FILE, Grade, GradedDraft, read_graded
+from policies.tuning.report import auroc, predict_drafts
+from routers.strategies.difficulty import FEATURES, Scorer, measure_features
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,24 +49,29 @@ def asked(count: int, seed: int, split: str = "train") -> list[tuple[str, Grade]
 
 def drafts(count: int, seed: int, split: str = "train") -> list[GradedDraft]:
     return [
-        GradedDraft(grade, worth(0.5), "stop", 1.0, features(prompt, len(prompt), 1))
+        GradedDraft(grade, worth(0.5), "stop", 1.0, measure_features(prompt, len(prompt), 1))
         for prompt, grade in asked(count, seed, split)
     ]
 
 
 @pytest.fixture(scope="module")
 def fitted(fast: None) -> Scorer:
-    return fit(drafts(240, seed=1), MADE_FOR, TRAINED_ON)
+    return fit_scorer(drafts(240, seed=1), MADE_FOR, TRAINED_ON)
 
 
 def test_a_fitted_scorer_tells_hard_prompts_from_easy_ones(fitted: Scorer) -> None:
-    right, score = confidences(score_of(fitted), drafts(300, seed=2))
+    right, score = predict_drafts(build_difficulty_predictor(fitted), drafts(300, seed=2))
     assert auroc(right, score) > 0.85
-    assert fitted.score(features("one word", 8, 1)) > 0.9 > 0.1 > fitted.score(features("17 " * 5, 15, 1))
+    assert (
+        fitted.score(measure_features("one word", 8, 1))
+        > 0.9
+        > 0.1
+        > fitted.score(measure_features("17 " * 5, 15, 1))
+    )
 
 
 def test_training_is_deterministic_and_survives_its_file(fitted: Scorer) -> None:
-    assert fit(drafts(240, seed=1), MADE_FOR, TRAINED_ON) == fitted
+    assert fit_scorer(drafts(240, seed=1), MADE_FOR, TRAINED_ON) == fitted
     assert Scorer.model_validate_json(fitted.model_dump_json()) == fitted
 
 
@@ -78,7 +83,7 @@ def test_a_measure_that_hardly_varies_is_left_out(fitted: Scorer) -> None:
         replace(draft, features={**draft.features, "turns": 9.0}) if number % 20 == 0 else draft
         for number, draft in enumerate(some)
     ]
-    assert fit(odd, MADE_FOR, TRAINED_ON) == fitted
+    assert fit_scorer(odd, MADE_FOR, TRAINED_ON) == fitted
 
 
 @pytest.mark.parametrize(
@@ -101,7 +106,7 @@ def test_what_nothing_can_be_learned_from_is_refused(
     change: Callable[[list[GradedDraft]], list[GradedDraft]], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        fit(change(drafts(60, seed=3)), MADE_FOR, TRAINED_ON)
+        fit_scorer(change(drafts(60, seed=3)), MADE_FOR, TRAINED_ON)
 
 
 # --- from records
@@ -117,17 +122,17 @@ def recorded(folder: Path, *, content: bool) -> Path:
         lines.append(found.exchange)
     folder.mkdir(exist_ok=True)
     (folder / "a.jsonl").write_text("".join(line.model_dump_json() + "\n" for line in lines))
-    (folder / GRADES).write_text(json.dumps([grade.model_dump() for _, grade in some]))
+    (folder / GRADES_FILE).write_text(json.dumps([grade.model_dump() for _, grade in some]))
     return folder
 
 
 def test_prompts_in_records_are_measured_once_they_are_learned_from(tmp_path: Path) -> None:
-    (first, *_) = read_graded(recorded(tmp_path, content=True), measured_again)
+    (first, *_) = read_graded(recorded(tmp_path, content=True), extract_recorded_features)
     prompt, _ = asked(80, seed=4)[0]
-    assert first.features == features(prompt, len(prompt), 1)
+    assert first.features == measure_features(prompt, len(prompt), 1)
     assert tuple(first.features) == FEATURES
     assert read_graded(tmp_path)[0].features == {}
-    assert read_graded(recorded(tmp_path, content=False), measured_again)[0].features == {}
+    assert read_graded(recorded(tmp_path, content=False), extract_recorded_features)[0].features == {}
 
 
 def test_measures_in_records_need_no_content(tmp_path: Path) -> None:
@@ -136,13 +141,13 @@ def test_measures_in_records_need_no_content(tmp_path: Path) -> None:
     policy = PolicyLine(digest=found.policy.digest, policy=found.policy)
     text = f"{policy.model_dump_json()}\n{found.exchange.model_dump_json()}\n"
     (tmp_path / "a.jsonl").write_text(text)
-    (tmp_path / GRADES).write_text(f"[{grade.model_dump_json()}]")
+    (tmp_path / GRADES_FILE).write_text(f"[{grade.model_dump_json()}]")
     (draft,) = read_graded(tmp_path, lambda body: pytest.fail("measured again"))
     assert draft.features == {"turns": 3.0}
 
 
 def test_completions_are_measured_by_their_prompt() -> None:
-    assert measured_again({"prompt": "1 2 3"}) == features("1 2 3", 5, 1)
+    assert extract_recorded_features({"prompt": "1 2 3"}) == measure_features("1 2 3", 5, 1)
 
 
 def test_tune_writes_a_scorer_and_what_it_is_worth(tmp_path: Path) -> None:

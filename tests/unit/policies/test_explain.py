@@ -9,11 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.builders import calibrator
 
-from policies.explain.plan_tree import DEPTH, Step, before, described, explained, hypotheses, lines
+from policies.explain.plan_tree import (
+    MAX_DEPTH,
+    Step,
+    build_tree,
+    describe_ask,
+    describe_preparation,
+    list_hypotheses,
+    to_lines,
+)
 from policies.schema.compress import Compress
 from policies.schema.policy import Policy
-from routers.fragments.passage_filter import Filter
-from routers.judges.inline import Agree, Verify
+from routers.fragments.passage_filter import PassageFilter
+from routers.judges.draft_judge import Agree, Verify
 from routers.plan import (
     Answer,
     Ask,
@@ -46,7 +54,7 @@ def hedge(**changes: Any) -> Hedge:
 
 
 def told(router: Router, **request: Any) -> list[str]:
-    return list(lines(explained(router, Request(**request))))
+    return list(to_lines(build_tree(router, Request(**request))))
 
 
 def test_a_cascade_is_told_from_its_draft_on() -> None:
@@ -300,11 +308,11 @@ class Endless(Router):
 
 
 def test_a_plan_without_an_end_is_left_open_at_a_depth() -> None:
-    assert lines_below(explained(Endless(), Request())) == DEPTH
+    assert lines_below(build_tree(Endless(), Request())) == MAX_DEPTH
     assert told(Endless(), tiers=SLM) == [
         "ask the llm",
-        *(f"{'  ' * depth}if no llm configured: ask the llm" for depth in range(1, DEPTH)),
-        f"{'  ' * DEPTH}if no llm configured: and so on",
+        *(f"{'  ' * depth}if no llm configured: ask the llm" for depth in range(1, MAX_DEPTH)),
+        f"{'  ' * MAX_DEPTH}if no llm configured: and so on",
     ]
 
 
@@ -326,20 +334,20 @@ class Coin:
 
 
 def test_an_unknown_watch_may_accept_reject_or_stop() -> None:
-    found = hypotheses(Generate("slm", watch=Coin), Request())
+    found = list_hypotheses(Generate("slm", watch=Coin), Request())
     assert [one.when for one in found][:3] == ["accepted", "not accepted", "stopped early"]
-    assert described(Generate("slm", watch=Coin)) == "ask the slm, watched (Coin)"
+    assert describe_ask(Generate("slm", watch=Coin)) == "ask the slm, watched (Coin)"
 
 
 def test_every_kind_of_ask_can_be_told() -> None:
     """A new one needs its line and its outcomes in policies/explain/plan_tree.py."""
     for kind in get_args(Ask) or (Ask,):
-        assert described.dispatch(kind) is not described.dispatch(object), kind
-        assert hypotheses.dispatch(kind) is not hypotheses.dispatch(object), kind
+        assert describe_ask.dispatch(kind) is not describe_ask.dispatch(object), kind
+        assert list_hypotheses.dispatch(kind) is not list_hypotheses.dispatch(object), kind
     with pytest.raises(TypeError, match="str is no ask"):
-        described("ask")
+        describe_ask("ask")
     with pytest.raises(TypeError, match="str is not known"):
-        hypotheses("ask", Request())
+        list_hypotheses("ask", Request())
 
 
 @st.composite
@@ -386,7 +394,7 @@ def leaves(step: Step) -> Iterator[str]:
 @given(routers(), REQUESTS)
 def test_every_way_ends_in_an_answer_or_an_error(router: Router, request: Request) -> None:
     """Of tiers that are there and can serve the request; and whoever can, answers one way or another."""
-    found = set(leaves(explained(router, request)))
+    found = set(leaves(build_tree(router, request)))
     assert all(text.startswith(("serve the ", "fail with ")) for text in found)
     serving = request.tiers & request.able
     for tier in {"slm", "llm"} - serving:
@@ -402,13 +410,15 @@ def allowed(router: Router) -> frozenset[str]:
 
 
 def test_a_filter_is_told_before_the_plan() -> None:
-    policy = Policy(name="p", description="d", router=Direct(tier="llm"), filter=Filter(most=3))
-    assert list(before(policy, Request(passages=7))) == [
+    policy = Policy(name="p", description="d", router=Direct(tier="llm"), filter=PassageFilter(most=3))
+    assert list(describe_preparation(policy, Request(passages=7))) == [
         "have the slm judge each of the 7 passages (the question's likelihood after it, 7 calls), and show those at "
         ">= 0.5, at least 1, at most 3, the best first and last; all as given where it can't"
     ]
-    assert list(before(policy, Request())) == []
-    assert described(Judge("slm", "", ("yes", "no"), passage=2)) == "have the slm judge passage 2 (yes or no)"
+    assert list(describe_preparation(policy, Request())) == []
+    assert (
+        describe_ask(Judge("slm", "", ("yes", "no"), passage=2)) == "have the slm judge passage 2 (yes or no)"
+    )
 
 
 def test_a_compression_is_told_where_there_are_two_models() -> None:
@@ -416,10 +426,12 @@ def test_a_compression_is_told_where_there_are_two_models() -> None:
         return Policy(name="p", description="d", router=Direct(tier="llm"), compress=section)
 
     halved = policy(Compress(target_ratio=0.5))
-    assert list(before(halved, Request())) == [
+    assert list(describe_preparation(halved, Request())) == [
         "whenever the llm is to write: have the slm read a prompt of 500 tokens or more, and leave 50% of it, "
         "unless that costs more time or money than it saves"
     ]
-    assert list(before(halved, Request(tiers=frozenset({"llm"})))) == []
-    (told,) = before(policy(Compress(target_tokens=900, min_tokens=0, worth="always")), Request())
+    assert list(describe_preparation(halved, Request(tiers=frozenset({"llm"})))) == []
+    (told,) = describe_preparation(
+        policy(Compress(target_tokens=900, min_tokens=0, worth="always")), Request()
+    )
     assert told.endswith("and leave 900 tokens of it")

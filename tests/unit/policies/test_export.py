@@ -9,12 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.exchanges import answered, call, record
 
-from policies.records.lines import Record
+from policies.records.schema import Record
 from policies.schema.policy import Policy
-from policies.tuning.duplicates import ALIKE, _grams, distinct
-from policies.tuning.example_selection import Loss, select
-from policies.tuning.export import NothingToExport, account, as_jsonl, conversation, export, held_out
-from policies.tuning.sft_examples import Example, texts_of, with_texts
+from policies.tuning.duplicates import MIN_SIMILARITY, _shingles, remove_duplicates
+from policies.tuning.example_selection import Loss, select_examples
+from policies.tuning.export import (
+    NothingToExport,
+    build_export,
+    conversation_key,
+    is_held_out,
+    summarise,
+    to_jsonl,
+)
+from policies.tuning.sft_examples import Example, list_texts, replace_texts
 from routers.plan import Reason
 
 TOOL = {
@@ -58,13 +65,13 @@ def calling(arguments: str, id_: str) -> dict[str, Any]:
 
 
 def lines(*records: Record, **options: Any) -> list[dict[str, Any]]:
-    found = export(records, **{"validation": 0.0, **options})
-    return [json.loads(line) for line in as_jsonl(found.train).splitlines()]
+    found = build_export(records, **{"validation": 0.0, **options})
+    return [json.loads(line) for line in to_jsonl(found.train).splitlines()]
 
 
 def why(*records: Record, **options: Any) -> str:
     with pytest.raises(NothingToExport) as error:
-        export(records, **options)
+        build_export(records, **options)
     return str(error.value)
 
 
@@ -155,17 +162,17 @@ def test_reasoning_that_was_written_into_the_answer_is_not_learned():
     ],
 )
 def test_what_teaches_nothing_is_left_out_and_counted(left_out: Record, reason: str):
-    found = export([recorded(), left_out], validation=0.0)
+    found = build_export([recorded(), left_out], validation=0.0)
     assert (len(found.train), dict(found.left_out)) == (1, {reason: 1})
-    assert ("exchanges read", 2) in account(found)
-    assert (f"left out: {reason}", 1) in account(found)
+    assert ("exchanges read", 2) in summarise(found)
+    assert (f"left out: {reason}", 1) in summarise(found)
 
 
 def test_all_takes_the_small_models_answers_too():
     own = recorded([user("Is fire hot?")], route="slm", reason=Reason.CONFIDENT)
     spliced = recorded([user("Is it late?")], route="slm+llm", reason=Reason.GAVE_UP)
     assert len(lines(recorded(), own, spliced)) == 2
-    assert len(lines(recorded(), own, spliced, everyones=True)) == 3
+    assert len(lines(recorded(), own, spliced, include_all=True)) == 3
 
 
 # --- nothing to learn from
@@ -193,7 +200,7 @@ def example(text: str, answer: str = "Yes.", at: float = 0.0, before: Sequence[A
 
 def test_of_one_prompt_asked_again_the_newest_answer_stays():
     twice = [example("Is  ice\ncold?", "Newer.", 2.0), example("is ice COLD?", "Older.", 1.0)]
-    kept, same, alike = distinct([*twice, example("Is fire hot?", at=3.0)])
+    kept, same, alike = remove_duplicates([*twice, example("Is fire hot?", at=3.0)])
     assert ([one.answer["content"] for one in kept], same, alike) == (["Newer.", "Yes."], 1, 0)
 
 
@@ -202,13 +209,13 @@ def test_calls_of_other_ids_are_the_same_prompt():
         Example(id_, float(at), [user("Look."), calling("{}", id_), user("And?"), said("Ice.")])
         for at, id_ in enumerate("ab")
     )
-    kept, same, _ = distinct([first, second])
+    kept, same, _ = remove_duplicates([first, second])
     assert (kept, same) == ([second], 1)
 
 
 def test_of_near_duplicates_the_newest_stays():
     text = f"{LONG} seventeen eighteen nineteen twenty " * 3
-    kept, same, alike = distinct(
+    kept, same, alike = remove_duplicates(
         [example(text, at=1.0), example(f"Well, {text}", at=2.0), example(LONG, at=3.0)]
     )
     assert ([one.at for one in kept], same, alike) == ([2.0, 3.0], 0, 1)
@@ -220,19 +227,19 @@ def test_short_prompts_and_other_turns_of_a_conversation_are_no_near_duplicates(
         example(text, at=float(at), before=[long, said("Yes.", weight=0)]) for at, text in enumerate("ab")
     ]
     short = [example(f"What is {number} and {number}?", at=float(number)) for number in range(3)]
-    assert len(distinct([*turns, *short])[0]) == 5
+    assert len(remove_duplicates([*turns, *short])[0]) == 5
 
 
 @settings(max_examples=50)
 @given(st.lists(st.lists(st.sampled_from("abc"), min_size=18, max_size=26), max_size=6))
 def test_no_two_that_stay_are_alike_and_each_that_went_is_alike_to_one(texts: list[list[str]]):
     given_ = [example(" ".join(words), at=float(at)) for at, words in enumerate(texts)]
-    kept, _, _ = distinct(given_)
+    kept, _, _ = remove_duplicates(given_)
     unique = {one.messages[0]["content"]: one for one in given_}
 
     def alike(one: Example, other: Example) -> bool:
-        a, b = _grams(one), _grams(other)
-        return bool(a) and len(a & b) >= ALIKE * len(a | b) - 1e-9
+        a, b = _shingles(one), _shingles(other)
+        return bool(a) and len(a & b) >= MIN_SIMILARITY * len(a | b) - 1e-9
 
     assert not any(alike(one, other) for one in kept for other in kept if one is not other)
     went = [one for one in unique.values() if one not in kept]
@@ -250,10 +257,10 @@ def test_turns_of_a_conversation_are_on_one_side_and_stay_there():
     ]
     sides: dict[str, set[bool]] = {}
     for one in turns:
-        sides.setdefault(conversation(one), set()).add(held_out(one, 0.25))
+        sides.setdefault(conversation_key(one), set()).add(is_held_out(one, 0.25))
     assert all(len(side) == 1 for side in sides.values())
     assert 30 <= sum(True in side for side in sides.values()) <= 70
-    assert all(held_out(one, 0.5) for one in turns if held_out(one, 0.25))
+    assert all(is_held_out(one, 0.5) for one in turns if is_held_out(one, 0.25))
 
 
 # --- redaction
@@ -276,8 +283,8 @@ def test_texts_and_arguments_are_redacted_and_alike_once_they_are():
 
 def test_arguments_that_are_no_json_are_a_text():
     broken = Example("sf-1", 0.0, [user("Look."), calling("{at: ann", "1"), user("And?"), said("Ice.")])
-    assert texts_of(broken) == ["Look.", "{at: ann", "And?", "Ice."]
-    assert texts_of(with_texts(broken, ["a", "b", "c", "d"])) == ["a", "b", "c", "d"]
+    assert list_texts(broken) == ["Look.", "{at: ann", "And?", "Ice."]
+    assert list_texts(replace_texts(broken, ["a", "b", "c", "d"])) == ["a", "b", "c", "d"]
 
 
 # --- selection
@@ -290,6 +297,6 @@ LOSSES = [Loss(0.5, 2.0), Loss(1.5, 2.0), None, Loss(3.0, 2.0), Loss(1.0, 2.0), 
 def test_the_highest_losses_are_chosen_but_for_answers_that_their_prompts_make_no_likelier(
     wanted: float, chosen: list[int]
 ):
-    found = select(GRADED, LOSSES, wanted)
+    found = select_examples(GRADED, LOSSES, wanted)
     assert [GRADED.index(one) for one, _ in found.examples] == chosen
     assert (found.unscored, found.outliers, found.easier) == (1, 2, 3 - len(chosen))

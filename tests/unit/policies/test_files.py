@@ -12,9 +12,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from support.builders import calibrator
 
-from policies.loading.files import PolicyFiles
 from policies.loading.layers import BUILT_IN
 from policies.loading.loader import load_policies
+from policies.loading.policy_files import PolicyFiles
 from policies.loading.yaml_files import ConfigError
 
 NAMES = ("a", "b", "auto")
@@ -89,11 +89,11 @@ def test_what_has_not_changed_loads_to_the_same_and_what_has_is_seen(
         edits, files = Edits(path), PolicyFiles(path)
         loaded = outcome(files)
         for edit, name, kind in steps:
-            assert files.look() == files.read
+            assert files.read_stamps() == files.stamps
             getattr(edits, edit)(name, kind)
             anew = outcome(path)
             if anew != loaded:
-                assert files.look() != files.read
+                assert files.read_stamps() != files.stamps
             loaded = outcome(files)
             assert loaded == anew
 
@@ -106,7 +106,7 @@ def test_each_file_is_read_once_a_load(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Path, "read_bytes", lambda path: [read.append(path), whole(path)][1])
     files = PolicyFiles(tmp_path)
     files.load()
-    assert sorted(read) == sorted(files.read)
+    assert sorted(read) == sorted(files.stamps)
     assert {BUILT_IN / "auto.yaml", tmp_path / "auto.yaml"} <= set(read)
 
 
@@ -115,6 +115,6 @@ def test_a_file_that_was_gone_before_it_could_be_read_is_seen_to_be_gone(tmp_pat
     (tmp_path / "a.yaml").symlink_to(tmp_path / "nothing")
     files = PolicyFiles(tmp_path)
     assert "cannot be read" in str(outcome(files))
-    assert files.look() == files.read
+    assert files.read_stamps() == files.stamps
     (tmp_path / "a.yaml").unlink()
-    assert files.look() != files.read
+    assert files.read_stamps() != files.stamps

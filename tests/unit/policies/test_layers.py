@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support.builders import calibrator
 
-from policies.loading.layers import BUILT_IN, Layer, laid_over, policy_files
-from policies.loading.loader import load, load_policies, load_policy
-from policies.loading.yaml_files import At, ConfigError, Place, read_yaml
+from policies.loading.layers import BUILT_IN, Layer, list_policy_files, merge_layers
+from policies.loading.loader import load_policies, load_policy, load_with_layer
+from policies.loading.yaml_files import ConfigError, KeyPath, Place, read_yaml
 from policies.schema.policy import Policy
 from routers.strategies.cascade import Cascade
 from routers.strategies.direct import Direct
@@ -24,7 +24,7 @@ router:
   calibrator: own.json
 length_ratio: 2
 """
-BUILT_IN_NAMES = {path.stem for path in policy_files(BUILT_IN)}
+BUILT_IN_NAMES = {path.stem for path in list_policy_files(BUILT_IN)}
 OTHERS = (
     f"expected another policy beside this file or built in ({', '.join(sorted({*BUILT_IN_NAMES, 'base'}))})"
 )
@@ -74,7 +74,7 @@ def test_another_kind_replaces_the_router_whole(folder: Path) -> None:
 
 def test_a_chain_is_laid_over_from_its_end(folder: Path) -> None:
     extending(folder, "router: {accept: 0.6}\nlength_ratio: 3\n", "middle")
-    found = load(extending(folder, "router: {accept: 0.7}\n", base="middle"))
+    found = load_with_layer(extending(folder, "router: {accept: 0.7}\n", base="middle"))
     assert (cascade(found.policy).accept, cascade(found.policy).commit) == (0.7, 0.9)
     assert found.policy.length_ratio == 3.0
     assert [path.stem for path in found.layer.files] == ["mine", "middle", "base"]
@@ -195,7 +195,7 @@ TREES = st.dictionaries(
 )
 
 
-def paths(value: Any, at: At = ()) -> dict[At, Any]:
+def paths(value: Any, at: KeyPath = ()) -> dict[KeyPath, Any]:
     """Every path of a tree of mappings, and what stands there."""
     found = {at: value}
     for key, below in value.items() if isinstance(value, dict) else ():
@@ -211,7 +211,7 @@ def layer(data: dict[str, Any], name: str) -> Layer:
 def test_what_is_laid_over_stands_and_every_path_knows_who_said_it(
     below: dict[str, Any], over: dict[str, Any]
 ) -> None:
-    whole = laid_over(layer(below, "below"), layer(over, "over"))
+    whole = merge_layers(layer(below, "below"), layer(over, "over"))
     said, ours, theirs = paths(whole.data), paths(over), paths(below)
     assert whole.places.keys() == said.keys()
     for at, value in ours.items():
@@ -226,9 +226,9 @@ def test_what_is_laid_over_stands_and_every_path_knows_who_said_it(
 
 @given(TREES)
 def test_what_says_nothing_changes_nothing_and_what_says_the_same_neither(tree: dict[str, Any]) -> None:
-    assert laid_over(layer(tree, "below"), layer({}, "over")).data == tree
-    assert laid_over(layer({}, "below"), layer(tree, "over")).data == tree
-    assert laid_over(layer(tree, "below"), layer(tree, "over")).data == tree
+    assert merge_layers(layer(tree, "below"), layer({}, "over")).data == tree
+    assert merge_layers(layer({}, "below"), layer(tree, "over")).data == tree
+    assert merge_layers(layer(tree, "below"), layer(tree, "over")).data == tree
 
 
 SOUP = st.text(st.sampled_from(list("ab:-{}[]&*!<?|>'\"#%@,\n \t\x00é1.")), max_size=60)
@@ -246,7 +246,7 @@ def test_any_bytes_are_a_policy_or_a_told_error(data: bytes) -> None:
     path = BUILT_IN / "soup.yaml"
     found: Policy | str
     try:
-        found = load(path, lambda asked: data if asked == path else asked.read_bytes()).policy
+        found = load_with_layer(path, lambda asked: data if asked == path else asked.read_bytes()).policy
     except ConfigError as error:
         found = str(error)
     if isinstance(found, str):

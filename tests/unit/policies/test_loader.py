@@ -10,8 +10,8 @@ from support.builders import calibrator
 
 from policies.loading.layers import BUILT_IN
 from policies.loading.loader import load_policies, load_policy
-from policies.loading.trained import STOCK_CALIBRATOR
-from policies.loading.yaml_files import ConfigError, placed, read_yaml, validated
+from policies.loading.trained_files import STOCK_CALIBRATOR
+from policies.loading.yaml_files import ConfigError, read_yaml, to_places, validate
 from routers.confidence.calibration import Calibrator
 from routers.strategies.cascade import Cascade
 
@@ -217,7 +217,7 @@ class Inner(BaseModel):
 
 def read(path: Path) -> Inner:
     data, lines = read_yaml(path)
-    return validated(Inner, data, placed(path, lines))
+    return validate(Inner, data, to_places(path, lines))
 
 
 @pytest.mark.parametrize("key", ["key", "headers", "query"])

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from policies.records.differences import differences
-from policies.records.lines import Record
+from policies.records.differences import find_differences
 from policies.records.reader import LeftOut, read_records
 from policies.records.replay import replay
+from policies.records.schema import Record
 
 OLD = sorted((Path(__file__).parent / "old_records").glob("*.jsonl.gz"))
 
@@ -29,7 +29,7 @@ def read(path: Path) -> list[Record]:
 
 
 def test_every_exchange_replays_exactly(old: Path) -> None:
-    changed = {record.exchange.id: differences(replay(record)) for record in read(old)}
+    changed = {record.exchange.id: find_differences(replay(record)) for record in read(old)}
     assert {id_: found for id_, found in changed.items() if found} == {}
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.builders import calibrator
 
 from policies.loading.loader import load_policy
-from policies.loading.overrides import OverrideError, OverrideNotAllowed, overridden
+from policies.loading.overrides import OverrideError, OverrideNotAllowed, apply_override
 from policies.loading.yaml_files import ConfigError
 from policies.schema.policy import Policy
 from routers.strategies.cascade import Cascade
@@ -28,23 +28,23 @@ OPEN = policy("accept", "commit", "give_up")
 
 
 def test_an_override_replaces_what_it_names_and_nothing_else() -> None:
-    found = overridden(OPEN, {"accept": 0.8, "give_up": None})
+    found = apply_override(OPEN, {"accept": 0.8, "give_up": None})
     assert found.router == ROUTER.model_copy(update={"accept": 0.8, "give_up": None})
     assert (found.name, found.overrides) == (OPEN.name, OPEN.overrides)
     assert OPEN.router == ROUTER
 
 
 def test_an_override_has_a_digest_of_its_own_unless_it_changes_nothing() -> None:
-    assert overridden(OPEN, {"accept": 0.8}).digest != OPEN.digest
-    assert overridden(OPEN, {"accept": 0.5}).digest == OPEN.digest
-    assert overridden(OPEN, {}) is OPEN
+    assert apply_override(OPEN, {"accept": 0.8}).digest != OPEN.digest
+    assert apply_override(OPEN, {"accept": 0.5}).digest == OPEN.digest
+    assert apply_override(OPEN, {}) is OPEN
 
 
 def test_the_same_override_is_the_same_policy() -> None:
-    found = overridden(OPEN, {"accept": 0.8, "commit": 0.95})
+    found = apply_override(OPEN, {"accept": 0.8, "commit": 0.95})
     again = policy("accept", "commit", "give_up")  # as after a reload that changed others
-    assert overridden(again, {"commit": 0.95, "accept": 0.8}) is found
-    assert overridden(again.changed(length_ratio=2.0), {"commit": 0.95, "accept": 0.8}) is not found
+    assert apply_override(again, {"commit": 0.95, "accept": 0.8}) is found
+    assert apply_override(again.replace(length_ratio=2.0), {"commit": 0.95, "accept": 0.8}) is not found
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_is_not_allowed_is_told_with_what_is(
     allowed: tuple[str, ...], override: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(OverrideNotAllowed) as error:
-        overridden(policy(*allowed), override)
+        apply_override(policy(*allowed), override)
     assert error.value.at == f"override.{field}"
     listed = ", ".join(allowed) or "nothing"
     told = f"override.{field}: is not to be overridden; policy mine lets a request override {listed}"
@@ -81,7 +81,7 @@ def test_what_is_not_allowed_is_told_with_what_is(
 )  # fmt: skip
 def test_what_the_router_refuses_is_told_by_its_path(override: dict[str, Any], at: str, told: str) -> None:
     with pytest.raises(OverrideError) as error:
-        overridden(OPEN, override)
+        apply_override(OPEN, override)
     assert error.value.at == at
     assert not isinstance(error.value, OverrideNotAllowed)
     assert str(error.value) == f"{at}: {told}; policy mine lets a request override accept, commit, give_up"
@@ -92,11 +92,11 @@ def test_what_is_nested_without_end_is_refused() -> None:
     for _ in range(100_000):
         deep = [deep]
     with pytest.raises(OverrideError, match=r"^override: is nested too deeply; "):
-        overridden(OPEN, {"accept": deep})
+        apply_override(OPEN, {"accept": deep})
 
 
 def test_a_direct_routers_fields_can_be_overridden_too() -> None:
-    found = overridden(
+    found = apply_override(
         policy("tier", "fallback", router=Direct(tier="slm")), {"tier": "llm", "fallback": False}
     )
     assert found.router == Direct(tier="llm", fallback=False)
@@ -113,7 +113,7 @@ NAMES = st.sampled_from(["accept", "commit", "give_up", "calibrator", "kind", ""
 def test_whatever_a_request_says_is_a_valid_policy_or_refused(override: dict[str, Any]) -> None:
     found: Policy | str
     try:
-        found = overridden(OPEN, override)
+        found = apply_override(OPEN, override)
     except OverrideError as error:
         found = str(error)
     if isinstance(found, str):

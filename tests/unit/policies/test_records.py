@@ -12,12 +12,12 @@ from support.builders import token, tokens, worth
 from support.exchanges import PRICE, PROMPT, answered, call, judged, policy, record, tokens_line
 
 from gateway.exchange.exchange import Call, Exchange
-from gateway.telemetry.record_writer import Recorder, compact, exchange_line
-from gateway.telemetry.settings import Records
-from policies.records.lines import JudgedLine, PolicyLine, Record, RecordError, RequestLine, TokensLine
+from gateway.telemetry.record_writer import Recorder, build_exchange_line, encode_compact
+from gateway.telemetry.settings import RecordSettings
 from policies.records.reader import LeftOut, read_records
-from policies.tuning.graded_drafts import GRADES, read_graded
-from routers.confidence.answer_words import END, GLUED, SHAPES, shape, stand_in
+from policies.records.schema import JudgedLine, PolicyLine, Record, RecordError, RequestLine, TokensLine
+from policies.tuning.graded_drafts import GRADES_FILE, read_graded
+from routers.confidence.answer_words import SENTENCE_END, SHAPES, WORD_PART, build_stand_in, token_shape
 from routers.plan import Generate, Judge, Judged, Reason, Tier, Token, Verdict
 from routers.router import Request
 from routers.watch import ObservingWatch
@@ -276,7 +276,7 @@ def test_tokens_without_content_keep_which_are_equal_and_where_words_begin() -> 
         top=[[-0.1, -2.0], [], [-0.3], []],
         at=[0, 1, 2, 3],
     )
-    assert line.tokens() == [
+    assert line.to_tokens() == [
         token(-0.1, "0", [-0.1, -2.0]),
         token(None, " 1", []),
         token(-0.3, "0", [-0.3]),
@@ -286,7 +286,7 @@ def test_tokens_without_content_keep_which_are_equal_and_where_words_begin() -> 
 
 def test_tokens_with_content_keep_their_texts() -> None:
     line = tokens_line(tokens(-0.1, -0.2)).model_copy(update={"texts": ["Hel", "lo"]})
-    assert [each.text for each in line.tokens()] == ["Hel", "lo"]
+    assert [each.text for each in line.to_tokens()] == ["Hel", "lo"]
 
 
 def test_tokens_keep_their_marks() -> None:
@@ -294,10 +294,10 @@ def test_tokens_keep_their_marks() -> None:
     draft = [thought._replace(reasoning=True), plain, last._replace(text="end.")]
     line = TokensLine.model_validate_json(tokens_line(draft).model_dump_json())
     assert (line.reasoning, line.shapes) == ([0], "ww.")
-    assert [(each.reasoning, shape(each.text)) for each in line.tokens()] == [
-        (True, GLUED),
-        (False, GLUED),
-        (False, END),
+    assert [(each.reasoning, token_shape(each.text)) for each in line.to_tokens()] == [
+        (True, WORD_PART),
+        (False, WORD_PART),
+        (False, SENTENCE_END),
     ]
 
 
@@ -306,10 +306,10 @@ def test_tokens_survive_their_line_but_for_their_texts(
     written: list[tuple[float | None, bool, str]],
 ) -> None:
     draft = [
-        Token(stand_in(kind, place), logprob, [] if logprob is None else [logprob, -21.0], reasoning)
+        Token(build_stand_in(kind, place), logprob, [] if logprob is None else [logprob, -21.0], reasoning)
         for place, (logprob, reasoning, kind) in enumerate(written)
     ]
-    assert TokensLine.model_validate_json(tokens_line(draft).model_dump_json()).tokens() == draft
+    assert TokensLine.model_validate_json(tokens_line(draft).model_dump_json()).to_tokens() == draft
 
 
 # --- the request
@@ -334,12 +334,12 @@ def test_what_a_router_knew_of_the_request_survives_its_line(request_: Request) 
         stays=request_.stays,
         features=dict(request_.features),
     )
-    assert RequestLine.model_validate_json(line.model_dump_json()).request() == request_
+    assert RequestLine.model_validate_json(line.model_dump_json()).to_request() == request_
 
 
 def test_a_line_of_before_there_was_more_to_know_says_the_least() -> None:
     line = RequestLine.model_validate({"stream": False, "judgeable": True, "tiers": ["slm", "llm"]})
-    assert line.request() == Request()
+    assert line.to_request() == Request()
 
 
 # --- what the gateway writes
@@ -390,9 +390,9 @@ def exchange() -> Exchange:
 
 def recorded(folder: Path, content: bool) -> Record:
     left = exchange()
-    line = exchange_line(left)
-    recorder = Recorder(Records(content=content), folder, lambda: pytest.fail("dropped"))
-    recorder.add(left, line, compact(line))
+    line = build_exchange_line(left)
+    recorder = Recorder(RecordSettings(content=content), folder, lambda: pytest.fail("dropped"))
+    recorder.add(left, line, encode_compact(line))
     recorder.close()
     (found,) = read_records(folder)
     return found
@@ -402,7 +402,7 @@ def recorded(folder: Path, content: bool) -> Record:
 def test_what_the_gateway_writes_is_read_back(tmp_path: Path, content: bool) -> None:
     left, found = exchange(), recorded(tmp_path, content)
     assert found.policy == left.policy
-    assert found.exchange.request.request() == left.request
+    assert found.exchange.request.to_request() == left.request
     slm, llm, judge, spliced = found.exchange.calls
     assert [line.ask for line in found.exchange.calls] == ["generate", "generate", "judge", "generate"]
     assert (slm.flaw, slm.sent, slm.ended, slm.resumed) == (Reason.INVALID_JSON, 0.26, 0.31, False)
@@ -413,7 +413,7 @@ def test_what_the_gateway_writes_is_read_back(tmp_path: Path, content: bool) -> 
     assert slm.tokens is not None
     assert slm.tokens.at == [0.1, 0.2, 0.3]
     texts = ["<think>", "Yes", "."] if content else ["#0", "1", ".2"]
-    assert slm.tokens.tokens() == [
+    assert slm.tokens.to_tokens() == [
         each._replace(text=text, top=list(each.top)) for text, each in zip(texts, DRAFT, strict=True)
     ]
     assert found.exchange.content == ({"model": "test"} if content else None)
@@ -443,7 +443,7 @@ GRADE = '{"id": "sf-1", "item": "i", "kind": "k", "template": "t", "split": "tra
 
 def graded_folder(folder: Path, grades: str, *records: Record) -> Path:
     written(folder, lines_of(*records))
-    written(folder, grades, GRADES)
+    written(folder, grades, GRADES_FILE)
     return folder
 
 

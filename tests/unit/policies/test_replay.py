@@ -21,11 +21,11 @@ from support.exchanges import (
     tokens_line,
 )
 
-from policies.records.differences import differences
-from policies.records.lines import RecordError
-from policies.records.outcomes import Replayed, ReplayedCall
+from policies.records.differences import find_differences
+from policies.records.outcomes import ReplayedCall, ReplayResult
 from policies.records.replay import replay
-from routers.cost import cost
+from policies.records.schema import RecordError
+from routers.cost import compute_cost
 from routers.plan import Reason, Tier, Usage, Verdict
 from routers.router import Router
 from routers.strategies.difficulty import Difficulty
@@ -34,7 +34,7 @@ from routers.strategies.direct import Direct
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_record_is_reproduced_exactly(name: str) -> None:
-    assert differences(replay(CASES[name])) == []
+    assert find_differences(replay(CASES[name])) == []
 
 
 @given(st.lists(st.floats(min_value=0.0, max_value=1.0), max_size=20))
@@ -44,12 +44,12 @@ def test_costs_add_up_to_what_the_live_exchange_added_up(costs: list[float]) -> 
         total += usd
     case = CASES["escalated"]
     calls = [ReplayedCall(case.exchange.calls[0], cost_usd=usd) for usd in costs]
-    assert Replayed(case, calls=calls).cost_usd == total
+    assert ReplayResult(case, calls=calls).cost_usd == total
 
 
 def test_of_an_exchange_aside_nothing_is_decided_anew_whatever_its_policy_reads() -> None:
     aside = record([judgement(0.3)], None, policy(gate=GATE), aside="evaluate")
-    assert differences(replay(aside)) == []
+    assert find_differences(replay(aside)) == []
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_an_exchange_without_an_answer_replays_to_why(name: str, error: str) -> 
     ],
 )
 def test_an_exchange_escalates_where_the_llm_is_asked(name: str, escalates: bool) -> None:
-    assert replay(CASES[name]).escalates == escalates
+    assert replay(CASES[name]).is_escalated == escalates
 
 
 # --- what was changed is found
@@ -90,7 +90,7 @@ def test_an_exchange_escalates_where_the_llm_is_asked(name: str, escalates: bool
 def test_a_changed_field_of_a_call_is_found(changes: dict[str, Any], what: str) -> None:
     true = CASES["accepted plain"]
     line = true.exchange.calls[0].model_copy(update=changes)
-    (found,) = differences(replay(record([line], true.exchange.answer)))
+    (found,) = find_differences(replay(record([line], true.exchange.answer)))
     assert found.startswith(f"{what}: recorded {next(iter(changes.values()))!r}, replayed ")
 
 
@@ -106,7 +106,7 @@ def test_a_changed_field_of_the_answer_is_found(changes: dict[str, Any], what: s
     true = CASES["accepted plain"].exchange
     assert true.answer is not None
     tampered = record(true.calls, true.answer.model_copy(update=changes))
-    (found,) = differences(replay(tampered))
+    (found,) = find_differences(replay(tampered))
     assert found.startswith(f"{what}: recorded ")
 
 
@@ -116,27 +116,27 @@ def test_a_changed_field_of_the_answer_is_found(changes: dict[str, Any], what: s
 def test_a_changed_field_of_the_exchange_is_found(changes: dict[str, Any], what: str) -> None:
     true = CASES["accepted plain"]
     tampered = true.model_copy(update={"exchange": true.exchange.model_copy(update=changes)})
-    assert f"{what}:" in " ".join(differences(replay(tampered)))
+    assert f"{what}:" in " ".join(find_differences(replay(tampered)))
 
 
 def test_a_changed_stopping_token_is_found_with_its_cost() -> None:
     longer = stopped([*HOPELESS, *HOPELESS], confidence=stopped(HOPELESS).confidence, cost_usd=0.5)
     true = CASES["gave up early"]
-    found = differences(replay(record([longer, *true.exchange.calls[1:]], true.exchange.answer)))
+    found = find_differences(replay(record([longer, *true.exchange.calls[1:]], true.exchange.answer)))
     assert [line.split(":")[0] for line in found] == ["call 1 stopping token", "call 1 cost", "cost"]
     assert found[0] == "call 1 stopping token: recorded 12, replayed 6"
 
 
 def test_a_call_that_should_not_be_there_is_found() -> None:
     true = CASES["accepted plain"].exchange
-    found = differences(replay(record([*true.calls, call("llm", cost_usd=0.0)], true.answer)))
+    found = find_differences(replay(record([*true.calls, call("llm", cost_usd=0.0)], true.answer)))
     assert found == ["calls: recorded 2, replayed 1"]
 
 
 def test_a_failure_said_to_be_made_good_that_was_not_is_found() -> None:
     true = CASES["all of a tier failed"].exchange
     alone = [line.model_copy(update={"retried": False}) for line in true.calls]
-    assert differences(replay(record(alone, true.answer))) == [
+    assert find_differences(replay(record(alone, true.answer))) == [
         "calls: recorded 3, replayed 2",
         "cost: recorded " + f"{true.cost_usd!r}, replayed {true.calls[0].cost_usd!r}",
     ]
@@ -148,12 +148,12 @@ def test_failures_made_good_cost_what_they_cost_only_where_their_ask_is_made() -
     true = record([both.calls[0], lost, both.calls[2]], both.answer)
     assert replay(true).cost_usd == both.calls[0].cost_usd + 0.5 + both.calls[2].cost_usd
     lenient = replay(true, policy(accept=0.0, commit=None, give_up=None).router)
-    assert (lenient.escalates, lenient.cost_usd) == (False, both.calls[0].cost_usd)
+    assert (lenient.is_escalated, lenient.cost_usd) == (False, both.calls[0].cost_usd)
 
 
 def test_a_call_that_is_not_there_is_found() -> None:
     true = CASES["escalated"].exchange
-    found = differences(replay(record(true.calls[:1], true.answer)))
+    found = find_differences(replay(record(true.calls[:1], true.answer)))
     assert [line.split(":")[0] for line in found] == [
         "route",
         "answer's reason",
@@ -164,7 +164,7 @@ def test_a_call_that_is_not_there_is_found() -> None:
 
 def test_a_policy_that_was_changed_is_found() -> None:
     true = CASES["accepted plain"]
-    assert differences(replay(true.model_copy(update={"policy": policy(accept=0.75)})))
+    assert find_differences(replay(true.model_copy(update={"policy": policy(accept=0.75)})))
 
 
 # --- another policy
@@ -184,7 +184,7 @@ def test_another_accept_changes_exactly_the_decisions_between_the_two(
         line = judged(draft, accept=was)
         calls = [line] if line.verdict is Verdict.COMMIT else [line, call("llm")]
         recorded = record(calls, None, policy(accept=was, **settings))
-        changed = replay(recorded, other).escalates != replay(recorded).escalates
+        changed = replay(recorded, other).is_escalated != replay(recorded).is_escalated
         assert changed == (low <= confidence(draft) < high)
 
 
@@ -192,13 +192,13 @@ def test_a_stricter_policys_escalation_has_no_recorded_answer() -> None:
     replayed = replay(CASES["accepted plain"], policy(accept=0.75).router)
     assert replayed.missing is not None
     assert (replayed.missing.tier, replayed.missing.because) == ("llm", Reason.LOW_CONFIDENCE)
-    assert (replayed.answer, replayed.escalates) == (None, True)
+    assert (replayed.answer, replayed.is_escalated) == (None, True)
 
 
 def test_a_laxer_policy_needs_no_llm() -> None:
     replayed = replay(CASES["escalated"], policy(accept=0.25).router)
     assert replayed.answer is not None
-    assert (replayed.answer.route, replayed.escalates) == ("slm", False)
+    assert (replayed.answer.route, replayed.is_escalated) == ("slm", False)
     assert replayed.cost_usd == CASES["escalated"].exchange.calls[0].cost_usd
 
 
@@ -209,13 +209,13 @@ def test_a_client_that_left_later_does_not_hide_an_escalation(name: str) -> None
         [true.calls[0].model_copy(update={"tokens": tokens_line(worth(0.7, 6))})], None, cancelled=True
     )
     replayed = replay(sooner, policy(accept=0.95, commit=None, give_up=0.9).router)
-    assert (replayed.escalates, replayed.cancelled) == (True, False)
+    assert (replayed.is_escalated, replayed.cancelled) == (True, False)
 
 
 def test_a_draft_given_up_early_is_unknown_past_its_last_token() -> None:
     replayed = replay(CASES["gave up early"], policy(give_up=None).router)
     assert replayed.missing is not None
-    assert (replayed.missing.tier, replayed.escalates) == ("slm", False)
+    assert (replayed.missing.tier, replayed.is_escalated) == ("slm", False)
 
 
 def test_a_draft_given_up_sooner_costs_what_it_had_written() -> None:
@@ -225,14 +225,14 @@ def test_a_draft_given_up_sooner_costs_what_it_had_written() -> None:
     replayed = replay(record([priced, call("llm")], None), policy(give_up=0.4).router)
     first = replayed.calls[0]
     assert (first.stopped_at, first.reason) == (6, Reason.GAVE_UP)
-    assert first.cost_usd == cost(Usage(PROMPT, 6), PRICE["slm"], 0.1 * 6 - 0.05)
+    assert first.cost_usd == compute_cost(Usage(PROMPT, 6), PRICE["slm"], 0.1 * 6 - 0.05)
 
 
 def test_a_draft_given_up_at_its_last_token_still_has_no_end() -> None:
     ran = record([judged(worth(0.3, 6)), call("llm")], None)
     first = replay(ran, policy(give_up=0.4).router).calls[0]
     assert (first.stopped_at, first.reason) == (6, Reason.GAVE_UP)
-    assert first.cost_usd == cost(Usage(PROMPT, 6), PRICE["slm"], 0.1 * 6)
+    assert first.cost_usd == compute_cost(Usage(PROMPT, 6), PRICE["slm"], 0.1 * 6)
 
 
 def test_a_direct_policy_takes_a_followed_draft_as_it_is() -> None:
@@ -261,7 +261,7 @@ def test_a_draft_nobody_followed_cannot_be_watched() -> None:
 
 def test_a_call_that_failed_before_it_was_followed_fails_again() -> None:
     replayed = replay(record([failed("slm"), call("llm")], answered("llm", Reason.NO_SLM)))
-    assert differences(replayed) == []
+    assert find_differences(replayed) == []
 
 
 # --- another policy: what is known of the request

@@ -20,11 +20,11 @@ from support.exchanges import (
     tokens_line,
 )
 
-from policies.records.differences import differences
-from policies.records.lines import CallLine, Record, UsageLine
+from policies.records.differences import find_differences
 from policies.records.replay import replay
-from routers.cost import cost
-from routers.judges.inline import Verify
+from policies.records.schema import CallLine, Record, UsageLine
+from routers.cost import compute_cost
+from routers.judges.draft_judge import Verify
 from routers.plan import Both, Generate, Judge, Reason, Tier, Usage, Verdict
 from routers.router import Router
 from routers.strategies.direct import Direct
@@ -41,7 +41,7 @@ def race(small: CallLine, large: CallLine, **changes: Any) -> Record:
 
 def estimated(tier: Tier, at: float) -> float:
     """Dollars of a call that would have written 20 tokens in two seconds."""
-    return cost(Usage(PROMPT, round(20 * at / 2.0)), PRICE[tier], at)
+    return compute_cost(Usage(PROMPT, round(20 * at / 2.0)), PRICE[tier], at)
 
 
 def test_a_draft_that_would_now_commit_first_outruns_the_large_model() -> None:
@@ -73,7 +73,7 @@ def test_a_draft_given_up_sooner_than_the_large_model_begins_says_why() -> None:
     replayed = replay(race(line, LATE), hedged(give_up=0.4).router)
     assert replayed.answer is not None
     assert (replayed.answer.route, replayed.answer.reason) == ("llm", Reason.GAVE_UP)
-    assert replayed.calls[0].cost_usd == cost(Usage(PROMPT, 6), PRICE["slm"], 0.1 * 6)
+    assert replayed.calls[0].cost_usd == compute_cost(Usage(PROMPT, 6), PRICE["slm"], 0.1 * 6)
 
 
 def test_a_plain_large_answer_takes_the_floor_when_it_is_whole() -> None:
@@ -121,7 +121,7 @@ def test_who_would_have_won_past_the_end_of_a_leg_is_not_known(
 ) -> None:
     replayed = replay(race(small, large), hedged(**changes).router)
     assert replayed.missing is not None
-    assert (replayed.answer, replayed.error, replayed.escalates) == (None, None, True)
+    assert (replayed.answer, replayed.error, replayed.is_escalated) == (None, None, True)
 
 
 def test_a_draft_that_came_second_would_have_won_a_race_that_it_was_cut_from() -> None:
@@ -132,7 +132,7 @@ def test_a_draft_that_came_second_would_have_won_a_race_that_it_was_cut_from() -
 
 def test_a_client_that_left_before_the_second_leg_began_ends_the_race() -> None:
     recorded = record([failed("slm", "cancelled", GOOD[:1])], None, hedged(), cancelled=True)
-    assert differences(replay(recorded)) == []
+    assert find_differences(replay(recorded)) == []
 
 
 @pytest.mark.parametrize("router", [Direct(tier="llm"), policy(accept=0.95, commit=None).router])
@@ -160,7 +160,7 @@ def test_a_draft_given_up_before_it_was_outrun_is_known() -> None:
 def test_calls_made_one_after_the_other_do_not_tell_who_wins_a_race(name: str) -> None:
     replayed = replay(CASES[name], hedged().router)
     assert isinstance(replayed.missing, Both)
-    assert replayed.escalates
+    assert replayed.is_escalated
 
 
 # --- judgements
@@ -178,12 +178,12 @@ def test_a_recorded_judgement_is_weighed_anew(accept: float, route: str) -> None
 def test_a_judgement_that_nobody_made_is_missing(tier: Tier) -> None:
     replayed = replay(CASES["accepted plain"], policy(release="hold", judge=Verify(tier=tier)).router)
     assert isinstance(replayed.missing, Judge)
-    assert (replayed.missing.tier, replayed.escalates) == (tier, tier == "llm")
+    assert (replayed.missing.tier, replayed.is_escalated) == (tier, tier == "llm")
 
 
 def test_a_draft_too_sure_to_be_judged_needs_no_judgement() -> None:
     replayed = replay(CASES["accepted plain"], policy(release="hold", judge=Verify(below=0.65)).router)
-    assert (replayed.missing, replayed.escalates) == (None, False)
+    assert (replayed.missing, replayed.is_escalated) == (None, False)
 
 
 def test_a_judges_call_is_no_answer() -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from policies.loading.files import PolicyFiles
 from policies.loading.loader import load_policy
+from policies.loading.policy_files import PolicyFiles
 from policies.loading.rubric_files import load_rubric, load_rubrics
 from policies.loading.yaml_files import ConfigError
 from policies.schema.policy import Policy
-from routers.judges.inline import Rate
+from routers.judges.draft_judge import Rate
 from routers.strategies.cascade import Cascade
 
 GOOD = "name: tone\ntext: |-\n  Is {answer} kind?\nscale: 3\n"
@@ -74,7 +74,7 @@ def test_a_policy_names_one_that_ships_or_one_beside_it(tmp_path: Path) -> None:
     assert policy.router.judge.rubric.text == "Is {answer} kind?"
     assert policy.evaluate is not None
     assert [one.name for one in policy.evaluate.evaluators] == ["verify", "rate:helpfulness", "structure"]
-    assert policy.evaluate.calls == 3
+    assert policy.evaluate.max_calls == 3
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,9 @@ def test_rubrics_are_followed_as_policies_are(tmp_path: Path) -> None:
     files.load()
     assert "tone" not in files.rubrics
     tone = written(tmp_path / "rubrics" / "tone.yaml", GOOD)
-    assert files.look() != files.read
+    assert files.read_stamps() != files.stamps
     files.load()
     assert files.rubrics["tone"].scale == 3
-    assert files.look() == files.read
+    assert files.read_stamps() == files.stamps
     tone.unlink()
-    assert files.look() != files.read
+    assert files.read_stamps() != files.stamps

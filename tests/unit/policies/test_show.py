@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support.builders import calibrator
 
-from policies.explain.origins import differences, shown
+from policies.explain.origins import compare_policies, to_yaml_lines
 from policies.loading.layers import BUILT_IN
-from policies.loading.loader import load, load_all
+from policies.loading.loader import load_all_with_layers, load_with_layer
 from policies.loading.yaml_files import read_yaml
 
 BASE = """\
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_each_key_is_shown_with_the_line_that_said_it(folder: Path) -> None:
-    found = [line.replace(f"{folder}/", "") for line in shown(load(folder / "mine.yaml"))]
+    found = [line.replace(f"{folder}/", "") for line in to_yaml_lines(load_with_layer(folder / "mine.yaml"))]
     rows = [tuple(part.rstrip() for part in line.split("  # ")) for line in found]
     assert ("length_ratio: 1.0", "default") in rows
     assert [row for row in rows if row[1] != "default"] == [
@@ -55,17 +55,17 @@ def test_each_key_is_shown_with_the_line_that_said_it(folder: Path) -> None:
 
 def test_what_is_shown_loads_to_the_same_policy(folder: Path) -> None:
     for name in ("mine", "base", "auto", "offline"):
-        loaded = load_all(folder)[name]
+        loaded = load_all_with_layers(folder)[name]
         again = folder / "again.yaml"
-        again.write_text("\n".join(shown(loaded)))
-        assert load(again).policy.changed(name=name) == loaded.policy
+        again.write_text("\n".join(to_yaml_lines(loaded)))
+        assert load_with_layer(again).policy.replace(name=name) == loaded.policy
 
 
 @pytest.mark.parametrize("path", sorted(BUILT_IN.glob("*.yaml")), ids=lambda path: path.stem)
 def test_what_is_built_in_is_shown_by_its_name_alone(path: Path) -> None:
-    loaded = load(path)
+    loaded = load_with_layer(path)
     lines = {file.name: file.read_text().splitlines() for file in loaded.layer.files}
-    for line in shown(loaded):
+    for line in to_yaml_lines(loaded):
         text, _, origin = line.partition("  # ")
         if origin != "default":
             name, _, number = origin.removeprefix("built in, ").partition(":")
@@ -75,7 +75,7 @@ def test_what_is_built_in_is_shown_by_its_name_alone(path: Path) -> None:
 def test_a_calibrator_that_stands_in_the_policy_is_shown_whole(folder: Path) -> None:
     inline = MINE + f"  calibrator: {calibrator().model_dump_json()}\n"
     (folder / "mine.yaml").write_text(inline)
-    data = yaml.safe_load("\n".join(shown(load(folder / "mine.yaml"))))
+    data = yaml.safe_load("\n".join(to_yaml_lines(load_with_layer(folder / "mine.yaml"))))
     assert data["router"]["calibrator"] == calibrator().model_dump(mode="json")
 
 
@@ -86,8 +86,8 @@ def test_a_calibrator_that_stands_in_the_policy_is_shown_whole(folder: Path) -> 
 def test_any_description_survives(description: str) -> None:
     path = BUILT_IN / "any.yaml"
     text = yaml.safe_dump({"description": description, "extends": "offline"}).encode()
-    loaded = load(path, lambda asked: text if asked == path else asked.read_bytes())
-    again = "\n".join(shown(loaded)).encode()
+    loaded = load_with_layer(path, lambda asked: text if asked == path else asked.read_bytes())
+    again = "\n".join(to_yaml_lines(loaded)).encode()
     assert read_yaml(path, lambda _: again)[0]["description"] == loaded.policy.description
 
 
@@ -95,13 +95,13 @@ def test_any_description_survives(description: str) -> None:
 
 
 def test_policies_differ_by_path(folder: Path) -> None:
-    found = load_all(folder)
-    assert differences(found["base"], found["base"]) == []
-    assert differences(found["base"], found["mine"]) == [
+    found = load_all_with_layers(folder)
+    assert compare_policies(found["base"], found["base"]) == []
+    assert compare_policies(found["base"], found["mine"]) == [
         "description: The base. -> 'Mine: [all] # of it'",
         "router.accept: 0.5 -> 0.7",
     ]
-    assert set(differences(found["mine"], found["offline"])) >= {
+    assert set(compare_policies(found["mine"], found["offline"])) >= {
         "router.kind: cascade -> direct",
         "router.accept: 0.7 -> absent",
         "router.commit: null -> absent",
@@ -116,6 +116,6 @@ def test_calibrators_differ_by_what_is_in_them(folder: Path) -> None:
     """Whatever their files are named."""
     (folder / "other.json").write_text(calibrator(center=(0.5,)).model_dump_json())
     (folder / "mine.yaml").write_text(MINE + "  calibrator: other.json\n")
-    assert differences(load(folder / "base.yaml"), load(folder / "mine.yaml"))[2:] == [
-        "router.calibrator.center: [0.0] -> [0.5]"
-    ]
+    assert compare_policies(load_with_layer(folder / "base.yaml"), load_with_layer(folder / "mine.yaml"))[
+        2:
+    ] == ["router.calibrator.center: [0.0] -> [0.5]"]

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from support.builders import calibrator, scorer
 
-from policies.explain.origins import shown
-from policies.loading.files import PolicyFiles
-from policies.loading.loader import load, load_policy
+from policies.explain.origins import to_yaml_lines
+from policies.loading.loader import load_policy, load_with_layer
+from policies.loading.policy_files import PolicyFiles
 from policies.loading.yaml_files import ConfigError
 from policies.schema.policy import Policy
 from routers.strategies.cascade import Cascade
@@ -93,7 +93,10 @@ def test_a_gate_that_is_none_is_told_as_such(tmp_path: Path, gate: str) -> None:
 
 def test_a_scorer_is_shown_by_the_name_of_its_file(tmp_path: Path) -> None:
     written(tmp_path, scorer().model_dump_json(), "own.json")
-    lines = [line.partition("  #")[0].rstrip() for line in shown(load(written(tmp_path, DIFFICULTY)))]
+    lines = [
+        line.partition("  #")[0].rstrip()
+        for line in to_yaml_lines(load_with_layer(written(tmp_path, DIFFICULTY)))
+    ]
     assert "    scorer: own.json" in lines
 
 
@@ -102,7 +105,7 @@ def test_an_edit_of_a_scorer_is_seen(tmp_path: Path) -> None:
     written(tmp_path, DIFFICULTY)
     files = PolicyFiles(tmp_path)
     first = files.load()["mine"]
-    assert files.look() == files.read
+    assert files.read_stamps() == files.stamps
     written(tmp_path, scorer(center=(2.5,)).model_dump_json(), "own.json")
-    assert files.look() != files.read
+    assert files.read_stamps() != files.stamps
     assert files.load()["mine"] != first

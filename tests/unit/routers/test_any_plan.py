@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.builders import calibrator, settled
 
-from routers.judges.inline import Verify
+from routers.judges.draft_judge import Verify
 from routers.plan import (
     Answer,
     Ask,
@@ -166,14 +166,14 @@ class Driver:
         self.closed = True
         self.delivered += text
         reason = Reason.CONFIDENT if isinstance(watch, ConfidenceWatch) else None
-        return self.made(Draft(ask.tier, text, finish="stop", reason=reason, kept=1, kept_text=text))
+        return self.made(Draft(ask.tier, text, finish="stop", reason=reason, kept=1, committed_text=text))
 
     def is_outrun(self, ask: Generate) -> Draft:
         return self.made(Draft(ask.tier, self.text(), verdict=Verdict.CONTINUE))
 
     def is_held(self, ask: Generate) -> Draft:
         """An accepted draft that its plan is going to judge."""
-        if not self.watch(ask).judged_below:
+        if not self.watch(ask).hold_below:
             return self.gives_up(ask)
         return self.made(
             Draft(ask.tier, self.text(), finish="stop", verdict=Verdict.CONTINUE, confidence=0.7)
@@ -190,7 +190,7 @@ class Driver:
         if watch.release != "splice" or watch.commit is None:
             return draft
         tokens = [Token(draft.text, -0.1, ()), Token("?", -9.0, ())]
-        whole = draft._replace(text=draft.text + "?", tokens=tokens, kept=1, kept_text=draft.text)
+        whole = draft._replace(text=draft.text + "?", tokens=tokens, kept=1, committed_text=draft.text)
         self.delivered += draft.text
         return self.made(whole)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from support.builders import calibrator
 
-from routers.confidence.calibration import Calibrator, Logistic, Source
+from routers.confidence.calibration import Calibrator, Logistic, LogprobSource
 
 TWO = calibrator(
     signals=("mean", "log_length"),
@@ -75,19 +75,19 @@ def test_a_calibrator_survives_its_file() -> None:
 @pytest.mark.parametrize(
     ("other", "same"),
     [
-        (Source(model="org/Small", engine="vllm"), True),
-        (Source(model="SMALL", engine="vllm"), True),
-        (Source(model="a/b/small", engine="vllm"), True),
-        (Source(model="small-2", engine="vllm"), False),
-        (Source(model="small/", engine="vllm"), False),
-        (Source(model="small", engine="llamacpp"), False),
-        (Source(model="small", engine="vllm", mode="constrained"), False),
+        (LogprobSource(model="org/Small", engine="vllm"), True),
+        (LogprobSource(model="SMALL", engine="vllm"), True),
+        (LogprobSource(model="a/b/small", engine="vllm"), True),
+        (LogprobSource(model="small-2", engine="vllm"), False),
+        (LogprobSource(model="small/", engine="vllm"), False),
+        (LogprobSource(model="small", engine="llamacpp"), False),
+        (LogprobSource(model="small", engine="vllm", mode="constrained"), False),
     ],
 )
-def test_sources_match_by_model_engine_and_mode(other: Source, same: bool) -> None:
-    source = Source(model="small", engine="vllm")
+def test_sources_match_by_model_engine_and_mode(other: LogprobSource, same: bool) -> None:
+    source = LogprobSource(model="small", engine="vllm")
     assert source.matches(other) is other.matches(source) is same
 
 
 def test_a_source_says_what_it_is() -> None:
-    assert str(Source(model="small", engine="vllm")) == "small on vllm (free decoding)"
+    assert str(LogprobSource(model="small", engine="vllm")) == "small on vllm (free decoding)"

@@ -193,7 +193,7 @@ def test_a_ceiling_is_nobodys_loss() -> None:
 # --- a stream that flows sentence by sentence
 
 SPLICE = Cascade(accept=0.6, commit=0.8, give_up=0.2, release="splice", calibrator=calibrator())
-SPOKEN = STOPPED._replace(text="Yes. Perh", tokens=worth(0.9, 3), kept=2, kept_text="Yes.")
+SPOKEN = STOPPED._replace(text="Yes. Perh", tokens=worth(0.9, 3), kept=2, committed_text="Yes.")
 
 
 def spliced(*outcomes: Any) -> tuple[list[Any], Answer | Unavailable]:

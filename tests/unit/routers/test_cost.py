@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from routers.cost import FREE, Bracket, Price, cost, llm_alone
+from routers.cost import FREE, Bracket, Price, compute_cost, llm_alone_cost
 from routers.plan import Usage
 
 PRICE = Price(input=2.0, output=8.0, cached_input=0.5)
@@ -26,23 +26,23 @@ DOLLARS = st.floats(0.0, 1000.0)
     ids=["nothing", "input", "output", "both", "part cached", "no more is cached than was sent"],
 )
 def test_a_call_costs_its_tokens(usage: Usage, dollars: float) -> None:
-    assert cost(usage, PRICE) == pytest.approx(dollars)
+    assert compute_cost(usage, PRICE) == pytest.approx(dollars)
 
 
 def test_cached_tokens_cost_as_others_where_no_rate_is_given() -> None:
-    assert cost(Usage(1_000_000, cached_tokens=400_000), Price(input=2.0)) == pytest.approx(2.0)
+    assert compute_cost(Usage(1_000_000, cached_tokens=400_000), Price(input=2.0)) == pytest.approx(2.0)
 
 
 def test_cached_tokens_may_be_free() -> None:
-    assert cost(Usage(10, cached_tokens=10), Price(input=2.0, cached_input=0.0)) == 0.0
+    assert compute_cost(Usage(10, cached_tokens=10), Price(input=2.0, cached_input=0.0)) == 0.0
 
 
 def test_a_machine_costs_its_time_and_nothing_else() -> None:
-    assert cost(Usage(10, 10), Price(per_hour=3.6), seconds=10.0) == pytest.approx(0.01)
+    assert compute_cost(Usage(10, 10), Price(per_hour=3.6), seconds=10.0) == pytest.approx(0.01)
 
 
 def test_time_is_free_where_no_hour_has_a_price() -> None:
-    assert cost(Usage(10, 10), FREE, seconds=1e6) == 0.0
+    assert compute_cost(Usage(10, 10), FREE, seconds=1e6) == 0.0
 
 
 BRACKETS = (Bracket(start=1000, input=2.0, output=20.0), Bracket(start=2000, input=3.0, cached_input=1.0))
@@ -56,22 +56,24 @@ def test_the_highest_bracket_a_prompt_reaches_prices_the_whole_call(
     brackets: tuple[Bracket, ...], prompt: int, rate: float, output: float
 ) -> None:
     price = Price(input=1.0, output=10.0, brackets=brackets)
-    assert cost(Usage(prompt, 100), price) == pytest.approx((prompt * rate + 100 * output) / 1e6)
+    assert compute_cost(Usage(prompt, 100), price) == pytest.approx((prompt * rate + 100 * output) / 1e6)
 
 
 def test_a_bracket_has_a_rate_for_cached_tokens_of_its_own() -> None:
     price = Price(input=1.0, cached_input=0.1, brackets=BRACKETS)
-    assert cost(Usage(1500, cached_tokens=500), price) == pytest.approx(1500 * 2.0 / 1e6)
-    assert cost(Usage(2500, cached_tokens=500), price) == pytest.approx((2000 * 3.0 + 500 * 1.0) / 1e6)
+    assert compute_cost(Usage(1500, cached_tokens=500), price) == pytest.approx(1500 * 2.0 / 1e6)
+    assert compute_cost(Usage(2500, cached_tokens=500), price) == pytest.approx(
+        (2000 * 3.0 + 500 * 1.0) / 1e6
+    )
 
 
 def test_a_bracket_keeps_the_price_of_time() -> None:
     price = Price(per_hour=36.0, brackets=(Bracket(start=1),))
-    assert cost(Usage(10), price, seconds=100.0) == pytest.approx(1.0)
+    assert compute_cost(Usage(10), price, seconds=100.0) == pytest.approx(1.0)
 
 
 def test_the_llm_alone_writes_its_ratio_of_the_served_tokens() -> None:
-    assert llm_alone(1000, 100, 1.5, PRICE) == pytest.approx((1000 * 2.0 + 150 * 8.0) / 1e6)
+    assert llm_alone_cost(1000, 100, 1.5, PRICE) == pytest.approx((1000 * 2.0 + 150 * 8.0) / 1e6)
 
 
 @pytest.mark.parametrize("rate", [-1.0, float("nan"), float("inf")])
@@ -90,10 +92,12 @@ def test_more_tokens_never_cost_less(
     prompt: int, completion: int, more: int, longer: int, rate: float, out: float
 ) -> None:
     price = Price(input=rate, output=out)
-    less = cost(Usage(prompt, completion), price)
-    assert 0.0 <= less <= cost(Usage(prompt + more, completion + longer), price)
+    less = compute_cost(Usage(prompt, completion), price)
+    assert 0.0 <= less <= compute_cost(Usage(prompt + more, completion + longer), price)
 
 
 @given(COUNT, COUNT, COUNT)
 def test_the_cache_never_makes_a_call_dearer(prompt: int, completion: int, cached: int) -> None:
-    assert cost(Usage(prompt, completion, cached), PRICE) <= cost(Usage(prompt, completion), PRICE)
+    assert compute_cost(Usage(prompt, completion, cached), PRICE) <= compute_cost(
+        Usage(prompt, completion), PRICE
+    )

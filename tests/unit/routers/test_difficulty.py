@@ -13,7 +13,7 @@ from routers.confidence.calibration import Logistic
 from routers.fragments.fallback import RESTART_PATIENCE
 from routers.plan import NO_FEATURES, Answer, Draft, Generate, Reason, Tier, Unavailable
 from routers.router import Request
-from routers.strategies.difficulty import FEATURES, MOST_READ, Difficulty, Gate, features
+from routers.strategies.difficulty import FEATURES, MAX_PROMPT_CHARS, Difficulty, Gate, measure_features
 
 GATE = Gate(limits={"turns": 3.0})
 EASY, HARD = {"turns": 3.0}, {"turns": 4.0}
@@ -38,7 +38,7 @@ def asked(asks: list[Any]) -> list[tuple[str, Reason]]:
 
 
 def test_every_feature_has_a_value_and_no_other() -> None:
-    assert tuple(features("", 0, 0)) == FEATURES
+    assert tuple(measure_features("", 0, 0)) == FEATURES
 
 
 @pytest.mark.parametrize(
@@ -64,22 +64,22 @@ def test_every_feature_has_a_value_and_no_other() -> None:
     ],
 )
 def test_a_prompt_is_measured(prompt: str, name: Any, value: float) -> None:
-    assert features(prompt, 0, 1)[name] == pytest.approx(value)
+    assert measure_features(prompt, 0, 1)[name] == pytest.approx(value)
 
 
 def test_the_conversation_counts_beside_the_prompt() -> None:
-    found = features("abc", 99, 4)
+    found = measure_features("abc", 99, 4)
     assert (found["log_context"], found["turns"]) == (pytest.approx(log1p(99)), 4.0)
 
 
 def test_only_the_end_of_a_long_prompt_is_read() -> None:
-    end = "x" * MOST_READ
-    assert features("? 1 ü" + end, 0, 1) == features(end, 0, 1)
+    end = "x" * MAX_PROMPT_CHARS
+    assert measure_features("? 1 ü" + end, 0, 1) == measure_features(end, 0, 1)
 
 
 @given(st.text(), st.integers(0, 10**6), st.integers(0, 100))
 def test_every_measure_is_in_its_range(prompt: str, context: int, turns: int) -> None:
-    found = features(prompt, context, turns)
+    found = measure_features(prompt, context, turns)
     assert all(value >= 0.0 for value in found.values())
     assert all(found[name] <= 1.0 for name in ("digit_share", "non_ascii_share", "long_word_share"))
 
@@ -98,18 +98,18 @@ def test_a_score_lies_between_never_and_always(turns: float) -> None:
 
 @pytest.mark.parametrize(("turns", "easy"), [(4.99, True), (5.0, True), (5.01, False)])
 def test_a_prompt_whose_score_reaches_the_threshold_is_easy(turns: float, easy: bool) -> None:
-    assert Gate(scorer=scorer(), easy_from=0.5).easy({"turns": turns}) == easy
+    assert Gate(scorer=scorer(), easy_from=0.5).is_easy({"turns": turns}) == easy
 
 
 @pytest.mark.parametrize(("found", "easy"), [(EASY, True), (HARD, False)])
 def test_a_prompt_over_a_limit_is_hard(found: dict[str, float], easy: bool) -> None:
-    assert GATE.easy(found) == easy
+    assert GATE.is_easy(found) == easy
 
 
 def test_a_prompt_over_a_limit_is_hard_whatever_its_score() -> None:
     gate = Gate(scorer=scorer(), easy_from=0.0, limits={"turns": 3.0, "lines": 5.0})
-    assert gate.easy({"turns": 3.0, "lines": 5.0})
-    assert not gate.easy({"turns": 1.0, "lines": 6.0})
+    assert gate.is_easy({"turns": 3.0, "lines": 5.0})
+    assert not gate.is_easy({"turns": 1.0, "lines": 6.0})
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from support.builders import calibrator, settled, worth
 
-from routers.judges.guard import ATTACK, HARMFUL, Guard, guarded
-from routers.judges.inline import Verify
+from routers.judges.draft_judge import Verify
+from routers.judges.guard import ATTACK_QUESTION, HARM_QUESTION, Guard, guard_plan
 from routers.plan import (
     Answer,
     Ask,
@@ -51,7 +51,7 @@ SLM_ONLY = Request(tiers=frozenset(("slm",)))
 
 
 def plan(router: Router = CASCADE, request: Request = STREAM, **guard: Any) -> Plan:
-    return guarded(lambda request: router.fitted(request).plan(request), Guard(**guard), request)
+    return guard_plan(lambda request: router.adapt_to(request).plan(request), Guard(**guard), request)
 
 
 def written(ask: Generate, tokens: Sequence[Token], finish: str | None = "stop", **more: Any) -> Draft:
@@ -108,7 +108,7 @@ def test_without_parts_the_plan_is_the_router_s_own() -> None:
 
 def test_a_request_is_judged_before_anything_is_asked() -> None:
     driven = Driven(plan(input=True))
-    assert driven.ask == Judge("slm", ATTACK.question, ("attack", "normal"), "", Reason.GUARDED)
+    assert driven.ask == Judge("slm", ATTACK_QUESTION.question, ("attack", "normal"), "", Reason.GUARDED)
     assert isinstance(driven.given(SAFE).ask, Generate)
 
 
@@ -151,7 +151,7 @@ def test_what_stays_local_is_asked_of_the_small_model_alone(name: str) -> None:
     assert (driven.ask.tier, driven.ask.because) == ("slm", Reason.GUARDED)
     draft = Draft("slm", "hi", finish="stop")
     driven.given(draft)
-    assert driven.answer == Answer((draft,), Reason.GUARDED, local=True)
+    assert driven.answer == Answer((draft,), Reason.GUARDED, local_only=True)
 
 
 class Stubborn(Router):
@@ -203,9 +203,9 @@ def test_an_answer_that_is_not_one_text_is_blocked_unless_told_to_pass() -> None
 
 
 def test_an_answer_is_held_and_judged_with_its_calls() -> None:
-    driven = Driven(plan(output=True)).writes(calls=[ToolCall("send", '{"to": "all"}')])
+    driven = Driven(plan(output=True)).writes(tool_calls=[ToolCall("send", '{"to": "all"}')])
     assert driven.ask == Judge(
-        "slm", HARMFUL.question, ("yes", "no"), 't0t1t2\nsend({"to": "all"})', Reason.GUARDED
+        "slm", HARM_QUESTION.question, ("yes", "no"), 't0t1t2\nsend({"to": "all"})', Reason.GUARDED
     )
     answer = driven.given(SAFE).answer
     assert answer is not None
@@ -237,7 +237,7 @@ def test_a_flagged_answer_is_another_s_or_an_error(action: str, writer: Tier) ->
         Driven(plan(Direct(tier=writer), output=0.5, action=action)).writes().given(HARM).writes().given(HARM)
     answer = driven.given(SAFE).answer
     assert answer is not None
-    assert (answer.route, answer.reason, answer.local) == (other, Reason.GUARDED, action == "stay_local")
+    assert (answer.route, answer.reason, answer.local_only) == (other, Reason.GUARDED, action == "stay_local")
 
 
 def test_a_race_under_a_judge_is_run_leg_by_leg() -> None:

@@ -16,7 +16,7 @@ HEDGE = Hedge(accept=0.6, commit=0.8, give_up=0.2, calibrator=calibrator())
 SLM_ONLY = frozenset[Tier](["slm"])
 LLM_ONLY = frozenset[Tier](["llm"])
 COMMITTED = Draft(
-    "slm", "yes", finish="stop", reason=Reason.COMMITTED, confidence=0.9, kept=1, kept_text="yes"
+    "slm", "yes", finish="stop", reason=Reason.COMMITTED, confidence=0.9, kept=1, committed_text="yes"
 )
 DOUBTED = Draft(
     "slm", "hm", finish="stop", verdict=Verdict.GIVE_UP, reason=Reason.LOW_CONFIDENCE, confidence=0.3
@@ -164,7 +164,7 @@ def test_a_winner_lost_midway_is_continued_by_its_writer() -> None:
 def test_a_winner_given_up_after_a_sentence_is_continued_by_the_large_model(
     large: Draft | Unavailable,
 ) -> None:
-    begun = STOPPED._replace(text="Yes. No", kept=2, kept_text="Yes.")
+    begun = STOPPED._replace(text="Yes. No", kept=2, committed_text="Yes.")
     asks, answer = run(Raced(begun, large), LARGE, stream=True)
     assert asked(asks) == [("llm", Reason.GAVE_UP)]
     assert asks[1].prefix == "Yes."

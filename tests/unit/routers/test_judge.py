@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 from support.builders import calibrator, settled, worth
 
-from routers.judges.inline import Agree, Rate, Verify
-from routers.judges.judgements import ORDERS, question
+from routers.judges.draft_judge import Agree, Rate, Verify
+from routers.judges.judgements import LABEL_ORDERS, build_question
 from routers.judges.rubric import Rubric
 from routers.plan import Answer, Draft, Generate, Judge, Judged, Reason, Tier, Unavailable, Verdict
 from routers.router import Request
@@ -50,16 +50,18 @@ def twice(p: float) -> tuple[Judged, Judged]:
 @pytest.mark.parametrize("tier", ["slm", "llm"])
 def test_a_tier_is_asked_in_both_orders_whether_the_draft_is_correct(tier: Tier) -> None:
     asks, _ = settled(cascade(judge=Verify(tier=tier)).plan(Request()), HELD, *twice(1.0))
-    assert asks[1:] == [Judge(tier, question(*labels), labels, "yes", Reason.JUDGED) for labels in ORDERS]
+    assert asks[1:] == [
+        Judge(tier, build_question(*labels), labels, "yes", Reason.JUDGED) for labels in LABEL_ORDERS
+    ]
 
 
 def test_the_question_has_a_place_for_the_request_and_one_for_the_answer() -> None:
-    asked = question("yes", "no")
+    asked = build_question("yes", "no")
     assert (asked.count("{request}"), asked.count("{answer}")) == (1, 1)
 
 
 def test_the_orders_differ_only_at_the_end_so_that_the_rest_is_cached() -> None:
-    one, other = (question(*labels) for labels in ORDERS)
+    one, other = (build_question(*labels) for labels in LABEL_ORDERS)
     assert one.removesuffix("yes or no.") == other.removesuffix("no or yes.")
 
 
@@ -104,8 +106,8 @@ def test_agreement_is_one_ask_however_many_samples(compare: Any) -> None:
     ids=["none", "verify", "rate", "agree"],
 )
 def test_a_judge_that_asks_more_may_ask_more(judge: Any, calls: int) -> None:
-    assert cascade(judge=judge).calls == calls
-    assert cascade(judge=Agree(samples=16, compare="entailment")).calls == 24
+    assert cascade(judge=judge).max_calls == calls
+    assert cascade(judge=Agree(samples=16, compare="entailment")).max_calls == 24
 
 
 # --- what it decides

@@ -8,7 +8,7 @@ from policies.schema.policy import Policy
 from routers.confidence.calibration import Calibrator
 from routers.plan import Both, Draft, Generate, Raced, Reason, Tier, Unavailable, Verdict
 from routers.router import Request
-from routers.strategies.cascade import Cascade, Judging
+from routers.strategies.cascade import Cascade, ConfidenceRouter
 from routers.strategies.hedge import Hedge
 from routers.watch import ConfidenceWatch, ObservingWatch
 
@@ -17,7 +17,7 @@ LARGE = Draft("llm", "better", finish="stop")
 CONSTRAINED = Request(renormalised=True)
 
 
-def policy(strategy: type[Judging], constrained: Calibrator | None = None) -> Policy:
+def policy(strategy: type[ConfidenceRouter], constrained: Calibrator | None = None) -> Policy:
     router = strategy(accept=0.6, calibrator=calibrator(), constrained_calibrator=constrained)
     return Policy(name="p", description="x", router=router)
 
@@ -29,7 +29,7 @@ def drafted(ask: Generate | Both) -> Generate:
 @STRATEGIES
 @pytest.mark.parametrize("constrained", [None, constrained_calibrator()])
 def test_free_drafts_are_judged_by_the_free_calibrator(
-    strategy: type[Judging], constrained: Calibrator | None
+    strategy: type[ConfidenceRouter], constrained: Calibrator | None
 ) -> None:
     ask = drafted(next(policy(strategy, constrained).plan(Request())))
     assert ask.watch is not None
@@ -39,7 +39,9 @@ def test_free_drafts_are_judged_by_the_free_calibrator(
 
 
 @STRATEGIES
-def test_constrained_drafts_are_judged_by_the_calibrator_of_their_mode(strategy: type[Judging]) -> None:
+def test_constrained_drafts_are_judged_by_the_calibrator_of_their_mode(
+    strategy: type[ConfidenceRouter],
+) -> None:
     ask = drafted(next(policy(strategy, constrained_calibrator()).plan(CONSTRAINED)))
     assert ask.watch is not None
     watch = ask.watch()
@@ -48,7 +50,7 @@ def test_constrained_drafts_are_judged_by_the_calibrator_of_their_mode(strategy:
 
 
 @STRATEGIES
-def test_without_one_no_draft_is_made_to_be_judged(strategy: type[Judging]) -> None:
+def test_without_one_no_draft_is_made_to_be_judged(strategy: type[ConfidenceRouter]) -> None:
     asks, answer = settled(policy(strategy).plan(CONSTRAINED), LARGE)
     assert [(ask.tier, ask.because, ask.watch) for ask in asks] == [("llm", Reason.NOT_JUDGED, None)]
     assert not isinstance(answer, Unavailable)
@@ -56,7 +58,7 @@ def test_without_one_no_draft_is_made_to_be_judged(strategy: type[Judging]) -> N
 
 
 @STRATEGIES
-def test_a_small_model_alone_says_no_confidence_that_is_none(strategy: type[Judging]) -> None:
+def test_a_small_model_alone_says_no_confidence_that_is_none(strategy: type[ConfidenceRouter]) -> None:
     alone = CONSTRAINED._replace(able=frozenset[Tier](["slm"]))
     ask = next(policy(strategy).plan(alone))
     assert isinstance(ask, Generate)

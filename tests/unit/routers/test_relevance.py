@@ -9,13 +9,13 @@ from pydantic import ValidationError
 from support.builders import calibrator, settled
 
 from routers.fragments.passage_filter import (
-    MOST_PASSAGES,
-    QUESTION,
-    READING,
-    Filter,
-    calibrated,
-    filtered,
-    relevant,
+    LIKELIHOOD_PROMPT,
+    MAX_PASSAGES,
+    VERDICT_PROMPT,
+    PassageFilter,
+    center_log_odds,
+    filter_passages,
+    select_passages,
 )
 from routers.plan import (
     Answer,
@@ -66,16 +66,16 @@ def yes(p: float) -> Judged:
     ids=str,
 )
 def test_the_best_are_kept_and_stand_at_both_ends(fields: dict[str, Any], shown: tuple[int, ...]) -> None:
-    assert Filter(**RAW | fields).chosen(P) == shown
+    assert PassageFilter(**RAW | fields).select(P) == shown
 
 
 def test_equals_stay_as_they_came() -> None:
-    assert Filter(order="best_first").chosen([0.5] * 3) == (0, 1, 2)
+    assert PassageFilter(order="best_first").select([0.5] * 3) == (0, 1, 2)
 
 
-@given(st.lists(st.floats(0.0, 1.0), max_size=MOST_PASSAGES), st.floats(0.0, 1.0), st.booleans())
+@given(st.lists(st.floats(0.0, 1.0), max_size=MAX_PASSAGES), st.floats(0.0, 1.0), st.booleans())
 def test_those_dropped_are_worse_than_those_kept(p: list[float], bar: float, against: bool) -> None:
-    shown = Filter(bar=bar, calibrated=against).chosen(p)
+    shown = PassageFilter(bar=bar, calibrated=against).select(p)
     dropped = set(range(len(p))) - set(shown)
     assert len(set(shown)) == len(shown) >= min(1, len(p))
     if shown and dropped:
@@ -84,11 +84,11 @@ def test_those_dropped_are_worse_than_those_kept(p: list[float], bar: float, aga
 
 def test_what_all_have_in_common_says_nothing() -> None:
     """A judge that seldom says yes is read as one that often does."""
-    low, high = calibrated([0.02, 0.05, 0.02]), calibrated([0.9, 0.96, 0.9])
+    low, high = center_log_odds([0.02, 0.05, 0.02]), center_log_odds([0.9, 0.96, 0.9])
     assert [one > 0.5 for one in low] == [one > 0.5 for one in high] == [False, True, False]
-    assert calibrated([0.3]) == [pytest.approx(0.5)]
-    assert calibrated([]) == []
-    assert 0.0 < calibrated([0.0, 1.0])[0] < 0.01
+    assert center_log_odds([0.3]) == [pytest.approx(0.5)]
+    assert center_log_odds([]) == []
+    assert 0.0 < center_log_odds([0.0, 1.0])[0] < 0.01
 
 
 @pytest.mark.parametrize(
@@ -104,31 +104,36 @@ def test_what_all_have_in_common_says_nothing() -> None:
 )
 def test_a_filter_that_cannot_be_is_refused(fields: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
-        Filter.model_validate(fields)
+        PassageFilter.model_validate(fields)
 
 
 # --- the fragment
 
 
 def test_each_passage_is_judged_by_itself() -> None:
-    asks, shown = settled(relevant(Filter(tier="llm", **RAW), 3), yes(0.4), yes(0.9), yes(0.6))  # type: ignore[arg-type]
+    asks, shown = settled(select_passages(PassageFilter(tier="llm", **RAW), 3), yes(0.4), yes(0.9), yes(0.6))  # type: ignore[arg-type]
     assert asks == [
-        Judge("llm", QUESTION, ("yes", "no"), because=Reason.RELEVANCE, passage=place) for place in range(3)
+        Judge("llm", VERDICT_PROMPT, ("yes", "no"), because=Reason.RELEVANCE, passage=place)
+        for place in range(3)
     ]
     assert shown == (1, 2)
 
 
 def test_by_likelihood_nothing_is_asked_but_read() -> None:
     asks, shown = settled(
-        relevant(Filter(), 2), Judged({"request": 0.01}, 1.0), Judged({"request": 0.02}, 1.0)
+        select_passages(PassageFilter(), 2), Judged({"request": 0.01}, 1.0), Judged({"request": 0.02}, 1.0)
     )  # type: ignore[arg-type]
-    assert asks == [Judge("slm", READING, (), because=Reason.RELEVANCE, passage=place) for place in range(2)]
+    assert asks == [
+        Judge("slm", LIKELIHOOD_PROMPT, (), because=Reason.RELEVANCE, passage=place) for place in range(2)
+    ]
     assert shown == (1,)
-    assert READING.endswith("{request}")
+    assert LIKELIHOOD_PROMPT.endswith("{request}")
 
 
 def test_a_server_that_cannot_tell_a_likelihood_is_asked_for_verdicts() -> None:
-    asks, shown = settled(relevant(Filter(), 2), Unavailable("incapable", "slm"), yes(0.2), yes(0.1))  # type: ignore[arg-type]
+    asks, shown = settled(
+        select_passages(PassageFilter(), 2), Unavailable("incapable", "slm"), yes(0.2), yes(0.1)
+    )  # type: ignore[arg-type]
     assert [(ask.labels, ask.passage) for ask in asks] == [((), 0), (("yes", "no"), 0), (("yes", "no"), 1)]  # type: ignore[attr-defined]
     assert shown == (0,)
 
@@ -139,13 +144,13 @@ def test_a_server_that_cannot_tell_a_likelihood_is_asked_for_verdicts() -> None:
     ids=["down", "midway"],
 )
 def test_else_there_is_no_judgement(outcomes: list[Any]) -> None:
-    assert settled(relevant(Filter(), 2), *outcomes)[1] is outcomes[-1]  # type: ignore[arg-type]
+    assert settled(select_passages(PassageFilter(), 2), *outcomes)[1] is outcomes[-1]  # type: ignore[arg-type]
 
 
 def test_the_question_comes_before_what_differs() -> None:
     """So that servers read it once for all passages."""
-    assert 0 < QUESTION.index("{request}") < QUESTION.index("{passage}")
-    assert QUESTION.count("{") == 2
+    assert 0 < VERDICT_PROMPT.index("{request}") < VERDICT_PROMPT.index("{passage}")
+    assert VERDICT_PROMPT.count("{") == 2
 
 
 # --- around a plan
@@ -173,7 +178,10 @@ def test_a_plan_goes_its_way_and_its_writers_are_shown_what_was_kept(
     request = Request(passages=2)
     expected, answer = settled(router.plan(request), *outcomes)
     asks, found = settled(
-        filtered(router.plan(request), Filter(by="verdict"), request), yes(0.1), yes(0.9), *outcomes
+        filter_passages(router.plan(request), PassageFilter(by="verdict"), request),
+        yes(0.1),
+        yes(0.9),
+        *outcomes,
     )
     assert found == answer
     assert [type(ask) for ask in asks] == [Judge, Judge, *(type(ask) for ask in expected)]
@@ -190,7 +198,7 @@ def _legs(ask: Any) -> tuple[Generate, ...]:
 @pytest.mark.parametrize("before", [[], [yes(0.9)]], ids=["at once", "midway"])
 def test_without_a_judge_all_passages_are_shown_as_given(before: list[Any]) -> None:
     request = Request(passages=2)
-    plan = filtered(Direct(tier="llm").plan(request), Filter(by="verdict"), request)
+    plan = filter_passages(Direct(tier="llm").plan(request), PassageFilter(by="verdict"), request)
     asks, answer = settled(plan, *before, Unavailable("busy", "slm"), DRAFT)
     assert asks[-1].passages is None
     assert isinstance(answer, Answer)
@@ -205,7 +213,7 @@ def test_a_plan_that_is_left_is_closed() -> None:
         finally:
             closed.append(True)
 
-    wrapped = filtered(plan(), Filter(by="verdict"), Request(passages=1))
+    wrapped = filter_passages(plan(), PassageFilter(by="verdict"), Request(passages=1))
     next(wrapped)
     wrapped.send(yes(0.5))
     wrapped.close()

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 from support.builders import settled, tokens
 
-from routers.fragments.fallback import RESTART_PATIENCE, alone, capable, instead, large, resume, splice
+from routers.fragments.fallback import (
+    RESTART_PATIENCE,
+    ask_capable_tier,
+    ask_llm,
+    ask_slm,
+    fallback_reason,
+    resume,
+    splice,
+)
 from routers.plan import Answer, Draft, Generate, Reason, Tier, Unavailable, Usage, Verdict
 from routers.watch import ObservingWatch
 
@@ -21,7 +29,7 @@ SPOKEN = Draft(
     reason=Reason.GAVE_UP,
     confidence=0.1,
     kept=2,
-    kept_text="Yes.",
+    committed_text="Yes.",
 )
 KEPT = SPOKEN._replace(text="Yes.", tokens=SPOKEN.tokens[:2], usage=Usage(7, 2, 3, estimated=True))
 
@@ -40,7 +48,7 @@ def lost(why: str = "down", tier: Tier = "slm", partial: Draft | None = None) ->
     ],
 )
 def test_why_the_other_tier_answers(gone: Unavailable, reason: Reason) -> None:
-    assert instead(gone) is reason
+    assert fallback_reason(gone) is reason
 
 
 # --- the small model alone
@@ -48,13 +56,13 @@ def test_why_the_other_tier_answers(gone: Unavailable, reason: Reason) -> None:
 
 @pytest.mark.parametrize("observe", [None, ObservingWatch])
 def test_the_small_model_alone_is_waited_for_and_its_answer_stands(observe: Any) -> None:
-    asks, answer = settled(alone(observe), SMALL)
+    asks, answer = settled(ask_slm(observe), SMALL)
     assert asks == [Generate("slm", observe, patience=RESTART_PATIENCE, because=Reason.NO_LLM)]
     assert answer == Answer((SMALL,), Reason.NO_LLM, 0.4)
 
 
 def test_what_it_had_delivered_is_gone_on_from() -> None:
-    asks, answer = settled(alone(ObservingWatch), lost("lost", partial=BEGUN), REST)
+    asks, answer = settled(ask_slm(ObservingWatch), lost("lost", partial=BEGUN), REST)
     assert asks[1] == Generate("slm", ObservingWatch, "The be", RESTART_PATIENCE, Reason.NO_LLM)
     assert answer == Answer((BEGUN, REST), Reason.NO_LLM, 0.9)
 
@@ -63,7 +71,7 @@ def test_what_it_had_delivered_is_gone_on_from() -> None:
 def test_without_a_text_to_go_on_from_its_loss_is_the_end(partial: Draft | None) -> None:
     """What was relayed unread can't be continued, and must not be begun anew after it."""
     first = lost("lost", partial=partial)
-    asks, error = settled(alone(None), first)
+    asks, error = settled(ask_slm(None), first)
     assert len(asks) == 1
     assert error is first
 
@@ -77,31 +85,31 @@ def test_a_beginning_lost_twice_is_the_end() -> None:
 
 
 def test_the_large_models_answer_stands() -> None:
-    asks, answer = settled(large(Reason.TOO_HARD), LARGE)
+    asks, answer = settled(ask_llm(Reason.TOO_HARD), LARGE)
     assert asks == [Generate("llm", because=Reason.TOO_HARD)]
     assert answer == Answer((LARGE,), Reason.TOO_HARD)
 
 
 def test_the_small_model_is_its_fallback() -> None:
-    asks, answer = settled(large(Reason.TOO_HARD, ObservingWatch), lost("busy", "llm"), SMALL)
+    asks, answer = settled(ask_llm(Reason.TOO_HARD, ObservingWatch), lost("busy", "llm"), SMALL)
     assert asks[1] == Generate("slm", ObservingWatch, patience=RESTART_PATIENCE, because=Reason.NO_LLM)
     assert answer == Answer((SMALL,), Reason.NO_LLM, 0.4)
 
 
 @pytest.mark.parametrize("gone", [lost("rejected", "llm"), lost("lost", "llm", Draft("llm"))])
 def test_but_not_for_a_request_at_fault_or_an_answer_begun(gone: Unavailable) -> None:
-    asks, error = settled(large(Reason.TOO_HARD, ObservingWatch), gone)
+    asks, error = settled(ask_llm(Reason.TOO_HARD, ObservingWatch), gone)
     assert len(asks) == 1
     assert error is gone
 
 
 @pytest.mark.parametrize("tier", ["slm", "llm"])
 def test_the_only_capable_tier_is_waited_for_and_has_no_fallback(tier: Tier) -> None:
-    asks, answer = settled(capable(tier), Draft(tier))
+    asks, answer = settled(ask_capable_tier(tier), Draft(tier))
     assert asks == [Generate(tier, patience=RESTART_PATIENCE, because=Reason.NOT_CAPABLE)]
     assert answer == Answer((Draft(tier),), Reason.NOT_CAPABLE)
     gone = lost("down", tier)
-    assert settled(capable(tier), gone)[1] is gone
+    assert settled(ask_capable_tier(tier), gone)[1] is gone
 
 
 # --- a splice

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routers.judges.agreement import agreement, last_number, of_number, of_text, words
+from routers.judges.agreement import (
+    last_number,
+    mean_agreement,
+    normalize_words,
+    number_agreement,
+    text_agreement,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +33,7 @@ from routers.judges.agreement import agreement, last_number, of_number, of_text,
     ],
 )
 def test_texts_agree_by_their_words(one: str, other: str, agreed: float) -> None:
-    assert of_text(one, other) == pytest.approx(agreed)
+    assert text_agreement(one, other) == pytest.approx(agreed)
 
 
 @pytest.mark.parametrize(
@@ -49,19 +55,19 @@ def test_the_last_number_is_what_an_answer_comes_to(text: str, number: str | Non
 
 
 def test_answers_without_numbers_agree_in_none() -> None:
-    assert of_number("seven", "seven") == 0.0
-    assert of_number("the sum is 12", "6 + 6 = 12") == 1.0
+    assert number_agreement("seven", "seven") == 0.0
+    assert number_agreement("the sum is 12", "6 + 6 = 12") == 1.0
 
 
 def test_agreement_is_the_mean_over_the_samples() -> None:
-    assert agreement("number", "12", ["it is 12", "13", "", "6 * 2 = 12"]) == 0.5
-    assert agreement("text", "Paris", ["Paris!", "Rome"]) == 0.5
+    assert mean_agreement("number", "12", ["it is 12", "13", "", "6 * 2 = 12"]) == 0.5
+    assert mean_agreement("text", "Paris", ["Paris!", "Rome"]) == 0.5
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(), st.text())
 def test_any_text_can_be_compared(one: Any, other: Any) -> None:
-    assert of_text(one, one) == float(bool(words(one)))
-    assert of_text(one, other) == of_text(other, one)
-    assert 0.0 <= of_text(one, other) <= 1.0
+    assert text_agreement(one, one) == float(bool(normalize_words(one)))
+    assert text_agreement(one, other) == text_agreement(other, one)
+    assert 0.0 <= text_agreement(one, other) <= 1.0
     last_number(one)

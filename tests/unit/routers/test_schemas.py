@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from routers.structure.schemas import DEEPEST, LARGEST, LONGEST_PATTERN, NESTED, meets, most_steps
+from routers.structure.schemas import (
+    MAX_DEPTH,
+    MAX_NESTING,
+    MAX_PATTERN_CHARS,
+    MAX_VALUES,
+    max_regex_steps,
+    meets_schema,
+)
 
 PERSON = {
     "type": "object",
@@ -34,7 +41,7 @@ DRAFT_7 = "http://json-schema.org/draft-07/schema#"
     ],
 )
 def test_a_value_meets_a_schema_or_does_not(value: Any, met: bool) -> None:
-    assert meets(PERSON, value) is met
+    assert meets_schema(PERSON, value) is met
 
 
 @pytest.mark.parametrize(
@@ -49,17 +56,17 @@ def test_a_value_meets_a_schema_or_does_not(value: Any, met: bool) -> None:
     ],
 )
 def test_the_dialect_is_the_one_that_the_schema_names(schema: Any, value: Any, met: bool) -> None:
-    assert meets(schema, value) is met
+    assert meets_schema(schema, value) is met
 
 
 def test_local_references_are_followed() -> None:
     tree = {"$ref": "#/$defs/n", "$defs": {"n": {"type": "array", "items": {"$ref": "#/$defs/n"}}}}
-    assert meets(tree, [[], [[]]])
-    assert not meets(tree, [[], [1]])
+    assert meets_schema(tree, [[], [[]]])
+    assert not meets_schema(tree, [[], [1]])
 
 
 def test_formats_are_annotations() -> None:
-    assert meets({"format": "date"}, "yesterday")
+    assert meets_schema({"format": "date"}, "yesterday")
 
 
 # --- the schema's own faults are not the value's
@@ -85,7 +92,7 @@ def test_formats_are_annotations() -> None:
 )
 @pytest.mark.parametrize("value", [{}, [1], "x", 1, None])
 def test_an_invalid_schema_demands_nothing(schema: Any, value: Any) -> None:
-    assert meets(schema, value)
+    assert meets_schema(schema, value)
 
 
 @pytest.mark.filterwarnings("ignore")  # jsonschema warns before it fetches, and a warning here is an error
@@ -103,7 +110,7 @@ def test_nothing_is_fetched(schema: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        assert meets(json.loads(json.dumps(schema).replace("{url}", url)), {"a": 1})
+        assert meets_schema(json.loads(json.dumps(schema).replace("{url}", url)), {"a": 1})
         with pytest.raises(BlockingIOError):
             server.accept()
 
@@ -111,7 +118,7 @@ def test_nothing_is_fetched(schema: Any) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_no_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "schema.json").write_text('{"type": "string"}', encoding="utf-8")
-    assert meets({"$ref": (tmp_path / "schema.json").as_uri()}, 1)
+    assert meets_schema({"$ref": (tmp_path / "schema.json").as_uri()}, 1)
 
 
 # --- bounds
@@ -121,8 +128,8 @@ def test_a_schema_is_read_up_to_its_largest_size() -> None:
     def enum(size: int) -> dict[str, Any]:
         return {"enum": ["a"] * size}
 
-    assert not meets(enum(LARGEST - 1), "b")
-    assert meets(enum(LARGEST), "b")
+    assert not meets_schema(enum(MAX_VALUES - 1), "b")
+    assert meets_schema(enum(MAX_VALUES), "b")
 
 
 META = "https://json-schema.org/draft/2020-12/schema"
@@ -142,7 +149,7 @@ UNLUCKY = "a" * 60 + "b"
 )
 @pytest.mark.parametrize("value", [{"a": 1}, [UNLUCKY], 1])
 def test_a_schema_that_names_the_specifications_own_is_not_read(schema: Any, value: Any) -> None:
-    assert meets(schema, value)
+    assert meets_schema(schema, value)
 
 
 def laughs(keyword: str) -> dict[str, Any]:
@@ -169,15 +176,15 @@ ROWS = {"rows": [{"a": [n]} for n in range(300)]}
     ids=["allOf", "anyOf", "uniqueItems", "const", "additionalProperties", "required", "messages"],
 )
 def test_a_check_that_costs_too_much_is_broken_off(schema: Any, value: Any) -> None:
-    assert meets({**schema, "not": {}}, value)
+    assert meets_schema({**schema, "not": {}}, value)
 
 
 def test_usual_answers_are_checked_to_their_end() -> None:
     row = {"type": "object", "properties": {f"k{n}": {"type": "string"} for n in range(10)}}
     rows = [{f"k{n}": "some text" for n in range(10)} for _ in range(500)]
-    assert meets({"items": row}, rows)
-    assert not meets({"items": row}, [*rows, {"k9": 1}])
-    assert not meets({"uniqueItems": True}, [{"a": n} for n in [*range(100), 0]])
+    assert meets_schema({"items": row}, rows)
+    assert not meets_schema({"items": row}, [*rows, {"k9": 1}])
+    assert not meets_schema({"uniqueItems": True}, [{"a": n} for n in [*range(100), 0]])
 
 
 @pytest.mark.parametrize(
@@ -190,12 +197,12 @@ def test_usual_answers_are_checked_to_their_end() -> None:
     ids=str,
 )
 def test_some_keywords_are_passed_over(schema: Any) -> None:
-    assert meets(schema, {UNLUCKY: 1})
-    assert not meets({**schema, "required": ["a"]}, {UNLUCKY: 1})
+    assert meets_schema(schema, {UNLUCKY: 1})
+    assert not meets_schema({**schema, "required": ["a"]}, {UNLUCKY: 1})
 
 
 def test_unevaluated_items_are_passed_over() -> None:
-    assert meets({"prefixItems": [{}], "unevaluatedItems": False}, [1, 2])
+    assert meets_schema({"prefixItems": [{}], "unevaluatedItems": False}, [1, 2])
 
 
 # --- patterns
@@ -214,9 +221,9 @@ def test_unevaluated_items_are_passed_over() -> None:
     ],
 )
 def test_patterns_are_checked(pattern: str, good: str, bad: str) -> None:
-    assert meets({"pattern": pattern}, good)
-    assert not meets({"pattern": pattern}, bad)
-    assert meets({"pattern": pattern}, 5)
+    assert meets_schema({"pattern": pattern}, good)
+    assert not meets_schema({"pattern": pattern}, bad)
+    assert meets_schema({"pattern": pattern}, 5)
 
 
 @pytest.mark.parametrize(
@@ -232,27 +239,27 @@ def test_patterns_are_checked(pattern: str, good: str, bad: str) -> None:
         "(?P<x>a)c",
         "a{1,50}" * 8 + "c",
         "a{500}" * 20 + "c",
-        "c" * (LONGEST_PATTERN + 1),
+        "c" * (MAX_PATTERN_CHARS + 1),
     ],
 )
 def test_a_pattern_that_might_take_for_ever_demands_nothing(pattern: str) -> None:
-    assert meets({"pattern": pattern}, UNLUCKY)
+    assert meets_schema({"pattern": pattern}, UNLUCKY)
 
 
 def test_a_pattern_that_python_cannot_read_leaves_the_rest_demanded() -> None:
     schema = {"properties": {"name": {"pattern": r"^\p{L}+$", "maxLength": 3}}, "required": ["name"]}
-    assert meets(schema, {"name": "Ada"})
-    assert not meets(schema, {"name": "Byron"})
-    assert not meets(schema, {})
+    assert meets_schema(schema, {"name": "Ada"})
+    assert not meets_schema(schema, {"name": "Byron"})
+    assert not meets_schema(schema, {})
 
 
 def test_patterns_leave_half_of_the_budget_to_the_rest() -> None:
     emails = ["ada.lovelace@example.org"] * 1000
     schema = {"type": "array", "items": {"type": "string", "pattern": r"^[^@]+@[^@]+\.[a-z]+$"}}
-    assert meets(schema, emails)
-    assert not meets(schema, ["nobody", *emails])
-    assert not meets({**schema, "maxItems": 999}, emails)
-    assert not meets(schema, [*emails, 1])
+    assert meets_schema(schema, emails)
+    assert not meets_schema(schema, ["nobody", *emails])
+    assert not meets_schema({**schema, "maxItems": 999}, emails)
+    assert not meets_schema(schema, [*emails, 1])
 
 
 @pytest.mark.parametrize(
@@ -272,11 +279,11 @@ def test_patterns_leave_half_of_the_budget_to_the_rest() -> None:
         (r"(a)\1", 8, inf),
         ("a{100}", 8, inf),
         ("a*" * 21, 8, inf),
-        ("a" * (LONGEST_PATTERN + 1), 8, inf),
+        ("a" * (MAX_PATTERN_CHARS + 1), 8, inf),
     ],
 )
 def test_a_patterns_steps_are_bounded_by_its_choices(pattern: str, length: int, steps: float) -> None:
-    assert most_steps(pattern, length) == steps
+    assert max_regex_steps(pattern, length) == steps
 
 
 # --- numbers and depth
@@ -287,7 +294,7 @@ def test_a_patterns_steps_are_bounded_by_its_choices(pattern: str, length: int, 
     "schema", [{"multipleOf": 0.1}, {"multipleOf": 3}, {"maximum": 1e400}, {"type": "integer"}], ids=str
 )
 def test_no_number_is_too_large_to_be_checked(schema: Any, number: float) -> None:
-    assert meets(schema, number) in (True, False)
+    assert meets_schema(schema, number) in (True, False)
 
 
 def nested(wrap: Callable[[Any], Any], core: Any, levels: int) -> Any:
@@ -300,12 +307,14 @@ LISTS = {"$ref": "#/$defs/n", "$defs": {"n": {"type": "array", "items": {"$ref":
 
 
 def test_what_is_nested_is_checked_to_some_depth() -> None:
-    assert not meets(LISTS, nested(lambda inner: [inner], 1, NESTED // 2 - 2))
-    assert not meets(nested(lambda inner: {"allOf": [inner]}, {"type": "string"}, (DEEPEST - 1) // 2), 1)
+    assert not meets_schema(LISTS, nested(lambda inner: [inner], 1, MAX_NESTING // 2 - 2))
+    assert not meets_schema(
+        nested(lambda inner: {"allOf": [inner]}, {"type": "string"}, (MAX_DEPTH - 1) // 2), 1
+    )
 
 
-@pytest.mark.parametrize("levels", [NESTED, 800, 5000])
+@pytest.mark.parametrize("levels", [MAX_NESTING, 800, 5000])
 def test_what_is_nested_too_deeply_is_not(levels: int) -> None:
-    assert meets(LISTS, nested(lambda inner: [inner], 1, levels))
-    assert meets(nested(lambda inner: {"allOf": [inner]}, {"type": "string"}, levels), 1)
-    assert meets({"const": nested(lambda inner: [inner], 1, levels)}, 1)
+    assert meets_schema(LISTS, nested(lambda inner: [inner], 1, levels))
+    assert meets_schema(nested(lambda inner: {"allOf": [inner]}, {"type": "string"}, levels), 1)
+    assert meets_schema({"const": nested(lambda inner: [inner], 1, levels)}, 1)

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from support.builders import calibrator, settled
 
-from routers.fragments.draft_blocks import FIRST, Block, agreement, verified
+from routers.fragments.draft_blocks import FIRST_LENGTH, BlockLength, accepted_share, count_accepted
 from routers.fragments.fallback import RESTART_PATIENCE
 from routers.plan import (
     Answer,
-    Choice,
     Draft,
     Generate,
+    GreedyToken,
     Reason,
     Said,
     Say,
@@ -54,7 +54,7 @@ def drafted(*ids: int, finish: str = "length", **more: Any) -> Draft:
 
 def scored(ids: list[int], own: list[int], prompt: int = 10) -> Scored:
     """Of a text of `ids` whose scorer would have written `own`, one more."""
-    choices = [Choice(id_, -0.1, id_ == END) for id_ in own]
+    choices = [GreedyToken(id_, -0.1, id_ == END) for id_ in own]
     tokens = [ScoredToken(id_, -0.1, choice) for id_, choice in zip(ids, choices, strict=False)]
     return Scored(tokens, choices[-1], Usage(prompt + len(ids), 1))
 
@@ -430,7 +430,7 @@ def test_a_missing_tier_is_the_other_strategys_to_tell() -> None:
     assert router.needs == cascade.needs
     assert not router.reads_features
     assert router.speculates
-    assert router.calls > 100
+    assert router.max_calls > 100
 
 
 def test_a_strategy_within_must_be_one_that_asks_one_model_after_the_other() -> None:
@@ -442,28 +442,28 @@ def test_a_strategy_within_must_be_one_that_asks_one_model_after_the_other() -> 
 
 
 def test_agreement_counts_the_end_as_a_token() -> None:
-    assert agreement(scored([1, 2], [1, 2, END]), "stop") == 1.0
-    assert agreement(scored([1, 2], [1, 2, 3]), "stop") == pytest.approx(2 / 3)
-    assert agreement(scored([1, 2], [1, 3, 3]), "length") == 0.5
-    assert agreement(scored([], [3]), "length") == 0.0
+    assert accepted_share(scored([1, 2], [1, 2, END]), "stop") == 1.0
+    assert accepted_share(scored([1, 2], [1, 2, 3]), "stop") == pytest.approx(2 / 3)
+    assert accepted_share(scored([1, 2], [1, 3, 3]), "length") == 0.5
+    assert accepted_share(scored([], [3]), "length") == 0.0
 
 
 def test_tokens_stand_up_to_the_first_that_is_not_the_scorers() -> None:
-    assert verified(scored([1, 2, 3], [1, 9, 3, 4])) == (1, Choice(9, -0.1))
-    assert verified(scored([1, 2], [1, 2, 4])) == (2, Choice(4, -0.1))
+    assert count_accepted(scored([1, 2, 3], [1, 9, 3, 4])) == (1, GreedyToken(9, -0.1))
+    assert count_accepted(scored([1, 2], [1, 2, 4])) == (2, GreedyToken(4, -0.1))
 
 
 def block_after(accepted: int, size: int, blocks: int, verify: float) -> int:
     """The next block's size after several of `size` of which `accepted` tokens stood."""
-    block = Block(None, 32, 0.0)
-    assert block.size(0) == FIRST
+    block = BlockLength(None, 32, 0.0)
+    assert block.next_length(0) == FIRST_LENGTH
     ids = list(range(1, size + 1))
     own = [id_ if place < accepted else 99 for place, id_ in enumerate(ids)]
     for _ in range(blocks):
-        block.seen(
+        block.update(
             drafted(*ids)._replace(seconds=0.02 * size), scored(ids, [*own, 7])._replace(seconds=verify)
         )
-    return block.size(100)
+    return block.next_length(100)
 
 
 def test_blocks_grow_with_acceptance_and_with_the_price_of_a_verification() -> None:
@@ -472,7 +472,7 @@ def test_blocks_grow_with_acceptance_and_with_the_price_of_a_verification() -> N
 
 
 def test_a_draft_whose_end_the_large_model_does_not_share_counts_as_rejected() -> None:
-    block = Block(4, 32, 0.2)
+    block = BlockLength(4, 32, 0.2)
     for _ in range(20):
-        block.seen(drafted(finish="stop"), scored([], [5]))
-    assert block.hopeless
+        block.update(drafted(finish="stop"), scored([], [5]))
+    assert block.is_hopeless

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from routers.cost import Price
 from routers.fragments.speedup import (
-    MOST,
+    MAX_BLOCK,
     Costs,
-    acceptance,
     best_block,
     break_even,
+    estimate_acceptance,
     expected_tokens,
     forecast,
-    inside,
-    pays,
+    in_engine_speedup,
+    is_worthwhile,
 )
 
 # A target of 15 tokens a second, read at 2000, and a draft of 60, with priced calls.
@@ -58,16 +58,16 @@ def test_more_acceptance_never_gives_fewer_tokens(one: float, other: float, bloc
 
 
 def test_a_free_draft_inside_an_engine_gains_all_its_tokens() -> None:
-    assert inside(0.8, 4, cost_ratio=0.0) == pytest.approx(expected_tokens(0.8, 4))
+    assert in_engine_speedup(0.8, 4, cost_ratio=0.0) == pytest.approx(expected_tokens(0.8, 4))
 
 
 def test_a_draft_as_slow_as_its_target_gains_nothing_inside_an_engine() -> None:
-    assert inside(1.0, 4, cost_ratio=1.0) == pytest.approx(1.0)
-    assert inside(0.8, 4, cost_ratio=1.0) < 1.0
+    assert in_engine_speedup(1.0, 4, cost_ratio=1.0) == pytest.approx(1.0)
+    assert in_engine_speedup(0.8, 4, cost_ratio=1.0) < 1.0
 
 
 def tokens_per_second(accept: float, costs: Costs, length: int, block: int) -> float:
-    return expected_tokens(accept, block) / (costs.drafting(block) + costs.verifying(length, block))
+    return expected_tokens(accept, block) / (costs.draft_seconds(block) + costs.verify_seconds(length, block))
 
 
 @given(ACCEPT, ANY_COSTS, LENGTH, BLOCK)
@@ -81,8 +81,8 @@ def test_the_best_block_is_the_one_that_trying_all_finds(
 
 
 def test_what_is_always_rejected_is_drafted_shortest_and_what_never_is_longest() -> None:
-    assert best_block(0.0, COSTS, 700, most=32) == 1
-    assert best_block(1.0, COSTS, 700, most=32) == 32
+    assert best_block(0.0, COSTS, 700, max_block=32) == 1
+    assert best_block(1.0, COSTS, 700, max_block=32) == 32
 
 
 @given(ACCEPT, ANY_COSTS, LENGTH)
@@ -94,14 +94,16 @@ def test_a_longer_text_before_it_never_makes_the_best_block_shorter(
 
 @given(ACCEPT, ANY_COSTS, LENGTH)
 def test_it_pays_where_some_block_outruns_plain_decoding(accept: float, costs: Costs, length: int) -> None:
-    fastest = max(tokens_per_second(accept, costs, length, block) for block in range(1, MOST + 1))
+    fastest = max(tokens_per_second(accept, costs, length, block) for block in range(1, MAX_BLOCK + 1))
     plain = 1.0 / costs.decode_token
-    assert pays(accept, costs, length) is (fastest > plain) or fastest == pytest.approx(plain, rel=1e-9)
+    assert is_worthwhile(accept, costs, length) is (fastest > plain) or fastest == pytest.approx(
+        plain, rel=1e-9
+    )
 
 
 def test_long_prompts_make_it_stop_paying() -> None:
-    assert pays(0.8, COSTS, length=100)
-    assert not pays(0.8, COSTS, length=4000)
+    assert is_worthwhile(0.8, COSTS, length=100)
+    assert not is_worthwhile(0.8, COSTS, length=4000)
 
 
 @given(ANY_COSTS, LENGTH, st.integers(1, 60), BLOCK)
@@ -111,7 +113,7 @@ def test_a_draft_that_is_never_accepted_costs_a_call_a_token(
     found = forecast(0.0, costs, prompt, answer, block)
     assert found.calls == pytest.approx(answer)
     assert found.steps_saved == pytest.approx(0.0)
-    assert found.speedup < 1.0 or costs.verifying(prompt, 0) < costs.decode_token
+    assert found.speedup < 1.0 or costs.verify_seconds(prompt, 0) < costs.decode_token
 
 
 def test_a_draft_that_is_always_accepted_costs_a_call_a_block() -> None:
@@ -189,8 +191,8 @@ def test_acceptance_counts_only_tokens_that_were_tried() -> None:
                 rejected += 1
                 break
             accepted += 1
-    assert acceptance(accepted, rejected) == pytest.approx(0.6, abs=0.02)
-    assert acceptance(0, 0) is None
+    assert estimate_acceptance(accepted, rejected) == pytest.approx(0.6, abs=0.02)
+    assert estimate_acceptance(0, 0) is None
 
 
 def test_the_break_even_is_where_the_speedup_passes_one() -> None:

@@ -9,11 +9,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from routers.plan import Reason, ToolCall
-from routers.structure.expected import PLAIN, Expected
-from routers.structure.flaws import flaw
-from routers.structure.json_text import parsed
-from routers.structure.loops import looping, stuck
-from routers.structure.refusals import refuses
+from routers.structure.answer_form import ANY_FORM, AnswerForm
+from routers.structure.flaws import find_flaw
+from routers.structure.json_text import parse_json
+from routers.structure.loops import is_looping, is_stuck
+from routers.structure.refusals import is_refusal
 
 CITY = {
     "type": "object",
@@ -38,13 +38,13 @@ AS_CITY = {"response_format": schema_format(CITY)}
 
 
 def of_text(text: str, body: dict[str, Any], finish: str | None = "stop") -> Reason | None:
-    return flaw(text, (), finish, Expected.of(body))
+    return find_flaw(text, (), finish, AnswerForm.from_body(body))
 
 
 def of_calls(
     calls: Sequence[ToolCall], body: dict[str, Any], finish: str | None = "tool_calls"
 ) -> Reason | None:
-    return flaw("", calls, finish, Expected.of(body))
+    return find_flaw("", calls, finish, AnswerForm.from_body(body))
 
 
 # --- what a request asks for
@@ -52,8 +52,8 @@ def of_calls(
 
 @pytest.mark.parametrize("body", [{}, {"model": "auto", "messages": [], "max_tokens": 5, "stream": True}])
 def test_a_plain_request_asks_for_nothing_and_costs_nothing(body: dict[str, Any]) -> None:
-    assert Expected.of(body) is PLAIN
-    assert not PLAIN.whole
+    assert AnswerForm.from_body(body) is ANY_FORM
+    assert not ANY_FORM.needs_complete_answer
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_plain_request_asks_for_nothing_and_costs_nothing(body: dict[str, Any]
     ids=str,
 )
 def test_what_asks_for_no_form_or_cannot_be_read_is_not_demanded(body: dict[str, Any]) -> None:
-    assert Expected.of(body) == PLAIN
+    assert AnswerForm.from_body(body) == ANY_FORM
     assert of_text("free text", body, "length") is None
 
 
@@ -91,7 +91,7 @@ def test_what_asks_for_no_form_or_cannot_be_read_is_not_demanded(body: dict[str,
     ids=str,
 )
 def test_an_answer_of_a_form_is_checked_whole_and_so_must_be_complete(body: dict[str, Any]) -> None:
-    assert Expected.of(body).whole
+    assert AnswerForm.from_body(body).needs_complete_answer
     assert of_text("free te", body, "length") is Reason.TRUNCATED
 
 
@@ -162,23 +162,26 @@ ANSWERS = [
 
 @pytest.mark.parametrize("text", REFUSALS)
 def test_refusals_are_told_by_how_they_begin(text: str) -> None:
-    assert refuses(text)
+    assert is_refusal(text)
     assert of_text(text, {}) is Reason.REFUSAL
 
 
 @pytest.mark.parametrize("text", ANSWERS)
 def test_an_answer_that_apologises_or_cannot_do_something_is_no_refusal(text: str) -> None:
-    assert not refuses(text)
+    assert not is_refusal(text)
     assert of_text(text, {}) is None
 
 
 def test_a_refusal_may_have_a_field_of_its_own() -> None:
-    assert flaw("", (), "stop", Expected.of(AS_CITY), refusal="No.") is Reason.REFUSAL
-    assert flaw("Yes.", (), "stop", PLAIN, refusal="") is None
+    assert find_flaw("", (), "stop", AnswerForm.from_body(AS_CITY), refusal="No.") is Reason.REFUSAL
+    assert find_flaw("Yes.", (), "stop", ANY_FORM, refusal="") is None
 
 
 def test_the_text_beside_calls_is_not_judged() -> None:
-    assert flaw(REFUSALS[0], [PARIS], "tool_calls", Expected.of({"tools": BOTH, **AS_CITY})) is None
+    assert (
+        find_flaw(REFUSALS[0], [PARIS], "tool_calls", AnswerForm.from_body({"tools": BOTH, **AS_CITY}))
+        is None
+    )
 
 
 # --- JSON
@@ -428,11 +431,11 @@ TEXTS = st.text() | JSON.map(json.dumps) | st.sampled_from([*REFUSALS, *ANSWERS]
 def test_no_draft_and_no_request_makes_it_raise(
     text: str, calls: list[ToolCall], finish: str | None, body: dict[str, Any], refusal: str | None
 ) -> None:
-    expected = Expected.of(body)
-    reason = flaw(text, calls, finish, expected, refusal)
+    expected = AnswerForm.from_body(body)
+    reason = find_flaw(text, calls, finish, expected, refusal)
     assert reason is None or reason in Reason
     if reason in (Reason.TRUNCATED, Reason.INVALID_JSON, Reason.SCHEMA_MISMATCH, Reason.TOOL_ARGUMENTS):
-        assert expected.whole
+        assert expected.needs_complete_answer
 
 
 LEAVES: list[tuple[dict[str, Any], st.SearchStrategy[Any]]] = [
@@ -492,7 +495,7 @@ def test_what_meets_its_schema_passes_and_without_a_required_key_does_not(
 def test_json_is_read_as_it_was_written(value: Any) -> None:
     text = json.dumps(value)
     assume("NaN" not in text and "Infinity" not in text)
-    assert parsed(text) == value
+    assert parse_json(text) == value
 
 
 # --- loops
@@ -520,8 +523,8 @@ SENTENCE = told("I 'm sorry for any inconvenience you may have had .")
     ids=["sentence", "short", "cut", "longest", "two tokens", "zeros", "one token"],
 )
 def test_a_draft_that_goes_on_and_on_is_looping(tokens: list[str]) -> None:
-    assert looping(tokens)
-    assert not looping(tokens[:40])
+    assert is_looping(tokens)
+    assert not is_looping(tokens[:40])
 
 
 ROW = [" [", "0", *[",", " ", "0"] * 7, "],", "\n"]
@@ -566,7 +569,7 @@ VERSE = told("And the river runs , and the river runs , and the river runs to th
     ],
 )
 def test_what_repeats_for_a_reason_is_not_looping(tokens: list[str]) -> None:
-    assert not any(looping(tokens[:end]) for end in range(len(tokens) + 1))
+    assert not any(is_looping(tokens[:end]) for end in range(len(tokens) + 1))
 
 
 def block(period: int, different: int) -> list[str]:
@@ -588,8 +591,8 @@ def block(period: int, different: int) -> list[str]:
 )
 def test_looping_begins_at_the_length_that_its_rule_says(period: int, different: int, length: int) -> None:
     tokens = block(period, different) * 200
-    assert looping(tokens[:length])
-    assert not looping(tokens[: length - 1])
+    assert is_looping(tokens[:length])
+    assert not is_looping(tokens[: length - 1])
 
 
 def by_definition(tokens: list[str]) -> bool:
@@ -618,7 +621,7 @@ NEARLY_LOOPS = st.builds(
 
 @given(NEARLY_LOOPS)
 def test_looping_is_what_its_rule_says(tokens: list[str]) -> None:
-    assert looping(tokens) is by_definition(tokens)
+    assert is_looping(tokens) is by_definition(tokens)
 
 
 @given(NEARLY_LOOPS, st.randoms(use_true_random=False))
@@ -626,27 +629,27 @@ def test_only_the_equality_of_tokens_counts(tokens: list[str], random: Any) -> N
     names = [f"#{n}" for n in range(len(set(tokens)))]
     random.shuffle(names)
     renamed = dict(zip(sorted(set(tokens)), names, strict=True))
-    assert looping([renamed[token] for token in tokens]) is looping(tokens)
+    assert is_looping([renamed[token] for token in tokens]) is is_looping(tokens)
 
 
 @given(NEARLY_LOOPS)
 def test_a_new_token_ends_a_loop(tokens: list[str]) -> None:
-    assert not looping([*tokens, "new"])
+    assert not is_looping([*tokens, "new"])
 
 
 @pytest.mark.parametrize("block", [["ha"], SENTENCE, [str(n) for n in range(64)]])
 def test_a_draft_is_stuck_when_nothing_else_is_left_in_sight(block: list[str]) -> None:
     tokens = ["Well", ",", *block * 384]
-    assert stuck(tokens[: 2 + 384])
-    assert not stuck(tokens[: 2 + 383])
-    assert not stuck([*tokens, "new"])
+    assert is_stuck(tokens[: 2 + 384])
+    assert not is_stuck(tokens[: 2 + 383])
+    assert not is_stuck([*tokens, "new"])
 
 
 @given(NEARLY_LOOPS)
 def test_what_is_stuck_is_looping(tokens: list[str]) -> None:
-    assert looping(tokens) or not stuck(tokens)
+    assert is_looping(tokens) or not is_stuck(tokens)
 
 
 @pytest.mark.parametrize("start", [0, 1, 500])
 def test_what_came_before_the_tail_does_not_matter(start: int) -> None:
-    assert looping([str(n) for n in range(start)] + SENTENCE * 30)
+    assert is_looping([str(n) for n in range(start)] + SENTENCE * 30)

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from support.builders import calibrator, token, tokens, worth
 
-from routers.confidence.answer_words import END, shape
+from routers.confidence.answer_words import SENTENCE_END, token_shape
 from routers.confidence.calibration import Logistic
-from routers.confidence.signals import SignalName, signals
+from routers.confidence.signals import SignalName, compute_signals
 from routers.plan import Reason, Token, Verdict
-from routers.watch import FIRST_LOOK, ConfidenceWatch, ObservingWatch, Release, looks
+from routers.watch import FIRST_CHECK, ConfidenceWatch, ObservingWatch, Release, checkpoints
 
 CONTINUE, COMMIT, GIVE_UP = Verdict.CONTINUE, Verdict.COMMIT, Verdict.GIVE_UP
 
@@ -42,7 +42,7 @@ class Noting:
     ("count", "schedule"), [(0, []), (5, []), (6, [6]), (8, [6]), (9, [6, 9]), (45, [6, 9, 13, 19, 28, 42])]
 )
 def test_looks_are_spaced_ever_wider(count: int, schedule: list[int]) -> None:
-    assert list(looks(count)) == schedule
+    assert list(checkpoints(count)) == schedule
 
 
 @pytest.mark.parametrize("count", [5, 6, 7, 9, 30, 100])
@@ -50,19 +50,19 @@ def test_a_watch_looks_on_schedule_at_all_tokens_so_far(count: int) -> None:
     noting = Noting()
     draft = worth(0.5, count)
     fed(ConfidenceWatch(noting, 0.6, 0.8, 0.2), draft)  # type: ignore[arg-type]
-    assert noting.seen == [signals(draft[:at]) for at in looks(count)]
+    assert noting.seen == [compute_signals(draft[:at]) for at in checkpoints(count)]
 
 
 def test_a_sure_beginning_is_committed_at_the_first_look() -> None:
     watched = watch()
-    assert fed(watched, worth(0.9, FIRST_LOOK)) == [CONTINUE] * (FIRST_LOOK - 1) + [COMMIT]
+    assert fed(watched, worth(0.9, FIRST_CHECK)) == [CONTINUE] * (FIRST_CHECK - 1) + [COMMIT]
     assert watched.reason is Reason.COMMITTED
     assert watched.confidence == pytest.approx(0.9)
 
 
 def test_after_a_commit_every_token_and_the_end_commit() -> None:
     watched = watch()
-    fed(watched, worth(0.9, FIRST_LOOK))
+    fed(watched, worth(0.9, FIRST_CHECK))
     assert set(fed(watched, tokens(*[-20.0] * 40, None))) == {COMMIT}
     assert watched.end("length") is COMMIT
     assert (watched.reason, watched.confidence) == (Reason.COMMITTED, pytest.approx(0.9))
@@ -70,7 +70,7 @@ def test_after_a_commit_every_token_and_the_end_commit() -> None:
 
 def test_a_hopeless_beginning_is_given_up_at_the_first_look() -> None:
     watched = watch()
-    assert fed(watched, worth(0.1, FIRST_LOOK)) == [CONTINUE] * (FIRST_LOOK - 1) + [GIVE_UP]
+    assert fed(watched, worth(0.1, FIRST_CHECK)) == [CONTINUE] * (FIRST_CHECK - 1) + [GIVE_UP]
     assert watched.reason is Reason.GAVE_UP
     assert watched.confidence == pytest.approx(0.1)
 
@@ -104,7 +104,7 @@ def test_each_threshold_works_without_the_other() -> None:
 
 
 def test_a_threshold_reached_exactly_commits_and_accepts_and_is_not_given_up() -> None:
-    half = tokens(*[-1.0] * FIRST_LOOK)
+    half = tokens(*[-1.0] * FIRST_CHECK)
     assert fed(watch(0.5, commit=0.5), half)[-1] is COMMIT
     held = watch(0.5, commit=None, give_up=0.5)
     assert fed(held, half)[-1] is CONTINUE
@@ -176,7 +176,7 @@ def test_an_observer_gives_up_what_is_stuck_where_it_is_to_end_loops() -> None:
     verdicts = fed(watched, loop)
     assert verdicts[:384] == [COMMIT] * 383 + [GIVE_UP]
     assert watched.reason is Reason.LOOP
-    found = signals(loop[: len(verdicts)], "length")
+    found = compute_signals(loop[: len(verdicts)], "length")
     assert watched.confidence == pytest.approx(calibrator().confidence(found, finished=True))
     varied = [token(-0.5, f"{n}") for n in range(100)] * 6
     assert set(fed(ObservingWatch(calibrator(), ends_loops=True), varied)) == {COMMIT}
@@ -211,7 +211,7 @@ def test_a_sentence_flows_as_it_ends() -> None:
     assert watched.reason is Reason.COMMITTED
 
 
-@pytest.mark.parametrize("count", [1, FIRST_LOOK - 1])
+@pytest.mark.parametrize("count", [1, FIRST_CHECK - 1])
 def test_too_short_a_sentence_flows_with_the_next(count: int) -> None:
     watched = splicing()
     assert set(fed(watched, sentence(0.9, count))) == {CONTINUE}
@@ -254,7 +254,7 @@ def test_what_is_held_flows_only_at_its_end() -> None:
 @pytest.mark.parametrize("release", ["hold", "commit", "splice"])
 def test_a_draft_that_loops_is_given_up_at_a_look(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a loop is, is said elsewhere: here it is five equal tokens."""
-    monkeypatch.setattr("routers.watch.looping", lambda texts: texts[-5:] == ["ha"] * 5)
+    monkeypatch.setattr("routers.watch.is_looping", lambda texts: texts[-5:] == ["ha"] * 5)
     watched = ConfidenceWatch(calibrator(), 0.6, None, None, release)
     assert fed(watched, [*worth(0.9, 4), *[token(-0.1, "ha")] * 5]) == [CONTINUE] * 8 + [GIVE_UP]
     assert (watched.reason, watched.confidence) == (Reason.LOOP, None)
@@ -273,7 +273,7 @@ def test_a_draft_with_a_flaw_is_given_up_at_its_end_however_sure(flaw: Reason) -
 
 def test_a_flaw_comes_too_late_for_what_flowed() -> None:
     watched = watch()
-    fed(watched, worth(0.9, FIRST_LOOK))
+    fed(watched, worth(0.9, FIRST_CHECK))
     assert watched.end("length", Reason.TRUNCATED) is COMMIT
     spliced = splicing()
     fed(spliced, sentence(0.9, 8))
@@ -357,10 +357,10 @@ class AnyDraft(RuleBasedStateMachine):
         if release == "commit":
             assert verdict is COMMIT or not begun
         if verdict is COMMIT and release == "commit" and not begun:
-            assert self.answer in looks(self.answer)
+            assert self.answer in checkpoints(self.answer)
         if verdict is COMMIT and release == "splice":
-            assert shape(token.text) == END
-            assert self.answer >= FIRST_LOOK
+            assert token_shape(token.text) == SENTENCE_END
+            assert self.answer >= FIRST_CHECK
         assert verdict is not COMMIT or release != "hold"
         assert verdict is not COMMIT or self.watch.commit is not None
         if token.reasoning and not (begun and release == "commit"):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routers.confidence.answer_words import SHAPES, AnswerWord, shape, stand_in
+from routers.confidence.answer_words import SHAPES, AnswerWord, build_stand_in, token_shape
 
 TEXTS = st.text(max_size=4) | st.sampled_from([" a", "b", " ", ".", ",", "\n", '"', "1"])
 
@@ -46,9 +46,9 @@ def test_what_follows_the_first_sentence_does_not_move_the_answer(first: list[st
 
 @given(TEXTS, st.integers(0, 10**6))
 def test_a_stand_in_has_the_shape_of_the_text(text: str, number: int) -> None:
-    assert shape(text) in SHAPES
-    assert shape(stand_in(shape(text), number)) == shape(text)
+    assert token_shape(text) in SHAPES
+    assert token_shape(build_stand_in(token_shape(text), number)) == token_shape(text)
 
 
 def test_the_stand_ins_of_one_shape_differ() -> None:
-    assert len({stand_in(kind, number) for kind in SHAPES for number in range(9)}) == 36
+    assert len({build_stand_in(kind, number) for kind in SHAPES for number in range(9)}) == 36

@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.skills.compress.messages import question, rewritten, turns
-from gateway.skills.compress.protected_spans import outside, untouchable
-from gateway.skills.compress.words import Kind, joined, units
+from gateway.skills.compress.messages import find_question, parse_segments, replace_texts
+from gateway.skills.compress.protected_spans import find_gaps, find_protected_spans
+from gateway.skills.compress.words import WordKind, join_words, split_words
 
 
 def fixed(text: str, *keep: str) -> list[str]:
-    return [text[start:end] for start, end in untouchable(text, keep)]
+    return [text[start:end] for start, end in find_protected_spans(text, keep)]
 
 
 def staying(text: str) -> list[str]:
     """The words that stay for being numbers or of them."""
-    return [text[unit.start : unit.end] for unit in units(text) if unit.kind is Kind.HELD]
+    return [text[unit.start : unit.end] for unit in split_words(text) if unit.kind is WordKind.BLOCK_BOUND]
 
 
 def test_code_json_marks_and_kept_words_are_found():
@@ -65,7 +65,7 @@ def test_numbers_stay_with_their_units(text: str, stays: list[str]):
     ],
 )
 def test_the_question_is_told_from_what_is_given_for_it(text: str, asked: str | None):
-    told = [text[start:end] for start, end in question(text)]
+    told = [text[start:end] for start, end in find_question(text)]
     if asked is not None:
         assert "|".join("|".join(told).split("\n")) == asked
     else:
@@ -88,18 +88,20 @@ def test_roles_parts_and_marks():
         {"role": "user", "content": [image, {"type": "text", "text": prose}, {"type": "text", "text": "Why?"}]},
         {"role": "assistant", "content": prose},
     ]  # fmt: skip
-    found = turns({"messages": messages})
-    open_ = [text.path for text in found.texts if not text.whole]
+    found = parse_segments({"messages": messages})
+    open_ = [text.path for text in found.segments if not text.is_protected]
     assert open_ == [
         ("messages", 1, "content"),
         ("messages", 4, "content"),
         ("messages", 5, "content", 1, "text"),
     ]
     assert found.question == "Some words.\nWhy?"
-    assert not turns({"messages": messages}, system=True).texts[0].whole
+    assert not parse_segments({"messages": messages}, system=True).segments[0].is_protected
 
     body = {"messages": messages, "x": 1}
-    changed = rewritten(body, {("messages", 5, "content", 1, "text"): "new", ("messages", 1, "content"): "n"})
+    changed = replace_texts(
+        body, {("messages", 5, "content", 1, "text"): "new", ("messages", 1, "content"): "n"}
+    )
     assert messages[1]["content"] == prose
     assert changed["messages"][5]["content"] == [
         image,
@@ -109,10 +111,10 @@ def test_roles_parts_and_marks():
     assert changed["messages"][0] is messages[0]
 
     marked = "Be short. <context>a b c</context> And <context>d</context><context>e</context> x?"
-    (text,) = turns({"prompt": marked}).texts
-    assert [marked[start:end] for start, end in outside(text.fixed, len(marked))] == ["a b c", "d", "e"]
-    assert turns({"text": "a b", "question": "why"}) == ([(("text",), "a b", [])], "why")
-    assert turns({"prompt": [1, 2]}).texts == []
+    (text,) = parse_segments({"prompt": marked}).segments
+    assert [marked[start:end] for start, end in find_gaps(text.protected, len(marked))] == ["a b c", "d", "e"]
+    assert parse_segments({"text": "a b", "question": "why"}) == ([(("text",), "a b", [])], "why")
+    assert parse_segments({"prompt": [1, 2]}).segments == []
 
 
 TEXTS = st.text(st.sampled_from("ab5 \n\t.,!:;{}[]\"'`~<>/关。，é\0-=%"), max_size=80) | st.text(max_size=40)
@@ -121,13 +123,15 @@ TEXTS = st.text(st.sampled_from("ab5 \n\t.,!:;{}[]\"'`~<>/关。，é\0-=%"), ma
 @given(text=TEXTS, draw=st.data())
 @settings(max_examples=50, deadline=None)
 def test_what_is_fixed_survives_and_what_stays_is_in_its_order(text: str, draw: st.DataObject):
-    spans = untouchable(text, ["ab"])
-    cut = units(text, spans)
+    spans = find_protected_spans(text, ["ab"])
+    cut = split_words(text, spans)
     assert all(first.end <= second.start for first, second in pairwise(cut))
-    assert all(text[start:end].strip() == text[start:end] for start, end, kind, _ in cut if kind < Kind.FIXED)
-    assert joined(text, cut, [True] * len(cut)) == (text if cut else "")
-    stays = [unit.kind >= Kind.HELD or draw.draw(st.booleans()) for unit in cut]
-    out = joined(text, cut, stays)
+    assert all(
+        text[start:end].strip() == text[start:end] for start, end, kind, _ in cut if kind < WordKind.PROTECTED
+    )
+    assert join_words(text, cut, [True] * len(cut)) == (text if cut else "")
+    stays = [unit.kind >= WordKind.BLOCK_BOUND or draw.draw(st.booleans()) for unit in cut]
+    out = join_words(text, cut, stays)
     at = 0
     for unit, stay in zip(cut, stays, strict=True):
         if stay:

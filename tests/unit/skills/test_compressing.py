@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.skills.compress.compression import Compressed, Goal, Why, compress
-from gateway.skills.compress.cost_benefit import WhyNot
-from gateway.skills.compress.messages import rewritten, turns
-from gateway.skills.compress.surprisal import Surprise
-from gateway.skills.compress.words import units
+from gateway.skills.compress.compression import Compressed, Goal, SkipReason, compress
+from gateway.skills.compress.cost_benefit import Objection
+from gateway.skills.compress.messages import parse_segments, replace_texts
+from gateway.skills.compress.surprisal import TokenSurprisal
+from gateway.skills.compress.words import split_words
 
 GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau"
 WORDS = GREEK.split()
@@ -27,19 +27,19 @@ class Reader:
     def __init__(self) -> None:
         self.read = 0
 
-    async def surprises(self, text: str, given: str = "") -> list[Surprise]:
+    async def read_surprisals(self, text: str, context: str = "") -> list[TokenSurprisal]:
         self.read += len(text)
-        known = set(given.split())
+        known = set(context.split())
         found = []
         for at, token in enumerate(re.finditer(r"\s?\S{1,5}|\s", text)):
             surprise = (zlib.crc32(token[0].strip().encode(errors="replace")) % 997) / 100
             if token[0].strip() in known:
                 surprise /= 10
-            found.append(Surprise(*token.span(), -surprise if at else None))
+            found.append(TokenSurprisal(*token.span(), -surprise if at else None))
         return found
 
-    async def count(self, text: str) -> int:
-        return len(await Reader().surprises(text))
+    async def count_tokens(self, text: str) -> int:
+        return len(await Reader().read_surprisals(text))
 
 
 def prose(words: int, seed: int = 1) -> str:
@@ -50,8 +50,8 @@ def prose(words: int, seed: int = 1) -> str:
 
 
 async def compressed(body: dict[str, Any], **goal: Any) -> tuple[Compressed, dict[str, Any]]:
-    found = await compress(turns(body), Goal(**goal), Reader())
-    return found, rewritten(body, found.texts)
+    found = await compress(parse_segments(body), Goal(**goal), Reader())
+    return found, replace_texts(body, found.texts)
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,9 @@ async def test_the_target_is_met_and_what_stays_reads_on(goal: dict[str, Any], a
     body = {"messages": [{"role": "user", "content": f"{context}\n\n{question}"}]}
     found, out = await compressed(body, question_aware=aware, **goal)
     assert found.why == ""
-    assert found.after == await Reader().count(out["messages"][0]["content"])
+    assert found.after == await Reader().count_tokens(out["messages"][0]["content"])
     assert found.after == pytest.approx(found.target, rel=0.05)
-    assert found.before == await Reader().count(body["messages"][0]["content"])
+    assert found.before == await Reader().count_tokens(body["messages"][0]["content"])
     text = out["messages"][0]["content"]
     assert text.endswith(f"\n\n{question}")
     lines = text.removesuffix(question).split("\n")
@@ -168,12 +168,12 @@ async def test_whatever_is_asked_nothing_fixed_is_lost(text: str, ratio: float, 
     body = {"text": text, "question": "alpha or beta?" if aware else ""}
     found, out = await compressed(body, ratio=ratio, drop=drop)
     reader = Reader()
-    assert found.after == await reader.count(out["text"]) or out == body
+    assert found.after == await reader.count_tokens(out["text"]) or out == body
     for fixed in ("`x = 1`", '{"a": [1]}', "<keep>this one</keep>"):
         assert out["text"].count(fixed) == text.count(fixed)
     if not drop:
         assert len(re.findall("5 apples", out["text"])) == len(re.findall("5 apples", text))
-    was, now = [[text[unit.start : unit.end] for unit in units(text)] for text in (text, out["text"])]
+    was, now = [[text[unit.start : unit.end] for unit in split_words(text)] for text in (text, out["text"])]
     rest = iter(was)
     assert all(any(word == other for other in rest) for word in now)
     if not found.why and found.before > found.target:
@@ -184,5 +184,5 @@ async def test_whatever_is_asked_nothing_fixed_is_lost(text: str, ratio: float, 
 
 def test_the_page_tells_every_why():
     page = (Path(__file__).parents[3] / "docs" / "skills" / "compress.md").read_text(encoding="utf-8")
-    found = [*filter(None, get_args(Why)), *filter(None, get_args(WhyNot)), "unspelled"]
+    found = [*filter(None, get_args(SkipReason)), *filter(None, get_args(Objection)), "unspelled"]
     assert [why for why in found if f"`{why}`" not in page] == []

@@ -6,36 +6,36 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.skills.guard.prompt_leak import Leak, Withheld, words
-from gateway.skills.transform import Unusable
+from gateway.skills.guard.prompt_leak import PromptLeakFilter, PromptLeakGuard, split_words
+from gateway.skills.transforms import UnusableAnswer
 
 WORDS = st.sampled_from(["a", "ab", "b", "C", "道"])
 SECRETS = st.lists(st.lists(WORDS, min_size=6, max_size=14).map(" ".join), min_size=1, max_size=2)
 NOISE = st.lists(st.sampled_from(["a", "ab", "B", "c", "x", " ", ", ", "-", "_", "\n", "道"]), max_size=30)
 
 
-def filtering(leak: Leak) -> Withheld:
-    found = leak.incoming(None, json=False)  # type: ignore[arg-type]
-    assert isinstance(found, Withheld)
+def filtering(leak: PromptLeakGuard) -> PromptLeakFilter:
+    found = leak.build_answer_filter(None, json=False)  # type: ignore[arg-type]
+    assert isinstance(found, PromptLeakFilter)
     return found
 
 
-def let_out(leak: Leak, pieces: Sequence[str]) -> tuple[str, bool]:
+def let_out(leak: PromptLeakGuard, pieces: Sequence[str]) -> tuple[str, bool]:
     """What leaves of a text in pieces, and whether it ends in a leak."""
     withheld, out = filtering(leak), ""
     try:
         for piece in pieces:
             out += withheld.feed(piece)
-        out += withheld.end()
-    except Unusable:
+        out += withheld.flush()
+    except UnusableAnswer:
         return out, True
-    assert not withheld.holding
+    assert not withheld.has_pending_text
     return out, False
 
 
 def copied(text: str, secret: str, run: int) -> bool:
     """Whether so many words of the secret, or all that it has, stand in the text one after the other."""
-    told, said = words(text), words(secret)
+    told, said = split_words(text), split_words(secret)
     run = min(run, len(said))
     runs = {tuple(said[at : at + run]) for at in range(len(said) - run + 1)}
     return any(tuple(told[at : at + run]) in runs for at in range(len(told) - run + 1))
@@ -58,7 +58,7 @@ def test_what_leaves_has_no_run_and_does_not_depend_on_the_cuts(
     found: tuple[list[str], str], run: int, data: st.DataObject
 ) -> None:
     secrets, text = found
-    leak = Leak(secrets, run)
+    leak = PromptLeakGuard(secrets, run)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
     pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     out, leaks = let_out(leak, [text])
@@ -92,8 +92,8 @@ SECRET = "You are Nora and you never say that the vault of the Harbour Bank open
     ],
 )
 def test_words_are_held_while_they_may_become_a_run_and_no_longer(pieces: list[str], out: list[str]) -> None:
-    withheld = filtering(Leak([SECRET], 6))
-    assert [*(withheld.feed(piece) for piece in pieces), withheld.end()] == out
+    withheld = filtering(PromptLeakGuard([SECRET], 6))
+    assert [*(withheld.feed(piece) for piece in pieces), withheld.flush()] == out
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,6 @@ def test_words_are_held_while_they_may_become_a_run_and_no_longer(pieces: list[s
     ids=["other case and marks", "another word within", "all of a short one", "too short", "without spaces"],
 )
 def test_what_is_a_leak(secret: str, run: int, text: str, leaks: bool) -> None:
-    leak = Leak([secret], run)
-    found = leak.incoming(None, json=False)  # type: ignore[arg-type]
+    leak = PromptLeakGuard([secret], run)
+    found = leak.build_answer_filter(None, json=False)  # type: ignore[arg-type]
     assert (found is not None and let_out(leak, [text])[1]) == leaks

@@ -20,12 +20,12 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.skills.privacy import detection as detect
-from gateway.skills.privacy.detection import Detector, Undecided, detector
+from gateway.skills.privacy.detection import Detector, ScanTimeout, get_detector
 from policies.schema.evaluate import Evaluate
 from policies.schema.policy import Policy, Shadow
 from policies.schema.private import ENTITIES, Private
 from policies.schema.split import Split
-from routers.judges.inline import Verify
+from routers.judges.draft_judge import Verify
 from routers.strategies.cascade import Cascade
 from routers.strategies.difficulty import Difficulty
 from routers.strategies.direct import Direct
@@ -73,17 +73,17 @@ def offline() -> None:
     def refuse(*_: Any) -> Any:
         raise AssertionError("something asks the network")
 
-    detect._offered.cache_clear()
-    detector.cache_clear()
+    detect._load_recognizers.cache_clear()
+    get_detector.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", refuse)
         patch.setattr(socket.socket, "connect", refuse)
-        every = detector(Private(action="block", entities=tuple(ENTITIES)))
+        every = get_detector(Private(action="block", entities=tuple(ENTITIES)))
         every.find(f"{MAIL} www.example.co.uk")
 
 
 def values(private: Private, text: str) -> list[str]:
-    return [found.value for found in detector(private).find(text)]
+    return [found.value for found in get_detector(private).find(text)]
 
 
 def test_each_entity_is_found_without_words_around_it_and_without_the_network():
@@ -104,10 +104,10 @@ def test_own_patterns_find_and_none_can_hang_the_gateway(monkeypatch: pytest.Mon
     assert values(private, "see SF-1234, SF-9") == ["SF-1234", "SF-9"]
     monkeypatch.setattr(detect, "OWN_PATIENCE", 0.05)
     began = time.process_time()
-    with pytest.raises(Undecided):
+    with pytest.raises(ScanTimeout):
         Detector(Private(action="block", entities=(), patterns={"BAD": r"(a|aa)+$"})).find("a" * 60 + "b")
-    with pytest.raises(Undecided):
-        detector(private).find("x", until=0.0)
+    with pytest.raises(ScanTimeout):
+        get_detector(private).find("x", deadline=0.0)
     assert time.process_time() - began < 1
 
 
@@ -143,8 +143,8 @@ def policies(**private: Any) -> list[Any]:
         Policy(name=name, description="For tests.", router=router, private=section)
         for name, router in STRATEGIES.items()
     ]
-    open_ = policy(Direct(tier="llm")).changed(name="open")
-    shadowed = policy(Direct(tier="slm"), private=section).changed(
+    open_ = policy(Direct(tier="llm")).replace(name="open")
+    shadowed = policy(Direct(tier="slm"), private=section).replace(
         name="shadowed", shadow=Shadow(policy="open", share=1.0)
     )
     divided = Split(name="split", description="x", split={"between": {"direct": 1, "cascade": 1}})  # type: ignore[arg-type]
@@ -205,7 +205,7 @@ def well(gateway: Gateway) -> None:
     """No breaker rests: each fault is met anew."""
     for pool in gateway.app.pools.values():
         for one in pool.upstreams:
-            one.breaker.success()
+            one.breaker.record_success()
 
 
 async def test_no_strategy_and_no_fault_lets_a_cloud_see_a_byte_of_what_stays(
@@ -327,12 +327,12 @@ async def test_what_cannot_be_redacted_goes_to_a_server_at_home_beside_the_cloud
 async def test_a_shadow_under_a_stricter_policy_and_one_under_a_laxer_keep_both_promises(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
-    strict = policy(Direct(tier="llm"), private=Private(action="stay_local")).changed(name="strict")
-    lax = policy(Direct(tier="slm"), shadow=Shadow(policy="strict", share=1.0)).changed(name="lax")
+    strict = policy(Direct(tier="llm"), private=Private(action="stay_local")).replace(name="strict")
+    lax = policy(Direct(tier="slm"), shadow=Shadow(policy="strict", share=1.0)).replace(name="lax")
     hiding = policy(
         Direct(tier="slm"), private=Private(action="redact"), shadow=Shadow(policy="lax2", share=1.0)
     )
-    open_ = policy(Direct(tier="llm")).changed(name="lax2")
+    open_ = policy(Direct(tier="llm")).replace(name="lax2")
     gateway = await start(
         settings_of(upstream(slm, "slm"), upstream(llm, "llm", cloud=True)), [strict, lax, hiding, open_]
     )
@@ -372,7 +372,7 @@ async def test_records_hold_no_content_of_what_stays_and_placeholders_of_what_wa
 ):
     served = settings_of(upstream(slm, "slm"), upstream(llm, "llm", cloud=True), records={"content": True})
     made = [
-        policy(Cascade(**CASCADE), private=Private(action=action)).changed(name=action)  # type: ignore[arg-type]
+        policy(Cascade(**CASCADE), private=Private(action=action)).replace(name=action)  # type: ignore[arg-type]
         for action in ("stay_local", "redact")
     ]
     gateway = await start(served, made)
@@ -397,7 +397,7 @@ async def test_records_hold_no_content_of_what_stays_and_placeholders_of_what_wa
 async def test_without_the_library_such_a_policy_is_not_served_and_says_what_to_install(
     start: StartGateway, slm: Scripted, llm: Scripted, monkeypatch: pytest.MonkeyPatch
 ):
-    detect._offered.cache_clear()
+    detect._load_recognizers.cache_clear()
     monkeypatch.setitem(sys.modules, "presidio_analyzer.predefined_recognizers", None)
     gateway = await both(start, slm, llm, action="redact")
     status, _, raw = await gateway.post("/chat/completions", ASK | {"model": "direct"})

@@ -9,30 +9,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.skills.privacy.body_scan import Looked
-from gateway.skills.privacy.detection import Found
-from gateway.skills.privacy.redaction import Restoring, Vault, redacted
+from gateway.skills.privacy.body_scan import BodyScan
+from gateway.skills.privacy.detection import Finding
+from gateway.skills.privacy.redaction import PlaceholderRestorer, Vault, redact_text
 from policies.schema.private import Private
 
 MAIL = "bob@example.com"
 
 
-def find(text: str) -> Sequence[Found]:
+def find(text: str) -> Sequence[Finding]:
     """Stands for the library: addresses, and numbers of nine digits or more."""
     rules = {"EMAIL_ADDRESS": r"[^\W\d_][\w.+-]*@[\w-]+(?:\.[\w-]+)+", "CREDIT_CARD": r"\b\d{9,}\b"}
     found = [
-        Found(name, *one.span(), one[0]) for name, rule in rules.items() for one in re.finditer(rule, text)
+        Finding(name, *one.span(), one[0]) for name, rule in rules.items() for one in re.finditer(rule, text)
     ]
     return sorted(found, key=lambda one: one.start)
 
 
 def hidden(text: str, vault: Vault | None = None) -> str:
-    return redacted(text, find, vault or Vault(), set())
+    return redact_text(text, find, vault or Vault(), set())
 
 
 def restored(text: str, vault: Vault, *, quoted: bool = False) -> str:
-    restoring = Restoring(vault.originals, quoted=quoted)
-    return restoring.feed(text) + restoring.end()
+    restoring = PlaceholderRestorer(vault.originals, quoted=quoted)
+    return restoring.feed(text) + restoring.flush()
 
 
 WORDS = [
@@ -63,10 +63,10 @@ def test_what_an_answer_repeats_of_a_text_comes_back_as_it_was_wherever_it_is_cu
     assert MAIL not in sent
     if quoted:
         sent = json.dumps({"a": sent})
-    restoring = Restoring(vault.originals, quoted=quoted)
+    restoring = PlaceholderRestorer(vault.originals, quoted=quoted)
     pieces = [restoring.feed(sent[at : at + size]) for at in range(0, len(sent), size)]
-    got = "".join(pieces) + restoring.end()
-    assert not restoring.holding
+    got = "".join(pieces) + restoring.flush()
+    assert not restoring.has_pending_text
     meant = json.loads(got)["a"] if quoted else got
     assert meant == text or "\\u0040" in text  # an address with an escape comes back without
 
@@ -76,9 +76,9 @@ def test_what_an_answer_repeats_of_a_text_comes_back_as_it_was_wherever_it_is_cu
 def test_where_a_text_is_cut_makes_no_difference(text: str, size: int, quoted: bool):
     vault = Vault()
     hidden(f"{MAIL} al@x.org", vault)
-    restoring = Restoring(vault.originals, quoted=quoted)
+    restoring = PlaceholderRestorer(vault.originals, quoted=quoted)
     pieces = [restoring.feed(text[at : at + size]) for at in range(0, len(text), size)]
-    assert "".join(pieces) + restoring.end() == restored(text, vault, quoted=quoted)
+    assert "".join(pieces) + restoring.flush() == restored(text, vault, quoted=quoted)
 
 
 JUNK = '<>"\\ \n\0\x1bé世🙂@.1aB_{[u'
@@ -128,19 +128,19 @@ def test_what_stands_in_json_is_found_through_its_escapes_and_stays_json():
 
 def test_an_original_with_quotes_is_escaped_in_a_tool_calls_arguments():
     vault = Vault()
-    vault.placeholder("WORD", 'a "b"\n')
+    vault.get_placeholder("WORD", 'a "b"\n')
     for said in ('{"w": "<WORD_1>!"}', '{"w": "\\u003cWORD_1\\u003e!"}'):
         assert json.loads(restored(said, vault, quoted=True)) == {"w": 'a "b"\n!'}
 
 
-def looked(body: dict[str, object], **private: object) -> Looked:
+def looked(body: dict[str, object], **private: object) -> BodyScan:
     vault = Vault()
 
     def hide(text: str) -> tuple[str, frozenset[str]]:
         told: set[str] = set()
-        return redacted(text, find, vault, told), frozenset(told)
+        return redact_text(text, find, vault, told), frozenset(told)
 
-    return Looked(Private(**({"action": "redact"} | private)), body, hide)
+    return BodyScan(Private(**({"action": "redact"} | private)), body, hide)
 
 
 def test_all_strings_and_keys_of_a_body_are_looked_through_and_nothing_else_is_touched():
@@ -162,21 +162,21 @@ def test_all_strings_and_keys_of_a_body_are_looked_through_and_nothing_else_is_t
         "logit_bias": {"50256": -100},
     }
     found = looked(body)
-    assert found.unseen == []
+    assert found.unscannable == []
     assert MAIL not in json.dumps(found.body)
     assert found.body["messages"][0]["name"] == "EMAIL_ADDRESS_1"  # where servers refuse brackets
     same = ("model", "seed", "temperature", "logit_bias")
     assert {key: found.body[key] for key in same} == {key: body[key] for key in same}
-    assert "messages[0].content[0].text holds EMAIL_ADDRESS" in found.where()
-    assert MAIL not in found.where()
+    assert "messages[0].content[0].text holds EMAIL_ADDRESS" in found.describe()
+    assert MAIL not in found.describe()
 
 
 def test_of_the_gateways_own_field_only_passages_count_and_nothing_is_recorded():
     own = {"key": MAIL, "tags": {MAIL: "x"}}
     found = looked({"smallfirst": own}, action="block")
-    assert (found.stays, found.found) == (False, {})
+    assert (found.must_stay_local, found.entities_by_path) == (False, {})
     assert MAIL not in json.dumps(found.body)
-    assert looked({"smallfirst": own | {"context": [{"text": MAIL}]}}, action="block").stays
+    assert looked({"smallfirst": own | {"context": [{"text": MAIL}]}}, action="block").must_stay_local
 
 
 @pytest.mark.parametrize(
@@ -194,15 +194,15 @@ def test_of_the_gateways_own_field_only_passages_count_and_nothing_is_recorded()
 )
 def test_what_nobody_can_look_into_keeps_a_body_from_clouds(field: dict[str, object], where: str):
     found = looked(field)
-    assert found.stays
-    assert f"{where} can't be looked into" in found.where()
+    assert found.must_stay_local
+    assert f"{where} can't be looked into" in found.describe()
 
 
 def test_attachments_may_pass_with_their_data_as_it_is():
     url = "data:image/png;base64,123456789012"
     part = {"type": "image_url", "image_url": {"url": url, "detail": MAIL}}
     found = looked({"messages": [{"role": "user", "content": [part]}]}, attachments="pass")
-    assert not found.stays
+    assert not found.must_stay_local
     assert found.body["messages"][0]["content"][0]["image_url"] == {"url": url, "detail": "<EMAIL_ADDRESS_1>"}
 
 
@@ -210,4 +210,4 @@ def test_a_body_nested_deeper_than_can_be_followed_is_private():
     deep: list[object] = []
     for _ in range(sys.getrecursionlimit()):
         deep = [deep]
-    assert looked({"metadata": deep}).stays
+    assert looked({"metadata": deep}).must_stay_local

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.skills.answer_rewriter import Rewritten
-from gateway.skills.transform import Unusable, arriving, leaving
+from gateway.skills.answer_rewriter import RewrittenResponse
+from gateway.skills.transforms import UnusableAnswer, encode_request, wrap_response
 
 
 class Told:
@@ -42,7 +42,7 @@ class Swap:
         self._was, self._now, self._held = was, now, ""
 
     @property
-    def holding(self) -> bool:
+    def has_pending_text(self) -> bool:
         return bool(self._held)
 
     def feed(self, text: str) -> str:
@@ -51,23 +51,23 @@ class Swap:
         self._held = text[len(text) - size :]
         return text[: len(text) - size]
 
-    def end(self) -> str:
+    def flush(self) -> str:
         held, self._held = self._held, ""
         return held
 
 
 class Refuse(Swap):
     def feed(self, text: str) -> str:
-        raise Unusable("leak", "it tells too much")
+        raise UnusableAnswer("leak", "it tells too much")
 
 
 class Both:
     """A transform of bodies and of answers."""
 
-    def outgoing(self, upstream: Any, body: dict[str, Any]) -> dict[str, Any]:
+    def rewrite_request(self, upstream: Any, body: dict[str, Any]) -> dict[str, Any]:
         return body | {"seen_by": upstream}
 
-    def incoming(self, upstream: Any, *, json: bool) -> Swap | None:
+    def build_answer_filter(self, upstream: Any, *, json: bool) -> Swap | None:
         return None if json else Swap()
 
 
@@ -80,7 +80,7 @@ def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
     return b"data: " + json.dumps({"id": "x", "choices": [choice]}).encode() + b"\n\n"
 
 
-async def all_of(response: Rewritten) -> list[dict[str, Any]]:
+async def all_of(response: RewrittenResponse) -> list[dict[str, Any]]:
     raw = b""
     while piece := await response.next():
         raw += piece
@@ -107,7 +107,7 @@ async def test_a_stream_is_rewritten_alike_wherever_its_text_and_its_bytes_are_c
         + b'data: {"id": "x", "choices": [], "usage": {"total_tokens": 3}}\n\ndata: [DONE]\n\n'
     )
     pieces = [raw[at : at + size] for at in range(0, len(raw), size)]
-    chunks = await all_of(Rewritten(Told(*pieces), swapping))
+    chunks = await all_of(RewrittenResponse(Told(*pieces), swapping))
     assert text_of(chunks) == "".join(words).replace("[cat]", "[dog & co]")
     assert len(chunks) == len(words) + 3  # none is lost, and none added: each keeps its log-probabilities
     assert chunks[-1]["usage"] == {"total_tokens": 3}
@@ -122,7 +122,7 @@ async def test_a_whole_answer_is_rewritten_in_all_its_texts_and_keeps_the_rest()
         "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": '{"a": "[cat]"}'}}],
     }
     told = {"choices": [{"index": 0, "message": message, "x": 1}], "usage": {"total_tokens": 2}, "y": [2]}
-    found = json.loads(await Rewritten(Told(json.dumps(told).encode()), swapping).read())
+    found = json.loads(await RewrittenResponse(Told(json.dumps(told).encode()), swapping).read())
     message |= {"content": "a [dog & co]"}
     message["tool_calls"][0]["function"]["arguments"] = '{"a": "[dog & co]"}'  # type: ignore[index]
     assert found == told
@@ -130,11 +130,11 @@ async def test_a_whole_answer_is_rewritten_in_all_its_texts_and_keeps_the_rest()
 
 @pytest.mark.parametrize("body", [b"not json", b"[1]", b'{"prompt": "[cat]"}', b'{"choices": 3}'])
 async def test_what_is_no_answer_is_left_as_it_is(body: bytes):
-    assert await Rewritten(Told(body), swapping).read() == body
+    assert await RewrittenResponse(Told(body), swapping).read() == body
 
 
 async def test_a_stream_that_breaks_off_gives_what_was_held():
-    response = Rewritten(Told(chunk({"content": "so [ca"})), swapping)
+    response = RewrittenResponse(Told(chunk({"content": "so [ca"})), swapping)
     raw = b""
     while piece := await response.next():
         raw += piece
@@ -142,15 +142,15 @@ async def test_a_stream_that_breaks_off_gives_what_was_held():
 
 
 async def test_what_may_not_be_used_ends_the_call():
-    with pytest.raises(Unusable, match="too much"):
-        await Rewritten(Told(chunk({"content": "a"})), lambda json: [Refuse()]).next()
+    with pytest.raises(UnusableAnswer, match="too much"):
+        await RewrittenResponse(Told(chunk({"content": "a"})), lambda json: [Refuse()]).next()
 
 
 async def test_without_transforms_bytes_leave_and_arrive_as_they_are():
     response = Told(b"x")
     upstream: Any = "here"
-    assert leaving((), upstream, b'{ "a":1}') == b'{ "a":1}'
-    assert arriving((), upstream, response) is response
-    assert json.loads(leaving([Both()], upstream, b'{"a":1}')) == {"a": 1, "seen_by": "here"}
-    arrived = arriving([Both()], upstream, Told(chunk({"content": "[cat]"}, "stop")))
+    assert encode_request((), upstream, b'{ "a":1}') == b'{ "a":1}'
+    assert wrap_response((), upstream, response) is response
+    assert json.loads(encode_request([Both()], upstream, b'{"a":1}')) == {"a": 1, "seen_by": "here"}
+    arrived = wrap_response([Both()], upstream, Told(chunk({"content": "[cat]"}, "stop")))
     assert b"[dog & co]" in await arrived.next()

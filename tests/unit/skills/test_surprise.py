@@ -12,10 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.toy_vllm import VOCABULARY, cut
 
-from gateway.local.llamacpp.hidden_states import States
-from gateway.skills.compress.surprisal import Surprise, Surprises, Unspelled, spans, windows
-from gateway.upstreams.providers.kind import Post, Scorer, Spelled
-from gateway.upstreams.providers.token_spelling import bytes_of
+from gateway.local.llamacpp.hidden_states import HiddenStateScorer
+from gateway.skills.compress.surprisal import (
+    SurprisalReader,
+    TokenSurprisal,
+    TokenTextMismatch,
+    char_spans,
+    split_windows,
+)
+from gateway.upstreams.providers.server_kind import Post, Scorer, TokenizedText
+from gateway.upstreams.providers.token_bytes import decode_entries
 
 BEGIN = 1000
 
@@ -31,10 +37,10 @@ class Toy:
     def scorer(self, window: int | None = None) -> Scorer:
         return Scorer(self._spell, self._logprobs, window)
 
-    async def _spell(self, post: Post, text: str) -> Spelled:
+    async def _spell(self, post: Post, text: str) -> TokenizedText:
         ids = cut(text.encode())
         pieces = [VOCABULARY[id_] for id_ in ids]
-        return Spelled([BEGIN, *ids], [b"<s>", *pieces]) if self._begins else Spelled(ids, pieces)
+        return TokenizedText([BEGIN, *ids], [b"<s>", *pieces]) if self._begins else TokenizedText(ids, pieces)
 
     async def _logprobs(self, post: Post, ids: Sequence[int], after: int) -> Sequence[float]:
         assert 0 < after < len(ids)
@@ -46,10 +52,10 @@ async def nobody(page: str, body: dict[str, Any]) -> dict[str, Any]:
     raise AssertionError(page)
 
 
-def told(toy: Toy, text: str, before: str = "", window: int | None = None) -> list[Surprise]:
-    reader = Surprises(toy.scorer(window), "toy", None, nobody)
-    found = asyncio.run(reader.surprises(text, before))
-    assert reader.read == sum(len(read) for read in toy.read)
+def told(toy: Toy, text: str, before: str = "", window: int | None = None) -> list[TokenSurprisal]:
+    reader = SurprisalReader(toy.scorer(window), "toy", None, nobody)
+    found = asyncio.run(reader.read_surprisals(text, before))
+    assert reader.tokens_read == sum(len(read) for read in toy.read)
     return found
 
 
@@ -62,10 +68,10 @@ def test_each_token_is_told_after_all_before_it():
 
 def test_a_text_is_read_after_what_is_given_and_what_the_model_itself_begins_with():
     toy = Toy(begins=True)
-    assert told(toy, " sea", " wide") == [Surprise(0, 4, -2.0)]
+    assert told(toy, " sea", " wide") == [TokenSurprisal(0, 4, -2.0)]
     assert toy.read == [[BEGIN, *cut(b" wide sea")]]
-    assert told(Toy(begins=True), " sea") == [Surprise(0, 4, -1.0)]
-    assert told(Toy(), " sea") == [Surprise(0, 4, None)]
+    assert told(Toy(begins=True), " sea") == [TokenSurprisal(0, 4, -1.0)]
+    assert told(Toy(), " sea") == [TokenSurprisal(0, 4, None)]
     assert told(Toy(), "") == []
 
 
@@ -82,10 +88,10 @@ def test_of_what_is_given_and_too_long_the_end_is_read():
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 700), st.integers(4, 60))
 def test_windows_tell_each_token_once_and_read_linearly(count: int, most: int):
-    found = list(windows(count, most))
-    assert [place for one in found for place in range(one.scored, one.end)] == list(range(count))
+    found = list(split_windows(count, most))
+    assert [place for one in found for place in range(one.first_scored, one.end)] == list(range(count))
     assert all(one.end - one.start <= most for one in found)
-    assert all(one.scored - one.start >= min(one.scored, most // 4) for one in found)
+    assert all(one.first_scored - one.start >= min(one.first_scored, most // 4) for one in found)
     assert sum(one.end - one.start for one in found) <= count * 4 / 3 + most
 
 
@@ -97,7 +103,7 @@ def test_tokens_that_part_characters_cover_the_text_without_a_gap(text: str, len
         pieces.append(left[:length])
         left = left[length:]
     pieces.append(left)
-    found = list(spans(pieces, text))
+    found = list(char_spans(pieces, text))
     assert "".join(text[start:end] for start, end in found) == text
     for piece, (start, end) in zip(pieces, found, strict=True):
         assert piece.decode(errors="ignore") in text[start:end] or "\ufffd" in piece.decode(errors="replace")
@@ -112,19 +118,19 @@ def test_tokens_that_part_characters_cover_the_text_without_a_gap(text: str, len
     ],
 )
 def test_a_vocabularys_entries_are_read_as_its_family_writes_them(entries: list[str], text: str, pieces: Any):
-    found = bytes_of(entries, text)
+    found = decode_entries(entries, text)
     assert found == pieces or b"".join(found) == f" {text}".encode()
-    assert "".join(text[start:end] for start, end in spans(found, text)) == text
+    assert "".join(text[start:end] for start, end in char_spans(found, text)) == text
 
 
 def test_tokens_that_do_not_spell_the_text_are_not_guessed_at():
-    async def spell(post: Post, text: str) -> Spelled:
-        return Spelled([1, 2], [b"ab", b"c"])
+    async def spell(post: Post, text: str) -> TokenizedText:
+        return TokenizedText([1, 2], [b"ab", b"c"])
 
     toy = Toy()
-    reader = Surprises(toy.scorer()._replace(spell=spell), "toy", None, nobody)
-    with pytest.raises(Unspelled):
-        asyncio.run(reader.surprises("ABC"))
+    reader = SurprisalReader(toy.scorer()._replace(tokenize_text=spell), "toy", None, nobody)
+    with pytest.raises(TokenTextMismatch):
+        asyncio.run(reader.read_surprisals("ABC"))
 
 
 class TinyServer:
@@ -166,7 +172,7 @@ async def test_states_are_read_where_they_tell_what_the_server_tells(tmp_path: P
     """Else, as of a model whose logits are more than a product, the server is made to write each token."""
     server = TinyServer(tmp_path, honest=honest)
     ids = [place % 16 for place in range(40)]
-    found = await States(server.weights).logprobs(server.post, ids, 30)
+    found = await HiddenStateScorer(server.weights).logprobs(server.post, ids, 30)
     expected = [server.logprob(place, ids[place]) if honest else -7.0 for place in range(30, 40)]
     assert found == pytest.approx(expected, abs=1e-4)
     assert server.pages == ["embedding", "completion", *(["embedding"] if honest else ["completion"] * 10)]

@@ -9,7 +9,14 @@ from support.fake_engine import FakeVllm
 from support.gateways import Gateway, StartGateway, settings_of, upstream
 
 from gateway.settings import Settings
-from gateway.telemetry.engine_metrics import ACCEPTED, DRAFTED, WRITTEN, Reading, series_of, speed_between
+from gateway.telemetry.engine_metrics import (
+    ACCEPTED,
+    DRAFTED,
+    GENERATED_TOKENS,
+    Reading,
+    generation_speed,
+    parse_series,
+)
 
 
 async def shown(gateway: Gateway) -> dict[str, float]:
@@ -39,17 +46,19 @@ async def test_a_server_that_shows_no_metrics_shows_none(start: StartGateway, sl
 
 def test_series_are_summed_over_engines_and_others_are_left():
     text = '# TYPE x counter\nvllm:generation_tokens_total{engine="0"} 3.0\nvllm:generation_tokens_total 4\nx{} 1\n'
-    assert series_of(text) == {WRITTEN: 7.0}
+    assert parse_series(text) == {GENERATED_TOKENS: 7.0}
 
 
 @given(st.text())
 def test_whatever_a_server_answers_is_no_series_of_ours_unless_it_is_named(text: str):
-    assert series_of(text) == {}
+    assert parse_series(text) == {}
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9), st.floats(1.0, 1e6))
 def test_a_speed_is_told_unless_the_engine_began_anew(before: int, after: int, seconds: float):
-    speed = speed_between(Reading(5.0, {WRITTEN: before}), {WRITTEN: after}, 5.0 + seconds)
+    speed = generation_speed(
+        Reading(5.0, {GENERATED_TOKENS: before}), {GENERATED_TOKENS: after}, 5.0 + seconds
+    )
     assert (speed is None) == (after < before)
     assert speed is None or speed >= 0
 

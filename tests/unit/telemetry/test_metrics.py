@@ -43,9 +43,9 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 def test_an_exchange_is_counted_under_its_labels(metrics: Metrics) -> None:
-    metrics.exchange(**EXCHANGE)
-    metrics.exchange(**EXCHANGE)
-    metrics.exchange(**{**EXCHANGE, "status": 503, "route": "none", "reason": "no_upstream"})
+    metrics.count_exchange(**EXCHANGE)
+    metrics.count_exchange(**EXCHANGE)
+    metrics.count_exchange(**{**EXCHANGE, "status": 503, "route": "none", "reason": "no_upstream"})
 
     labels = {"policy": "balanced", "endpoint": "chat"}
     assert value(metrics, "requests_total", **labels, route="slm", reason="confident", status="200") == 2
@@ -53,7 +53,7 @@ def test_an_exchange_is_counted_under_its_labels(metrics: Metrics) -> None:
 
 
 def test_an_exchange_is_observed_in_its_histograms(metrics: Metrics) -> None:
-    metrics.exchange(**EXCHANGE)
+    metrics.count_exchange(**EXCHANGE)
 
     assert value(metrics, "request_seconds_sum", policy="balanced", route="slm") == 0.2
     assert (
@@ -66,7 +66,7 @@ def test_an_exchange_is_observed_in_its_histograms(metrics: Metrics) -> None:
 
 
 def test_confidence_is_counted_in_tenths(metrics: Metrics) -> None:
-    metrics.exchange(**EXCHANGE)
+    metrics.count_exchange(**EXCHANGE)
 
     bounds = [
         sample.labels["le"]
@@ -78,7 +78,7 @@ def test_confidence_is_counted_in_tenths(metrics: Metrics) -> None:
 
 
 def test_what_an_exchange_does_not_have_is_not_observed(metrics: Metrics) -> None:
-    metrics.exchange(**{**EXCHANGE, "ttft": None, "confidence": None, "saved_usd": None})
+    metrics.count_exchange(**{**EXCHANGE, "ttft": None, "confidence": None, "saved_usd": None})
 
     assert value(metrics, "time_to_first_token_seconds_count", policy="balanced", route="slm") is None
     assert value(metrics, "confidence_count", policy="balanced") is None
@@ -88,7 +88,7 @@ def test_what_an_exchange_does_not_have_is_not_observed(metrics: Metrics) -> Non
 
 def test_a_loss_goes_to_overspent_and_the_net_is_the_difference(metrics: Metrics) -> None:
     for saved_usd in (0.5, -0.125, 0.25, 0.0):
-        metrics.exchange(**{**EXCHANGE, "saved_usd": saved_usd})
+        metrics.count_exchange(**{**EXCHANGE, "saved_usd": saved_usd})
 
     assert value(metrics, "saved_usd_total", policy="balanced") == 0.75
     assert value(metrics, "overspent_usd_total", policy="balanced") == 0.125
@@ -96,7 +96,7 @@ def test_a_loss_goes_to_overspent_and_the_net_is_the_difference(metrics: Metrics
 
 @pytest.mark.parametrize("saved_usd", [0.5, -0.5])
 def test_saved_and_overspent_exist_together(metrics: Metrics, saved_usd: float) -> None:
-    metrics.exchange(**{**EXCHANGE, "saved_usd": saved_usd})
+    metrics.count_exchange(**{**EXCHANGE, "saved_usd": saved_usd})
 
     saved = value(metrics, "saved_usd_total", policy="balanced")
     overspent = value(metrics, "overspent_usd_total", policy="balanced")
@@ -106,9 +106,11 @@ def test_saved_and_overspent_exist_together(metrics: Metrics, saved_usd: float) 
 
 
 def test_a_call_adds_its_tokens_and_its_cost(metrics: Metrics) -> None:
-    metrics.call(**CALL)
-    metrics.call(**{**CALL, "upstream": "openai", "tier": "llm", "model": "gpt", "cost_usd": 0.25})
-    metrics.call(**{**CALL, "upstream": "openai", "tier": "llm", "model": "gpt", "outcome": "cancelled"})
+    metrics.count_call(**CALL)
+    metrics.count_call(**{**CALL, "upstream": "openai", "tier": "llm", "model": "gpt", "cost_usd": 0.25})
+    metrics.count_call(
+        **{**CALL, "upstream": "openai", "tier": "llm", "model": "gpt", "outcome": "cancelled"}
+    )
 
     assert value(metrics, "upstream_calls_total", upstream="local", tier="slm", outcome="ok") == 1
     assert value(metrics, "upstream_calls_total", upstream="openai", tier="llm", outcome="cancelled") == 1
@@ -119,21 +121,21 @@ def test_a_call_adds_its_tokens_and_its_cost(metrics: Metrics) -> None:
 
 
 def test_a_call_that_another_made_good_is_counted_beside_its_outcome(metrics: Metrics) -> None:
-    metrics.call_retried("openai", "llm")
+    metrics.count_retry("openai", "llm")
     assert value(metrics, "retried_calls_total", upstream="openai", tier="llm") == 1
     assert value(metrics, "upstream_calls_total", upstream="openai", tier="llm", outcome="error") is None
 
 
 def test_an_upstream_goes_down_and_comes_up(metrics: Metrics) -> None:
-    metrics.upstream_up("openai", "llm", False)
+    metrics.set_upstream_up("openai", "llm", False)
     assert value(metrics, "upstream_up", upstream="openai", tier="llm") == 0
-    metrics.upstream_up("openai", "llm", True)
+    metrics.set_upstream_up("openai", "llm", True)
     assert value(metrics, "upstream_up", upstream="openai", tier="llm") == 1
 
 
 def test_restarts_drops_and_requests_in_flight(metrics: Metrics) -> None:
-    metrics.engine_restarted("llamacpp")
-    metrics.record_dropped()
+    metrics.count_engine_restart("llamacpp")
+    metrics.count_dropped_record()
     metrics.in_flight += 1
     metrics.in_flight += 1
     metrics.in_flight -= 1
@@ -145,7 +147,7 @@ def test_restarts_drops_and_requests_in_flight(metrics: Metrics) -> None:
 
 def test_two_gateways_do_not_share_their_counts(metrics: Metrics) -> None:
     other = Metrics()
-    metrics.record_dropped()
+    metrics.count_dropped_record()
 
     assert value(other, "records_dropped_total") == 0
 
@@ -154,7 +156,7 @@ def test_two_gateways_do_not_share_their_counts(metrics: Metrics) -> None:
     "accept", [None, "", "*/*", "text/plain;version=0.0.4;q=0.3", "text/plain;version=nonsense"]
 )
 def test_text_is_rendered_unless_openmetrics_is_asked_for(metrics: Metrics, accept: str | None) -> None:
-    metrics.exchange(**EXCHANGE)
+    metrics.count_exchange(**EXCHANGE)
 
     body, content_type = metrics.render(accept)
 
@@ -172,7 +174,7 @@ def test_text_is_rendered_unless_openmetrics_is_asked_for(metrics: Metrics, acce
     ],
 )
 def test_openmetrics_is_rendered_when_asked_for(metrics: Metrics, accept: str) -> None:
-    metrics.exchange(**EXCHANGE)
+    metrics.count_exchange(**EXCHANGE)
 
     body, content_type = metrics.render(accept)
 

@@ -13,9 +13,9 @@ from support.doubles import Scripted
 from support.gateways import Gateway, settings_of, simple_policy, upstream
 from support.waiting import until
 
-from gateway.cli.test_server import serving
-from gateway.telemetry.settings import Records
-from policies.records.differences import differences
+from gateway.cli.loopback_gateway import run_gateway
+from gateway.telemetry.settings import RecordSettings
+from policies.records.differences import find_differences
 from policies.records.reader import read_records
 from policies.records.replay import replay
 
@@ -26,9 +26,9 @@ Ask = Callable[[], Any]
 async def gateway(slm: Scripted, llm: Scripted, tmp_path: Path) -> AsyncIterator[Gateway]:
     """A gateway that records into the folder `records`."""
     settings = settings_of(
-        upstream(slm, "slm"), upstream(llm, "llm"), records=Records(path=tmp_path / "records")
+        upstream(slm, "slm"), upstream(llm, "llm"), records=RecordSettings(path=tmp_path / "records")
     )
-    async with serving(settings, [simple_policy()]) as served, aiohttp.ClientSession() as http:
+    async with run_gateway(settings, [simple_policy()]) as served, aiohttp.ClientSession() as http:
         gateway = Gateway(served, http)
         yield gateway
         await gateway.client.close()
@@ -95,7 +95,7 @@ async def test_each_file_can_be_read_alone(
     files = sorted(folder.glob("*.jsonl"))
     found = [record for path in files for record in read_records(path)]
     assert (last in files, len(found)) == (True, survivors)
-    assert [differences(replay(record)) for record in found] == [[]] * survivors
+    assert [find_differences(replay(record)) for record in found] == [[]] * survivors
 
 
 async def test_a_file_that_nobody_touched_introduces_a_policy_once(gateway: Gateway, tmp_path: Path):

@@ -13,11 +13,11 @@ from support.gateways import Gateway, StartGateway, settings_of, simple_policy, 
 from gateway.api.request_body import check_chat, check_completions
 from gateway.errors import ApiError
 from gateway.upstreams.capabilities import Capabilities
-from gateway.upstreams.providers.kind import Engine
-from gateway.upstreams.providers.kinds import KINDS
+from gateway.upstreams.providers.registry import SERVER_KINDS
+from gateway.upstreams.providers.server_kind import Engine
 from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Upstream
-from gateway.wire.requirements import capabilities_of, least_tokens, top_logprobs_of
+from gateway.wire.requirements import capabilities_of, min_prompt_tokens, top_logprobs_of
 from routers.plan import Capability
 
 MESSAGES = [{"role": "user", "content": "What is the opposite of hot?"}]
@@ -86,12 +86,12 @@ def test_a_prompt_has_at_least_a_token_a_word():
         {"role": "user", "content": [{"type": "text", "text": "one  two\nthree"}, *IMAGE[0]["content"]]},
         {"role": "assistant", "content": None},
     ]
-    assert least_tokens({"messages": messages}, "chat") == 5
-    assert least_tokens({"prompt": "one two"}, "completions") == 2
-    assert least_tokens({"prompt": [1, 2, 3]}, "completions") == 0
-    assert least_tokens({"input": "one two"}, "embeddings") == 0
+    assert min_prompt_tokens({"messages": messages}, "chat") == 5
+    assert min_prompt_tokens({"prompt": "one two"}, "completions") == 2
+    assert min_prompt_tokens({"prompt": [1, 2, 3]}, "completions") == 0
+    assert min_prompt_tokens({"input": "one two"}, "embeddings") == 0
     # Spaces without end are few tokens: tokenizers have one for many.
-    assert least_tokens({"messages": [{"role": "user", "content": " " * 100_000}]}, "chat") == 0
+    assert min_prompt_tokens({"messages": [{"role": "user", "content": " " * 100_000}]}, "chat") == 0
 
 
 JSON = st.recursive(
@@ -131,7 +131,7 @@ def test_whatever_passes_the_check_has_its_needs_read(more: dict[str, Any], cont
         found = capabilities_of(body, endpoint)
         assert found <= set(get_args(Capability))
         assert top_logprobs_of(body) == 0 or "logprobs" in found
-        assert least_tokens(body, endpoint) <= len(json.dumps(body))
+        assert min_prompt_tokens(body, endpoint) <= len(json.dumps(body))
 
 
 def described(engine: str = "openai", **changes: Any) -> Upstream:
@@ -141,18 +141,18 @@ def described(engine: str = "openai", **changes: Any) -> Upstream:
 
 def test_every_capability_can_be_declared_and_is_known_of_every_kind():
     assert set(Capabilities.model_fields) == {*get_args(Capability), "top_logprobs"}
-    assert set(KINDS) == set(get_args(Engine))
-    for engine in KINDS:
+    assert set(SERVER_KINDS) == set(get_args(Engine))
+    for engine in SERVER_KINDS:
         known = described(engine).capabilities
         assert None not in known.model_dump().values(), engine
 
 
-@pytest.mark.parametrize("engine", KINDS)
+@pytest.mark.parametrize("engine", SERVER_KINDS)
 def test_what_is_declared_wins_over_what_is_known(engine: str):
-    known = described(engine).can
+    known = described(engine).capability_names
     declared = {name: name not in known for name in get_args(Capability)}
-    assert described(engine, capabilities=declared).can == set(get_args(Capability)) - known
-    assert described(engine, capabilities={"vision": None}).can == known
+    assert described(engine, capabilities=declared).capability_names == set(get_args(Capability)) - known
+    assert described(engine, capabilities={"vision": None}).capability_names == known
 
 
 @pytest.mark.parametrize(
@@ -165,15 +165,15 @@ def test_what_is_declared_wins_over_what_is_known(engine: str):
     ],
 )
 def test_kinds_differ(capability: Capability, having: set[str]):
-    assert {engine for engine in KINDS if capability in described(engine).can} == having
+    assert {engine for engine in SERVER_KINDS if capability in described(engine).capability_names} == having
 
 
 def test_some_capabilities_depend_on_the_model_or_the_address():
-    assert "prediction" in described(model="gpt-4o-mini").can
-    assert "prediction" in described(model="gpt-4.1").can
-    assert "prediction" not in described(model="gpt-5-mini").can
-    assert "prefill" in described("deepseek", url="https://api.deepseek.com/beta").can
-    assert "prefill" not in described("deepseek", url="https://api.deepseek.com/v1").can
+    assert "prediction" in described(model="gpt-4o-mini").capability_names
+    assert "prediction" in described(model="gpt-4.1").capability_names
+    assert "prediction" not in described(model="gpt-5-mini").capability_names
+    assert "prefill" in described("deepseek", url="https://api.deepseek.com/beta").capability_names
+    assert "prefill" not in described("deepseek", url="https://api.deepseek.com/v1").capability_names
 
 
 BEGUN = {"model": "m", "messages": [*MESSAGES, {"role": "assistant", "content": "It is"}]}
@@ -181,11 +181,11 @@ BEGUN = {"model": "m", "messages": [*MESSAGES, {"role": "assistant", "content": 
 
 @pytest.mark.parametrize("engine", ["mistral", "deepseek"])
 def test_a_begun_answer_is_marked_where_the_kind_wants_it(engine: str):
-    adapted = described(engine).adapted(BEGUN, continues=True)
+    adapted = described(engine).adapt_body(BEGUN, continues=True)
     assert adapted["messages"] == [*MESSAGES, {"role": "assistant", "content": "It is", "prefix": True}]
     assert BEGUN["messages"][-1] == {"role": "assistant", "content": "It is"}
-    assert described(engine).adapted(BEGUN, continues=False) == BEGUN
-    assert described(engine).adapted({"prompt": "x"}, continues=True) == {"prompt": "x"}
+    assert described(engine).adapt_body(BEGUN, continues=False) == BEGUN
+    assert described(engine).adapt_body({"prompt": "x"}, continues=True) == {"prompt": "x"}
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])

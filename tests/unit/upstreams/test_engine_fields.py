@@ -9,12 +9,20 @@ from hypothesis import strategies as st
 from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
 
-from gateway.upstreams.providers.llamacpp import constrained
+from gateway.upstreams.providers.llamacpp import adapt_constraint
 from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Upstream
-from gateway.wire.requirements import Needs, capabilities_of
-from gateway.wire.structured_outputs import as_response_format, capabilities_for, constrains
-from gateway.wire.vendor_fields import ASIDE, LLAMACPP, OPENAI, REMOVED, SHARED, SPECIAL, VLLM
+from gateway.wire.requirements import Requirements, capabilities_of
+from gateway.wire.structured_outputs import is_constrained, structured_output_capabilities, to_response_format
+from gateway.wire.vendor_fields import (
+    ANSWER_CHANGING,
+    ANSWER_NEUTRAL,
+    LLAMACPP,
+    OPENAI,
+    REMOVED_FROM_VLLM,
+    SHARED,
+    VLLM,
+)
 from policies.schema.policy import Policy
 from routers.strategies.direct import Direct
 
@@ -218,8 +226,8 @@ async def test_a_tier_alone_that_does_not_heed_a_field_says_so(
 def test_openai_itself_gets_no_field_that_it_would_refuse(url: str):
     strict = described("openai", url)
     body = ASK | {"cache_salt": "x", "priority": 1, "return_token_ids": True, "seed": 7}
-    assert strict.adapted(body, continues=False) == ASK | {"seed": 7}
-    assert not strict.rewrites.isdisjoint(body)
+    assert strict.adapt_body(body, continues=False) == ASK | {"seed": 7}
+    assert not strict.rewritten_fields.isdisjoint(body)
     assert lacks(strict, "min_p")
     assert not lacks(strict, "functions")
 
@@ -228,7 +236,7 @@ def test_openai_itself_gets_no_field_that_it_would_refuse(url: str):
 def test_a_server_that_nobody_knows_gets_every_field(engine: Engine):
     unknown = described(engine)
     body = ASK | {"cache_salt": "x", "min_p": 0.1}
-    assert unknown.adapted(body, continues=False) == body
+    assert unknown.adapt_body(body, continues=False) == body
     assert not lacks(unknown, "min_p")
 
 
@@ -238,15 +246,15 @@ def described(engine: Engine, url: str = "http://10.0.0.1/v1", **capabilities: b
 
 
 def lacks(server: Upstream, field: str) -> bool:
-    needs = Needs(fields=frozenset({field}))
-    assert server.fits(needs) == (server.lacking(needs) is None)
-    return not server.fits(needs)
+    needs = Requirements(vendor_fields=frozenset({field}))
+    assert server.can_serve(needs) == (server.find_mismatch(needs) is None)
+    return not server.can_serve(needs)
 
 
 def test_each_field_is_of_one_kind():
-    kinds = (SHARED, VLLM, LLAMACPP, OPENAI, ASIDE, frozenset(REMOVED))
+    kinds = (SHARED, VLLM, LLAMACPP, OPENAI, ANSWER_NEUTRAL, frozenset(REMOVED_FROM_VLLM))
     assert sum(map(len, kinds)) == len(frozenset().union(*kinds))
-    assert SPECIAL.isdisjoint(ASIDE)
+    assert ANSWER_CHANGING.isdisjoint(ANSWER_NEUTRAL)
 
 
 # --- what is gone
@@ -256,7 +264,7 @@ async def test_a_removed_field_is_refused_and_its_successor_named(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
     gateway = await made(start, slm, llm)
-    for field, successor in REMOVED.items():
+    for field, successor in REMOVED_FROM_VLLM.items():
         status, code, message = await refused(gateway, model="large", **{field: "x"})
         assert (status, code) == (400, "removed_field")
         assert successor in message
@@ -304,26 +312,26 @@ async def test_a_removed_field_that_is_null_asks_for_nothing(
 )
 def test_a_constraint_needs_no_more_than_it_says(asked_for: Any, needed: set[str]):
     body = ASK | {"structured_outputs": asked_for}
-    assert capabilities_for(body) == needed
+    assert structured_output_capabilities(body) == needed
     assert capabilities_of(body, "chat") == needed
 
 
 def test_a_schema_becomes_openais_which_is_kept_to():
-    body = as_response_format(ASK | {"structured_outputs": {"json": SCHEMA}})
+    body = to_response_format(ASK | {"structured_outputs": {"json": SCHEMA}})
     form = {"name": "answer", "schema": SCHEMA, "strict": True}
     assert body == ASK | {"response_format": {"type": "json_schema", "json_schema": form}}
-    body = as_response_format(ASK | {"structured_outputs": {"json_object": True}})
+    body = to_response_format(ASK | {"structured_outputs": {"json_object": True}})
     assert body == ASK | {"response_format": {"type": "json_object"}}
 
 
 def test_what_others_have_not_is_left_to_them_to_refuse():
     body = ASK | {"structured_outputs": {"regex": "a+"}}
-    assert as_response_format(body) == constrained(body) == body
+    assert to_response_format(body) == adapt_constraint(body) == body
 
 
 @given(st.lists(st.text(), min_size=1, max_size=4))
 def test_choices_become_a_grammar_of_exactly_these(choices: list[str]):
-    body = constrained(ASK | {"structured_outputs": {"choice": choices}})
+    body = adapt_constraint(ASK | {"structured_outputs": {"choice": choices}})
     assert body.keys() == ASK.keys() | {"grammar"}
     assert alternatives(body["grammar"].removeprefix("root ::= ")) == choices
 
@@ -392,7 +400,7 @@ async def test_llama_cpps_completions_are_asked_for_json_in_its_own_way(
 def test_a_constraint_is_what_masks_tokens_before_their_logprobs_are_told(
     field: dict[str, Any], constrained: bool
 ):
-    assert constrains(ASK | field) == constrained
+    assert is_constrained(ASK | field) == constrained
 
 
 @pytest.mark.parametrize(("small", "reason"), [("vllm", "not_judged"), ("llamacpp", "confident")])

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.upstreams.failures import Failure
-from gateway.upstreams.pool import CURABLE, Pool, might_cure, pools
+from gateway.upstreams.pool import FAILOVER_REASONS, Pool, build_pools, fallbacks_after
 from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Call, Upstream
-from gateway.wire.requirements import NO_NEEDS, Needs
+from gateway.wire.requirements import NO_REQUIREMENTS, Requirements
 from routers.plan import Draft, Unavailable
 
 
@@ -61,15 +61,15 @@ def one(name: str = "u", network: Network | None = None, **changes: Any) -> Upst
     return Upstream(UpstreamSettings.model_validate(fields | changes), network or Network())
 
 
-async def begin(pool: Pool, needs: Needs = NO_NEEDS) -> tuple[Upstream, Call]:
+async def begin(pool: Pool, needs: Requirements = NO_REQUIREMENTS) -> tuple[Upstream, Call]:
     """Puts a call to whom the pool chooses, and leaves it under way."""
-    chosen = pool.choose(pool.fit(needs))
+    chosen = pool.choose(pool.find_candidates(needs))
     return chosen, await chosen.send(chosen.url("chat"), b"", stream=False)
 
 
-def turns(pool: Pool, count: int, needs: Needs = NO_NEEDS) -> list[str]:
+def turns(pool: Pool, count: int, needs: Requirements = NO_REQUIREMENTS) -> list[str]:
     """Names of those chosen while none has anything to do."""
-    return [pool.choose(pool.fit(needs)).name for _ in range(count)]
+    return [pool.choose(pool.find_candidates(needs)).name for _ in range(count)]
 
 
 def test_idle_equals_take_turns_by_weight():
@@ -111,27 +111,31 @@ async def test_those_of_the_lowest_priority_number_have_all_of_it():
     assert {(await begin(pool))[0].name for _ in range(20)} == {"first"}
     first.set_running(False)
     assert {(await begin(pool))[0].name for _ in range(20)} == {"second"}
-    second.probed(False)
+    second.record_probe(False)
     assert set(turns(pool, 20)) == {"last"}
 
 
 def test_one_that_is_down_is_asked_only_where_all_are():
     a, b = one("a"), one("b")
     pool = Pool([a, b])
-    a.probed(False)
-    assert [upstream.name for upstream in pool.fit(NO_NEEDS)] == ["b"]
-    assert (pool.up, pool.ready(NO_NEEDS)) == (True, True)
-    b.probed(False)
-    assert [upstream.name for upstream in pool.fit(NO_NEEDS)] == ["a", "b"]
-    assert (pool.up, pool.ready(NO_NEEDS), pool.able(NO_NEEDS)) == (False, False, True)
+    a.record_probe(False)
+    assert [upstream.name for upstream in pool.find_candidates(NO_REQUIREMENTS)] == ["b"]
+    assert (pool.is_up, pool.can_serve_now(NO_REQUIREMENTS)) == (True, True)
+    b.record_probe(False)
+    assert [upstream.name for upstream in pool.find_candidates(NO_REQUIREMENTS)] == ["a", "b"]
+    assert (pool.is_up, pool.can_serve_now(NO_REQUIREMENTS), pool.can_serve(NO_REQUIREMENTS)) == (
+        False,
+        False,
+        True,
+    )
 
 
 def test_of_those_that_are_down_a_restarting_engine_is_left_for_last_as_it_can_be_waited_for():
     engine, other = one("engine", priority=-1), one("other")
     pool = Pool([engine, other])
     engine.set_running(False)
-    other.probed(False)
-    left = pool.fit(NO_NEEDS)
+    other.record_probe(False)
+    left = pool.find_candidates(NO_REQUIREMENTS)
     assert [pool.choose(left).name, pool.choose(left).name] == ["other", "engine"]
 
 
@@ -152,9 +156,9 @@ async def test_who_asks_to_be_left_alone_is_spared_while_others_are_there(
     pool = Pool([first, second])
     with pytest.raises(Failure):
         await begin(pool)
-    assert first.up
+    assert first.is_up
     assert turns(pool, 1) == [asked_next]
-    second.probed(False)
+    second.record_probe(False)
     assert turns(pool, 1) == ["first"]
 
 
@@ -162,8 +166,8 @@ async def test_a_call_is_repeated_only_where_nobody_else_can_be_asked():
     soon = (503, {"retry-after": "0"})
     upstream = one("a", Network(soon, soon), limits={"retries": 2})
     with pytest.raises(Failure, match="503"):
-        await upstream.send(upstream.url("chat"), b"", stream=False, last=False)
-    (await upstream.send(upstream.url("chat"), b"", stream=False, last=True)).close()
+        await upstream.send(upstream.url("chat"), b"", stream=False, is_last=False)
+    (await upstream.send(upstream.url("chat"), b"", stream=False, is_last=True)).close()
 
 
 SEEING, BLIND = {"vision": True}, {"vision": False}
@@ -172,16 +176,16 @@ SEEING, BLIND = {"vision": True}, {"vision": False}
 def test_only_those_that_can_are_asked():
     pool = Pool([one("blind", capabilities=BLIND), one("seeing", capabilities=SEEING, priority=1)])
     assert turns(pool, 2) == ["blind", "blind"]
-    assert turns(pool, 2, Needs(frozenset({"vision"}))) == ["seeing", "seeing"]
-    first = pool.first(Needs(frozenset({"vision"})))
+    assert turns(pool, 2, Requirements(frozenset({"vision"}))) == ["seeing", "seeing"]
+    first = pool.find_first(Requirements(frozenset({"vision"})))
     assert first is not None
     assert first.name == "seeing"
 
 
 def test_a_models_name_narrows_the_choice():
     pool = Pool([one("a", model="x"), one("b", model="y"), one("c", model="y")])
-    assert Counter(turns(pool, 20, Needs(model="y"))) == {"b": 10, "c": 10}
-    assert not pool.able(Needs(model="z"))
+    assert Counter(turns(pool, 20, Requirements(model="y"))) == {"b": 10, "c": 10}
+    assert not pool.can_serve(Requirements(model="z"))
 
 
 @pytest.mark.parametrize(
@@ -189,20 +193,30 @@ def test_a_models_name_narrows_the_choice():
     [
         (
             {"capabilities": BLIND},
-            Needs(frozenset({"vision", "tools"})),
+            Requirements(frozenset({"vision", "tools"})),
             "incapable",
             "u: does not offer vision",
         ),
-        ({}, Needs(frozenset({"logprobs"}), top_logprobs=21), "incapable", "20 alternatives a token, not 21"),
-        ({"context": 100}, Needs(tokens=101), "context", "at least 101 tokens, and the context is 100"),
-        ({}, Needs(model="n"), "incapable", "serves m, not n"),
-        ({"tier": "slm"}, Needs(frozenset({"logit_bias"})), "incapable", "logit_bias"),
+        (
+            {},
+            Requirements(frozenset({"logprobs"}), top_logprobs=21),
+            "incapable",
+            "20 alternatives a token, not 21",
+        ),
+        (
+            {"context": 100},
+            Requirements(tokens=101),
+            "context",
+            "at least 101 tokens, and the context is 100",
+        ),
+        ({}, Requirements(model="n"), "incapable", "serves m, not n"),
+        ({"tier": "slm"}, Requirements(frozenset({"logit_bias"})), "incapable", "logit_bias"),
     ],
 )
-def test_what_an_upstream_lacks_is_named(changes: dict[str, Any], needs: Needs, why: str, said: str):
+def test_what_an_upstream_lacks_is_named(changes: dict[str, Any], needs: Requirements, why: str, said: str):
     upstream = one(**changes)
-    lack = upstream.lacking(needs)
-    assert not upstream.fits(needs)
+    lack = upstream.find_mismatch(needs)
+    assert not upstream.can_serve(needs)
     assert lack is not None
     assert lack.why == why
     assert said in str(lack)
@@ -211,25 +225,25 @@ def test_what_an_upstream_lacks_is_named(changes: dict[str, Any], needs: Needs, 
 @pytest.mark.parametrize(
     ("changes", "needs"),
     [
-        ({"context": 100}, Needs(tokens=100)),
-        ({}, Needs(tokens=10**9)),
-        ({}, Needs(frozenset({"logprobs"}), top_logprobs=20)),
-        ({"capabilities": {"top_logprobs": 50}}, Needs(frozenset({"logprobs"}), top_logprobs=50)),
-        ({"tier": "slm", "capabilities": {"logit_bias": True}}, Needs(frozenset({"logit_bias"}))),
-        ({}, Needs(model="m")),
+        ({"context": 100}, Requirements(tokens=100)),
+        ({}, Requirements(tokens=10**9)),
+        ({}, Requirements(frozenset({"logprobs"}), top_logprobs=20)),
+        ({"capabilities": {"top_logprobs": 50}}, Requirements(frozenset({"logprobs"}), top_logprobs=50)),
+        ({"tier": "slm", "capabilities": {"logit_bias": True}}, Requirements(frozenset({"logit_bias"}))),
+        ({}, Requirements(model="m")),
     ],
 )
-def test_what_it_has_is_not_lacking(changes: dict[str, Any], needs: Needs):
+def test_what_it_has_is_not_lacking(changes: dict[str, Any], needs: Requirements):
     upstream = one(**changes)
-    assert upstream.fits(needs)
-    assert upstream.lacking(needs) is None
+    assert upstream.can_serve(needs)
+    assert upstream.find_mismatch(needs) is None
 
 
 def test_where_none_can_a_prompt_too_long_is_the_reason_told():
     pool = Pool([one("blind", capabilities=BLIND), one("short", context=10)])
-    (named,) = pool.fit(Needs(frozenset({"vision"}), tokens=11))
+    (named,) = pool.find_candidates(Requirements(frozenset({"vision"}), tokens=11))
     assert named.name == "short"
-    (named,) = pool.fit(Needs(frozenset({"scoring"})))
+    (named,) = pool.find_candidates(Requirements(frozenset({"scoring"})))
     assert named.name == "blind"
 
 
@@ -239,11 +253,11 @@ def lost(why: str, partial: Draft | None = None) -> Unavailable:
 
 def test_what_another_need_not_share_is_cured_by_another():
     failed, other = one("failed"), one("other")
-    for why in CURABLE:
-        assert might_cure(lost(why), failed, [other]) == [other]
-        assert might_cure(lost(why, Draft("llm")), failed, [other]) == []
+    for why in FAILOVER_REASONS:
+        assert fallbacks_after(lost(why), failed, [other]) == [other]
+        assert fallbacks_after(lost(why, Draft("llm")), failed, [other]) == []
     for why in ("rejected", "incapable", "ceiling", "not_configured"):
-        assert might_cure(lost(why), failed, [other]) == []
+        assert fallbacks_after(lost(why), failed, [other]) == []
 
 
 @pytest.mark.parametrize(
@@ -261,11 +275,11 @@ def test_a_prompt_too_long_is_cured_by_a_context_known_to_be_larger(
     failed: int | None, other: int | None, cured: bool
 ):
     larger = one("other", context=other)
-    assert might_cure(lost("context"), one(context=failed), [larger]) == ([larger] if cured else [])
+    assert fallbacks_after(lost("context"), one(context=failed), [larger]) == ([larger] if cured else [])
 
 
 def test_tiers_are_told_apart():
-    found = pools([one("a"), one("b", tier="slm"), one("c")])
+    found = build_pools([one("a"), one("b", tier="slm"), one("c")])
     assert {tier: [upstream.name for upstream in pool.upstreams] for tier, pool in found.items()} == {
         "llm": ["a", "c"],
         "slm": ["b"],

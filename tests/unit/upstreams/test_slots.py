@@ -5,17 +5,17 @@ import random
 
 import pytest
 
-from gateway.upstreams.concurrency import Full, Slots
+from gateway.upstreams.concurrency import QueueFull, Slots
 
 
 async def taken(slots: Slots) -> None:
-    if not slots.take():
+    if not slots.try_acquire():
         await slots.wait()
 
 
 async def test_who_waits_longest_goes_first():
     slots = Slots(1, 10)
-    assert slots.take()
+    assert slots.try_acquire()
     order: list[int] = []
 
     async def one(number: int) -> None:
@@ -29,15 +29,15 @@ async def test_who_waits_longest_goes_first():
     slots.release()
     await asyncio.gather(*waiting)
     assert order == [0, 1, 2, 3, 4]
-    assert slots.take()
+    assert slots.try_acquire()
 
 
 async def test_a_full_queue_refuses():
     slots = Slots(1, 1)
-    assert slots.take()
+    assert slots.try_acquire()
     first = asyncio.create_task(slots.wait())
     await asyncio.sleep(0)
-    with pytest.raises(Full):
+    with pytest.raises(QueueFull):
         await slots.wait()
     slots.release()
     await first
@@ -46,7 +46,7 @@ async def test_a_full_queue_refuses():
 @pytest.mark.parametrize("handed", [True, False], ids=["as its slot is handed over", "while it waits"])
 async def test_a_waiter_that_is_cancelled_leaks_no_slot(handed: bool):
     slots = Slots(1, 4)
-    assert slots.take()
+    assert slots.try_acquire()
     waiter = asyncio.create_task(slots.wait())
     await asyncio.sleep(0)
     if handed:
@@ -57,8 +57,8 @@ async def test_a_waiter_that_is_cancelled_leaks_no_slot(handed: bool):
         slots.release()
     await asyncio.gather(waiter, return_exceptions=True)
     assert slots.waiting == 0
-    assert slots.take()
-    assert not slots.take()
+    assert slots.try_acquire()
+    assert not slots.try_acquire()
 
 
 @pytest.mark.parametrize("seed", range(20))

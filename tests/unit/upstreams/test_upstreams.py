@@ -15,12 +15,12 @@ from support.gateways import Gateway, StartGateway, settings_of, simple_policy, 
 from support.raw_server import listening, request_of
 from support.waiting import until
 
-from gateway.upstreams.breaker import FAILURES, LONGEST, REST, Breaker
-from gateway.upstreams.failures import failed
+from gateway.upstreams.breaker import FAILURES_TO_OPEN, MAX_REST_S, MIN_REST_S, Breaker
+from gateway.upstreams.failures import parse_failure
 from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Upstream
 from policies.loading.loader import ConfigError
-from routers.cost import Price, cost
+from routers.cost import Price, compute_cost
 from routers.plan import Usage
 
 ASK = {"model": "test", "messages": [{"role": "user", "content": "What is the opposite of hot?"}]}
@@ -139,7 +139,7 @@ async def test_nothing_is_asked_again_after_the_first_byte(start: StartGateway, 
 
 def test_retry_after_is_read_in_both_of_its_forms():
     def seconds(value: str) -> float | None:
-        return failed("u", "llm", 429, {"retry-after": value}, b"").retry_after
+        return parse_failure("u", "llm", 429, {"retry-after": value}, b"").retry_after
 
     assert seconds("2.5") == 2.5
     assert seconds("-1") == 0.0
@@ -215,7 +215,7 @@ async def test_calls_beyond_the_limits_are_told_to_come_back(start: StartGateway
     gate.set()
     assert [task.result()[0] for task in (await asyncio.wait(waiting))[0]] == [200, 200]
     assert len(llm.requests) == 2
-    assert gateway.upstream("llm").up
+    assert gateway.upstream("llm").is_up
 
 
 async def test_a_client_that_leaves_the_queue_frees_its_place(start: StartGateway, llm: Scripted):
@@ -251,64 +251,64 @@ def clock() -> Clock:
 @pytest.fixture
 def open_breaker(clock: Clock) -> Breaker:
     breaker = Breaker(clock)
-    for _ in range(FAILURES):
+    for _ in range(FAILURES_TO_OPEN):
         assert breaker.admit()
-        breaker.failure()
+        breaker.record_failure()
     return breaker
 
 
 def test_a_breaker_opens_after_failures_in_a_row(clock: Clock):
     breaker = Breaker(clock)
-    for _ in range(FAILURES - 1):
-        breaker.failure()
-    breaker.success()
-    for _ in range(FAILURES - 1):
-        breaker.failure()
+    for _ in range(FAILURES_TO_OPEN - 1):
+        breaker.record_failure()
+    breaker.record_success()
+    for _ in range(FAILURES_TO_OPEN - 1):
+        breaker.record_failure()
     assert not breaker.is_open
-    assert breaker.wait == 0.0
-    breaker.failure()
+    assert breaker.retry_in_s == 0.0
+    breaker.record_failure()
     assert breaker.is_open
-    assert breaker.wait == REST
+    assert breaker.retry_in_s == MIN_REST_S
     assert not breaker.admit()
 
 
 def test_a_half_open_breaker_lets_one_call_try(clock: Clock, open_breaker: Breaker):
-    clock.now += REST
+    clock.now += MIN_REST_S
     assert not open_breaker.is_open
     assert open_breaker.admit()
     assert not open_breaker.admit()
-    open_breaker.success()
+    open_breaker.record_success()
     assert open_breaker.admit()
-    open_breaker.failure()
+    open_breaker.record_failure()
     assert not open_breaker.is_open
 
 
 def test_each_failed_try_doubles_the_rest_up_to_a_minute(clock: Clock, open_breaker: Breaker):
     rests = []
     for _ in range(6):
-        clock.now += open_breaker.wait
+        clock.now += open_breaker.retry_in_s
         assert open_breaker.admit()
-        open_breaker.failure()
-        rests.append(open_breaker.wait)
-    assert rests == [2 * REST, 4 * REST, 8 * REST, LONGEST, LONGEST, LONGEST]
-    clock.now += LONGEST
+        open_breaker.record_failure()
+        rests.append(open_breaker.retry_in_s)
+    assert rests == [2 * MIN_REST_S, 4 * MIN_REST_S, 8 * MIN_REST_S, MAX_REST_S, MAX_REST_S, MAX_REST_S]
+    clock.now += MAX_REST_S
     assert open_breaker.admit()
-    open_breaker.success()
-    for _ in range(FAILURES):
-        open_breaker.failure()
-    assert open_breaker.wait == REST
+    open_breaker.record_success()
+    for _ in range(FAILURES_TO_OPEN):
+        open_breaker.record_failure()
+    assert open_breaker.retry_in_s == MIN_REST_S
 
 
 def test_calls_that_were_under_way_when_it_opened_do_not_prolong_the_rest(open_breaker: Breaker):
     for _ in range(100):
-        open_breaker.failure()
-    assert open_breaker.wait == REST
+        open_breaker.record_failure()
+    assert open_breaker.retry_in_s == MIN_REST_S
 
 
 def test_a_try_whose_client_left_is_followed_by_another(clock: Clock, open_breaker: Breaker):
-    clock.now += REST
+    clock.now += MIN_REST_S
     assert open_breaker.admit()
-    clock.now += REST
+    clock.now += MIN_REST_S
     assert open_breaker.admit()
 
 
@@ -319,7 +319,7 @@ async def test_a_dead_llm_is_left_alone_and_taken_back(start: StartGateway, slm:
     gauge = 'smallfirst_upstream_up{tier="llm",upstream="large-server"}'
     slm.says(Reply("Maybe blue?", logprobs=-1.5))
     llm.says(Reply(status=500))
-    for _ in range(FAILURES):
+    for _ in range(FAILURES_TO_OPEN):
         assert await metric(gateway, gauge) == 1
         _, headers, _ = await gateway.post("/chat/completions", ASK)
         assert headers["x-smallfirst-reason"] == "no_llm"
@@ -332,10 +332,10 @@ async def test_a_dead_llm_is_left_alone_and_taken_back(start: StartGateway, slm:
     assert [call["tier"] for call in exchange["calls"]] == ["slm"]
     status, _, raw = await gateway.post("/chat/completions", LARGE)
     assert (status, b"resting" in raw) == (503, True)
-    assert len(llm.requests) == FAILURES
+    assert len(llm.requests) == FAILURES_TO_OPEN
 
     llm.says("Cold.")
-    clock.now += REST
+    clock.now += MIN_REST_S
     _, headers, raw = await gateway.post("/chat/completions", ASK)
     assert (headers["x-smallfirst-route"], b"Cold." in raw) == ("llm", True)
     assert await metric(gateway, gauge) == 1
@@ -384,16 +384,16 @@ def test_a_cloud_models_calls_cost_what_genai_prices_says(model: str, url: str, 
         cache_read_tokens=usage.cached_tokens,
     )
     expected: Decimal = genai_prices.calc_price(counted, model, provider_api_url=url).total_price
-    assert upstream.priced
+    assert upstream.has_price
     assert expected > 0
-    assert cost(usage, upstream.price) == pytest.approx(float(expected), rel=1e-9)
+    assert compute_cost(usage, upstream.price) == pytest.approx(float(expected), rel=1e-9)
 
 
 def test_an_own_price_wins_even_where_it_is_nothing():
     own = Price(input=1.0, output=4.0)
     assert priced("gpt-4.1-mini", OPENAI, price=own).price == own
     free = priced("gpt-4.1-mini", OPENAI, price={})
-    assert (free.priced, cost(Usage(1000, 1000), free.price)) == (True, 0.0)
+    assert (free.has_price, compute_cost(Usage(1000, 1000), free.price)) == (True, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_an_own_price_wins_even_where_it_is_nothing():
 )
 def test_what_nobody_knows_the_price_of_counts_as_nothing_and_says_so(model: str, url: str):
     unknown = priced(model, url)
-    assert (unknown.priced, cost(Usage(1000, 1000), unknown.price)) == (False, 0.0)
+    assert (unknown.has_price, compute_cost(Usage(1000, 1000), unknown.price)) == (False, 0.0)
 
 
 async def test_a_call_of_unknown_price_saves_nothing_that_could_be_shown(start: StartGateway, llm: Scripted):

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from gateway.engine.streams.watched import Followed
+from gateway.engine.streams.watched import WatchedStream
 from gateway.exchange.exchange import Call, Exchange
-from gateway.wire.fast_chunks import plain_chunk, with_id
+from gateway.wire.body_types import Event
+from gateway.wire.fast_chunks import parse_plain_chunk, replace_id
 from gateway.wire.responses import text_of, tokens_of, trim_logprobs
-from gateway.wire.shapes import Event
 from policies.schema.policy import Policy
 from routers.cost import FREE
 from routers.plan import Draft, Generate
@@ -93,7 +93,7 @@ def test_a_plain_chunk_is_what_reading_it_whole_finds(chunk: dict[str, Any], asc
         "utf-8", "surrogatepass"
     )
     try:
-        found = plain_chunk(payload)
+        found = parse_plain_chunk(payload)
     except UnicodeError:
         pytest.fail("it never raises")
     event(f"plain: {found is not None}")
@@ -103,7 +103,7 @@ def test_a_plain_chunk_is_what_reading_it_whole_finds(chunk: dict[str, Any], asc
     assert found.text == text
     assert [(one.text, one.logprob, one.top, one.reasoning) for one in found.tokens] == tokens
     assert orjson.loads(found.payload) == rest
-    renamed = with_id(found.payload, b"sf-1")
+    renamed = replace_id(found.payload, b"sf-1")
     if renamed is not None:
         assert orjson.loads(renamed) == rest | {"id": "sf-1"}
 
@@ -156,7 +156,7 @@ async def followed(*events: dict[str, Any]) -> Draft:
     policy = Policy(name="p", description="x", router=Direct(tier="slm"))
     exchange = Exchange("chat", "chat", policy, body, b"", Request(stream=True), None)
     call = Call(Generate("slm"), "slm", "u", "m", FREE, started=0.0, prompt_tokens=1)
-    return await Followed(ObservingWatch(), exchange, call).read(Arrived(*events), Nowhere())
+    return await WatchedStream(ObservingWatch(), exchange, call).read(Arrived(*events), Nowhere())
 
 
 async def test_reasoning_within_the_content_keeps_its_logprobs() -> None:
@@ -217,12 +217,12 @@ def changed(**choice: Any) -> bytes:
 
 
 def test_all_but_the_logprobs_and_the_id_stays_byte_by_byte() -> None:
-    found = plain_chunk(compact(PLAIN))
+    found = parse_plain_chunk(compact(PLAIN))
     assert found is not None
     without = json.loads(compact(PLAIN))
     del without["choices"][0]["logprobs"]
     assert found.payload == compact(without)
-    assert with_id(found.payload, b"sf-9") == compact(without | {"id": "sf-9"})
+    assert replace_id(found.payload, b"sf-9") == compact(without | {"id": "sf-9"})
 
 
 @pytest.mark.parametrize(
@@ -254,10 +254,10 @@ def test_all_but_the_logprobs_and_the_id_stays_byte_by_byte() -> None:
     ],
 )
 def test_what_says_more_or_is_written_otherwise_is_no_plain_chunk(payload: bytes) -> None:
-    assert plain_chunk(payload) is None
+    assert parse_plain_chunk(payload) is None
 
 
 def test_an_id_with_escapes_is_left_to_whoever_reads_the_chunk_whole() -> None:
-    found = plain_chunk(compact(PLAIN | {"id": 'a"b'}))
+    found = parse_plain_chunk(compact(PLAIN | {"id": 'a"b'}))
     assert found is not None
-    assert with_id(found.payload, b"sf-9") is None
+    assert replace_id(found.payload, b"sf-9") is None

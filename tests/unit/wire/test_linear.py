@@ -13,10 +13,10 @@ from test_chunks import Nowhere
 
 from gateway.api.request_body import read_body
 from gateway.api.responses.events import ResponseEvents
-from gateway.engine.streams.watched import Followed, Relayed
+from gateway.engine.streams.watched import PassthroughStream, WatchedStream
 from gateway.exchange.exchange import Call, Exchange
-from gateway.upstreams.transport.inflate import inflated
-from gateway.wire.responses import assembled
+from gateway.upstreams.transport.content_coding import decode_content
+from gateway.wire.responses import assemble_response
 from gateway.wire.sse import EventReader
 from policies.schema.policy import Policy
 from routers import router
@@ -82,7 +82,7 @@ async def one_event(pieces: int) -> None:
     reader = EventReader()
     for _ in range(16 * pieces):
         assert reader.feed(SMALL) == []
-    assert len(reader.blocks(b"\n\n")[0]) == 16 * pieces * len(SMALL)
+    assert len(reader.read_blocks(b"\n\n")[0]) == 16 * pieces * len(SMALL)
 
 
 async def events_that_end_within_pieces(pieces: int) -> None:
@@ -93,34 +93,36 @@ async def events_that_end_within_pieces(pieces: int) -> None:
 
 
 async def chunks_of_text(pieces: int) -> None:
-    (choice,) = assembled((event({"content": PIECE}) for _ in range(pieces)), "chat")["choices"]
+    (choice,) = assemble_response((event({"content": PIECE}) for _ in range(pieces)), "chat")["choices"]
     assert len(choice["message"]["content"]) == pieces * len(PIECE)
 
 
 async def chunks_of_completions(pieces: int) -> None:
-    (choice,) = assembled(({"choices": [{"text": PIECE}]} for _ in range(pieces)), "completions")["choices"]
+    (choice,) = assemble_response(({"choices": [{"text": PIECE}]} for _ in range(pieces)), "completions")[
+        "choices"
+    ]
     assert len(choice["text"]) == pieces * len(PIECE)
 
 
 async def chunks_of_arguments(pieces: int) -> None:
-    (choice,) = assembled((event(call_delta(0, PIECE)) for _ in range(pieces)), "chat")["choices"]
+    (choice,) = assemble_response((event(call_delta(0, PIECE)) for _ in range(pieces)), "chat")["choices"]
     assert len(choice["message"]["tool_calls"][0]["function"]["arguments"]) == pieces * len(PIECE)
 
 
 async def chunks_of_logprobs(pieces: int) -> None:
     entries = [{"token": "x"}] * 500
     chunks = ({"choices": [{"delta": {}, "logprobs": {"content": entries}}]} for _ in range(pieces))
-    (choice,) = assembled(chunks, "chat")["choices"]
+    (choice,) = assemble_response(chunks, "chat")["choices"]
     assert len(choice["logprobs"]["content"]) == pieces * len(entries)
 
 
 async def followed(*parts: bytes) -> Any:
-    return await Followed(ObservingWatch(), *exchange_and_call()).read(Arrived(*parts), Nowhere())
+    return await WatchedStream(ObservingWatch(), *exchange_and_call()).read(Arrived(*parts), Nowhere())
 
 
 async def followed_arguments(pieces: int) -> None:
     draft = await followed(*[encoded(call_delta(0, PIECE))] * pieces, encoded({}, "tool_calls"))
-    assert len(draft.calls[0].arguments) == pieces * len(PIECE)
+    assert len(draft.tool_calls[0].arguments) == pieces * len(PIECE)
 
 
 async def followed_refusal(pieces: int) -> None:
@@ -129,7 +131,7 @@ async def followed_refusal(pieces: int) -> None:
 
 async def relayed_silence(pieces: int) -> None:
     silent = [encoded({"role": "assistant"}) + b": " + PIECE.encode() + b"\n\n"] * pieces
-    await Relayed(*exchange_and_call()).read(Arrived(*silent, encoded({}, "stop")), Nowhere())
+    await PassthroughStream(*exchange_and_call()).read(Arrived(*silent, encoded({}, "stop")), Nowhere())
 
 
 async def calls_in_turns(pieces: int) -> None:
@@ -141,7 +143,7 @@ async def calls_in_turns(pieces: int) -> None:
 
 
 async def members(pieces: int) -> None:
-    response = inflated(Arrived(gzip.compress(b"x") * (pieces * 16)), b"gzip", 10**9)
+    response = decode_content(Arrived(gzip.compress(b"x") * (pieces * 16)), b"gzip", 10**9)
     assert len(await response.read()) == pieces * 16
 
 

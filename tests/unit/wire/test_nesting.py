@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.doubles import Reply, Scripted
 from support.gateways import Gateway
 
-from gateway.api.request_body import parse
+from gateway.api.request_body import parse_body
 from gateway.errors import ApiError
 from gateway.wire.nesting import MAX_NESTING, SPARE
 
@@ -141,7 +141,7 @@ def test_any_body_that_is_accepted_can_be_written_with_much_around_it(body: dict
 
 def read(raw: bytes) -> dict[str, Any] | ApiError:
     try:
-        return parse(raw)
+        return parse_body(raw)
     except ApiError as error:
         return error
 

@@ -16,8 +16,8 @@ from gateway.wire.sse import (
     MAX_EVENT,
     EventReader,
     EventTooLarge,
-    comment,
-    event,
+    encode_comment,
+    encode_event,
     payload_of,
 )
 
@@ -53,7 +53,7 @@ def cuts(draw: st.DrawFn, whole: bytes) -> list[bytes]:
 def read(parts: list[bytes]) -> list[bytes]:
     reader = EventReader()
     found = [payload for part in parts for payload in reader.feed(part)]
-    last = payload_of(reader.rest())
+    last = payload_of(reader.flush())
     return [*found, last] if last else found
 
 
@@ -124,7 +124,7 @@ def test_a_stream_closed_at_any_byte_gives_its_first_events_and_a_beginning_of_t
     cut = wire[: data.draw(st.integers(0, len(wire)))]
     found = [payload for part in data.draw(cuts(cut)) for payload in reader.feed(part)]
     assert found == expected[: len(found)]
-    begun = payload_of(reader.rest())
+    begun = payload_of(reader.flush())
     assert not begun or expected[len(found)].startswith(begun)
 
 
@@ -140,8 +140,8 @@ def test_a_line_may_end_in_cr_whatever_the_event_ends_in():
 def test_a_missing_last_blank_line_is_made_up_for_by_rest(end: str):
     reader = EventReader()
     assert reader.feed(f"data: 1{end}{end}data: 2{end}".encode()) == [b"1"]
-    assert payload_of(reader.rest()) == b"2"
-    assert reader.rest() == b""
+    assert payload_of(reader.flush()) == b"2"
+    assert reader.flush() == b""
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_crlf_split_between_two_reads_is_one_line_end(first: bytes, second: by
 
 
 def test_blocks_keep_comments_and_other_fields():
-    assert EventReader().blocks(b": ping\r\n\r\nevent: x\r\ndata: 1\r\n\r\n") == [
+    assert EventReader().read_blocks(b": ping\r\n\r\nevent: x\r\ndata: 1\r\n\r\n") == [
         b": ping",
         b"event: x\ndata: 1",
     ]
@@ -180,8 +180,8 @@ OBJECTS = st.dictionaries(
 def test_whatever_we_write_is_what_we_and_the_official_client_read(
     objects: list[dict[str, Any]], data: st.DataObject
 ):
-    noise = [comment("smallfirst", found) for found in objects] + [HEARTBEAT] * 2
-    written = [part for found in objects for part in (event(found), data.draw(st.sampled_from(noise)))]
+    noise = [encode_comment("smallfirst", found) for found in objects] + [HEARTBEAT] * 2
+    written = [part for found in objects for part in (encode_event(found), data.draw(st.sampled_from(noise)))]
     wire = b"".join([*written, DONE_EVENT])
     for payloads in (read(data.draw(cuts(wire))), decoded(data.draw(cuts(wire)))):
         *found, done = payloads

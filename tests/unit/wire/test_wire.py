@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire.requests import continued, estimated_prompt_tokens, outgoing
-from gateway.wire.responses import assembled, text_of, tokens_of, trim_logprobs, usage_of
+from gateway.wire.requests import build_continuation, build_upstream_request, estimate_prompt_tokens
+from gateway.wire.responses import assemble_response, text_of, tokens_of, trim_logprobs, usage_of
 from routers.plan import Token, Usage
 
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}
@@ -42,7 +42,9 @@ def entry(token: str, *tops: float) -> dict[str, Any]:
 def test_unknown_fields_go_out_as_they_came(more: dict[str, Any], stream: bool, watched: bool):
     body = CHAT | more
     kept = dict(body)
-    out = outgoing(body | {"smallfirst": {"tags": {}}}, "chat", "small", stream=stream, watched=watched)
+    out = build_upstream_request(
+        body | {"smallfirst": {"tags": {}}}, "chat", "small", stream=stream, needs_logprobs=watched
+    )
     assert {key: out[key] for key in more} == more
     assert (out["model"], out["messages"]) == ("small", CHAT["messages"])
     assert "smallfirst" not in out
@@ -51,37 +53,42 @@ def test_unknown_fields_go_out_as_they_came(more: dict[str, Any], stream: bool, 
 
 def test_a_streams_usage_is_always_asked_for_and_other_options_kept():
     body = CHAT | {"stream_options": {"include_usage": False, "include_obfuscation": False}}
-    out = outgoing(body, "chat", "m", stream=True, watched=False)
+    out = build_upstream_request(body, "chat", "m", stream=True, needs_logprobs=False)
     assert out["stream"] is True
     assert out["stream_options"] == {"include_usage": True, "include_obfuscation": False}
-    assert outgoing(CHAT | {"stream_options": None}, "chat", "m", stream=True, watched=False)[
-        "stream_options"
-    ] == {"include_usage": True}
-    assert "stream_options" not in outgoing(CHAT, "chat", "m", stream=False, watched=False)
+    assert build_upstream_request(
+        CHAT | {"stream_options": None}, "chat", "m", stream=True, needs_logprobs=False
+    )["stream_options"] == {"include_usage": True}
+    assert "stream_options" not in build_upstream_request(
+        CHAT, "chat", "m", stream=False, needs_logprobs=False
+    )
 
 
 @pytest.mark.parametrize(("asked", "sent"), [({}, 5), ({"top_logprobs": 2}, 5), ({"top_logprobs": 20}, 20)])
 def test_a_watched_chat_asks_for_alternatives(asked: dict[str, Any], sent: int):
-    out = outgoing(CHAT | asked, "chat", "m", stream=True, watched=True)
+    out = build_upstream_request(CHAT | asked, "chat", "m", stream=True, needs_logprobs=True)
     assert (out["logprobs"], out["top_logprobs"]) == (True, sent)
-    assert outgoing(CHAT | asked, "chat", "m", stream=True, watched=False).get("logprobs") is None
+    assert (
+        build_upstream_request(CHAT | asked, "chat", "m", stream=True, needs_logprobs=False).get("logprobs")
+        is None
+    )
 
 
 @pytest.mark.parametrize(("asked", "sent"), [({}, 5), ({"logprobs": None}, 5), ({"logprobs": 8}, 8)])
 def test_a_watched_completion_asks_in_the_older_form(asked: dict[str, Any], sent: int):
-    out = outgoing(PROMPT | asked, "completions", "m", stream=True, watched=True)
+    out = build_upstream_request(PROMPT | asked, "completions", "m", stream=True, needs_logprobs=True)
     assert out["logprobs"] == sent
     assert "top_logprobs" not in out
 
 
 def test_a_continuation_ends_in_the_begun_answer_with_the_allowance_left():
     body = CHAT | {"max_tokens": 20, "max_completion_tokens": 3}
-    again = continued(body, "chat", "It is", 8)
+    again = build_continuation(body, "chat", "It is", 8)
     assert again["messages"] == [*CHAT["messages"], {"role": "assistant", "content": "It is"}]
     assert (again["max_tokens"], again["max_completion_tokens"]) == (12, 1)
     assert len(body["messages"]) == 1
-    assert continued(PROMPT, "completions", " upon", 1) == {"model": "auto", "prompt": "Once upon"}
-    assert continued(CHAT | {"max_tokens": None}, "chat", "It", 1)["max_tokens"] is None
+    assert build_continuation(PROMPT, "completions", " upon", 1) == {"model": "auto", "prompt": "Once upon"}
+    assert build_continuation(CHAT | {"max_tokens": None}, "chat", "It", 1)["max_tokens"] is None
 
 
 @pytest.mark.parametrize(
@@ -142,8 +149,8 @@ def test_usage_is_read_where_a_response_reports_it():
     assert usage_of({"usage": {"prompt_tokens": 9, "prompt_tokens_details": None}}) == Usage(9, 0, 0)
     assert usage_of({"usage": None}) is None
     assert usage_of({}) is None
-    assert estimated_prompt_tokens(b"x" * 400) == 100
-    assert estimated_prompt_tokens(b"") == 1
+    assert estimate_prompt_tokens(b"x" * 400) == 100
+    assert estimate_prompt_tokens(b"") == 1
 
 
 def test_only_the_logprobs_that_were_asked_for_are_left():
@@ -175,7 +182,7 @@ def test_a_chat_stream_assembles_to_its_text_however_it_was_cut(
     events = [chunk({"role": "assistant", "content": ""}, logprobs=None)]
     events += [chunk({"content": p}, logprobs={"content": [entry(p, -0.5)]}) for p in pieces]
     events += [chunk({}, finish_reason="stop"), {"choices": [], "usage": {"total_tokens": 1}}]
-    whole = assembled([event | {"vendor": more} for event in events], "chat")
+    whole = assemble_response([event | {"vendor": more} for event in events], "chat")
     (choice,) = whole["choices"]
     assert whole["object"] == "chat.completion"
     assert (whole["id"], whole["vendor"], whole["usage"]) == ("c", more, {"total_tokens": 1})
@@ -191,7 +198,7 @@ def test_a_completions_stream_assembles_to_its_text_however_it_was_cut(text: str
         {"choices": [{"index": 0, "text": p, "logprobs": {"tokens": [p], "token_logprobs": [-1.0]}}]}
         for p in pieces
     ]
-    (choice,) = assembled(events, "completions")["choices"]
+    (choice,) = assemble_response(events, "completions")["choices"]
     assert choice["text"] == text
     assert choice["logprobs"] == {"tokens": pieces, "token_logprobs": [-1.0] * len(pieces)}
 
@@ -202,7 +209,7 @@ def test_choices_are_assembled_apart_and_unknown_parts_of_a_message_kept():
         {"choices": [{"index": 0, "delta": {"content": "a"}, "odd": 1}]},
         {"choices": [{"index": 1, "delta": {"content": "c", "reasoning_content": "m"}}]},
     ]
-    first, second = assembled(events, "chat")["choices"]
+    first, second = assemble_response(events, "chat")["choices"]
     assert first == {"index": 0, "message": {"role": "assistant", "content": "a"}, "odd": 1}
     assert second["message"] == {"role": "assistant", "content": "bc", "reasoning_content": "hmm"}
 
@@ -228,7 +235,7 @@ def test_tool_calls_are_put_together_by_their_index_whatever_comes_between(
     turns = data.draw(st.permutations([i for i, deltas in enumerate(pieces) for _ in deltas]))
     deltas = [{"content": "Now"}, *begun, {"content": " then"}, *[pieces[i].pop(0) for i in turns]]
     kept = repr(deltas)
-    (choice,) = assembled([chunk(delta) for delta in deltas], "chat")["choices"]
+    (choice,) = assemble_response([chunk(delta) for delta in deltas], "chat")["choices"]
     assert choice["message"]["content"] == "Now then"
     assert choice["message"].get("tool_calls", []) == [
         {"id": f"c{i}", "type": "function", "function": {"name": f"f{i}", "arguments": arguments}}
@@ -243,7 +250,7 @@ def test_tool_calls_are_put_together_by_their_index_whatever_comes_between(
 )
 def test_what_a_call_says_once_stands_however_a_server_goes_on(again: dict[str, Any]):
     first = call_delta(0, "{", id="c", type="function", function={"name": "f"})
-    (choice,) = assembled([chunk(first), chunk(call_delta(0, "}", **again))], "chat")["choices"]
+    (choice,) = assemble_response([chunk(first), chunk(call_delta(0, "}", **again))], "chat")["choices"]
     assert choice["message"]["tool_calls"] == [
         {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     ]
@@ -251,7 +258,9 @@ def test_what_a_call_says_once_stands_however_a_server_goes_on(again: dict[str, 
 
 def test_calls_without_an_index_are_those_of_one_delta():
     calls = [{"id": name, "function": {"name": name, "arguments": "{}"}} for name in "ab"]
-    (choice,) = assembled([chunk({"tool_calls": calls}), chunk({"tool_calls": None})], "chat")["choices"]
+    (choice,) = assemble_response([chunk({"tool_calls": calls}), chunk({"tool_calls": None})], "chat")[
+        "choices"
+    ]
     assert choice["message"]["tool_calls"] == calls
 
 
@@ -260,5 +269,5 @@ def test_objects_of_a_delta_are_put_together_too():
         {"audio": {"id": "a", "transcript": "Hi"}},
         {"audio": {"transcript": " there", "expires_at": 9}},
     ]
-    (choice,) = assembled([chunk(delta) for delta in deltas], "chat")["choices"]
+    (choice,) = assemble_response([chunk(delta) for delta in deltas], "chat")["choices"]
     assert choice["message"]["audio"] == {"id": "a", "transcript": "Hi there", "expires_at": 9}

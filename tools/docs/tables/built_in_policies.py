@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from policies.loading.layers import BUILT_IN, policy_files
+from policies.loading.layers import BUILT_IN, list_policy_files
 from policies.loading.loader import load_policy
 from tools.docs.table import code, table
 
 
 def built_in_table() -> str:
     rows = []
-    for path in policy_files(BUILT_IN):
+    for path in list_policy_files(BUILT_IN):
         policy = load_policy(path)
         rows.append([code(policy.name), code(policy.kind), comment(path)])
     return table(["policy", "strategy", "who should use it, and what it does"], rows)

@@ -5,13 +5,13 @@ from collections import defaultdict
 from pydantic import HttpUrl
 
 from gateway.upstreams.capabilities import Capabilities
-from gateway.upstreams.providers.kind import Engine
+from gateway.upstreams.providers.server_kind import Engine
 from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Upstream
-from gateway.wire.requirements import Needs
-from gateway.wire.shapes import Body
-from gateway.wire.structured_outputs import capabilities_for
-from gateway.wire.vendor_fields import ASIDE, REMOVED, SPECIAL
+from gateway.wire.body_types import Body
+from gateway.wire.requirements import Requirements
+from gateway.wire.structured_outputs import structured_output_capabilities
+from gateway.wire.vendor_fields import ANSWER_CHANGING, ANSWER_NEUTRAL, REMOVED_FROM_VLLM
 from tools.docs.table import code, table
 
 ELSEWHERE = "http://10.0.0.1/v1"
@@ -41,10 +41,10 @@ def _server(engine: Engine, url: str) -> Upstream:
     return Upstream(settings)
 
 
-def _fate(server: Upstream, body: Body, needs: Needs) -> str:
-    if not server.fits(needs):
+def _fate(server: Upstream, body: Body, needs: Requirements) -> str:
+    if not server.can_serve(needs):
         return "not asked"
-    sent = server.adapted(body, continues=False)
+    sent = server.adapt_body(body, continues=False)
     if sent == body:
         return "passed"
     gained = ", ".join(code(name) for name in sent if name not in body)
@@ -55,8 +55,8 @@ def fields_table() -> str:
     """Fields that fare alike share a row."""
     servers = [_server(*server) for server in SERVERS.values()]
     rows: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for name in sorted(SPECIAL | ASIDE):
-        needs = Needs(fields=frozenset({name}) & SPECIAL)
+    for name in sorted(ANSWER_CHANGING | ANSWER_NEUTRAL):
+        needs = Requirements(vendor_fields=frozenset({name}) & ANSWER_CHANGING)
         rows[tuple(_fate(server, {name: 1}, needs) for server in servers)].append(code(name))
     return table(["field", *SERVERS], [[", ".join(names), *fates] for fates, names in rows.items()])
 
@@ -66,10 +66,10 @@ def constraints_table() -> str:
     rows = []
     for told, asked in CONSTRAINTS.items():
         body: Body = {"structured_outputs": asked}
-        needs = Needs(capabilities_for(body))
+        needs = Requirements(structured_output_capabilities(body))
         rows.append([code(told), *(_fate(server, body, needs) for server in servers)])
     return table(["`structured_outputs`", *SERVERS], rows)
 
 
 def removed_table() -> str:
-    return table(["removed", "send instead"], [[code(name), now] for name, now in REMOVED.items()])
+    return table(["removed", "send instead"], [[code(name), now] for name, now in REMOVED_FROM_VLLM.items()])

@@ -5,7 +5,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator
 
-from gateway.errors import STATUS
+from gateway.errors import STATUS_AND_CODE
 from tools.docs.markdown import ROOT
 from tools.docs.table import code, table
 
@@ -60,7 +60,7 @@ def _statuses(found: set[int]) -> str:
 def codes() -> dict[str, set[int]]:
     """Every code that stands in the gateway's source, and its statuses where they stand there too."""
     found: dict[str, set[int]] = defaultdict(set)
-    for status, name in STATUS.values():
+    for status, name in STATUS_AND_CODE.values():
         found[name].add(status)
     for path in sorted((ROOT / "gateway").rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -6,11 +6,11 @@ from typing import Any
 import typer
 
 from gateway.cli import app
-from gateway.telemetry.engine_metrics import THEIRS, EngineMetrics, Reading
+from gateway.telemetry.engine_metrics import VLLM_SERIES, EngineMetrics, Reading
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.capabilities import Capabilities
 from gateway.upstreams.providers.env_providers import PROVIDERS
-from gateway.upstreams.providers.kinds import KINDS
+from gateway.upstreams.providers.registry import SERVER_KINDS
 from tools.docs.markdown import ROOT
 from tools.docs.table import code, table
 
@@ -48,13 +48,16 @@ def auto_policy() -> str:
 
 
 def providers_table() -> str:
-    rows = [[code(one.key), code(one.base_url), code(one.url), code(one.model)] for one in PROVIDERS]
+    rows = [
+        [code(one.key_variable), code(one.base_url_variable), code(one.url), code(one.model)]
+        for one in PROVIDERS
+    ]
     return table(["key", "replaces the URL", "URL", "model"], rows)
 
 
 def kinds_table() -> str:
     """What each kind of server is known to do."""
-    known = {engine: kind.capabilities("", "") for engine, kind in KINDS.items()}
+    known = {engine: kind.capabilities("", "") for engine, kind in SERVER_KINDS.items()}
     rows = [
         [code(name), *(_shown(getattr(capabilities, name)) for capabilities in known.values())]
         for name in Capabilities.model_fields
@@ -78,7 +81,7 @@ def metrics_table() -> str:
 def _used() -> Metrics:
     """Metrics with every series in them: a metric without one shows no labels."""
     metrics = Metrics()
-    metrics.exchange(
+    metrics.count_exchange(
         policy="",
         endpoint="",
         route="",
@@ -90,21 +93,21 @@ def _used() -> Metrics:
         confidence=0.0,
         saved_usd=0.0,
     )
-    metrics.speculated(policy="", blocks=0, drafted=0, accepted=0, written=0, alone=0)
-    metrics.call(
+    metrics.count_speculation(policy="", blocks=0, drafted=0, accepted=0, written=0, alone=0)
+    metrics.count_call(
         upstream="", tier="", model="", outcome="", prompt_tokens=0, completion_tokens=0, cost_usd=0.0
     )
-    metrics.quality(policy="", route="", evaluator="", p=0.0)
-    metrics.evaluation("", "")
-    metrics.call_retried("", "")
-    metrics.upstream_up("", "", up=True)
-    metrics.engine_restarted("")
-    metrics.policies_loaded(ok=True)
+    metrics.observe_quality(policy="", route="", evaluator="", p=0.0)
+    metrics.count_evaluation("", "")
+    metrics.count_retry("", "")
+    metrics.set_upstream_up("", "", up=True)
+    metrics.count_engine_restart("")
+    metrics.count_policy_load(ok=True)
     return metrics
 
 
 def _engines() -> EngineMetrics:
     """Likewise, of one engine."""
     engines = EngineMetrics([])
-    engines.readings[""] = Reading(at=0.0, series=dict.fromkeys(THEIRS, 1.0), speed=1.0)
+    engines.readings[""] = Reading(at=0.0, series=dict.fromkeys(VLLM_SERIES, 1.0), speed=1.0)
     return engines

@@ -17,7 +17,7 @@ from gateway.settings import Settings
 from policies.schema.policy import Policy
 from policies.schema.split import Split
 from routers.confidence.calibration import Calibrator
-from routers.fragments.passage_filter import Filter
+from routers.fragments.passage_filter import PassageFilter
 from routers.judges.rubric import Rubric
 from routers.plan import Reason
 from routers.router import Router
@@ -105,7 +105,7 @@ def fields_table(model: type[BaseModel], but: Iterable[str] = ()) -> str:
 
 
 def filter_table() -> str:
-    return table(HEAD, _rows(Filter, "filter"))
+    return table(HEAD, _rows(PassageFilter, "filter"))
 
 
 def _rows(model: type[BaseModel], at: str, but: Iterable[str] = ()) -> Iterator[list[str]]:

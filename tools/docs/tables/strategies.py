@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from gateway.wire.body_types import Body, Endpoint
 from gateway.wire.requirements import capabilities_of
-from gateway.wire.shapes import Body, Endpoint
-from policies.loading.trained import STOCK_CALIBRATOR
+from policies.loading.trained_files import STOCK_CALIBRATOR
 from policies.schema.strategies import STRATEGIES
 from routers.confidence.calibration import Calibrator
 from routers.plan import Capability, Tier

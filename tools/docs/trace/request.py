@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import aiohttp
 
 from gateway.catalog.settings import PolicySettings
-from gateway.cli.test_server import Served, serving
+from gateway.cli.loopback_gateway import RunningGateway, run_gateway
 from gateway.settings import Settings
-from gateway.telemetry.ledger import PERIOD
-from gateway.telemetry.settings import Records
+from gateway.telemetry.ledger import BATCH_PERIOD_S
+from gateway.telemetry.settings import RecordSettings
 from gateway.upstreams.settings import UpstreamSettings
 from tools.docs.markdown import ROOT
 from tools.docs.trace.picture import Mark, Span, drawn
@@ -143,7 +143,7 @@ async def traced(lanes: tuple[str, ...], tries: int = 1) -> Tracer:
     with TemporaryDirectory() as folder:
         async with scripted(DRAFT, DOUBT) as small, scripted(ANSWER, -0.01) as large:
             settings = _settings(small, large, Path(folder))
-            async with serving(settings) as served, aiohttp.ClientSession() as http:
+            async with run_gateway(settings) as served, aiohttp.ClientSession() as http:
                 await _asked(served, http)
                 tracers = [Tracer(lanes) for _ in range(tries)]
                 for tracer in tracers:
@@ -160,17 +160,17 @@ def _settings(small: str, large: str, folder: Path) -> Settings:
     return Settings(
         local=None,
         upstreams=tuple(UpstreamSettings.model_validate({"probe": 0, **one}) for one in upstreams),
-        records=Records(path=folder),
+        records=RecordSettings(path=folder),
         policies=PolicySettings(reload=None),
     )
 
 
-async def _asked(served: Served, http: aiohttp.ClientSession) -> None:
+async def _asked(served: RunningGateway, http: aiohttp.ClientSession) -> None:
     """Until its exchange is booked, which is a little after the answer."""
     async with http.post(f"{served.url}/chat/completions", json=BODY) as response:
         answer = await response.read()
         assert b"Paris" in answer, answer  # noqa: S101  else the picture is of another story
-    await asyncio.sleep(2 * PERIOD)
+    await asyncio.sleep(2 * BATCH_PERIOD_S)
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.timers import Deadlines
-from gateway.upstreams.transport.connection import HIGH_WATER, Connection
-from gateway.upstreams.transport.http11 import HttpResponse, HttpTransport
-from gateway.upstreams.transport.transport import Broken
+from gateway.upstreams.transport.connection import HIGH_WATER_BYTES, Connection
+from gateway.upstreams.transport.http_client import HttpResponse, HttpTransport
+from gateway.upstreams.transport.transport import TransportError
 
 
 class Wire(asyncio.Transport):
@@ -98,7 +98,7 @@ async def received(pieces: Sequence[tuple[bytes, bool]]) -> tuple[int, dict[str,
     connection.connection_made(wire)
 
     async def read() -> tuple[int, dict[str, str], bytes]:
-        await connection.ask(b"head", b"", 5.0, asyncio.get_running_loop().time() + 5.0)
+        await connection.send_request(b"head", b"", 5.0, asyncio.get_running_loop().time() + 5.0)
         response = HttpResponse(connection, 5.0, client)
         return response.status, dict(response.headers), await response.read()
 
@@ -109,7 +109,7 @@ async def received(pieces: Sequence[tuple[bytes, bool]]) -> tuple[int, dict[str,
             connection.data_received(piece)
         if turn:
             await asyncio.sleep(0)
-    left = connection.reusable
+    left = connection.is_reusable
     connection.eof_received()
     connection.connection_lost(None)
     return *(await reading), left
@@ -133,11 +133,11 @@ async def test_a_response_arrives_as_it_was_sent_however_its_bytes_are_cut(
     }
 
 
-async def broken_or(pieces: Sequence[tuple[bytes, bool]]) -> tuple[Broken | None, int, bytes]:
+async def broken_or(pieces: Sequence[tuple[bytes, bool]]) -> tuple[TransportError | None, int, bytes]:
     """How it broke, or the status and the body of what arrived."""
     try:
         status, _, body, _ = await received(pieces)
-    except Broken as broken:
+    except TransportError as broken:
         return broken, 0, b""
     return None, status, body
 
@@ -153,7 +153,7 @@ async def test_a_response_that_is_cut_short_is_broken_or_one_that_its_end_ends(
     else:
         assert broken is not None
         assert broken.why == "lost"
-        assert not (broken.fresh and end)
+        assert not (broken.before_response and end)
 
 
 @given(st.binary(max_size=400), CUTS)
@@ -166,7 +166,9 @@ async def test_no_bytes_do_more_than_break_the_response(data: bytes, cuts: list[
 async def test_a_body_that_nobody_reads_is_not_read_from_the_network():
     connection, wire = Connection(Deadlines(), lambda _: None), Wire()
     connection.connection_made(wire)
-    asking = asyncio.ensure_future(connection.ask(b"", b"", 5.0, asyncio.get_running_loop().time() + 5.0))
+    asking = asyncio.ensure_future(
+        connection.send_request(b"", b"", 5.0, asyncio.get_running_loop().time() + 5.0)
+    )
     await asyncio.sleep(0)
     connection.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
     await asking
@@ -175,8 +177,8 @@ async def test_a_body_that_nobody_reads_is_not_read_from_the_network():
         while wire.reading:
             connection.data_received(b"x" * 1000)
             arrived += 1000
-        assert HIGH_WATER < arrived + 1000 < HIGH_WATER + 3000
-        assert connection.take() == b"x" * arrived
+        assert HIGH_WATER_BYTES < arrived + 1000 < HIGH_WATER_BYTES + 3000
+        assert connection.take_body() == b"x" * arrived
         assert wire.reading
     connection.connection_lost(None)
 

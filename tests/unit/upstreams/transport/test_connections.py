@@ -10,9 +10,9 @@ import pytest
 from support.raw_server import Answers, Serve, listening, request_of
 from support.waiting import PATIENCE
 
-from gateway.upstreams.transport.connection import HIGH_WATER
-from gateway.upstreams.transport.http11 import HttpTransport
-from gateway.upstreams.transport.transport import Broken, Response
+from gateway.upstreams.transport.connection import HIGH_WATER_BYTES
+from gateway.upstreams.transport.http_client import HttpTransport
+from gateway.upstreams.transport.transport import Response, TransportError
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 BEGUN = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nco"
@@ -160,14 +160,14 @@ async def test_a_client_that_closes_breaks_what_is_under_way():
         asked = asyncio.ensure_future(client.post(f"http://127.0.0.1:{port}/", b"", 5.0))
         await server.arrived.acquire()
         await client.close()
-        with pytest.raises(Broken, match="closed by us"):
+        with pytest.raises(TransportError, match="closed by us"):
             await asked
 
 
 async def test_a_head_that_does_not_come_is_a_timeout():
     server = Answers()
     async with client_of(server.serve) as ask:
-        with pytest.raises(Broken, match=r"no response within 0\.05 s") as late:
+        with pytest.raises(TransportError, match=r"no response within 0\.05 s") as late:
             await ask(wait=0.05)
         assert late.value.why == "timeout"
         await server.gone.wait()
@@ -179,9 +179,9 @@ async def test_a_body_that_stops_coming_is_a_timeout(usual: float, own: float | 
     async with client_of(server.serve, gap=usual) as ask:
         response = await ask()
         assert await response.next(own) == b"co"
-        with pytest.raises(Broken, match="stopped coming") as late:
+        with pytest.raises(TransportError, match="stopped coming") as late:
             await response.next(own)
-        assert (late.value.why, late.value.fresh) == ("timeout", False)
+        assert (late.value.why, late.value.before_response) == ("timeout", False)
         response.close()
         await server.gone.wait()
 
@@ -205,7 +205,7 @@ async def test_time_is_counted_only_while_somebody_reads():
         await asyncio.sleep(0)
         begin.set()
         assert await reading == b"co"
-        with pytest.raises(Broken):
+        with pytest.raises(TransportError):
             await ask(b"unanswered", wait=1.0)  # a while passes
         go_on.set()
         assert await response.next() == b"ld"
@@ -263,9 +263,9 @@ async def test_a_large_body_whose_server_goes_is_lost():
         writer.transport.abort()
 
     async with client_of(serve) as ask:
-        with pytest.raises(Broken) as lost:
+        with pytest.raises(TransportError) as lost:
             await ask(bytes(50 * 2**20))
-        assert (lost.value.why, lost.value.fresh) == ("lost", True)
+        assert (lost.value.why, lost.value.before_response) == ("lost", True)
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 33554432", "X-Until: close"])
@@ -281,7 +281,7 @@ async def test_a_large_response_comes_as_it_is_read(framing: str):
         response = await ask()
         parts = []
         while data := await response.next():
-            assert len(data) <= HIGH_WATER + ONE_READ
+            assert len(data) <= HIGH_WATER_BYTES + ONE_READ
             parts.append(data)
             await asyncio.sleep(0)  # the server may go on meanwhile
         assert b"".join(parts) == body

@@ -14,10 +14,10 @@ from support.raw_server import Answers, listening
 from support.waiting import soon
 
 from gateway.upstreams.transport.connection import Connection
-from gateway.upstreams.transport.dial import first, in_turn
-from gateway.upstreams.transport.http11 import HttpTransport
-from gateway.upstreams.transport.origin import origin_of, request_head
-from gateway.upstreams.transport.transport import Broken
+from gateway.upstreams.transport.dialing import connect_first, interleave_families
+from gateway.upstreams.transport.http_client import HttpTransport
+from gateway.upstreams.transport.origin import build_request_head, parse_origin
+from gateway.upstreams.transport.transport import TransportError
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -83,10 +83,10 @@ async def test_a_server_whose_certificate_is_not_trusted_is_told_nothing(
         ]:
             url = f"https://{host}:{port}/v1"
             with pytest.raises(
-                Broken, match=f"cannot connect: its certificate cannot be trusted: .*{why}"
+                TransportError, match=f"cannot connect: its certificate cannot be trusted: .*{why}"
             ) as down:
                 await answer(client_of(url, tls), url)
-            assert (down.value.why, down.value.fresh) == ("down", True)
+            assert (down.value.why, down.value.before_response) == ("down", True)
     assert server.heads == []
 
 
@@ -94,7 +94,7 @@ async def test_a_server_without_tls_is_told_nothing():
     server = Answers()
     async with listening(server.serve) as port:
         url = f"https://127.0.0.1:{port}/v1"
-        with pytest.raises(Broken) as late:
+        with pytest.raises(TransportError) as late:
             await answer(client_of(url, connect=0.1), url)
         assert (late.value.why, str(late.value)) == ("timeout", "no connection within 0.1 s")
     server = Answers(b"HTTP/1.1 400 Bad Request\r\n\r\n", closes=True)
@@ -104,7 +104,7 @@ async def test_a_server_without_tls_is_told_nothing():
 
     async with listening(serve) as port:
         url = f"https://127.0.0.1:{port}/v1"
-        with pytest.raises(Broken, match="cannot connect: TLS failed: wrong version number"):
+        with pytest.raises(TransportError, match="cannot connect: TLS failed: wrong version number"):
             await answer(client_of(url), url)
 
 
@@ -113,13 +113,13 @@ async def test_a_port_where_nothing_listens_is_down():
         bound.bind(("127.0.0.1", 0))
         for host in ("127.0.0.1", "localhost"):
             url = f"http://{host}:{bound.getsockname()[1]}/"
-            with pytest.raises(Broken, match=r"cannot connect: .*[Cc]onne") as down:
+            with pytest.raises(TransportError, match=r"cannot connect: .*[Cc]onne") as down:
                 await answer(client_of(url), url)
-            assert (down.value.why, down.value.fresh) == ("down", True)
+            assert (down.value.why, down.value.before_response) == ("down", True)
 
 
 async def test_a_name_that_does_not_resolve_is_down():
-    with pytest.raises(Broken, match="cannot connect: ") as down:
+    with pytest.raises(TransportError, match="cannot connect: ") as down:
         await answer(client_of("http://nowhere.invalid"), "http://nowhere.invalid")
     assert down.value.why == "down"
 
@@ -139,8 +139,8 @@ async def test_an_ipv6_address_is_asked():
 
 def test_families_are_tried_in_turn():
     found = [(6, "a6"), (6, "b6"), (6, "c6"), (4, "a4"), (4, "b4")]
-    assert in_turn(found) == ["a6", "a4", "b6", "b4", "c6"]
-    assert in_turn([]) == []
+    assert interleave_families(found) == ["a6", "a4", "b6", "b4", "c6"]
+    assert interleave_families([]) == []
 
 
 class Attempt:
@@ -162,7 +162,7 @@ class Attempt:
 
 async def test_an_address_that_does_not_answer_holds_up_the_next_only_briefly():
     silent, good, last = Attempt(), Attempt(), Attempt()
-    racing = asyncio.ensure_future(first([silent.connect, good.connect, last.connect]))
+    racing = asyncio.ensure_future(connect_first([silent.connect, good.connect, last.connect]))
     await soon(good.begun.wait())
     good.ends.set_result(None)
     assert await racing is good
@@ -172,7 +172,7 @@ async def test_an_address_that_does_not_answer_holds_up_the_next_only_briefly():
 
 async def test_of_two_addresses_that_answer_at_once_one_is_kept():
     one, two = Attempt(), Attempt()
-    racing = asyncio.ensure_future(first([one.connect, two.connect]))
+    racing = asyncio.ensure_future(connect_first([one.connect, two.connect]))
     await soon(two.begun.wait())
     one.ends.set_result(None)
     two.ends.set_result(None)
@@ -183,13 +183,13 @@ async def test_of_two_addresses_that_answer_at_once_one_is_kept():
 
 async def test_an_address_that_refuses_is_followed_at_once_and_the_last_error_is_told():
     one, two = Attempt(), Attempt()
-    racing = asyncio.ensure_future(first([one.connect, two.connect]))
+    racing = asyncio.ensure_future(connect_first([one.connect, two.connect]))
     one.ends.set_exception(OSError("one"))
     two.ends.set_exception(OSError("two"))
     with pytest.raises(OSError, match="two"):
         await racing
     with pytest.raises(OSError, match="no address"):
-        await first([])
+        await connect_first([])
 
 
 @pytest.mark.parametrize(
@@ -204,13 +204,13 @@ async def test_an_address_that_refuses_is_followed_at_once_and_the_last_error_is
     ],
 )
 def test_a_request_names_its_target_and_its_host(url: str, line: str, host: str):
-    lines = request_head("POST", url, {"X-Own": "1"}).decode().split("\r\n")
+    lines = build_request_head("POST", url, {"X-Own": "1"}).decode().split("\r\n")
     assert (lines[0], lines[-1]) == (line, "")
     assert {f"Host: {host}", "X-Own: 1"} < set(lines)
 
 
 def test_headers_that_are_given_replace_ours():
-    lines = request_head("GET", "http://a.test/", {"host": "b.test", "USER-AGENT": "me"}).split(b"\r\n")
+    lines = build_request_head("GET", "http://a.test/", {"host": "b.test", "USER-AGENT": "me"}).split(b"\r\n")
     assert lines == [b"GET / HTTP/1.1", b"host: b.test", b"USER-AGENT: me", b""]
 
 
@@ -242,5 +242,5 @@ async def test_another_origin_is_not_asked():
 
 
 def test_the_origin_is_what_a_url_names():
-    assert origin_of("HTTPS://A.test/x") == ("https", "a.test", 443)
-    assert ipaddress.ip_address(origin_of("http://[::1]:80").host)
+    assert parse_origin("HTTPS://A.test/x") == ("https", "a.test", 443)
+    assert ipaddress.ip_address(parse_origin("http://[::1]:80").host)

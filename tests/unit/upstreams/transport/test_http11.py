@@ -11,8 +11,8 @@ import pytest
 from support.raw_server import Answers, listening
 from support.waiting import soon
 
-from gateway.upstreams.transport.http11 import HttpTransport
-from gateway.upstreams.transport.transport import Broken, Garbage, Response
+from gateway.upstreams.transport.http_client import HttpTransport
+from gateway.upstreams.transport.transport import Garbage, Response, TransportError
 
 
 @asynccontextmanager
@@ -120,9 +120,9 @@ async def test_a_body_without_a_length_ends_with_its_connection(head: bytes):
 )
 async def test_a_head_that_breaks_off_is_lost(answer: bytes, fresh: bool):
     async with asking(Answers(answer, closes=True)) as ask:
-        with pytest.raises(Broken) as lost:
+        with pytest.raises(TransportError) as lost:
             await ask()
-        assert (lost.value.why, lost.value.fresh) == ("lost", fresh)
+        assert (lost.value.why, lost.value.before_response) == ("lost", fresh)
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,9 @@ async def test_a_head_that_breaks_off_is_lost(answer: bytes, fresh: bool):
 async def test_what_is_no_response_is_lost_and_not_waited_for(answer: bytes):
     server = Answers(answer)
     async with asking(server) as ask:
-        with pytest.raises(Broken) as lost:
+        with pytest.raises(TransportError) as lost:
             await ask()
-        assert (lost.value.why, lost.value.fresh) == ("lost", False)
+        assert (lost.value.why, lost.value.before_response) == ("lost", False)
         await soon(server.gone.wait())
 
 
@@ -165,9 +165,9 @@ async def test_what_is_no_response_is_lost_and_not_waited_for(answer: bytes):
 )
 async def test_a_body_that_breaks_off_is_lost(answer: bytes):
     async with asking(Answers(answer, closes=True)) as ask:
-        with pytest.raises(Broken) as lost:
+        with pytest.raises(TransportError) as lost:
             await whole(await ask())
-        assert (lost.value.why, lost.value.fresh) == ("lost", False)
+        assert (lost.value.why, lost.value.before_response) == ("lost", False)
 
 
 async def test_headers_are_found_by_their_name_in_lower_case():
@@ -214,9 +214,9 @@ async def test_a_compressed_body_is_inflated(coding: bytes, data: bytes):
 @pytest.mark.parametrize("data", [gzip.compress(TEXT)[:-9], b"no gzip at all", b"\x1f\x8bno gzip"])
 async def test_a_compressed_body_that_is_not_whole_is_lost(data: bytes):
     async with asking(Answers(plain(data, b"Content-Encoding: gzip"))) as ask:
-        with pytest.raises(Broken) as lost:
+        with pytest.raises(TransportError) as lost:
             await whole(await ask())
-        assert (lost.value.why, lost.value.fresh) == ("lost", False)
+        assert (lost.value.why, lost.value.before_response) == ("lost", False)
 
 
 @pytest.mark.parametrize("size", [1000, 1001, 2**20])

@@ -8,50 +8,55 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .json_text import parsed
+from .json_text import parse_json
 
 Schema = Mapping[str, Any]
 Tool = tuple[str, Schema | None]
 
-FORMS = frozenset(("response_format", "structured_outputs", "tools", "functions"))
+FORM_FIELDS = frozenset(("response_format", "structured_outputs", "tools", "functions"))
 """The request fields that demand a form."""
 ANYTHING: Schema = {}
 ANY_OBJECT: Schema = {"type": "object"}
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class AnswerForm:
     """The form that a request demands of its answer."""
 
-    value: Schema | None = None
+    json_schema: Schema | None = None
     """The schema of the text, parsed as JSON. None if the text need not be JSON."""
-    literal: Schema | None = None
+    text_schema: Schema | None = None
     """The schema of the text as a string (a choice or a pattern), or None."""
     tools: Mapping[str, Schema | None] = field(default_factory=dict)
     """The tools that may be called, each with its arguments' schema, or None if its input is free text."""
-    others: bool = False
+    allows_other_tools: bool = False
     """True if tools may be called whose names could not be read."""
-    required: bool = False
+    requires_tool: bool = False
     """True if a tool must be called."""
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> "Expected":
+    def from_body(cls, body: Mapping[str, Any]) -> "AnswerForm":
         """Return the form that a request body demands. Never raises. Without one, returns `ANY_FORM`."""
-        if FORMS.isdisjoint(body):
-            return PLAIN
-        tools, others, required = _tools(body)
-        return cls(_value(body), _literal(body), tools, others, required)
+        if FORM_FIELDS.isdisjoint(body):
+            return ANY_FORM
+        tools, others, required = _read_tools(body)
+        return cls(_read_json_schema(body), _read_text_schema(body), tools, others, required)
 
     @property
-    def whole(self) -> bool:
+    def needs_complete_answer(self) -> bool:
         """True if only a complete answer can be checked. No part of a draft is then served before its end."""
-        return self.value is not None or self.literal is not None or bool(self.tools) or self.others
+        return (
+            self.json_schema is not None
+            or self.text_schema is not None
+            or bool(self.tools)
+            or self.allows_other_tools
+        )
 
 
-PLAIN = Expected()
+ANY_FORM = AnswerForm()
 
 
-def _value(body: Mapping[str, Any]) -> Schema | None:
+def _read_json_schema(body: Mapping[str, Any]) -> Schema | None:
     match body.get("response_format"):
         case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
             return schema
@@ -65,21 +70,21 @@ def _value(body: Mapping[str, Any]) -> Schema | None:
         case {"json": dict(schema)}:
             return schema
         case {"json": str(text)}:
-            return _schema_in(text)
+            return _parse_schema(text)
         case {"json_object": True}:
             return ANY_OBJECT
     return None
 
 
-def _schema_in(text: str) -> Schema:
+def _parse_schema(text: str) -> Schema:
     try:
-        schema = parsed(text)
+        schema = parse_json(text)
     except ValueError:
         return ANYTHING
     return schema if isinstance(schema, dict) else ANYTHING
 
 
-def _literal(body: Mapping[str, Any]) -> Schema | None:
+def _read_text_schema(body: Mapping[str, Any]) -> Schema | None:
     match body.get("structured_outputs"):
         case {"choice": [_, *_] as choices}:
             return {"enum": choices}
@@ -88,28 +93,28 @@ def _literal(body: Mapping[str, Any]) -> Schema | None:
     return None
 
 
-def _tools(body: Mapping[str, Any]) -> tuple[dict[str, Schema | None], bool, bool]:
+def _read_tools(body: Mapping[str, Any]) -> tuple[dict[str, Schema | None], bool, bool]:
     """Return the tools that may be called, whether unreadable ones may be, and whether one must be."""
     choice = body.get("tool_choice") or body.get("function_call")
-    offered = [_tool(each) for key in ("tools", "functions") for each in _listed(body.get(key))]
-    if choice == "none" or not offered:
+    offered_tools = [_read_tool(each) for key in ("tools", "functions") for each in _as_list(body.get(key))]
+    if choice == "none" or not offered_tools:
         return {}, False, False
-    readable = dict(tool for tool in offered if tool)
-    others = None in offered
-    names, required = _chosen(choice)
+    readable_tools = dict(tool for tool in offered_tools if tool)
+    has_unreadable = None in offered_tools
+    names, required = _read_tool_choice(choice)
     if names is None:
-        return readable, others, required
-    chosen = {name: readable[name] for name in names if name in readable}
-    if len(chosen) < len(names):
-        return readable, others, False
-    return chosen, False, required
+        return readable_tools, has_unreadable, required
+    chosen_tools = {name: readable_tools[name] for name in names if name in readable_tools}
+    if len(chosen_tools) < len(names):
+        return readable_tools, has_unreadable, False
+    return chosen_tools, False, required
 
 
-def _listed(value: Any) -> Sequence[Any]:
+def _as_list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list) else ()
 
 
-def _tool(tool: Any) -> Tool | None:
+def _read_tool(tool: Any) -> Tool | None:
     """Return a tool's name and its arguments' schema, or None if the tool is of an unknown kind."""
     match tool:
         case {"custom": {"name": str(name)}}:
@@ -120,13 +125,13 @@ def _tool(tool: Any) -> Tool | None:
     return None
 
 
-def _chosen(choice: Any) -> tuple[set[str] | None, bool]:
+def _read_tool_choice(choice: Any) -> tuple[set[str] | None, bool]:
     """Return the names that a tool choice allows (None: all), and whether it requires a call."""
     match choice:
         case "required":
             return None, True
         case {"type": "allowed_tools", "allowed_tools": {"tools": [_, *_] as allowed} as restriction}:
-            tools = [_tool(each) for each in allowed]
+            tools = [_read_tool(each) for each in allowed]
             names = None if None in tools else {tool[0] for tool in tools if tool}
             return names, restriction.get("mode") == "required"
         case {"function": {"name": str(name)}} | {"custom": {"name": str(name)}} | {"name": str(name)}:

@@ -10,16 +10,16 @@ from itertools import chain, zip_longest
 
 from .connection import Connection
 from .origin import Origin
-from .transport import Broken
+from .transport import TransportError
 
-HEAD_START = 0.25
+HEAD_START_S = 0.25
 """Seconds before the next address is tried concurrently (RFC 8305, section 5)."""
 
 Attempt = Callable[[], Awaitable[Connection]]
 
 
 @cache
-def trusted() -> ssl.SSLContext:
+def load_tls_context() -> ssl.SSLContext:
     """Return a context that verifies servers by the system's certificates, read once a process as it takes
     milliseconds."""
     context = ssl.create_default_context()
@@ -28,34 +28,40 @@ def trusted() -> ssl.SSLContext:
 
 
 async def dial(
-    make: Callable[[], Connection], origin: Origin, tls: ssl.SSLContext | None, limit: float
+    new_connection: Callable[[], Connection], origin: Origin, tls: ssl.SSLContext | None, timeout_s: float
 ) -> Connection:
     """Return a connection from `new_connection`, established with its TLS within `timeout_s`. Raises
     TransportError."""
     try:
-        async with asyncio.timeout(limit) as until:
-            return await _connected(make, origin, tls)
+        async with asyncio.timeout(timeout_s) as timeout:
+            return await _resolve_and_connect(new_connection, origin, tls)
     except OSError as error:  # includes TimeoutError, whether ours or the operating system's
-        if until.expired():
-            raise Broken("timeout", f"no connection within {limit:g} s", fresh=True) from error
-        raise Broken("down", f"cannot connect: {_reason(error)}", fresh=True) from error
+        if timeout.expired():
+            raise TransportError(
+                "timeout", f"no connection within {timeout_s:g} s", before_response=True
+            ) from error
+        raise TransportError(
+            "down", f"cannot connect: {_describe_error(error)}", before_response=True
+        ) from error
 
 
-async def _connected(
-    make: Callable[[], Connection], origin: Origin, tls: ssl.SSLContext | None
+async def _resolve_and_connect(
+    new_connection: Callable[[], Connection], origin: Origin, tls: ssl.SSLContext | None
 ) -> Connection:
     loop = asyncio.get_running_loop()
 
     async def connect(address: str) -> Connection:
         name = origin.host if tls is not None else None
-        _, made = await loop.create_connection(make, address, origin.port, ssl=tls, server_hostname=name)
+        _, made = await loop.create_connection(
+            new_connection, address, origin.port, ssl=tls, server_hostname=name
+        )
         return made
 
     if _is_address(origin.host):
         return await connect(origin.host)
-    found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-    addresses = in_turn((family, str(where[0])) for family, _, _, _, where in found)
-    return await first([partial(connect, address) for address in addresses])
+    infos = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    addresses = interleave_families((family, str(where[0])) for family, _, _, _, where in infos)
+    return await connect_first([partial(connect, address) for address in addresses])
 
 
 def _is_address(host: str) -> bool:
@@ -66,16 +72,16 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def in_turn(found: Iterable[tuple[int, str]]) -> list[str]:
+def interleave_families(resolved: Iterable[tuple[int, str]]) -> list[str]:
     """Return the addresses, given as (family, address) by preference, with their families interleaved (RFC
     8305, section 4)."""
     families: dict[int, list[str]] = {}
-    for family, address in found:
+    for family, address in resolved:
         families.setdefault(family, []).append(address)
     return [address for address in chain(*zip_longest(*families.values())) if address is not None]
 
 
-async def first(attempts: Iterable[Attempt]) -> Connection:
+async def connect_first(attempts: Iterable[Attempt]) -> Connection:
     """Return the first connection that is established.
 
     Each attempt starts HEAD_START_S after the one before, or as soon as that one fails. Raises the last
@@ -88,7 +94,7 @@ async def first(attempts: Iterable[Attempt]) -> Connection:
         while waiting or running:
             if waiting:
                 running.add(asyncio.ensure_future(waiting.pop(0)()))
-            head_start = HEAD_START if waiting else None
+            head_start = HEAD_START_S if waiting else None
             done, _ = await asyncio.wait(running, timeout=head_start, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 running.discard(task)
@@ -97,16 +103,16 @@ async def first(attempts: Iterable[Attempt]) -> Connection:
     finally:
         for task in running:
             task.cancel()
-            task.add_done_callback(_close)
+            task.add_done_callback(_close_late_connection)
     raise error or OSError("the host has no address")
 
 
-def _close(late: asyncio.Task[Connection]) -> None:
-    if not late.cancelled() and late.exception() is None:
-        late.result().close()
+def _close_late_connection(task: asyncio.Task[Connection]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
 
 
-def _reason(error: OSError) -> str:
+def _describe_error(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate cannot be trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from policies.schema.policy import Policy
-from routers.confidence.answer_words import SHAPES, stand_in
+from routers.confidence.answer_words import SHAPES, build_stand_in
 from routers.cost import Price
-from routers.plan import Capability, Choice, Reason, Scored, ScoredToken, Tier, Token, Usage, Verdict
+from routers.plan import Capability, GreedyToken, Reason, Scored, ScoredToken, Tier, Token, Usage, Verdict
 from routers.router import Request
 
 from .formats import CURRENT, Format
@@ -46,17 +46,17 @@ class TokensLine(Line):
     reasoning: list[int] = []
 
     @model_validator(mode="after")
-    def _parallel(self) -> Self:
+    def _check_lengths(self) -> Self:
         texts = self.shapes if self.texts is None else self.texts
         lists = (self.ids, self.shapes, self.logprobs, self.top, self.at, texts)
         if len({len(values) for values in lists}) > 1:
             raise ValueError("the lists of tokens are of different lengths")
         return self
 
-    def tokens(self) -> list[Token]:
+    def to_tokens(self) -> list[Token]:
         texts = self.texts
         if texts is None:
-            texts = [stand_in(*token) for token in zip(self.shapes, self.ids, strict=True)]
+            texts = [build_stand_in(*token) for token in zip(self.shapes, self.ids, strict=True)]
         reasoning = set(self.reasoning)
         return [
             Token(text, logprob, top, place in reasoning)
@@ -79,9 +79,9 @@ class ScoredLine(Line):
     own_logprobs: list[float]
     ends: list[int]
 
-    def scored(self, usage: Usage, seconds: float) -> Scored:
+    def to_scored(self, usage: Usage, seconds: float) -> Scored:
         choices = [
-            Choice(id_, logprob, place in self.ends)
+            GreedyToken(id_, logprob, place in self.ends)
             for place, (id_, logprob) in enumerate(zip(self.own, self.own_logprobs, strict=True))
         ]
         tokens = [ScoredToken(*token) for token in zip(self.ids, self.logprobs, choices, strict=False)]
@@ -128,7 +128,7 @@ class CallLine(Line):
     max_tokens: int | None = None
 
     @property
-    def lasted(self) -> float:
+    def duration_s(self) -> float:
         """Seconds between its request and its response's end, 0 where it came to none."""
         return 0.0 if self.sent is None or self.ended is None else self.ended - self.sent
 
@@ -147,7 +147,7 @@ class RequestLine(Line):
     renormalised: bool = False
     passages: int = 0
 
-    def request(self) -> Request:
+    def to_request(self) -> Request:
         return Request(
             stream=self.stream,
             judgeable=self.judgeable,

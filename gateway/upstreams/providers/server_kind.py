@@ -5,13 +5,13 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from gateway.upstreams.capabilities import Capabilities
-from gateway.wire.shapes import Body
-from gateway.wire.structured_outputs import as_response_format
+from gateway.wire.body_types import Body
+from gateway.wire.structured_outputs import to_response_format
 
 Engine = Literal["openai", "llamacpp", "vllm", "mistral", "deepseek"]
 
 
-def unchanged(body: Body, continues: bool) -> Body:
+def keep_body(body: Body, continues: bool) -> Body:
     return body
 
 
@@ -26,7 +26,7 @@ class Tokenizer(NamedTuple):
     detokenize: Callable[[Post, Body], Awaitable[Body]]
 
 
-class Spelled(NamedTuple):
+class TokenizedText(NamedTuple):
     """The tokens of a text: their ids, and the bytes of each token."""
 
     ids: Sequence[int]
@@ -37,7 +37,7 @@ class Scorer(NamedTuple):
     """Scores the tokens of a text, without a chat template, through a server. The posted bodies lack `model`,
     which the `Post` function adds."""
 
-    spell: Callable[[Post, str], Awaitable[Spelled]]
+    tokenize_text: Callable[[Post, str], Awaitable[TokenizedText]]
     """Returns the tokens of a text, with the special tokens that the model puts before and after it."""
     logprobs: Callable[[Post, Sequence[int], int], Awaitable[Sequence[float]]]
     """Returns the natural log-probability of each id from index `after` on (at least 1), given all ids before
@@ -46,7 +46,7 @@ class Scorer(NamedTuple):
     """Maximum number of ids per call; None means the model's context length."""
 
 
-class Kind(NamedTuple):
+class ServerKind(NamedTuple):
     """Describes a kind of server: its capabilities, and how its API differs from OpenAI's."""
 
     capabilities: Callable[[str, str], Capabilities]
@@ -56,23 +56,23 @@ class Kind(NamedTuple):
     the best refusal. A capability that the gateway uses on its own is true only if the kind is known to have
     it.
     """
-    adapted: Callable[[Body, bool], Body] = unchanged
+    adapt_body: Callable[[Body, bool], Body] = keep_body
     """Adapts an OpenAI body to this kind. The flag says whether the body ends in a partial answer to
     continue."""
-    rewrites: frozenset[str] = frozenset()
+    rewritten_fields: frozenset[str] = frozenset()
     """Fields that require adapting even if the request has no partial answer."""
-    constrained: Callable[[Body], Body] = as_response_format
+    adapt_constraint: Callable[[Body], Body] = to_response_format
     """Replaces `structured_outputs` in a body by fields that this kind supports, if it lacks that one."""
-    ignores: frozenset[str] = frozenset()
+    ignored_fields: frozenset[str] = frozenset()
     """Fields of `gateway.wire.vendor_fields.SPECIAL` that it silently ignores."""
-    strict: Callable[[str], bool] = lambda url: False
+    is_strict: Callable[[str], bool] = lambda url: False
     """Returns whether the server at a base URL rejects fields that OpenAI's API does not have."""
-    removed: Mapping[str, str] = MappingProxyType({})
+    removed_fields: Mapping[str, str] = MappingProxyType({})
     """Fields that it used to support and now ignores, each with its replacement."""
     renormalises: bool = False
     """Whether log-probabilities are normalised over the tokens that a constraint (schema, grammar) allows,
     not over all tokens."""
-    echoes: bool = False
+    echoes_prefill: bool = False
     """Whether a chat answer that is not streamed repeats the partial answer of its request. Streams never
     do."""
     keep_alive: bool = True
@@ -81,20 +81,20 @@ class Kind(NamedTuple):
     """Access to its tokenizer; None if it offers none."""
     scorer: Scorer | None = None
     """Access to log-probabilities of a given text; None if it offers none."""
-    health: Callable[[str], str] = lambda url: f"{url}/models"
+    health_url: Callable[[str], str] = lambda url: f"{url}/models"
     """Returns the URL of a free page, given the base URL. A status below 500 means that the server works."""
-    context: tuple[str, ...] = ("context_length",)
+    context_path: tuple[str, ...] = ("context_length",)
     """Keys, outermost first, of the context length in a model's entry in `/models`."""
 
 
-def root_health(url: str) -> str:
+def build_root_health_url(url: str) -> str:
     """Return the URL of a health page that stands beside `/v1`."""
     return f"{url.removesuffix('/v1')}/health"
 
 
-def continuing(body: Body) -> Body:
+def mark_prefix(body: Body) -> Body:
     """Set `prefix: true` on the partial answer, which Mistral and DeepSeek require."""
     if "messages" not in body:
         return body
-    *before, begun = body["messages"]
-    return {**body, "messages": [*before, {**begun, "prefix": True}]}
+    *before, beginning = body["messages"]
+    return {**body, "messages": [*before, {**beginning, "prefix": True}]}

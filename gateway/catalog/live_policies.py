@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from gateway.upstreams.pool import Pool
-from policies.loading.files import PolicyFiles
+from policies.loading.policy_files import PolicyFiles
 from policies.loading.yaml_files import ConfigError
 from policies.schema.split import AnyPolicy
 from routers.judges.rubric import Rubric
 from routers.plan import Tier
 
-from .catalog import Catalogue, catalogue
+from .catalog import Catalog, build_catalog
 
 log = logging.getLogger(__name__)
 
-QUIET = 0.1
+QUIET_S = 0.1
 """Seconds for which changed files must stay unchanged before they are loaded, since an editor may still be
 writing."""
 
@@ -32,20 +32,20 @@ class LivePolicies:
     def __init__(
         self,
         files: PolicyFiles,
-        more: Iterable[AnyPolicy],
+        extra: Iterable[AnyPolicy],
         pools: Mapping[Tier, Pool],
         on_load: Callable[[bool], None],
-        period: float | None,
+        period_s: float | None,
     ) -> None:
         """`on_load` is called after each load while running, with whether it succeeded. `period_s` is the
         seconds between checks of the files. None: files are reloaded on request only."""
         self._files = files
-        self._more = tuple(more)
+        self._extra = tuple(extra)
         self._pools = pools
         self._on_load = on_load
-        self._period = period
-        self._asked = asyncio.Event()
-        self.catalogue = self._catalogue(files.load())
+        self._period_s = period_s
+        self._reload_requested = asyncio.Event()
+        self.catalog = self._build_catalog(files.load())
 
     @property
     def rubrics(self) -> Mapping[str, Rubric]:
@@ -54,38 +54,41 @@ class LivePolicies:
 
     def reload(self) -> None:
         """Request a load now, whether or not the files have changed."""
-        self._asked.set()
+        self._reload_requested.set()
 
     @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
+    async def watch(self) -> AsyncIterator[None]:
         """Watch the files until the context ends."""
-        watching = asyncio.create_task(self._watch())
+        task = asyncio.create_task(self._poll_files())
         try:
             yield
         finally:
-            watching.cancel()
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await watching
+                await task
 
-    async def _watch(self) -> None:
-        seen, pause = self._files.read, self._period
+    async def _poll_files(self) -> None:
+        seen, pause = self._files.stamps, self._period_s
         while True:
-            asked = await self._wait(pause)
-            now = await asyncio.to_thread(self._files.look)
-            if asked or now == seen != self._files.read:
+            requested = await self._wait(pause)
+            current = await asyncio.to_thread(self._files.read_stamps)
+            if requested or current == seen != self._files.stamps:
                 await self._load()
-                now = self._files.read
-            changing = now != self._files.read
-            seen, pause = now, min(QUIET, self._period) if changing and self._period else self._period
+                current = self._files.stamps
+            changing = current != self._files.stamps
+            seen, pause = (
+                current,
+                min(QUIET_S, self._period_s) if changing and self._period_s else self._period_s,
+            )
 
     async def _wait(self, seconds: float | None) -> bool:
         """Wait up to `seconds`. Return whether a load was requested meanwhile."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._asked.wait()
-        asked = self._asked.is_set()
-        self._asked.clear()
-        return asked
+                await self._reload_requested.wait()
+        requested = self._reload_requested.is_set()
+        self._reload_requested.clear()
+        return requested
 
     async def _load(self) -> None:
         """Load the files in a thread, since parsing would block every stream."""
@@ -97,16 +100,16 @@ class LivePolicies:
         except Exception:  # the watcher must survive any failed load
             log.exception("policies stay as they were")
         else:
-            self._replace(await asyncio.to_thread(self._catalogue, loaded))
+            self._replace(await asyncio.to_thread(self._build_catalog, loaded))
             self._on_load(True)
             return
         self._on_load(False)
 
-    def _replace(self, found: Catalogue) -> None:
-        for name in found.unavailable.keys() - self.catalogue.unavailable.keys():
-            log.warning("policy %s is not served: %s", name, found.unavailable[name])
-        self.catalogue = found
-        log.info("policies loaded: %s", ", ".join(found.policies))
+    def _replace(self, catalog: Catalog) -> None:
+        for name in catalog.unavailable.keys() - self.catalog.unavailable.keys():
+            log.warning("policy %s is not served: %s", name, catalog.unavailable[name])
+        self.catalog = catalog
+        log.info("policies loaded: %s", ", ".join(catalog.policies))
 
-    def _catalogue(self, loaded: Mapping[str, AnyPolicy]) -> Catalogue:
-        return catalogue([*loaded.values(), *self._more], self._pools)
+    def _build_catalog(self, loaded: Mapping[str, AnyPolicy]) -> Catalog:
+        return build_catalog([*loaded.values(), *self._extra], self._pools)

@@ -3,9 +3,9 @@
 import zlib
 from collections.abc import Mapping
 
-from .transport import Broken, Response, read_whole
+from .transport import Response, TransportError, read_whole
 
-MOST_AT_ONCE = 2**20
+MAX_INFLATED_BYTES = 2**20
 """Bytes that one piece is inflated to before its reader has taken them."""
 
 PIECE = 2**14
@@ -15,7 +15,7 @@ GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 BARE_DEFLATE = -zlib.MAX_WBITS
 
 
-def inflated(response: Response, coding: bytes, limit: int) -> Response:
+def decode_content(response: Response, coding: bytes, limit: int) -> Response:
     """The response without its content coding, of which `limit` bytes are read whole at most. Raises Broken for a
     coding that we do not know."""
     coding = coding.strip().lower()
@@ -23,11 +23,13 @@ def inflated(response: Response, coding: bytes, limit: int) -> Response:
         return response
     if coding not in (b"gzip", b"x-gzip", b"deflate"):
         response.close()
-        raise Broken("lost", f"the response is encoded as {coding.decode('latin-1')!r}", fresh=False)
-    return Inflated(response, limit)
+        raise TransportError(
+            "lost", f"the response is encoded as {coding.decode('latin-1')!r}", before_response=False
+        )
+    return InflatedResponse(response, limit)
 
 
-class Inflated:
+class InflatedResponse:
     """A `Response` whose body is inflated as it comes: gzip, zlib, or deflate without zlib's header, which some
     servers send as `deflate`."""
 
@@ -36,10 +38,10 @@ class Inflated:
         self._limit = limit
         self._response = response
         self._zlib = zlib.decompressobj()
-        self._begun = False
-        self._rest = b""
+        self._has_begun = False
+        self._compressed = b""
         self._at = 0
-        self._more = False
+        self._has_more = False
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -51,10 +53,10 @@ class Inflated:
     async def next(self, gap: float | None = None) -> bytes:
         data = b""
         while not data:
-            if not self._more:
-                self._rest, self._at = await self._response.next(gap), 0
-                if not self._rest:
-                    return self._end()
+            if not self._has_more:
+                self._compressed, self._at = await self._response.next(gap), 0
+                if not self._compressed:
+                    return self._finish()
             data = self._inflate()
         return data
 
@@ -63,26 +65,28 @@ class Inflated:
 
     def _inflate(self) -> bytes:
         """Of the next piece of `_rest` as much as may be held at once."""
-        piece = self._rest[self._at : self._at + PIECE]
-        if not self._begun or self._zlib.eof:  # a gzip body may have several members
-            self._zlib = zlib.decompressobj(_window(piece[0]))
-            self._begun = True
+        piece = self._compressed[self._at : self._at + PIECE]
+        if not self._has_begun or self._zlib.eof:  # a gzip body may have several members
+            self._zlib = zlib.decompressobj(_choose_window_bits(piece[0]))
+            self._has_begun = True
         try:
-            data = self._zlib.decompress(piece, MOST_AT_ONCE)
+            data = self._zlib.decompress(piece, MAX_INFLATED_BYTES)
         except zlib.error as error:
-            raise Broken(
-                "lost", f"the response is not compressed as it says: {error}", fresh=False
+            raise TransportError(
+                "lost", f"the response is not compressed as it says: {error}", before_response=False
             ) from error
         self._at += len(piece) - len(self._zlib.unconsumed_tail or self._zlib.unused_data)
-        self._more = self._at < len(self._rest) or (len(data) == MOST_AT_ONCE and not self._zlib.eof)
+        self._has_more = self._at < len(self._compressed) or (
+            len(data) == MAX_INFLATED_BYTES and not self._zlib.eof
+        )
         return data
 
-    def _end(self) -> bytes:
-        if self._begun and not self._zlib.eof:
-            raise Broken("lost", "the compressed response broke off", fresh=False)
+    def _finish(self) -> bytes:
+        if self._has_begun and not self._zlib.eof:
+            raise TransportError("lost", "the compressed response broke off", before_response=False)
         return b""
 
 
-def _window(first: int) -> int:
+def _choose_window_bits(first: int) -> int:
     """zlib's `wbits` for a body by its first byte: gzip begins with 0x1f, zlib with a method of 8."""
     return GZIP_OR_ZLIB if first == 0x1F or first & 0x0F == 8 else BARE_DEFLATE

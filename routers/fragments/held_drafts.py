@@ -22,74 +22,74 @@ from routers.plan import (
 )
 from routers.watch import ObservingWatch
 
-from .fallback import instead
+from .fallback import fallback_reason
 
 Perform = Callable[[Ask], Fragment[Outcome]]
 
 
-def through(plan: Plan, perform: Perform) -> Plan:
+def intercept_asks(plan: Plan, perform: Perform) -> Plan:
     """Run `plan`, performing each of its asks with the fragment `perform`."""
     try:
         ask = next(plan)
         while True:
             try:
                 outcome = yield from perform(ask)
-            except Unavailable as lost:
-                ask = plan.throw(lost)
+            except Unavailable as failure:
+                ask = plan.throw(failure)
             else:
                 ask = plan.send(outcome)
-    except StopIteration as settled:
-        answer: Answer = settled.value
+    except StopIteration as stop:
+        answer: Answer = stop.value
         return answer
     finally:
         plan.close()
 
 
-def leg(ask: Generate, perform: Perform) -> Fragment[Draft | Unavailable]:
+def run_leg(ask: Generate, perform: Perform) -> Fragment[Draft | Unavailable]:
     """Perform one leg of a race. Returns Unavailable instead of raising it."""
     try:
         outcome = yield from perform(ask)
-    except Unavailable as lost:
-        return lost
+    except Unavailable as failure:
+        return failure
     assert isinstance(outcome, Draft)  # noqa: S101  every driver answers an ask in kind
     return outcome
 
 
-def held(ask: Ask) -> Fragment[Outcome]:
+def hold(ask: Ask) -> Fragment[Outcome]:
     """Perform an ask without releasing any text before the plan ends.
 
     The draft's verdict is COMMIT if the ask's own watch would have committed its end. Raises Unavailable.
     """
     if isinstance(ask, Both):
-        return (yield from _in_turn(ask))
+        return (yield from _run_in_turn(ask))
     if isinstance(ask, Say):
         raise Unavailable("incapable", ask.tier, "an answer that is held to its end is not said in parts")
     if not isinstance(ask, Generate):
         return (yield ask)
-    watches = _Holding(ask.watch or ObservingWatch)
-    outcome = yield ask._replace(watch=watches, logprobs=ask.watch is not None and ask.logprobs)
+    watch_factory = _HoldingWatchFactory(ask.watch or ObservingWatch)
+    outcome = yield ask._replace(watch=watch_factory, logprobs=ask.watch is not None and ask.logprobs)
     assert isinstance(outcome, Draft)  # noqa: S101  every driver answers an ask in kind
-    return outcome._replace(verdict=Verdict.COMMIT) if watches.accepted else outcome
+    return outcome._replace(verdict=Verdict.COMMIT) if watch_factory.accepted else outcome
 
 
-def _in_turn(both: Both) -> Fragment[Raced]:
+def _run_in_turn(both: Both) -> Fragment[Raced]:
     """Run the second leg only if the first is not accepted: a race without early commits has no winner."""
-    a = yield from leg(both.a, held)
+    a = yield from run_leg(both.a, hold)
     if isinstance(a, Draft) and a.verdict is Verdict.COMMIT:
         return Raced(a, Draft(both.b.tier, verdict=Verdict.CONTINUE))
-    because = instead(a) if isinstance(a, Unavailable) else a.reason or both.b.because
-    return Raced(a, (yield from leg(both.b._replace(because=because), held)))
+    because = fallback_reason(a) if isinstance(a, Unavailable) else a.reason or both.b.because
+    return Raced(a, (yield from run_leg(both.b._replace(because=because), hold)))
 
 
-class _Holding:
+class _HoldingWatchFactory:
     """A watch factory that wraps each of the plan's watches in a `HoldingWatch`."""
 
-    def __init__(self, watches: WatchFactory) -> None:
-        self._watches = watches
+    def __init__(self, make_watch: WatchFactory) -> None:
+        self._make_watch = make_watch
         self._latest: HoldingWatch | None = None
 
     def __call__(self) -> Watch:
-        self._latest = HoldingWatch(self._watches())
+        self._latest = HoldingWatch(self._make_watch())
         return self._latest
 
     @property
@@ -110,13 +110,13 @@ class HoldingWatch:
         self.accepted = False
 
     def token(self, token: TokenLike) -> Verdict:
-        return self._holding(self._watch.token(token))
+        return self._hold(self._watch.token(token))
 
     def end(self, finish: str | None, flaw: Reason | None = None) -> Verdict:
         verdict = self._watch.end(finish, flaw)
         self.accepted = verdict is Verdict.COMMIT
-        return self._holding(verdict)
+        return self._hold(verdict)
 
-    def _holding(self, verdict: Verdict) -> Verdict:
+    def _hold(self, verdict: Verdict) -> Verdict:
         self.reason, self.confidence = self._watch.reason, self._watch.confidence
         return Verdict.CONTINUE if verdict is Verdict.COMMIT else verdict

@@ -9,9 +9,9 @@ from typing import Any
 from gateway.timers import Deadlines
 
 from .connection import Connection
-from .dial import dial, trusted
-from .inflate import inflated
-from .origin import check_headers, origin_of, request_head
+from .content_coding import decode_content
+from .dialing import dial, load_tls_context
+from .origin import build_request_head, check_headers, parse_origin
 from .transport import MAX_BODY, Response, read_whole, too_large
 
 
@@ -38,71 +38,77 @@ class HttpTransport:
         limit: int = MAX_BODY,
     ) -> None:
         check_headers(headers)
-        self._origin = origin_of(url)
-        self._tls = (tls or trusted()) if self._origin.scheme == "https" else None
+        self._origin = parse_origin(url)
+        self._tls = (tls or load_tls_context()) if self._origin.scheme == "https" else None
         self._headers = headers if keep_alive else {"Connection": "close", **headers}
         self._connect = connect
         self._gap = gap
         self._keep_alive = keep_alive
-        self._kept_for = idle
+        self._max_idle_s = idle
         self._limit = limit
         self._deadlines = Deadlines()
-        self._heads: dict[tuple[str, str], bytes] = {}
-        self._idle: dict[Connection, None] = {}
-        self._open: set[Connection] = set()
+        self._request_heads: dict[tuple[str, str], bytes] = {}
+        self._idle_connections: dict[Connection, None] = {}
+        self._open_connections: set[Connection] = set()
 
     # These give the coroutine that does the work, not one around it: it is resumed with every read.
 
-    def get(self, url: str, wait: float) -> Coroutine[Any, Any, Response]:
-        return self._ask(self._head("GET", url) + b"\r\n", b"", wait)
+    def get(self, url: str, timeout_s: float) -> Coroutine[Any, Any, Response]:
+        return self._send(self._build_head("GET", url) + b"\r\n", b"", timeout_s)
 
-    def post(self, url: str, body: bytes, wait: float) -> Coroutine[Any, Any, Response]:
-        return self._ask(b"%bContent-Length: %d\r\n\r\n" % (self._head("POST", url), len(body)), body, wait)
+    def post(self, url: str, body: bytes, timeout_s: float) -> Coroutine[Any, Any, Response]:
+        return self._send(
+            b"%bContent-Length: %d\r\n\r\n" % (self._build_head("POST", url), len(body)), body, timeout_s
+        )
 
     async def close(self) -> None:
-        for connection in list(self._open):
+        for connection in list(self._open_connections):
             connection.close()
         await asyncio.sleep(0)  # sockets are closed in the loop's next turn
 
-    async def _ask(self, head: bytes, body: bytes, wait: float) -> Response:
-        due = asyncio.get_running_loop().time() + wait
-        connection = self._idle.popitem()[0] if self._idle else await self._dial(min(self._connect, wait))
+    async def _send(self, head: bytes, body: bytes, timeout_s: float) -> Response:
+        due = asyncio.get_running_loop().time() + timeout_s
+        connection = (
+            self._idle_connections.popitem()[0]
+            if self._idle_connections
+            else await self._dial(min(self._connect, timeout_s))
+        )
         try:
-            await connection.ask(head, body, wait, due)
+            await connection.send_request(head, body, timeout_s, due)
         except BaseException:
             connection.close()
             raise
         response = HttpResponse(connection, self._gap, self, self._limit)
         coding = connection.headers.get(b"content-encoding")
-        return response if coding is None else inflated(response, coding, self._limit)
+        return response if coding is None else decode_content(response, coding, self._limit)
 
-    async def _dial(self, limit: float) -> Connection:
-        connection = await dial(self._make, self._origin, self._tls, limit)
+    async def _dial(self, timeout_s: float) -> Connection:
+        connection = await dial(self._new_connection, self._origin, self._tls, timeout_s)
         if not connection.closed:
-            self._open.add(connection)
+            self._open_connections.add(connection)
         return connection
 
-    def _make(self) -> Connection:
+    def _new_connection(self) -> Connection:
         return Connection(self._deadlines, self._forget)
 
-    def keep(self, connection: Connection) -> None:
+    def release(self, connection: Connection) -> None:
         """For the next request, where that is possible."""
-        if self._keep_alive and connection.reusable:
-            connection.deadline.postpone(self._kept_for)
-            self._idle[connection] = None
+        if self._keep_alive and connection.is_reusable:
+            connection.deadline.postpone(self._max_idle_s)
+            self._idle_connections[connection] = None
         else:
             connection.close()
 
     def _forget(self, connection: Connection) -> None:
-        self._open.discard(connection)
-        self._idle.pop(connection, None)
+        self._open_connections.discard(connection)
+        self._idle_connections.pop(connection, None)
 
-    def _head(self, method: str, url: str) -> bytes:
-        head = self._heads.get((method, url))
+    def _build_head(self, method: str, url: str) -> bytes:
+        head = self._request_heads.get((method, url))
         if head is None:
-            if origin_of(url) != self._origin:
+            if parse_origin(url) != self._origin:
                 raise ValueError(f"a request to another server than {self._origin.authority}")
-            head = self._heads[method, url] = request_head(method, url, self._headers)
+            head = self._request_heads[method, url] = build_request_head(method, url, self._headers)
         return head
 
 
@@ -128,7 +134,7 @@ class HttpResponse:
 
     async def read(self) -> bytes:
         if self._connection.ended:
-            body = self._connection.take()  # it came with the head, as short responses do
+            body = self._connection.take_body()  # it came with the head, as short responses do
             if len(body) > self._limit:
                 raise too_large(self._limit)
             return body
@@ -139,16 +145,16 @@ class HttpResponse:
         while not connection.parts:
             if connection.ended:
                 return b""
-            connection.check()
+            connection.raise_if_broken()
             connection.deadline.postpone(gap or self._gap)
             try:
-                await connection.news()
+                await connection.wait_for_change()
             finally:  # between reads it is us, or a slow client, that is waited for
                 connection.deadline.due = math.inf
-        return connection.take()
+        return connection.take_body()
 
     def close(self) -> None:
         """Keeps the connection for the next request where the response has ended, else closes it."""
         if not self._closed:
             self._closed = True
-            self._transport.keep(self._connection)
+            self._transport.release(self._connection)

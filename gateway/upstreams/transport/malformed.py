@@ -24,8 +24,8 @@ def parsing(what: str) -> Iterator[None]:
 class UpstreamEvents(EventReader):
     """Reads an upstream's events. Raises Garbage for one that is too large."""
 
-    def blocks(self, data: bytes) -> list[bytes]:
+    def read_blocks(self, data: bytes) -> list[bytes]:
         try:
-            return super().blocks(data)
+            return super().read_blocks(data)
         except EventTooLarge as error:
             raise Garbage(str(error)) from error

@@ -16,6 +16,6 @@ _STAGES = (
 )
 
 
-def stage_of(line: str) -> str | None:
+def parse_stage(line: str) -> str | None:
     """Return the stage of the start that a line of vLLM's log announces, or None."""
     return next((stage for stage, announced in _STAGES if announced.search(line)), None)

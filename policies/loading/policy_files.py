@@ -6,9 +6,9 @@ from pathlib import Path
 from policies.schema.split import AnyPolicy
 from routers.judges.rubric import Rubric
 
-from .layers import policy_files
+from .layers import list_policy_files
 from .loader import load_policies
-from .rubric_files import FOLDER, load_rubrics
+from .rubric_files import RUBRICS_FOLDER, load_rubrics
 from .yaml_files import ConfigError
 
 Stamp = tuple[int, int, int, int]
@@ -25,42 +25,42 @@ class PolicyFiles:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self.read: Stamps = {}
+        self.stamps: Stamps = {}
         self.rubrics: dict[str, Rubric] = {}
 
     def load(self) -> dict[str, AnyPolicy]:
         """Load all policies and rubrics, reading each file once. Raises ConfigError."""
-        self.read = {}
+        self.stamps = {}
         contents: dict[Path, bytes] = {}
 
-        def read(path: Path) -> bytes:
+        def read_once(path: Path) -> bytes:
             if path not in contents:
-                self.read[path] = stamp(path)
+                self.stamps[path] = read_stamp(path)
                 contents[path] = path.read_bytes()
             return contents[path]
 
-        policies = load_policies(self._folder, read)
-        self.rubrics = load_rubrics(self._folder, read)
+        policies = load_policies(self._folder, read_once)
+        self.rubrics = load_rubrics(self._folder, read_once)
         return policies
 
-    def look(self) -> Stamps:
+    def read_stamps(self) -> Stamps:
         """Return what `stamps` would be after a load now, as far as that is known without loading."""
-        folders = () if self._folder is None else (self._folder, self._folder / FOLDER)
-        listed: list[Path] = []
+        folders = () if self._folder is None else (self._folder, self._folder / RUBRICS_FOLDER)
+        paths: list[Path] = []
         for folder in folders:
             with suppress(ConfigError):  # a missing folder holds no files
-                listed += policy_files(folder)
-        others = (path for path in self.read if path.parent not in folders or path.suffix != ".yaml")
-        return {path: stamp(path) for path in (*listed, *others)}
+                paths += list_policy_files(folder)
+        others = (path for path in self.stamps if path.parent not in folders or path.suffix != ".yaml")
+        return {path: read_stamp(path) for path in (*paths, *others)}
 
 
-def stamp(path: Path) -> Stamp | None:
+def read_stamp(path: Path) -> Stamp | None:
     """Return a value that differs after a file was rewritten, replaced or had its permissions changed.
 
     None if the file does not exist. The inode's change time is part of it, since some tools restore a file's
     modification time."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

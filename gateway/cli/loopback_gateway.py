@@ -13,12 +13,12 @@ from gateway.app import App, create_app
 from gateway.settings import Settings
 from policies.schema.split import AnyPolicy
 
-CLOSING = 0.005
+CLOSE_POLL_S = 0.005
 """Seconds between two checks whether all connections are closed."""
 
 
 @dataclass(frozen=True)
-class Served:
+class RunningGateway:
     """A gateway that is running in this process."""
 
     app: App
@@ -27,7 +27,9 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, policies: Iterable[AnyPolicy] = ()) -> AsyncIterator[Served]:
+async def run_gateway(
+    settings: Settings, policies: Iterable[AnyPolicy] = ()
+) -> AsyncIterator[RunningGateway]:
     """Run a gateway until the context exits. `policies` are served besides those of the settings."""
     app = create_app(settings, policies)
     # The protocol is named because asyncio sets TCP_NODELAY by it.
@@ -39,10 +41,10 @@ async def serving(settings: Settings, policies: Iterable[AnyPolicy] = ()) -> Asy
         )
         async with app.router.lifespan_context(app):
             if app.local is not None:
-                await app.local.ready()
+                await app.local.wait_until_ready()
             task = asyncio.create_task(server.serve([bound]))
             try:
-                yield Served(app, f"http://127.0.0.1:{bound.getsockname()[1]}/v1")
+                yield RunningGateway(app, f"http://127.0.0.1:{bound.getsockname()[1]}/v1")
             finally:
                 server.stop.set()
                 await task
@@ -71,4 +73,4 @@ class _Server(uvicorn.Server):
         for connection in [*self.server_state.connections]:
             connection.shutdown()
         while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110  uvicorn offers no event
-            await asyncio.sleep(CLOSING)
+            await asyncio.sleep(CLOSE_POLL_S)

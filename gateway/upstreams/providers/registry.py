@@ -1,9 +1,9 @@
 """The kinds of servers by the values of an upstream's `engine`."""
 
 from . import deepseek, llamacpp, mistral, openai, vllm
-from .kind import Engine, Kind
+from .server_kind import Engine, ServerKind
 
-KINDS: dict[Engine, Kind] = {
+SERVER_KINDS: dict[Engine, ServerKind] = {
     "openai": openai.KIND,
     "llamacpp": llamacpp.KIND,
     "vllm": vllm.KIND,
