@@ -9,13 +9,13 @@ import aiohttp
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as examples
-from support.doubles import Scripted, scripted
 from support.gateways import Gateway, StartGateway, gateway_of, settings_of, simple_policy, upstream
+from support.scripted_server import Scripted, scripted
 
 from gateway.settings import Settings, load_settings
 from policies.schema.split import AnyPolicy
 
-pytest_plugins = ["support.traced"]
+pytest_plugins = ["support.coverage_tracing"]
 
 # Properties are not timed: a slow machine proves nothing about them.
 examples.register_profile(

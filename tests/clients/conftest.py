@@ -9,9 +9,9 @@ from typing import NamedTuple
 import aiohttp
 import pytest
 import pytest_asyncio
-from support.doubles import Scripted, scripted
+from support.client_scenarios import POLICIES, SMALL, Case, booked
 from support.gateways import Gateway, gateway_of, settings_of, upstream
-from support.scenarios import POLICIES, SMALL, Case, booked
+from support.scripted_server import Scripted, scripted
 
 _numbers = count(1)
 

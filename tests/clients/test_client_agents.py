@@ -7,8 +7,8 @@ import agents
 import openai
 import pytest
 from agents import Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, RunConfig, Runner
-from support.leaving import MOST
-from support.scenarios import ERRORS, WAYS, Case, Opposite, freed_by, look_up
+from support.client_scenarios import ERRORS, WAYS, Case, Opposite, freed_by, look_up
+from support.disconnect import MOST
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,8 +10,8 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from support.leaving import MOST
-from support.scenarios import ERRORS, WAYS, Case, Opposite, freed_by, look_up
+from support.client_scenarios import ERRORS, WAYS, Case, Opposite, freed_by, look_up
+from support.disconnect import MOST
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

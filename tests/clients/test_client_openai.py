@@ -8,10 +8,20 @@ from typing import Any
 import openai
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from support.doubles import Reply
-from support.leaving import MOST
+from support.client_scenarios import (
+    ERRORS,
+    LOGPROBS,
+    RETRY_AFTER,
+    SAID,
+    SMALL,
+    Case,
+    Opposite,
+    freed_by,
+    look_up,
+)
+from support.disconnect import MOST
 from support.responses_types import typed_event, typed_response
-from support.scenarios import ERRORS, LOGPROBS, RETRY_AFTER, SAID, SMALL, Case, Opposite, freed_by, look_up
+from support.scripted_server import Reply
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -8,8 +8,8 @@ from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from support.leaving import MOST
-from support.scenarios import ERRORS, WAYS, Case, Opposite, freed_by, look_up
+from support.client_scenarios import ERRORS, WAYS, Case, Opposite, freed_by, look_up
+from support.disconnect import MOST
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

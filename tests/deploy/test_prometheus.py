@@ -15,8 +15,8 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 import yaml
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from support.scripted_server import Reply, Scripted
 from support.waiting import PATIENCE
 
 from deploy.grafana.overview import queries

@@ -12,8 +12,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from support.doubles import Scripted
 from support.gateways import gateway_of, settings_of, upstream
+from support.scripted_server import Scripted
 
 from policies.records.reader import read_records
 from policies.records.replay import replay
@@ -95,7 +95,7 @@ LIVE = """
 import asyncio, json, sys
 from pathlib import Path
 import aiohttp
-from support.doubles import scripted
+from support.scripted_server import scripted
 from support.gateways import gateway_of, settings_of, upstream
 from typer.testing import CliRunner
 from gateway.cli import app

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 import openai
-from support.doubles import Scripted
+from support.scripted_server import Scripted
 from support.waiting import PATIENCE
 
 from gateway.cli.loopback_gateway import RunningGateway, run_gateway

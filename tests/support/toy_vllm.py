@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import web
-from support.doubles import Reply, Scripted
+from support.scripted_server import Reply, Scripted
 
 END = 256
 WORDS = (" the", " sea", " is", "the", " th", "e ", " é", "\n\n", " wide", " deep")

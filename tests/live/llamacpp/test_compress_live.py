@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from support.asking import policy
-from support.doubles import Scripted
+from support.compression_text import QUESTION, SCENE
 from support.gateways import StartGateway, upstream
-from support.scene import QUESTION, SCENE
+from support.scripted_server import Scripted
+from support.strategy_requests import policy
 from typer.testing import CliRunner
 
 from gateway.cli import app

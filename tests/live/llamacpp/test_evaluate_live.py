@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.evaluating import judged_by_a_real_model
+from support.evaluators_check import judged_by_a_real_model
 from support.gateways import StartGateway
 from support.waiting import until
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.doubles import Scripted
 from support.gateways import StartGateway, upstream
+from support.scripted_server import Scripted
 
 from gateway.settings import LocalEngine, Settings
 from policies.schema.policy import Policy

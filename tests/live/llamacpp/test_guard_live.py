@@ -2,7 +2,7 @@
 
 import pytest
 from support.gateways import StartGateway
-from support.guarding import assert_guards
+from support.guard_check import assert_guards
 
 from gateway.settings import LocalEngine, Settings
 

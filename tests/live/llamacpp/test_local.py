@@ -9,8 +9,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from support.doubles import Scripted
 from support.gateways import Gateway, StartGateway, upstream
+from support.scripted_server import Scripted
 from support.waiting import soon, until
 
 from gateway.settings import LocalEngine, Settings

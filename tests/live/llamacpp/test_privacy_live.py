@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cloaked import check_cloaked
 from support.gateways import StartGateway
+from support.redaction_check import check_cloaked
 
 from gateway.settings import LocalEngine, Settings
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.doubles import Reply, Scripted
 from support.gateways import StartGateway, upstream
+from support.scripted_server import Reply, Scripted
 
 from gateway.settings import LocalEngine, Settings
 from policies.loading.loader import load_policies

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.doubles import Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
+from support.scripted_server import Scripted
 from support.waiting import until
 
 from benchmarks.vllm.environment import python, server_environment

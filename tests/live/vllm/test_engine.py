@@ -8,7 +8,6 @@ from typing import Any
 import jsonschema
 import openai
 import pytest
-from support.doubles import Reply, Scripted
 from support.gateways import (
     ONCE,
     Gateway,
@@ -18,6 +17,7 @@ from support.gateways import (
     simple_policy,
     upstream,
 )
+from support.scripted_server import Reply, Scripted
 from support.waiting import until
 
 from benchmarks.vllm.server import Server

@@ -11,10 +11,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
-from support.doubles import Scripted, scripted
 from support.fake_engine import alive
+from support.gateway_process import serve
 from support.gateways import Gateway, gateway_of, simple_calibrator, upstream
-from support.processes import serve
+from support.scripted_server import Scripted, scripted
 from support.waiting import until
 
 from benchmarks.vllm.environment import python

@@ -1,10 +1,10 @@
 """Prompts compressed by the small model on real vLLM, which tells what it reads; both surfaces, streams too."""
 
 import pytest
-from support.asking import assert_well_formed, policy, streamed
-from support.doubles import Scripted
+from support.compression_text import QUESTION, SCENE
 from support.gateways import StartGateway, settings_of, upstream
-from support.scene import QUESTION, SCENE
+from support.scripted_server import Scripted
+from support.strategy_requests import assert_well_formed, policy, streamed
 
 from benchmarks.vllm.server import Server
 from gateway.settings import Settings

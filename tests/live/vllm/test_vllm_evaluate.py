@@ -1,9 +1,9 @@
 """Real vLLM judges what it is sent."""
 
 import pytest
-from support.doubles import Scripted
-from support.evaluating import judged_by_a_real_model
+from support.evaluators_check import judged_by_a_real_model
 from support.gateways import StartGateway, settings_of, upstream
+from support.scripted_server import Scripted
 
 from benchmarks.vllm.server import Server
 

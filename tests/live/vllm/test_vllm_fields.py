@@ -5,8 +5,8 @@ from math import exp
 from typing import Any
 
 import pytest
-from support.doubles import Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, upstream
+from support.scripted_server import Scripted
 
 from benchmarks.vllm.server import Server
 from policies.schema.policy import Policy

@@ -1,8 +1,8 @@
 """Passages judged on real vLLM, before a stream."""
 
 import pytest
-from support.doubles import Scripted
 from support.gateways import StartGateway, settings_of, upstream
+from support.scripted_server import Scripted
 
 from benchmarks.vllm.server import Server
 from policies.schema.policy import Policy

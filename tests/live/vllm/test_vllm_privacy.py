@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from support.cloaked import check_cloaked
 from support.gateways import StartGateway, settings_of
+from support.redaction_check import check_cloaked
 
 from benchmarks.vllm.server import Server
 

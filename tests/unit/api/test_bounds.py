@@ -4,9 +4,19 @@ import asyncio
 import json
 
 import pytest
-from support.asking import ASK, HOPELESS, SENTENCE, SURE, UNSURE, figures_of, hedge, policy, text_of
-from support.doubles import Reply, Scripted
 from support.gateways import StartGateway, settings_of, simple_policy, upstream
+from support.scripted_server import Reply, Scripted
+from support.strategy_requests import (
+    ASK,
+    HOPELESS,
+    SENTENCE,
+    SURE,
+    UNSURE,
+    figures_of,
+    hedge,
+    policy,
+    text_of,
+)
 from support.waiting import soon
 
 from policies.schema.policy import Ceilings

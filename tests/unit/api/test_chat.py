@@ -5,8 +5,8 @@ import json
 
 import openai
 import pytest
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from support.scripted_server import Reply, Scripted
 from support.waiting import soon
 
 ASK = {"model": "test", "messages": [{"role": "user", "content": "What is the opposite of hot?"}]}

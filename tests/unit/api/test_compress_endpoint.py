@@ -6,10 +6,10 @@ from typing import Any
 
 import orjson
 import pytest
-from support.asking import policy
-from support.doubles import Scripted, scripted
 from support.gateways import PRICE, Gateway, StartGateway, settings_of, upstream
-from support.reader_vllm import ReaderVllm
+from support.scoring_vllm import ReaderVllm
+from support.scripted_server import Scripted, scripted
+from support.strategy_requests import policy
 from typer.testing import CliRunner
 
 from gateway.cli import app

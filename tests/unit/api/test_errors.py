@@ -10,9 +10,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, gateway_of, settings_of, simple_policy, upstream
 from support.raw_server import listening, request_of
+from support.scripted_server import Reply, Scripted
 
 from gateway.wire.sse import MAX_EVENT
 from policies.records.reader import read_records

@@ -5,9 +5,9 @@ import json
 from typing import Any
 
 import pytest
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, upstream
-from support.judges import said, samples
+from support.judge_replies import said, samples
+from support.scripted_server import Reply, Scripted
 from support.waiting import soon
 
 ASKED = {"input": "What is 2 + 2?", "output": "It is 4."}

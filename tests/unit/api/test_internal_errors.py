@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from fastapi.responses import StreamingResponse
-from support.doubles import Scripted
 from support.gateways import Gateway, StartGateway, settings_of, upstream
-from support.judges import said
+from support.judge_replies import said
+from support.scripted_server import Scripted
 
 from gateway.api.internal_error import AccountedFault
 from gateway.engine.engine import Engine

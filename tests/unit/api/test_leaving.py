@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.doubles import Reply, Scripted
+from support.disconnect import MOST, freed
 from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
-from support.leaving import MOST, freed
+from support.scripted_server import Reply, Scripted
 from support.waiting import until
 
 from policies.schema.policy import Policy

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
+from support.scripted_server import Reply, Scripted
 
 from policies.schema.policy import Policy
 from routers.strategies.direct import Direct

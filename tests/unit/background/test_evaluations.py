@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.asking import ASK
-from support.doubles import Reply, Scripted, scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
-from support.judges import said
-from support.reader_vllm import ReaderVllm
+from support.judge_replies import said
+from support.scoring_vllm import ReaderVllm
+from support.scripted_server import Reply, Scripted, scripted
+from support.strategy_requests import ASK
 from support.waiting import soon, until
 
 from gateway.background import evaluations as evaluation

@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from support.asking import ASK, SENTENCE, SURE, UNSURE, figures_of, policy, streamed
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from support.scripted_server import Reply, Scripted
+from support.strategy_requests import ASK, SENTENCE, SURE, UNSURE, figures_of, policy, streamed
 from support.waiting import soon, until
 
 from policies.schema.policy import Affinity, Shadow

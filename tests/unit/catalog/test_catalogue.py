@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from support.builders import scorer
-from support.doubles import Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
+from support.router_builders import scorer
+from support.scripted_server import Scripted
 
 from gateway.catalog.catalog import find_missing
 from gateway.upstreams.pool import build_pools

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
+from support.scripted_server import Reply, Scripted
 from support.waiting import until
 
 from gateway.catalog.live_policies import LivePolicies

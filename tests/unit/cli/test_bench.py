@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from click.testing import Result
-from support.doubles import Reply, Scripted, scripted
 from support.fake_engine import FakeVllm
+from support.scripted_server import Reply, Scripted, scripted
 from typer.testing import CliRunner
 
 from gateway.cli import app

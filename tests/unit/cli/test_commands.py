@@ -13,8 +13,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from click.testing import Result
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, gateway_of, settings_of, simple_policy, upstream
+from support.scripted_server import Reply, Scripted
 from typer.testing import CliRunner
 
 import gateway

@@ -11,9 +11,9 @@ from aiohttp import web
 from click.testing import Result
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from pydantic import TypeAdapter
-from support.asking import ASK, SENTENCE, SURE
-from support.doubles import Reply, Scripted, scripted
-from support.recordings import CHAT, Turn, doubted, recorded
+from support.recorded_exchanges import CHAT, Turn, doubted, recorded
+from support.scripted_server import Reply, Scripted, scripted
+from support.strategy_requests import ASK, SENTENCE, SURE
 from typer.testing import CliRunner
 
 from gateway.cli import app

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import aiohttp
-from support.processes import serve
+from support.gateway_process import serve
 from support.waiting import soon, until
 
 UPSTREAM = {

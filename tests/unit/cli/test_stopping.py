@@ -9,8 +9,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from support.doubles import Reply, Scripted
-from support.processes import serve
+from support.gateway_process import serve
+from support.scripted_server import Reply, Scripted
 from support.waiting import soon
 
 from policies.records.reader import read_records

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
-from support.doubles import Reply, Scripted, logprobs_of
 from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from support.scripted_server import Reply, Scripted, logprobs_of
 from support.waiting import soon, until
 
 from gateway.telemetry.record_writer import QueuedRecord, Recorder

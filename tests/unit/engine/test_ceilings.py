@@ -9,8 +9,8 @@ import orjson
 from hypothesis import Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from support.doubles import Reply, Scripted, scripted
 from support.gateways import PRICE, settings_of, upstream
+from support.scripted_server import Reply, Scripted, scripted
 from support.waiting import soon
 
 from gateway.api.writers import PlainReply

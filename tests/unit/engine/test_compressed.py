@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from support.asking import assert_well_formed, hedge, policy, streamed
-from support.doubles import Reply, Scripted, scripted
 from support.gateways import PRICE, Gateway, StartGateway, settings_of, simple_calibrator, upstream
-from support.reader_vllm import ReaderVllm
+from support.scoring_vllm import ReaderVllm
+from support.scripted_server import Reply, Scripted, scripted
+from support.strategy_requests import assert_well_formed, hedge, policy, streamed
 from support.waiting import soon, until
 
 from policies.schema.compress import Compress

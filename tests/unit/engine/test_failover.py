@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from support.doubles import Reply, Scripted
 from support.gateways import PRICE, Gateway, StartGateway, settings_of, simple_policy, upstream
+from support.scripted_server import Reply, Scripted
 from support.waiting import soon
 
 from gateway.upstreams.breaker import FAILURES_TO_OPEN

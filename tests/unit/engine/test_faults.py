@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Literal
 
 import orjson
 import pytest
-from support.doubles import Reply, Scripted, logprobs_of, scripted
 from support.gateways import Gateway, settings_of, upstream
-from support.judges import said
-from support.reader_vllm import ReaderVllm
+from support.judge_replies import said
+from support.scoring_vllm import ReaderVllm
+from support.scripted_server import Reply, Scripted, logprobs_of, scripted
 from support.toy_vllm import ToyVllm
 from support.waiting import soon
 

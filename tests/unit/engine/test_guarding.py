@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from support.asking import ASK, SENTENCE, SURE, UNSURE, assert_well_formed, chunks_of, text_of
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from support.scripted_server import Reply, Scripted
+from support.strategy_requests import ASK, SENTENCE, SURE, UNSURE, assert_well_formed, chunks_of, text_of
 from support.waiting import soon, until
 
 from policies.schema.policy import Policy, Shadow

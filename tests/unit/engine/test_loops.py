@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from support.scripted_server import Reply, Scripted
 from support.waiting import soon, until
 
 from routers.judges.guard import Guard

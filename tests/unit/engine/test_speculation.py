@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from support.asking import assert_well_formed, chunks_of, figures_of, policy, text_of
-from support.doubles import Reply, Scripted, scripted
 from support.gateways import Gateway, StartGateway, settings_of, upstream
+from support.scripted_server import Reply, Scripted, scripted
+from support.strategy_requests import assert_well_formed, chunks_of, figures_of, policy, text_of
 from support.toy_vllm import Drafter, ToyVllm, cut
 
 from policies.schema.policy import Ceilings

@@ -4,7 +4,9 @@ import asyncio
 import json
 
 import pytest
-from support.asking import (
+from support.gateways import StartGateway, settings_of, simple_policy, upstream
+from support.scripted_server import Reply, Scripted
+from support.strategy_requests import (
     ASK,
     HOPELESS,
     SENTENCE,
@@ -17,8 +19,6 @@ from support.asking import (
     streamed,
     text_of,
 )
-from support.doubles import Reply, Scripted
-from support.gateways import StartGateway, settings_of, simple_policy, upstream
 from support.waiting import soon
 
 from gateway.upstreams.breaker import FAILURES_TO_OPEN

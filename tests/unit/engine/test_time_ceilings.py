@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import orjson
 import pytest
-from support.asking import policy, text_of
-from support.doubles import Scripted, scripted
 from support.gateways import Gateway, StartGateway, settings_of, upstream
+from support.scripted_server import Scripted, scripted
+from support.strategy_requests import policy, text_of
 from support.toy_vllm import Drafter, ToyVllm
 from support.waiting import soon, until
 

@@ -5,9 +5,9 @@ import json
 from typing import Any
 
 import pytest
-from support.asking import ASK, SENTENCE, SURE, chunks_of, figures_of
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway
+from support.scripted_server import Reply, Scripted
+from support.strategy_requests import ASK, SENTENCE, SURE, chunks_of, figures_of
 
 TOOL = {
     "type": "function",

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from support.asking import ASK, SENTENCE, SURE
-from support.doubles import Reply, Scripted
-from support.recordings import CHAT, Turn, doubted, recorded
+from support.recorded_exchanges import CHAT, Turn, doubted, recorded
+from support.scripted_server import Reply, Scripted
+from support.strategy_requests import ASK, SENTENCE, SURE
 
 from gateway.exchange.captured import CapturedAnswer
 from gateway.telemetry import record_writer as recording

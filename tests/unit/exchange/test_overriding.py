@@ -7,8 +7,8 @@ from typing import Any
 import aiohttp
 import openai
 import pytest
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, gateway_of, settings_of, simple_policy, upstream
+from support.scripted_server import Reply, Scripted
 
 from policies.records.reader import read_records
 from routers.strategies.cascade import Cascade

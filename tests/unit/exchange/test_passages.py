@@ -4,9 +4,9 @@ from math import exp, log
 from typing import Any
 
 import pytest
-from support.asking import ASK, figures_of, policy, streamed
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from support.scripted_server import Reply, Scripted
+from support.strategy_requests import ASK, figures_of, policy, streamed
 
 from gateway.engine.judge.prompt import build_likelihood_text, to_likelihood
 from gateway.skills.compress.surprisal import TokenSurprisal

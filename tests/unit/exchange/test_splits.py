@@ -5,8 +5,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.doubles import Scripted
 from support.gateways import StartGateway, settings_of, simple_policy, upstream
+from support.scripted_server import Scripted
 
 from gateway.catalog.catalog import build_catalog
 from gateway.upstreams.pool import build_pools

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from support.doubles import Scripted
 from support.fake_engine import FAKE, FakeVllm
+from support.gateway_process import free_port, serve
 from support.gateways import StartGateway, upstream
-from support.processes import free_port, serve
+from support.scripted_server import Scripted
 from support.waiting import soon, until
 
 from gateway.app import create_app

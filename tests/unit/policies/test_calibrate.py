@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.builders import MADE_FOR, TRAINED_ON, token, tokens, worth
+from support.router_builders import MADE_FOR, TRAINED_ON, token, tokens, worth
 from threadpoolctl import threadpool_limits
 
 import policies.tuning.report

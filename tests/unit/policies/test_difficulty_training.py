@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.builders import MADE_FOR, TRAINED_ON, worth
-from support.exchanges import judged, record
+from support.record_builders import judged, record
+from support.router_builders import MADE_FOR, TRAINED_ON, worth
 from threadpoolctl import threadpool_limits
 from typer.testing import CliRunner
 

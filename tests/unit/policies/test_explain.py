@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import calibrator
+from support.router_builders import calibrator
 
 from policies.explain.plan_tree import (
     MAX_DEPTH,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.exchanges import answered, call, record
+from support.record_builders import answered, call, record
 
 from policies.records.schema import Record
 from policies.schema.policy import Policy

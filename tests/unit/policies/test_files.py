@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from support.builders import calibrator
+from support.router_builders import calibrator
 
 from policies.loading.layers import BUILT_IN
 from policies.loading.loader import load_policies

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.builders import calibrator
+from support.router_builders import calibrator
 
 from policies.loading.layers import BUILT_IN, Layer, list_policy_files, merge_layers
 from policies.loading.loader import load_policies, load_policy, load_with_layer

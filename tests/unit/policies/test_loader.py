@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict
-from support.builders import calibrator
+from support.router_builders import calibrator
 
 from policies.loading.layers import BUILT_IN
 from policies.loading.loader import load_policies, load_policy

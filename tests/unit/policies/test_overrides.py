@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import calibrator
+from support.router_builders import calibrator
 
 from policies.loading.loader import load_policy
 from policies.loading.overrides import OverrideError, OverrideNotAllowed, apply_override

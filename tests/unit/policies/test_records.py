@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from support.builders import token, tokens, worth
-from support.exchanges import PRICE, PROMPT, answered, call, judged, policy, record, tokens_line
+from support.record_builders import PRICE, PROMPT, answered, call, judged, policy, record, tokens_line
+from support.router_builders import token, tokens, worth
 
 from gateway.exchange.exchange import Call, Exchange
 from gateway.telemetry.record_writer import Recorder, build_exchange_line, encode_compact

@@ -5,9 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import worth
-from support.cases import CASES, GATE, GOOD, HOPELESS, SURE, judgement
-from support.exchanges import (
+from support.record_builders import (
     PRICE,
     PROMPT,
     answered,
@@ -20,6 +18,8 @@ from support.exchanges import (
     stopped,
     tokens_line,
 )
+from support.replay_cases import CASES, GATE, GOOD, HOPELESS, SURE, judgement
+from support.router_builders import worth
 
 from policies.records.differences import find_differences
 from policies.records.outcomes import ReplayedCall, ReplayResult

@@ -3,9 +3,7 @@
 from typing import Any
 
 import pytest
-from support.builders import worth
-from support.cases import CASES, GOOD, HOPELESS, JUDGING, SURE, committed, held
-from support.exchanges import (
+from support.record_builders import (
     PRICE,
     PROMPT,
     call,
@@ -19,6 +17,8 @@ from support.exchanges import (
     stopped,
     tokens_line,
 )
+from support.replay_cases import CASES, GOOD, HOPELESS, JUDGING, SURE, committed, held
+from support.router_builders import worth
 
 from policies.records.differences import find_differences
 from policies.records.replay import replay

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.builders import calibrator
+from support.router_builders import calibrator
 
 from policies.explain.origins import compare_policies, to_yaml_lines
 from policies.loading.layers import BUILT_IN

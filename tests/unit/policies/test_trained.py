@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.builders import calibrator, scorer
+from support.router_builders import calibrator, scorer
 
 from policies.explain.origins import to_yaml_lines
 from policies.loading.loader import load_policy, load_with_layer

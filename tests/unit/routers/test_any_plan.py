@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.builders import calibrator, settled
+from support.router_builders import calibrator, settled
 
 from routers.judges.draft_judge import Verify
 from routers.plan import (

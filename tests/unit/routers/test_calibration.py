@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from support.builders import calibrator
+from support.router_builders import calibrator
 
 from routers.confidence.calibration import Calibrator, Logistic, LogprobSource
 

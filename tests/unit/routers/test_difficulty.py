@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from support.builders import scorer, settled
+from support.router_builders import scorer, settled
 
 from routers.confidence.calibration import Logistic
 from routers.fragments.fallback import RESTART_PATIENCE

@@ -1,7 +1,7 @@
 """Direct asks one tier, and the other only where that may help."""
 
 import pytest
-from support.builders import settled
+from support.router_builders import settled
 
 from routers.fragments.fallback import RESTART_PATIENCE
 from routers.plan import Answer, Draft, Generate, Reason, Tier, Unavailable

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from support.builders import calibrator, settled, worth
+from support.router_builders import calibrator, settled, worth
 
 from routers.judges.draft_judge import Verify
 from routers.judges.guard import ATTACK_QUESTION, HARM_QUESTION, Guard, guard_plan

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from support.builders import calibrator, settled
+from support.router_builders import calibrator, settled
 
 from routers.fragments.fallback import RESTART_PATIENCE
 from routers.plan import Answer, Both, Draft, Generate, Raced, Reason, Tier, Unavailable, Verdict

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from support.builders import calibrator, settled, worth
+from support.router_builders import calibrator, settled, worth
 
 from routers.judges.draft_judge import Agree, Rate, Verify
 from routers.judges.judgements import LABEL_ORDERS, build_question

@@ -2,7 +2,7 @@
 
 import pytest
 from pydantic import ValidationError
-from support.builders import calibrator, constrained_calibrator, settled
+from support.router_builders import calibrator, constrained_calibrator, settled
 
 from policies.schema.policy import Policy
 from routers.confidence.calibration import Calibrator

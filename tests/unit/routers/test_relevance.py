@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from support.builders import calibrator, settled
+from support.router_builders import calibrator, settled
 
 from routers.fragments.passage_filter import (
     LIKELIHOOD_PROMPT,

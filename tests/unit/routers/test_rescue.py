@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from support.builders import settled, tokens
+from support.router_builders import settled, tokens
 
 from routers.fragments.fallback import (
     RESTART_PATIENCE,

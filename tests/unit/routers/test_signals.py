@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import token, tokens
+from support.router_builders import token, tokens
 
 from routers.confidence.answer_words import build_stand_in, token_shape
 from routers.confidence.signals import (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from support.builders import calibrator, settled
+from support.router_builders import calibrator, settled
 
 from routers.fragments.draft_blocks import FIRST_LENGTH, BlockLength, accepted_share, count_accepted
 from routers.fragments.fallback import RESTART_PATIENCE

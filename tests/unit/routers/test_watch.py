@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from support.builders import calibrator, token, tokens, worth
+from support.router_builders import calibrator, token, tokens, worth
 
 from routers.confidence.answer_words import SENTENCE_END, token_shape
 from routers.confidence.calibration import Logistic

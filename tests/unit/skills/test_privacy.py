@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from support.asking import chunks_of, policy, streamed
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, upstream
-from support.judges import said
+from support.judge_replies import said
+from support.scripted_server import Reply, Scripted
+from support.strategy_requests import chunks_of, policy, streamed
 from support.waiting import until
 from typer.testing import CliRunner
 

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from support.asking import UNSURE, assert_well_formed, chunks_of, text_of
-from support.doubles import Reply, Scripted, scripted
 from support.gateways import StartGateway, settings_of, simple_calibrator, simple_policy, upstream
-from support.reader_vllm import ReaderVllm
+from support.scoring_vllm import ReaderVllm
+from support.scripted_server import Reply, Scripted, scripted
+from support.strategy_requests import UNSURE, assert_well_formed, chunks_of, text_of
 
 from policies.schema.compress import Compress
 from policies.schema.policy import Policy

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from support.doubles import Scripted
 from support.fake_engine import FakeVllm
 from support.gateways import Gateway, StartGateway, settings_of, upstream
+from support.scripted_server import Scripted
 
 from gateway.settings import Settings
 from gateway.telemetry.engine_metrics import (

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import aiohttp
 import pytest
-from support.doubles import Scripted
-from support.processes import serve
+from support.gateway_process import serve
+from support.scripted_server import Scripted
 from support.waiting import until
 
 from policies.records.reader import read_records

@@ -8,9 +8,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from support.asking import ASK
-from support.doubles import Scripted
 from support.gateways import Gateway, settings_of, simple_policy, upstream
+from support.scripted_server import Scripted
+from support.strategy_requests import ASK
 from support.waiting import until
 
 from gateway.cli.loopback_gateway import run_gateway

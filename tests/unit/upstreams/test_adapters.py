@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, upstream
+from support.scripted_server import Reply, Scripted
 
 from gateway.settings import load_settings
 from gateway.upstreams.settings import UpstreamSettings

@@ -7,8 +7,8 @@ import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.doubles import Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from support.scripted_server import Scripted
 
 from gateway.api.request_body import check_chat, check_completions
 from gateway.errors import ApiError

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
+from support.scripted_server import Reply, Scripted
 
 from gateway.upstreams.providers.llamacpp import adapt_constraint
 from gateway.upstreams.settings import UpstreamSettings

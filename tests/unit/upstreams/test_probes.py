@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, upstream
+from support.scripted_server import Reply, Scripted
 from support.waiting import until
 
 from gateway.upstreams.breaker import FAILURES_TO_OPEN

@@ -10,9 +10,9 @@ from typing import Any
 
 import genai_prices
 import pytest
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 from support.raw_server import listening, request_of
+from support.scripted_server import Reply, Scripted
 from support.waiting import until
 
 from gateway.upstreams.breaker import FAILURES_TO_OPEN, MAX_REST_S, MIN_REST_S, Breaker

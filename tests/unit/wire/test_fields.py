@@ -5,8 +5,8 @@ import json
 from typing import Any
 
 import pytest
-from support.doubles import Reply, Scripted, logprobs_of
 from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
+from support.scripted_server import Reply, Scripted, logprobs_of
 
 ASK: dict[str, Any] = {"model": "test", "messages": [{"role": "user", "content": "Is ice cold?"}]}
 STREAMS = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])

@@ -7,8 +7,8 @@ import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway
+from support.scripted_server import Reply, Scripted
 
 from gateway.api.request_body import parse_body
 from gateway.errors import ApiError

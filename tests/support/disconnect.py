@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from statistics import median
 
-from support.doubles import Scripted
+from support.scripted_server import Scripted
 from support.waiting import PATIENCE
 
 MOST = 0.1

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from support.asking import policy, text_of
 from support.gateways import Gateway, StartGateway
+from support.strategy_requests import policy, text_of
 
 from gateway.settings import Settings
 from gateway.skills.guard.prompt_leak import split_words

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
-from support.doubles import Reply, Scripted
+from support.disconnect import freed
 from support.gateways import Gateway
-from support.leaving import freed
+from support.scripted_server import Reply, Scripted
 
 from policies.loading.loader import load_policies
 from policies.loading.trained_files import STOCK_CALIBRATOR

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from support.builders import calibrator
+from support.router_builders import calibrator
 
 from policies.records.schema import (
     AnswerLine,

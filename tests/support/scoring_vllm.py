@@ -6,7 +6,7 @@ import zlib
 from typing import Any
 
 from aiohttp import web
-from support.doubles import Scripted
+from support.scripted_server import Scripted
 
 from gateway.upstreams.providers.token_bytes import BYTE_LEVEL_ALPHABET
 

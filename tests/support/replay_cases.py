@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from support.builders import token, worth
-from support.exchanges import (
+from support.record_builders import (
     answered,
     call,
     confidence,
@@ -17,6 +16,7 @@ from support.exchanges import (
     refused,
     stopped,
 )
+from support.router_builders import token, worth
 
 from policies.records.schema import CallLine, Record
 from policies.schema.policy import Affinity, Policy

@@ -2,7 +2,7 @@
 
 from math import log
 
-from support.doubles import Reply
+from support.scripted_server import Reply
 
 
 def said(**p: float) -> Reply:

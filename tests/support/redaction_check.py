@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from support.asking import text_of
 from support.gateways import Gateway, StartGateway, settings_of
+from support.strategy_requests import text_of
 
 from gateway.settings import Settings
 from policies.schema.policy import Policy

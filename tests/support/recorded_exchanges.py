@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from support.asking import UNSURE
-from support.doubles import Reply, Scripted
 from support.gateways import Gateway, gateway_of, settings_of, simple_policy, upstream
+from support.scripted_server import Reply, Scripted
+from support.strategy_requests import UNSURE
 
 from policies.records.reader import read_records
 from policies.records.schema import ExchangeLine
