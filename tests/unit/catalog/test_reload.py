@@ -304,16 +304,18 @@ async def rested(files: Told, policies: LivePolicies) -> None:
     ],
 )
 async def test_files_are_loaded_once_they_rest(looks: tuple[int, ...], loads: list[int]):
-    files = Told(*looks)
-    await rested(files, LivePolicies(files, [], {}, lambda _: None, period_s=0.001))
+    files, succeeded = Told(*looks), list[bool]()
+    await rested(files, LivePolicies(files, [], {}, succeeded.append, period_s=0.001))
     assert files.loads == [told(version) for version in loads]
+    assert succeeded == [True] * (len(loads) - 1)
 
 
 async def test_a_load_that_fails_unforeseen_does_not_end_the_watch(caplog: pytest.LogCaptureFixture):
-    files = Told(0, 1, 1, 2)
-    policies = LivePolicies(files, [simple_policy()], {}, lambda _: None, period_s=0.001)
+    files, succeeded = Told(0, 1, 1, 2), list[bool]()
+    policies = LivePolicies(files, [simple_policy()], {}, succeeded.append, period_s=0.001)
     files.fails.append(RuntimeError("odd"))
     await rested(files, policies)
     assert files.loads == [told(0), told(1), told(2)]
+    assert succeeded == [False, True]
     assert "RuntimeError: odd" in caplog.text
     assert "test" in policies.catalog.policies
