@@ -50,16 +50,6 @@ async def deserted(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[st
             yield served.url
 
 
-@pytest.fixture(params=POLICIES)
-def policy_name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(params=[True, False], ids=["sure", "unsure"])
-def sure(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
 @pytest_asyncio.fixture(loop_scope="module")
 async def case(tiers: Tiers, policy_name: str, sure: bool) -> Case:
     """The servers remember nothing of other cases, and the gateway holds nothing against them."""

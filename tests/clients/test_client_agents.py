@@ -7,24 +7,25 @@ import agents
 import openai
 import pytest
 from agents import Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, RunConfig, Runner
-from support.client_scenarios import ERRORS, WAYS, Case, Opposite, freed_by, look_up
+from support.client_scenarios import ALONE, ERRORS, SURE, WAYS, Case, Opposite, freed_by, look_up
 from support.disconnect import MOST
+from support.pairwise import every_pair
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MakeAgent = Callable[..., Agent[None]]
 LOOK_UP = agents.function_tool(look_up)
-ALONE = pytest.mark.parametrize("sure", [True], ids=[""])
-"""For what does not depend on the draft."""
+APIS = {"chat": OpenAIChatCompletionsModel, "responses": OpenAIResponsesModel}
+STREAM = {"plain": False, "stream": True}
+EACH_WAY = every_pair(policy_name=WAYS, sure=SURE, agent=APIS, indirect=["agent"])
+EACH_WAY_AND_STREAM = every_pair(policy_name=WAYS, sure=SURE, agent=APIS, stream=STREAM, indirect=["agent"])
+EACH_ERROR = every_pair(
+    error=[*ERRORS], policy_name=WAYS, sure=ALONE, agent=APIS, stream=STREAM, indirect=["agent"]
+)
 QUIET = RunConfig(tracing_disabled=True)
 
 
-@pytest.fixture(params=WAYS)
-def policy_name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(params=[OpenAIChatCompletionsModel, OpenAIResponsesModel], ids=["chat", "responses"])
+@pytest.fixture(params=APIS.values(), ids=APIS)
 def agent(request: pytest.FixtureRequest, tiers: Any) -> MakeAgent:
     def made(model: str, **more: Any) -> Agent[None]:
         asked = request.param(model=model, openai_client=tiers.gateway.client)
@@ -42,12 +43,14 @@ async def output_of(agent: Agent[None], question: str, stream: bool = False) -> 
     return running.final_output
 
 
+@EACH_WAY
 async def test_chat(case: Case, agent: MakeAgent):
     case.talk()
     assert await output_of(agent(case.model), case.question) == case.said
     assert await case.routes() == [case.by]
 
 
+@EACH_WAY
 async def test_stream(case: Case, agent: MakeAgent):
     case.talk()
     running = Runner.run_streamed(agent(case.model), case.question, run_config=QUIET)
@@ -62,7 +65,7 @@ async def deltas_of(running: Any) -> Any:
             yield event.data.delta
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@EACH_WAY_AND_STREAM
 async def test_tools(case: Case, agent: MakeAgent, stream: bool):
     case.call_a_tool()
     assert await output_of(agent(case.model, tools=[LOOK_UP]), case.question, stream) == case.said
@@ -70,7 +73,7 @@ async def test_tools(case: Case, agent: MakeAgent, stream: bool):
     assert await case.routes() == [case.by, case.by]
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@EACH_WAY_AND_STREAM
 async def test_structured_output(case: Case, agent: MakeAgent, stream: bool):
     case.answer_in_json()
     able = agent(case.model, output_type=Opposite)
@@ -78,9 +81,7 @@ async def test_structured_output(case: Case, agent: MakeAgent, stream: bool):
     assert await case.routes() == [case.by]
 
 
-@ALONE
-@pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@EACH_ERROR
 async def test_errors(case: Case, agent: MakeAgent, error: str, stream: bool):
     reply, status, code = ERRORS[error]
     case.fail(reply)
@@ -94,6 +95,7 @@ async def test_an_unknown_model(agent: MakeAgent):
         await output_of(agent("gpt-9"), "Is ice cold?")
 
 
+@EACH_WAY
 async def test_leaving_frees_the_upstream(case: Case, agent: MakeAgent):
     able = agent(case.model)
 

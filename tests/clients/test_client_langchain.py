@@ -10,23 +10,22 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from support.client_scenarios import ERRORS, WAYS, Case, Opposite, freed_by, look_up
+from support.client_scenarios import ALONE, ERRORS, SURE, WAYS, Case, Opposite, freed_by, look_up
 from support.disconnect import MOST
+from support.pairwise import every_pair
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LOOK_UP = tool(look_up)
 Chat = Callable[..., ChatOpenAI]
-ALONE = pytest.mark.parametrize("sure", [True], ids=[""])
-"""For what does not depend on the draft."""
+APIS = {"chat": False, "responses": True}
+STREAM = {"plain": False, "stream": True}
+EACH_WAY = every_pair(policy_name=WAYS, sure=SURE, chat=APIS, indirect=["chat"])
+EACH_WAY_AND_STREAM = every_pair(policy_name=WAYS, sure=SURE, chat=APIS, stream=STREAM, indirect=["chat"])
+EACH_ERROR = every_pair(error=[*ERRORS], policy_name=WAYS, sure=ALONE, chat=APIS, indirect=["chat"])
 
 
-@pytest.fixture(params=WAYS)
-def policy_name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["chat", "responses"])
+@pytest.fixture(scope="module", params=APIS.values(), ids=APIS)
 def chat(request: pytest.FixtureRequest, tiers: Any) -> Chat:
     @cache  # each is a client of its own, which takes a while to make
     def made(model: str, url: str = tiers.gateway.url) -> ChatOpenAI:
@@ -37,6 +36,7 @@ def chat(request: pytest.FixtureRequest, tiers: Any) -> Chat:
     return made
 
 
+@EACH_WAY
 async def test_chat(case: Case, chat: Chat):
     case.talk()
     answer = await chat(case.model).ainvoke(case.question)
@@ -46,6 +46,7 @@ async def test_chat(case: Case, chat: Chat):
     assert await case.routes() == [case.by]
 
 
+@EACH_WAY
 async def test_stream(case: Case, chat: Chat):
     case.talk()
     parts = [part async for part in chat(case.model).astream(case.question)]
@@ -53,6 +54,7 @@ async def test_stream(case: Case, chat: Chat):
     assert await case.routes() == [case.by]
 
 
+@EACH_WAY
 async def test_the_synchronous_calls(case: Case, chat: Chat):
     case.talk()
     model = chat(case.model)
@@ -62,7 +64,7 @@ async def test_the_synchronous_calls(case: Case, chat: Chat):
     assert await case.routes() == [case.by, case.by]
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@EACH_WAY_AND_STREAM
 async def test_tools(case: Case, chat: Chat, stream: bool):
     case.call_a_tool()
     model = chat(case.model).bind_tools([LOOK_UP])
@@ -88,6 +90,7 @@ async def said(model: Any, turns: list[Any], stream: bool) -> AIMessage:
     return whole
 
 
+@EACH_WAY
 async def test_structured_output(case: Case, chat: Chat):
     case.answer_in_json()
     model = chat(case.model).with_structured_output(Opposite, method="json_schema")
@@ -95,6 +98,7 @@ async def test_structured_output(case: Case, chat: Chat):
     assert await case.routes() == [case.by]
 
 
+@EACH_WAY
 async def test_structured_output_by_a_tool(case: Case, chat: Chat):
     case.call_a_tool("Opposite")
     model = chat(case.model).with_structured_output(Opposite, method="function_calling")
@@ -102,8 +106,7 @@ async def test_structured_output_by_a_tool(case: Case, chat: Chat):
     assert await case.routes() == [case.by]
 
 
-@ALONE
-@pytest.mark.parametrize("error", ERRORS)
+@EACH_ERROR
 async def test_errors(case: Case, chat: Chat, error: str):
     reply, status, code = ERRORS[error]
     case.fail(reply)
@@ -116,6 +119,7 @@ async def test_errors(case: Case, chat: Chat, error: str):
         assert (caught.status_code, caught.code) == (status, code)
 
 
+@every_pair(policy_name=["auto"], chat=APIS, indirect=["chat"])
 async def test_nobody_there(deserted: str, policy_name: str, chat: Chat):
     with pytest.raises(openai.InternalServerError) as caught:
         await chat(policy_name, deserted).ainvoke("Is ice cold?")
@@ -128,6 +132,7 @@ async def test_an_unknown_model(chat: Chat):
     assert caught.value.code == "model_not_found"
 
 
+@EACH_WAY
 async def test_leaving_frees_the_upstream(case: Case, chat: Chat):
     model, turns = chat(case.model), [HumanMessage(case.question)]
     assert await freed_by(case, lambda: said(model, turns, stream=True)) < MOST

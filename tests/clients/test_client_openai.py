@@ -9,17 +9,22 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from support.client_scenarios import (
+    ALONE,
     ERRORS,
     LOGPROBS,
+    POLICIES,
     RETRY_AFTER,
     SAID,
     SMALL,
+    SURE,
+    WAYS,
     Case,
     Opposite,
     freed_by,
     look_up,
 )
 from support.disconnect import MOST
+from support.pairwise import every_pair
 from support.responses_types import typed_event, typed_response
 from support.scripted_server import Reply
 
@@ -31,8 +36,15 @@ FUNCTION: dict[str, Any] = {
 }
 TOOLS: list[Any] = [{"type": "function", "function": FUNCTION}]
 FLAT_TOOLS: list[Any] = [{"type": "function", **FUNCTION}]
-ALONE = pytest.mark.parametrize("sure", [True], ids=[""])
-"""For what does not depend on the draft."""
+STREAM = {"plain": False, "stream": True}
+EACH_POLICY = every_pair(policy_name=[*POLICIES], sure=SURE)
+EACH_WAY = every_pair(policy_name=WAYS, sure=SURE)
+EACH_WAY_AND_STREAM = every_pair(policy_name=WAYS, sure=SURE, stream=STREAM)
+EACH_ERROR = every_pair(error=[*ERRORS], policy_name=WAYS, sure=ALONE)
+AUTO = every_pair(policy_name=["auto"], sure=SURE)
+AUTO_ALONE = every_pair(policy_name=["auto"], sure=ALONE)
+AUTO_ERROR = every_pair(error=[*ERRORS], policy_name=["auto"], sure=ALONE)
+"""What does not depend on the policy is asked of one."""
 
 
 def strictly(model: Any) -> Any:
@@ -44,6 +56,7 @@ def asked(case: Case, **more: Any) -> dict[str, Any]:
     return {"model": case.model, "messages": [{"role": "user", "content": case.question}], **more}
 
 
+@EACH_POLICY
 async def test_chat(case: Case):
     case.talk()
     raw = await case.gateway.client.chat.completions.with_raw_response.create(**asked(case))
@@ -59,6 +72,7 @@ async def test_chat(case: Case):
     assert await case.routes() == [case.by]
 
 
+@EACH_POLICY
 async def test_chat_stream(case: Case):
     case.talk()
     text, usage = "", None
@@ -76,6 +90,7 @@ async def test_chat_stream(case: Case):
     assert await case.routes() == [case.by]
 
 
+@EACH_WAY
 async def test_chat_tools(case: Case):
     """Plain: the model calls, the tool answers, the model says."""
     case.call_a_tool()
@@ -91,6 +106,7 @@ async def test_chat_tools(case: Case):
     assert await case.routes() == [case.by, case.by]
 
 
+@EACH_WAY
 async def test_chat_tools_streamed(case: Case):
     case.call_a_tool()
     completions = case.gateway.client.chat.completions
@@ -127,6 +143,7 @@ def turn_of(message: Any) -> list[Any]:
     return [{"role": "assistant", "content": message.content, "tool_calls": calls}, *results]
 
 
+@EACH_WAY
 async def test_chat_structured_output(case: Case):
     case.answer_in_json()
     completions = case.gateway.client.chat.completions
@@ -138,8 +155,7 @@ async def test_chat_structured_output(case: Case):
     assert await case.routes() == [case.by, case.by]
 
 
-@ALONE
-@pytest.mark.parametrize("error", ERRORS)
+@EACH_ERROR
 async def test_chat_errors(case: Case, error: str):
     reply, status, code = ERRORS[error]
     case.fail(reply)
@@ -163,6 +179,7 @@ EXCEPTIONS = {
 }
 
 
+@EACH_POLICY
 async def test_response(case: Case):
     case.talk()
     raw = await case.gateway.client.responses.with_raw_response.create(model=case.model, input=case.question)
@@ -173,6 +190,7 @@ async def test_response(case: Case):
     assert await case.routes() == [case.by]
 
 
+@EACH_POLICY
 async def test_response_stream(case: Case):
     case.talk()
     stream = await case.gateway.client.responses.create(model=case.model, input=case.question, stream=True)
@@ -184,7 +202,7 @@ async def test_response_stream(case: Case):
     assert await case.routes() == [case.by]
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@EACH_WAY_AND_STREAM
 async def test_response_tools(case: Case, stream: bool):
     case.call_a_tool()
     turn: list[Any] = [{"role": "user", "content": case.question}]
@@ -207,6 +225,7 @@ async def response_of(case: Case, turn: list[Any], stream: bool) -> Any:
         return await events.get_final_response()
 
 
+@EACH_WAY
 async def test_response_structured_output(case: Case):
     case.answer_in_json()
     responses = case.gateway.client.responses
@@ -218,8 +237,7 @@ async def test_response_structured_output(case: Case):
     assert await case.routes() == [case.by, case.by]
 
 
-@ALONE
-@pytest.mark.parametrize("error", ERRORS)
+@EACH_ERROR
 async def test_response_errors(case: Case, error: str):
     reply, status, code = ERRORS[error]
     case.fail(reply)
@@ -235,6 +253,7 @@ def sync(tiers: Any) -> Iterator[openai.OpenAI]:
         yield client
 
 
+@EACH_WAY
 async def test_the_synchronous_client(case: Case, sync: openai.OpenAI):
     def talk() -> list[str | None]:
         raw = sync.chat.completions.with_raw_response.create(**asked(case))
@@ -249,6 +268,7 @@ async def test_the_synchronous_client(case: Case, sync: openai.OpenAI):
     assert await case.routes() == [case.by] * 3
 
 
+@AUTO
 async def test_the_synchronous_clients_tools(case: Case, sync: openai.OpenAI):
     def talk() -> str | None:
         ask = asked(case, tools=TOOLS)
@@ -263,6 +283,7 @@ async def test_the_synchronous_clients_tools(case: Case, sync: openai.OpenAI):
     assert await case.routes() == [case.by, case.by]
 
 
+@AUTO
 async def test_the_synchronous_clients_structured_output(case: Case, sync: openai.OpenAI):
     def talk() -> Opposite | None:
         found = sync.chat.completions.parse(**asked(case), response_format=Opposite)
@@ -273,8 +294,7 @@ async def test_the_synchronous_clients_structured_output(case: Case, sync: opena
     assert await case.routes() == [case.by]
 
 
-@ALONE
-@pytest.mark.parametrize("error", ERRORS)
+@AUTO_ERROR
 async def test_the_synchronous_clients_errors(case: Case, sync: openai.OpenAI, error: str):
     reply, status, code = ERRORS[error]
     case.fail(reply)
@@ -284,7 +304,7 @@ async def test_the_synchronous_clients_errors(case: Case, sync: openai.OpenAI, e
         is_the_errors(caught.value, status, code)
 
 
-@pytest.mark.parametrize("endpoint", ["chat", "responses"])
+@every_pair(policy_name=WAYS, sure=SURE, endpoint=["chat", "responses"])
 async def test_leaving_frees_the_upstream(case: Case, endpoint: str):
     client = case.gateway.client
 
@@ -299,6 +319,7 @@ async def test_leaving_frees_the_upstream(case: Case, endpoint: str):
     assert await freed_by(case, chat if endpoint == "chat" else response) < MOST
 
 
+@every_pair(policy_name=WAYS)
 async def test_nobody_there(deserted: str, policy_name: str):
     async with openai.AsyncOpenAI(base_url=deserted, api_key="none", max_retries=0) as client:
         for stream in (False, True):
@@ -315,8 +336,6 @@ async def test_an_unknown_model(tiers: Any):
 
 
 # --- what does not depend on the policy
-
-AUTO = pytest.mark.parametrize("policy_name", ["auto"], ids=[""])
 
 
 @AUTO
@@ -337,8 +356,7 @@ async def test_logprobs_parse_in_a_plain_answer_and_in_a_stream(case: Case):
         assert all(len(token.top_logprobs) == 2 for token in tokens)
 
 
-@AUTO
-@ALONE
+@AUTO_ALONE
 async def test_own_fields_go_in_as_extra_body(case: Case):
     case.talk()
     extra = {"smallfirst": {"policy": "offline", "tags": {"team": "words"}}}
@@ -347,8 +365,7 @@ async def test_own_fields_go_in_as_extra_body(case: Case):
     assert (exchange["policy"], exchange["tags"]) == ("offline", {"team": "words"})
 
 
-@AUTO
-@ALONE
+@AUTO_ALONE
 @pytest.mark.parametrize(
     ("status", "kind", "code"),
     [
@@ -367,8 +384,7 @@ async def test_other_errors_are_the_clients_own_exceptions(
         assert caught.value.code == code
 
 
-@AUTO
-@ALONE
+@AUTO_ALONE
 async def test_a_stream_that_breaks_off_raises_in_the_client(case: Case):
     case.fail(Reply("one two three four", cut_at=2))
     seen: list[str] = []
@@ -385,8 +401,7 @@ async def test_a_stream_that_breaks_off_raises_in_the_client(case: Case):
     assert caught.value.code == "upstream_lost"
 
 
-@AUTO
-@ALONE
+@AUTO_ALONE
 async def test_the_clients_own_retries_follow_retry_after(case: Case):
     busy = Reply(status=503, headers={"Retry-After": "1"})
     case.llm.says(busy, Reply("Cold."))
@@ -396,8 +411,7 @@ async def test_the_clients_own_retries_follow_retry_after(case: Case):
     assert len(case.llm.requests) == 2
 
 
-@AUTO
-@ALONE
+@AUTO_ALONE
 async def test_completions_embeddings_and_models(case: Case, sync: openai.OpenAI):
     case.talk()
 

@@ -8,22 +8,21 @@ from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from support.client_scenarios import ERRORS, WAYS, Case, Opposite, freed_by, look_up
+from support.client_scenarios import ALONE, ERRORS, SURE, WAYS, Case, Opposite, freed_by, look_up
 from support.disconnect import MOST
+from support.pairwise import every_pair
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MakeAgent = Callable[..., Agent[None, Any]]
-ALONE = pytest.mark.parametrize("sure", [True], ids=[""])
-"""For what does not depend on the draft."""
+APIS = {"chat": OpenAIChatModel, "responses": OpenAIResponsesModel}
+STREAM = {"plain": False, "stream": True}
+EACH_WAY = every_pair(policy_name=WAYS, sure=SURE, agent=APIS, indirect=["agent"])
+EACH_WAY_AND_STREAM = every_pair(policy_name=WAYS, sure=SURE, agent=APIS, stream=STREAM, indirect=["agent"])
+EACH_ERROR = every_pair(error=[*ERRORS], policy_name=WAYS, sure=ALONE, agent=APIS, indirect=["agent"])
 
 
-@pytest.fixture(params=WAYS)
-def policy_name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(params=[OpenAIChatModel, OpenAIResponsesModel], ids=["chat", "responses"])
+@pytest.fixture(params=APIS.values(), ids=APIS)
 def agent(request: pytest.FixtureRequest, tiers: Any) -> MakeAgent:
     def made(model: str, **more: Any) -> Agent[None, Any]:
         provider = OpenAIProvider(openai_client=tiers.gateway.client)
@@ -32,6 +31,7 @@ def agent(request: pytest.FixtureRequest, tiers: Any) -> MakeAgent:
     return made
 
 
+@EACH_WAY
 async def test_chat(case: Case, agent: MakeAgent):
     case.talk()
     answer = await agent(case.model).run(case.question)
@@ -39,6 +39,7 @@ async def test_chat(case: Case, agent: MakeAgent):
     assert await case.routes() == [case.by]
 
 
+@EACH_WAY
 async def test_stream(case: Case, agent: MakeAgent):
     case.talk()
     async with agent(case.model).run_stream(case.question) as answer:
@@ -47,7 +48,7 @@ async def test_stream(case: Case, agent: MakeAgent):
     assert await case.routes() == [case.by]
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@EACH_WAY_AND_STREAM
 async def test_tools(case: Case, agent: MakeAgent, stream: bool):
     case.call_a_tool()
     able = agent(case.model, tools=[look_up])
@@ -61,13 +62,13 @@ async def test_tools(case: Case, agent: MakeAgent, stream: bool):
     assert await case.routes() == [case.by, case.by]
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@EACH_WAY_AND_STREAM
 async def test_structured_output(case: Case, agent: MakeAgent, stream: bool):
     case.answer_in_json()
     await is_structured(case, agent(case.model, output_type=NativeOutput(Opposite)), stream)
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@EACH_WAY_AND_STREAM
 async def test_structured_output_by_a_tool(case: Case, agent: MakeAgent, stream: bool):
     case.call_a_tool("final_result")
     await is_structured(case, agent(case.model, output_type=Opposite), stream)
@@ -83,8 +84,7 @@ async def is_structured(case: Case, agent: Agent[None, Any], stream: bool) -> No
     assert await case.routes() == [case.by]
 
 
-@ALONE
-@pytest.mark.parametrize("error", ERRORS)
+@EACH_ERROR
 async def test_errors(case: Case, agent: MakeAgent, error: str):
     reply, status, code = ERRORS[error]
     case.fail(reply)
@@ -105,6 +105,7 @@ async def test_an_unknown_model(agent: MakeAgent):
     assert caught.value.status_code == 404
 
 
+@EACH_WAY
 async def test_leaving_frees_the_upstream(case: Case, agent: MakeAgent):
     able = agent(case.model)
 

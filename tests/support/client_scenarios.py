@@ -1,5 +1,5 @@
-"""What every client is put through: each built-in policy, with a small model that is sure of its draft and with one
-that is not. Who is to answer follows from the two, and what is said tells who did."""
+"""What every client is put through: each way of the built-in policies to come to an answer, with a small model that is
+sure of its draft and with one that is not. Who is to answer follows from the two, and what is said tells who did."""
 
 import asyncio
 import json
@@ -29,8 +29,12 @@ def _way(policy: Policy) -> tuple[str, ...]:
 
 
 WAYS = [*{_way(policy): name for name, policy in reversed(POLICIES.items())}.values()]
-"""One of each way to come to an answer: the others are one of these with other numbers, and the official client is
-put through them all."""
+"""One of each way to come to an answer: the other policies are one of these with other numbers, and plain questions of
+the official client go through them all."""
+
+SURE = {"sure": True, "unsure": False}
+"""Whether the small model is sure of its draft; `ALONE` is for what does not depend on it."""
+ALONE = {"": True}
 
 SMALL = Calibrator.model_validate_json(STOCK_CALIBRATOR.read_bytes()).made_for
 """The model and the engine that their calibrator is made for."""
