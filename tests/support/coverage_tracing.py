@@ -10,6 +10,9 @@ import coverage
 import pytest
 
 LAYERS = ("policies", "routers")
+UNTRACED = ("untraced", "hypothesis")
+"""Marks of tests that aren't measured. Hypothesis marks its own: a tracer sees every step by which it comes to its
+examples, and most of the time goes there. What they run, tests by example run as well."""
 TESTS = tuple(Path(__file__).parents[1] / "unit" / layer for layer in LAYERS)
 
 tracing = pytest.StashKey[coverage.Coverage]()
@@ -43,6 +46,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def _counts(item: pytest.Item) -> bool:
-    if item.get_closest_marker("untraced"):
+    if any(item.get_closest_marker(mark) for mark in UNTRACED):
         return False
     return any(item.path.is_relative_to(folder) for folder in TESTS)
