@@ -27,6 +27,7 @@ from routers.confidence.signals import compute_signals
 from routers.plan import Token
 
 KINDS = ("sums", "facts")
+SLOW_TRACED = pytest.mark.untraced  # a tracer sees every step of the solver
 
 
 def graded(draft: Sequence[Token], right: bool, **changes: str) -> GradedDraft:
@@ -73,6 +74,7 @@ def test_it_tells_so_of_beginnings_too(fitted: Calibrator) -> None:
     assert auroc(right, np.array(found)) > 0.8
 
 
+@SLOW_TRACED
 def test_beginnings_are_cut_where_the_watch_looks_whatever_was_thought_before(fitted: Calibrator) -> None:
     """Reasoning alone says nothing of an answer; what all drafts have of it says nothing of any."""
     thought = [token(-0.5, "hm")._replace(reasoning=True)] * 40
@@ -98,6 +100,7 @@ def test_the_set_of_signals_that_predicts_better_is_learned_from(decisive: int, 
     assert fit_calibrator(worded(240, decisive), MADE_FOR, TRAINED_ON).signals == SIGNAL_SETS[choice]
 
 
+@SLOW_TRACED
 def test_training_is_deterministic(fitted: Calibrator) -> None:
     assert fit_calibrator(related(180, seed=1), MADE_FOR, TRAINED_ON) == fitted
 
@@ -224,12 +227,14 @@ def report(fast: None) -> dict[str, Any]:
     )
 
 
+@SLOW_TRACED
 def test_a_report_measures_held_out_drafts_over_all_and_by_kind(report: dict[str, Any]) -> None:
     assert report["all"]["drafts"] == 40
     assert {kind: found["drafts"] for kind, found in report["kinds"].items()} == {"facts": 20, "sums": 20}
     assert set(report["leaving_kind_out"]) == set(KINDS)
 
 
+@SLOW_TRACED
 def test_a_table_has_a_row_for_each_measurement(report: dict[str, Any]) -> None:
     lines = to_table(report).splitlines()
     names = [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]]
