@@ -1,5 +1,6 @@
 """POST /v1/compress: a prompt or a text, compressed for whoever is to read it."""
 
+from collections.abc import Awaitable
 from typing import Any, NamedTuple
 
 import orjson
@@ -8,14 +9,17 @@ from pydantic import ValidationError
 
 from gateway.background.evaluations import Evaluations
 from gateway.catalog.live_policies import LivePolicies
-from gateway.engine.compression import Compression
+from gateway.engine.compression import Compression, Compressor
 from gateway.engine.engine import Engine
-from gateway.errors import ApiError, invalid, to_api_error
+from gateway.engine.runner import Runner
+from gateway.errors import ApiError, invalid
 from gateway.exchange.builder import read_smallfirst_field, resolve_policy
+from gateway.exchange.error_mapping import to_api_error
 from gateway.exchange.exchange import Exchange
 from gateway.skills.compress.messages import replace_texts
 from gateway.telemetry.metrics import Metrics
 from gateway.wire.body_types import Body
+from gateway.wire.validation import check_chat, check_type
 from policies.schema.compress import Compress
 from policies.schema.policy import Policy
 from routers import router
@@ -23,7 +27,7 @@ from routers.plan import Unavailable
 from routers.strategies.direct import Direct
 
 from .disconnect import run_while_connected
-from .request_body import ClientGone, check_chat, check_type, parse_body, read_body
+from .request_body import ClientGone, parse_body, read_body
 
 NAME = "compress"
 TEXT_FIELDS = ("messages", "prompt", "text")
@@ -38,10 +42,15 @@ DEFAULT_POLICY = Policy(
 
 
 class CompressionRequest(NamedTuple):
-    """A request that was read."""
+    """The exchange of a request, and what it asks of compression."""
 
     exchange: Exchange
     section: Compress
+
+    def compress(self, runner: Runner) -> Awaitable[Compression]:
+        """Compress the exchange's body, as the engine's task."""
+        compressor = Compressor(runner.exchange, runner.dispatcher, runner.pools)
+        return runner.run_skill(compressor.compress(runner.exchange.body, self.section))
 
 
 def compress_route(
@@ -54,21 +63,23 @@ def compress_route(
     )
     async def compress(request: Request) -> Body:
         try:
-            asked = read_request(parse_body(await read_body(request.receive, body_limit)), policies)
+            compression = read_request(parse_body(await read_body(request.receive, body_limit)), policies)
             evaluations.begin_request()
             try:
-                found = await run_while_connected(request, engine.compress(*asked))
+                result = await run_while_connected(
+                    request, engine.perform(compression.exchange, compression.compress)
+                )
             finally:
                 evaluations.end_request()
-        except ClientGone as gone:
-            raise invalid("the client went away") from gone
-        except Unavailable as lost:
-            causes = [call.message for call in asked.exchange.calls if call.message]
-            raise to_api_error(lost, causes) from lost
+        except ClientGone as error:
+            raise invalid("the client went away") from error
+        except Unavailable as failure:
+            causes = [call.message for call in compression.exchange.calls if call.message]
+            raise to_api_error(failure, causes) from failure
         except ApiError as error:
             metrics.count_rejected(endpoint=NAME, code=error.code, status=error.status)
             raise
-        return to_body(asked.exchange, found)
+        return to_body(compression.exchange, result)
 
     return router
 

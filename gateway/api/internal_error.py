@@ -4,6 +4,7 @@ import logging
 from collections.abc import Awaitable, MutableMapping
 from typing import Any
 
+from gateway.engine.engine import AccountedFault
 from gateway.errors import ApiError, internal_error
 from gateway.telemetry.metrics import Metrics
 from gateway.wire import sse
@@ -11,10 +12,6 @@ from gateway.wire import sse
 from .writers import Send, respond_error
 
 log = logging.getLogger(__name__)
-
-
-class AccountedFault(Exception):
-    """An unexpected exception, its cause, in work for an exchange: the exchange is counted as failed."""
 
 
 class ResponseTracker:

@@ -8,8 +8,8 @@ import orjson
 from gateway.exchange.exchange import Exchange
 from gateway.timers import Deadlines
 from gateway.wire.body_types import Body, Endpoint
+from gateway.wire.validation import check_chat, check_completions, check_embeddings
 
-from .request_body import check_chat, check_completions, check_embeddings
 from .responses.request import to_chat
 from .responses.writers import ResponseReply, ResponseStream
 from .writers import PlainReply, Reply, Send, StreamReply

@@ -6,8 +6,9 @@ import orjson
 from fastapi import APIRouter, Request
 
 from gateway.catalog.live_policies import LivePolicies
-from gateway.errors import invalid, to_api_error
+from gateway.errors import invalid
 from gateway.exchange.builder import read_smallfirst_field, resolve_policy, without_clouds
+from gateway.exchange.error_mapping import to_api_error
 from gateway.exchange.passages import read_passages
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.transport.malformed import MISSHAPEN
@@ -16,12 +17,13 @@ from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body, Endpoint
 from gateway.wire.nesting import read_json
 from gateway.wire.requirements import Requirements
+from gateway.wire.validation import check_chat, check_common, check_type
 from gateway.wire.vendor_fields import present_fields
 from policies.schema.policy import Policy
 from routers.plan import Tier, Unavailable
 from routers.strategies.direct import Direct
 
-from .request_body import ClientGone, check_chat, check_common, check_type, parse_body, read_body
+from .request_body import ClientGone, parse_body, read_body
 
 TOKENIZER_FIELDS = {"add_special_tokens"}
 """Of the fields that only vLLM's generation knows, what `/tokenize` knows everywhere."""

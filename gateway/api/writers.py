@@ -18,10 +18,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 
-async def to_nobody(message: MutableMapping[str, Any]) -> None:
-    """Where a reply goes that nobody waits for."""
-
-
 def build_figure_headers(exchange: Exchange) -> Headers:
     """Only what is known now; money to the billionth of a dollar."""
     headers: Headers = [

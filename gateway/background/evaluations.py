@@ -14,12 +14,14 @@ from typing import NamedTuple
 
 import orjson
 
+from gateway.engine.engine import Task
+from gateway.engine.runner import run_fragment
 from gateway.exchange.captured import CapturedAnswer
 from gateway.exchange.exchange import Exchange, without_stream_fields
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.transport.malformed import MISSHAPEN
 from policies.schema.evaluate import Evaluate
-from routers.plan import Fragment, Unavailable
+from routers.plan import Unavailable
 
 from .evaluators import EVALUATE, Evaluator, Output, Result, evaluate_output, parse_output, read_scores
 from .hourly_budget import HourlyBudget
@@ -44,7 +46,7 @@ class Evaluations:
     """Evaluates a share of the finished exchanges, as their policies ask."""
 
     def __init__(
-        self, perform: Callable[[Exchange, Fragment[list[Result]]], Awaitable[list[Result]]], metrics: Metrics
+        self, perform: Callable[[Exchange, Task[list[Result]]], Awaitable[list[Result]]], metrics: Metrics
     ) -> None:
         self._perform = perform
         self._metrics = metrics
@@ -132,9 +134,8 @@ class Evaluations:
         try:
             context = _read_context(exchange)
             evaluators = _select_evaluators(settings, output, context)
-            results = await self._perform(
-                evaluation, evaluate_output(evaluation, evaluators, output, context=context)
-            )
+            fragment = evaluate_output(evaluation, evaluators, output, context=context)
+            results = await self._perform(evaluation, run_fragment(fragment))
         except Unavailable:  # admission refused the call
             return "failed"
         finally:

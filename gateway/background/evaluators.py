@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gateway.engine.judge.prompt import shorten
-from gateway.errors import to_api_error
-from gateway.exchange.exchange import Call, Exchange
+from gateway.exchange.call import Call
+from gateway.exchange.error_mapping import to_api_error
+from gateway.exchange.exchange import Exchange
 from gateway.wire.body_types import Body
 from routers.judges.evaluators import Agreement, Rating, Structure, Verification
 from routers.plan import Fragment, ToolCall, Unavailable

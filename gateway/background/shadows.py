@@ -5,7 +5,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 
-from gateway.api.writers import PlainReply, to_nobody
+from gateway.engine.reply import NullReply, Reply
 from gateway.exchange.exchange import Exchange
 from gateway.skills.privacy.screen import PrivacyScreen
 from gateway.wire.prompt_text import extract_prompt_features
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 MAX_CONCURRENT = 8
 """Maximum number of concurrent shadows. Further ones are skipped, since real requests come first."""
 
-Run = Callable[[Exchange, PlainReply], Awaitable[None]]
+Run = Callable[[Exchange, Reply], Awaitable[None]]
 
 
 class Shadows:
@@ -69,5 +69,5 @@ class Shadows:
             await privacy.scan(shadow.body, len(shadow.raw))
             shadow.private = shadow.private or privacy.must_stay_local
             shadow.transforms = (*shadow.transforms, privacy)
-        await self._run(shadow, PlainReply(to_nobody, shadow))
+        await self._run(shadow, NullReply(shadow))
         self._budget.spend(exchange.policy.name, shadow.cost_usd)

@@ -7,7 +7,8 @@ It checks whether the tier is there at all, then, in this order: privacy (may a 
 from collections.abc import Mapping
 from math import inf
 
-from gateway.exchange.exchange import Call, Exchange
+from gateway.exchange.call import Call
+from gateway.exchange.exchange import Exchange
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.requirements import Requirements

@@ -73,9 +73,9 @@ def _round(value: float) -> float:
 class Compressor:
     """Of one exchange. `pools` are all there are."""
 
-    def __init__(self, exchange: Exchange, calling: Dispatcher, pools: Mapping[Tier, Pool]) -> None:
+    def __init__(self, exchange: Exchange, dispatcher: Dispatcher, pools: Mapping[Tier, Pool]) -> None:
         self._exchange = exchange
-        self._calling = calling
+        self._dispatcher = dispatcher
         self._pools = pools
 
     async def body_for_llm(self) -> Body:
@@ -102,7 +102,7 @@ class Compressor:
             except Unavailable as lost:
                 found = Compression(Compressed({}, 0, 0, 0, lost.why))
             except asyncio.CancelledError:
-                if not self._calling.is_out_of_time():
+                if not self._dispatcher.is_out_of_time():
                     raise
                 found = Compression(Compressed({}, 0, 0, 0, "ceiling"))
             self._exchange.compressions[key] = found
@@ -145,7 +145,7 @@ class Compressor:
             except TimeoutError as over:
                 raise Unavailable("timeout", "slm", f"the prompt was not read within {most:g} s") from over
 
-        done = await score_text(exchange, self._calling, COMPRESSION_ASK, work)
+        done = await score_text(exchange, self._dispatcher, COMPRESSION_ASK, work)
         call = next(call for call in reversed(exchange.calls) if call.ask is COMPRESSION_ASK)
         self._find_reader(call.upstream).latency.record_scoring(call.usage.prompt_tokens, call.seconds)
         saved = -call.cost_usd

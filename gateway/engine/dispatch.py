@@ -1,53 +1,124 @@
-"""An exchange's upstream calls: let through the door, put to a tier's upstreams in turn, sent, accounted for."""
+"""Performs an exchange's upstream calls: admitted, put to a tier's upstreams in turn, sent, read, accounted for."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from typing import NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple, Protocol, TypeVar
 
-from gateway.exchange.exchange import Call, Exchange
-from gateway.skills.transforms import encode_request, wrap_response
+from gateway.exchange.call import Call
+from gateway.exchange.exchange import Exchange
+from gateway.skills.transforms import UnusableAnswer, encode_request, wrap_response
 from gateway.timers import Deadlines, TaskTimeout
+from gateway.upstreams.failures import Failure
 from gateway.upstreams.pool import Pool, fallbacks_after
-from gateway.upstreams.transport.transport import TransportError
-from gateway.upstreams.upstream import Call as Sent
+from gateway.upstreams.transport.transport import Response, TransportError
+from gateway.upstreams.upstream import Call as OpenCall
 from gateway.upstreams.upstream import Upstream
-from gateway.wire import requests
 from gateway.wire.body_types import Body
+from gateway.wire.requests import estimate_prompt_tokens
 from gateway.wire.requirements import Requirements
-from routers.plan import NO_USAGE, Ask, Both, Generate, Judge, Question, Say, Score, Skill, Tier, Unavailable
+from routers.plan import (
+    NO_USAGE,
+    Ask,
+    Both,
+    Draft,
+    Generate,
+    Judge,
+    Question,
+    Say,
+    Score,
+    Skill,
+    Tier,
+    Unavailable,
+)
 
 from .admission import Admission
+from .judge.vllm_scoring import Prompt
+from .race import LostRace
 
 T = TypeVar("T")
 
 LARGE_BODY = 32_768
-"""Bytes of a request from which on what is made of it is rewritten in a thread."""
+"""Bytes from which on a request's body is rewritten in a thread: a search for private data takes its time."""
 
 
 class UpstreamRequest(NamedTuple):
-    """What is sent: a body, or bytes that leave as they came; `last`: no other upstream is left to be asked."""
+    """What is sent to an upstream: a body to be serialised, or bytes that leave as they came.
+
+    A restarting engine is waited for `patience` seconds. `on_response` is called as the response begins.
+    """
 
     url: str
     body: Body | bytes
     stream: bool = False
     patience: float = 0.0
-    last: bool = True
+    on_response: Callable[[], None] | None = None
+
+
+class Scorer(NamedTuple):
+    """An upstream that has scored a text, and the exchange's prompt in its token ids."""
+
+    upstream: Upstream
+    prompt: Prompt
+
+
+class DraftReader(Protocol):
+    """Reads a response into a draft, and knows what has become of the draft if its call ends early."""
+
+    def partial(self) -> Draft | None:
+        """Return what the client has of the draft; None if it has nothing."""
+        ...
+
+    def has_lost_race(self) -> bool:
+        """Return whether the draft is a leg of a race that the other leg has won."""
+        ...
+
+
+class Attempt:
+    """One call of an ask to one upstream. Whoever reads a draft sets `reader`."""
+
+    __slots__ = ("_dispatcher", "call", "is_last", "reader", "upstream")
+
+    def __init__(self, dispatcher: "Dispatcher", call: Call, upstream: Upstream, *, is_last: bool) -> None:
+        self._dispatcher = dispatcher
+        self.call = call
+        self.upstream = upstream
+        self.is_last = is_last
+        self.reader: DraftReader | None = None
+
+    async def post(self, request: UpstreamRequest, read: Callable[[Response], Awaitable[T]]) -> T:
+        """Send a request and return what `read` makes of its response.
+
+        Raises Unavailable, TransportError, LostRace.
+        """
+        opened = await self._dispatcher.send(self, request)
+        try:
+            if request.on_response is not None:
+                request.on_response()
+            answer = await read(opened.response)
+            self.upstream.record_success()
+            return answer
+        except UnusableAnswer:  # the server did well
+            raise
+        except TransportError:
+            self.upstream.record_failure()
+            raise
+        finally:
+            opened.close()
 
 
 class Dispatcher:
-    """Of one exchange. `scorer` is the upstream whose token ids its plan carries."""
+    """Performs the calls of one exchange. `scorer` is whose token ids its plan carries, once a text was scored."""
 
     def __init__(self, pools: Mapping[Tier, Pool], exchange: Exchange, deadlines: Deadlines) -> None:
         self._admission = Admission(pools, exchange)
         self._exchange = exchange
         self._deadlines = deadlines
         self._timeout: TaskTimeout | None = None
-        self.scorer: Upstream | None = None
+        self.scorer: Scorer | None = None
 
     def start_clock(self) -> None:
-        """Starts the clock of the policy's ceiling on time."""
+        """Start the policy's ceiling on seconds."""
         seconds = self._exchange.policy.ceilings.seconds
         self._timeout = TaskTimeout(self._deadlines, seconds) if seconds is not None else None
 
@@ -56,8 +127,10 @@ class Dispatcher:
             self._timeout.cancel()
 
     def is_out_of_time(self) -> bool:
-        """Asked of a CancelledError: whether it is the ceiling on time that has cancelled, and not a client that left,
-        be it after the time was over."""
+        """Return whether a CancelledError came of the ceiling on seconds.
+
+        It did not if the client has left, even after the time was over.
+        """
         if self._timeout is None:
             return False
         if self._timeout.consume():
@@ -65,149 +138,160 @@ class Dispatcher:
         return self._admission.is_expired and not self._timeout.overruled
 
     def check_time(self, ask: Say) -> None:
-        """Raises Unavailable once the exchange's time is over, for an ask that makes no call of its own."""
+        """Raise Unavailable if the exchange's time is over, for an ask that makes no call of its own."""
         self._admission.check_time(ask)
 
     async def dispatch(
         self,
         ask: Generate | Question | Skill,
-        needs: Requirements,
-        attempt: Callable[[Call, Upstream, bool], Awaitable[T]],
+        requirements: Requirements,
+        perform: Callable[[Attempt], Awaitable[T]],
         share: float = 1.0,
     ) -> T:
-        """Asks the tier's upstreams in turn, until one answers or has failed as the others would."""
-        prompt_tokens = requests.estimate_prompt_tokens(self._exchange.raw)
+        """Put an ask to the tier's upstreams in turn, until one answers or has failed as the others would.
+
+        `perform` sends an attempt's requests and reads their answers. `share` is the part of what the ceilings leave
+        that this ask may take. Raises Unavailable, and LostRace for a leg whose race is lost.
+        """
+        prompt_tokens = estimate_prompt_tokens(self._exchange.raw)
         if ask.tier == "llm":
             prompt_tokens = max(1, prompt_tokens - self._exchange.compressed_tokens)
-        pool, left = self._admission.candidates(ask, needs)
+        pool, remaining = self._admission.candidates(ask, requirements)
         if isinstance(ask, (Generate, Score)) and ask.after:
-            left = [self.scorer_of(ask)]
+            remaining = [self.scorer_of(ask).upstream]
         while True:
-            upstream = pool.choose(left)
-            allowed = self._admission.token_limit(ask, upstream.price, prompt_tokens, share)
-            call = self._open_account(ask, upstream, prompt_tokens, allowed)
+            upstream = pool.choose(remaining)
+            limit = self._admission.token_limit(ask, upstream.price, prompt_tokens, share)
+            call = self._open_account(ask, upstream, prompt_tokens, limit)
+            attempt = Attempt(self, call, upstream, is_last=not remaining)
             try:
-                return await attempt(call, upstream, not left)
-            except Unavailable as lost:
-                left = fallbacks_after(lost, upstream, left)
-                if not left:
+                return await self._attempt(attempt, requirements, perform)
+            except Unavailable as failure:
+                remaining = fallbacks_after(failure, upstream, remaining)
+                if not remaining:
                     raise
                 call.retried = True
 
-    def scorer_of(self, ask: Generate | Score | Say) -> Upstream:
-        """Who gave the token ids that the ask carries. Raises Unavailable for a plan that has none from anybody."""
-        if self.scorer is None:
-            raise self._admission.refuse("incapable", ask, "token ids of a text that nobody has scored")
-        return self.scorer
-
-    def _open_account(
-        self, ask: Generate | Question | Skill, upstream: Upstream, prompt_tokens: int, allowed: int | None
-    ) -> Call:
-        named = ask.model if isinstance(ask, Judge) else self._exchange.needs.model
-        call = Call(
-            ask=ask,
-            tier=ask.tier,
-            upstream=upstream.name,
-            model=named or upstream.model,
-            price=upstream.price,
-            started=self._exchange.elapsed(),
-            prompt_tokens=prompt_tokens,
-            allowed=None if allowed is None else allowed * self._exchange.choice_count(ask),
-        )
-        self._exchange.calls.append(call)
-        return call
-
-    async def send(self, call: Call, upstream: Upstream, request: UpstreamRequest) -> Sent:
-        """Raises Unavailable."""
-        transforms = self._exchange.transforms
-        content = await self._serialize(upstream, request.body)
-        began = time.perf_counter()
-
-        def sending() -> None:
-            call.sent = self._exchange.elapsed()
-
+    async def _attempt(
+        self, attempt: Attempt, requirements: Requirements, perform: Callable[[Attempt], Awaitable[T]]
+    ) -> T:
+        """Perform one attempt, and settle its account however it ends."""
+        call, upstream = attempt.call, attempt.upstream
         try:
-            sent = await upstream.send(
-                request.url,
-                content,
-                stream=request.stream,
-                restart_wait_s=request.patience,
-                is_last=request.last,
-                on_send=sending,
-            )
-        finally:
-            self._exchange.upstream_wait_s += time.perf_counter() - began
-        if transforms:
-            sent.response = wrap_response(transforms, upstream, sent.response)
-        return sent
-
-    async def _serialize(self, upstream: Upstream, body: Body | bytes) -> bytes:
-        """Large bodies are rewritten in a thread, since looking through one for private data takes its time. Raises
-        Unavailable."""
-        exchange = self._exchange
-        if exchange.transforms and len(exchange.raw) >= LARGE_BODY:
-            return await asyncio.to_thread(encode_request, exchange.transforms, upstream, body)
-        return encode_request(exchange.transforms, upstream, body)
-
-    async def fetch(self, upstream: Upstream, page: str, body: Body) -> bytes:
-        """What a page of the upstream answers that writes nothing. Raises Unavailable, Broken."""
-        content = await self._serialize(upstream, body)
-        began = time.perf_counter()
-        try:
-            sent = await upstream.send(upstream.url(page), content, stream=False)
-            try:
-                return await sent.response.read()
-            finally:
-                sent.close()
-        finally:
-            self._exchange.upstream_wait_s += time.perf_counter() - began
-
-    @asynccontextmanager
-    async def accounted(self, call: Call, upstream: Upstream, needs: Requirements) -> AsyncIterator[None]:
-        """Settles the account of a call that writes nothing for the client, however it ends. Raises Unavailable where
-        it ends without an outcome."""
-        try:
-            check_fit(upstream, needs)
-            yield
-        except asyncio.CancelledError:
-            raise note_failure(call, self.explain_cancelled_call(call)) from None
+            if not upstream.can_serve(requirements) and (lack := upstream.find_mismatch(requirements)):
+                raise lack
+            return await perform(attempt)
+        except (asyncio.CancelledError, LostRace):
+            if attempt.reader is not None and attempt.reader.has_lost_race():
+                call.outcome = "outrun"
+                raise LostRace from None
+            raise _note_failure(attempt, self._explain_cancelled_call(call)) from None
         except TransportError as broken:
-            raise note_failure(
-                call, Unavailable(broken.why, call.tier, f"{upstream.name}: {broken}")
-            ) from broken
-        except Unavailable as lost:
-            raise note_failure(call, lost)  # noqa: B904  it is the same
+            if isinstance(call.ask, Generate) and self._exchange.ttft is None:
+                self._exchange.decided = None  # nothing has left: another model may write
+            failure = Failure(broken.why, call.tier, f"{upstream.name}: {broken}", upstream=upstream.name)
+            raise _note_failure(attempt, failure) from broken
+        except Unavailable as failure:
+            raise _note_failure(attempt, failure)  # noqa: B904  it is the same
         except Exception:
             call.outcome = "stopped"
             raise
         finally:
             call.settle(self._exchange.elapsed(), None if call.usage is NO_USAGE else call.usage)
 
-    def explain_cancelled_call(self, call: Call) -> Unavailable:
-        """How a call ends that was cancelled: in what to tell the plan where it ran out of time. Raises CancelledError
-        where the client has gone."""
+    def scorer_of(self, ask: Generate | Score | Say) -> Scorer:
+        """Return whose token ids the ask carries. Raises Unavailable if nothing has been scored."""
+        if self.scorer is None:
+            raise self._admission.refuse("incapable", ask, "token ids of a text that nobody has scored")
+        return self.scorer
+
+    def _open_account(
+        self, ask: Generate | Question | Skill, upstream: Upstream, prompt_tokens: int, limit: int | None
+    ) -> Call:
+        model = ask.model if isinstance(ask, Judge) else self._exchange.needs.model
+        call = Call(
+            ask=ask,
+            tier=ask.tier,
+            upstream=upstream.name,
+            model=model or upstream.model,
+            price=upstream.price,
+            started=self._exchange.elapsed(),
+            prompt_tokens=prompt_tokens,
+            allowed=None if limit is None else limit * self._exchange.choice_count(ask),
+        )
+        self._exchange.calls.append(call)
+        return call
+
+    async def send(self, attempt: Attempt, request: UpstreamRequest) -> OpenCall:
+        """Send an attempt's request and return the call once its response begins. Raises Unavailable."""
+        call, upstream, exchange = attempt.call, attempt.upstream, self._exchange
+        content = await self._serialize(upstream, request.body)
+        began = time.perf_counter()
+
+        def note_departure() -> None:
+            call.sent = exchange.elapsed()
+
+        try:
+            opened = await upstream.send(
+                request.url,
+                content,
+                stream=request.stream,
+                restart_wait_s=request.patience,
+                is_last=attempt.is_last,
+                on_send=note_departure,
+            )
+        finally:
+            exchange.upstream_wait_s += time.perf_counter() - began
+        if exchange.transforms:
+            opened.response = wrap_response(exchange.transforms, upstream, opened.response)
+        return opened
+
+    async def fetch(self, upstream: Upstream, page: str, body: Body) -> bytes:
+        """POST to an auxiliary endpoint (tokenize, detokenize) and return its bytes.
+
+        Raises Unavailable, TransportError.
+        """
+        content = await self._serialize(upstream, body)
+        began = time.perf_counter()
+        try:
+            opened = await upstream.send(upstream.url(page), content, stream=False)
+            try:
+                return await opened.response.read()
+            finally:
+                opened.close()
+        finally:
+            self._exchange.upstream_wait_s += time.perf_counter() - began
+
+    async def _serialize(self, upstream: Upstream, body: Body | bytes) -> bytes:
+        """Return a body's bytes as the exchange's transforms let them leave. Raises Unavailable."""
+        exchange = self._exchange
+        if exchange.transforms and len(exchange.raw) >= LARGE_BODY:
+            return await asyncio.to_thread(encode_request, exchange.transforms, upstream, body)
+        return encode_request(exchange.transforms, upstream, body)
+
+    def explain_cancellation(self, ask: Ask) -> Unavailable:
+        """Return what the plan is told of an ask that was cancelled outside of any attempt: its time is over.
+
+        Raises CancelledError if the client has left.
+        """
+        if self.is_out_of_time():
+            return self._admission.refuse("ceiling", ask.a if isinstance(ask, Both) else ask, "out of time")
+        if isinstance(ask, Say):  # other asks have a call on the account that says so
+            self._admission.note_outcome("cancelled", ask, "the client left")
+        raise asyncio.CancelledError
+
+    def _explain_cancelled_call(self, call: Call) -> Unavailable:
+        """Return what the plan is told of a cancelled call. Raises CancelledError if the client has left."""
         if not self.is_out_of_time():
             call.outcome = "cancelled"
             raise asyncio.CancelledError
         return Unavailable("ceiling", call.tier, "out of time")
 
-    def explain_cancellation(self, ask: Ask) -> Unavailable:
-        """How an ask ends that was cancelled while no call of its own was there to be `cut_off`: in what to tell the
-        plan where it ran out of time. Raises CancelledError where the client has gone."""
-        if self.is_out_of_time():
-            return self._admission.refuse("ceiling", ask.a if isinstance(ask, Both) else ask, "out of time")
-        if isinstance(ask, Say):  # other asks have the call on the account that the client left
-            self._admission.note_outcome("cancelled", ask, "the client left")
-        raise asyncio.CancelledError
 
-
-def check_fit(upstream: Upstream, needs: Requirements) -> None:
-    """Raises Unavailable for what the upstream can't do."""
-    if not upstream.can_serve(needs) and (lack := upstream.find_mismatch(needs)):
-        raise lack
-
-
-def note_failure(call: Call, lost: Unavailable) -> Unavailable:
-    """Notes on the call's account why it has no outcome."""
-    call.outcome, call.message, call.begun = lost.why, str(lost), lost.partial is not None
-    return lost
+def _note_failure(attempt: Attempt, failure: Unavailable) -> Unavailable:
+    """Note on the call's account why it has no outcome, and in the failure what the client has of its draft."""
+    if attempt.reader is not None and failure.partial is None:
+        failure.partial = attempt.reader.partial()
+    call = attempt.call
+    call.outcome, call.message, call.begun = failure.why, str(failure), failure.partial is not None
+    return failure

@@ -1,25 +1,25 @@
-"""Two legs of one exchange, run together: the first to commit has the floor, and the other is cancelled."""
+"""Runs two legs of one exchange together: the first to commit wins, and the other is cancelled."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from gateway.api.writers import Reply
 from gateway.wire.body_types import Event
 from routers.plan import Draft, Raced, Unavailable
 
 from .admission import PlanClosed
+from .reply import Reply
 
 
 class LostRace(Exception):
-    """The other leg has the floor."""
+    """The other leg has committed first."""
 
 
 class RaceLeg:
-    """The reply, as one leg of a race sees it."""
+    """The reply as one leg of a race sees it. `lost` once the other leg has committed."""
 
-    def __init__(self, floor: "CommitLock") -> None:
-        self._lock = floor
+    def __init__(self, lock: "CommitLock") -> None:
+        self._lock = lock
         self.lost = False
         self.cancel: Callable[[], object] = lambda: None
 
@@ -41,22 +41,22 @@ class RaceLeg:
 
 
 class CommitLock:
-    """Whoever takes it first keeps it."""
+    """Lets one leg commit: the first that acquires it keeps it."""
 
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
         self.legs = (RaceLeg(self), RaceLeg(self))
         self._winner: RaceLeg | None = None
 
-    def acquire(self, lane: RaceLeg) -> None:
-        """Raises Outrun for the lane that comes second."""
+    def acquire(self, leg: RaceLeg) -> None:
+        """Make the leg the winner and cancel the other. Raises LostRace if the other leg is the winner."""
         if self._winner is None:
-            self._winner = lane
+            self._winner = leg
             for other in self.legs:
-                if other is not lane:
+                if other is not leg:
                     other.lost = True
                     other.cancel()
-        elif self._winner is not lane:
+        elif self._winner is not leg:
             raise LostRace
 
 
@@ -64,33 +64,36 @@ async def race(
     reply: Reply,
     a: Callable[[RaceLeg], Coroutine[Any, Any, Draft]],
     b: Callable[[RaceLeg], Coroutine[Any, Any, Draft]],
-    out_of_time: Callable[[], bool],
+    is_out_of_time: Callable[[], bool],
 ) -> Raced:
-    """Runs both legs to their ends. Cancelling it cancels both, as does a leg that fails unforeseen, and waits until
-    their calls are closed; legs that only ran out of time have outcomes all the same."""
-    floor = CommitLock(reply)
+    """Run both legs to their ends and return what each gave.
+
+    A cancellation, and a leg that fails unforeseen, cancel both legs and wait until their calls are closed. Legs that
+    only ran out of time have outcomes all the same.
+    """
+    lock = CommitLock(reply)
     tasks = []
-    for leg, lane in zip((a, b), floor.legs, strict=True):
-        task = asyncio.ensure_future(_run_leg(leg, lane))
-        lane.cancel = task.cancel
+    for write, leg in zip((a, b), lock.legs, strict=True):
+        task = asyncio.ensure_future(_run_leg(write, leg))
+        leg.cancel = task.cancel
         tasks.append(task)
     try:
         return Raced(*await asyncio.gather(*tasks))
-    except BaseException as over:
+    except BaseException as error:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        if isinstance(over, asyncio.CancelledError) and out_of_time():
+        if isinstance(error, asyncio.CancelledError) and is_out_of_time():
             return Raced(*[task.result() for task in tasks])
         raise
 
 
 async def _run_leg(
-    leg: Callable[[RaceLeg], Coroutine[Any, Any, Draft]], lane: RaceLeg
+    write: Callable[[RaceLeg], Coroutine[Any, Any, Draft]], leg: RaceLeg
 ) -> Draft | Unavailable:
     try:
-        return await leg(lane)
+        return await write(leg)
     except PlanClosed:
         raise
-    except Unavailable as lost:
-        return lost
+    except Unavailable as failure:
+        return failure

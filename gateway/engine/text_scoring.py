@@ -1,11 +1,11 @@
-"""How a skill has a small model read texts: one call of the exchange's account, through its one door."""
+"""Has a small model read a text and tell its log-probabilities: one call on the exchange's account."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import orjson
 
-from gateway.exchange.exchange import Call, Exchange
+from gateway.exchange.exchange import Exchange
 from gateway.skills.compress.surprisal import SurprisalReader, TokenTextMismatch
 from gateway.upstreams.transport.malformed import parsing
 from gateway.upstreams.transport.transport import TransportError
@@ -14,7 +14,7 @@ from gateway.wire.body_types import Body
 from gateway.wire.requirements import Requirements
 from routers.plan import Judge, Skill, Unavailable, Usage
 
-from .dispatch import Dispatcher
+from .dispatch import Attempt, Dispatcher
 
 SURPRISAL_REQUIREMENTS = Requirements(surprisal=True)
 
@@ -23,38 +23,40 @@ T = TypeVar("T")
 
 async def score_text(
     exchange: Exchange,
-    calling: Dispatcher,
+    dispatcher: Dispatcher,
     ask: Skill | Judge,
-    work: Callable[[SurprisalReader], Awaitable[T]],
+    read: Callable[[SurprisalReader], Awaitable[T]],
 ) -> T:
-    """What `work` gives with one of the tier's models to read for it. Raises Unavailable; `incapable` where no server
-    of the tier tells the log-probabilities of a text."""
+    """Return what `read` makes of texts that one of the tier's models reads for it.
 
-    async def attempt(call: Call, upstream: Upstream, last: bool) -> T:
-        async with calling.accounted(call, upstream, SURPRISAL_REQUIREMENTS):
-            reader = _open_reader(calling, upstream)
-            call.sent = exchange.elapsed()
-            try:
-                found = await work(reader)
-            except TokenTextMismatch as error:
-                raise Unavailable("incapable", ask.tier, f"{upstream.name}: {error}") from error
-            except TransportError:
-                upstream.record_failure()
-                raise
-            finally:
-                call.usage = Usage(reader.tokens_read)
-            upstream.record_success()
-            return found
+    Raises Unavailable, `incapable` if no server of the tier tells the log-probabilities of a text.
+    """
 
-    return await calling.dispatch(ask, SURPRISAL_REQUIREMENTS, attempt)
+    async def perform(attempt: Attempt) -> T:
+        upstream = attempt.upstream
+        reader = _open_reader(dispatcher, upstream)
+        attempt.call.sent = exchange.elapsed()
+        try:
+            result = await read(reader)
+        except TokenTextMismatch as error:
+            raise Unavailable("incapable", ask.tier, f"{upstream.name}: {error}") from error
+        except TransportError:
+            upstream.record_failure()
+            raise
+        finally:
+            attempt.call.usage = Usage(reader.tokens_read)
+        upstream.record_success()
+        return result
+
+    return await dispatcher.dispatch(ask, SURPRISAL_REQUIREMENTS, perform)
 
 
-def _open_reader(calling: Dispatcher, upstream: Upstream) -> SurprisalReader:
+def _open_reader(dispatcher: Dispatcher, upstream: Upstream) -> SurprisalReader:
     async def post(page: str, body: Body) -> Body:
-        answer = await calling.fetch(upstream, page, body)
+        answer = await dispatcher.fetch(upstream, page, body)
         with parsing("JSON"):
-            found: Body = orjson.loads(answer)
-            return found
+            parsed: Body = orjson.loads(answer)
+            return parsed
 
-    assert upstream.scorer is not None  # noqa: S101  it fits
+    assert upstream.scorer is not None  # noqa: S101  it can tell surprisals
     return SurprisalReader(upstream.scorer, upstream.model, upstream.context_length, post)

@@ -1,6 +1,7 @@
 """Tokens that a plan has verified, as the client gets them: text, in the events of a stream."""
 
-from gateway.exchange.exchange import Call, Exchange
+from gateway.exchange.call import Call
+from gateway.exchange.exchange import Exchange
 from gateway.upstreams.transport.malformed import parsing
 from gateway.upstreams.transport.transport import TransportError
 from gateway.upstreams.upstream import Upstream
@@ -10,7 +11,7 @@ from routers.plan import Said, Say, Unavailable
 
 from .dispatch import Dispatcher
 from .judge.vllm_scoring import parse_detokenized
-from .streams.watched import Sink
+from .reply import Sink
 
 INCOMPLETE_CHARACTER = "\ufffd"
 """What a decoder writes for a character of which it has only the first bytes."""
@@ -19,9 +20,9 @@ INCOMPLETE_CHARACTER = "\ufffd"
 class VerifiedText:
     """Of one exchange."""
 
-    def __init__(self, exchange: Exchange, calling: Dispatcher) -> None:
+    def __init__(self, exchange: Exchange, dispatcher: Dispatcher) -> None:
         self._exchange = exchange
-        self._calling = calling
+        self._dispatcher = dispatcher
         self._text = ""
         self.model = ""
         """Of the upstream whose tokens were said, where any were."""
@@ -34,7 +35,7 @@ class VerifiedText:
         if not self.token_count:
             events.append(self._build_event("", role=True))
         if ask.ids:
-            self._calling.check_time(ask)
+            self._dispatcher.check_time(ask)
             events.append(self._build_event(await self._decode_new_text(ask, upstream)))
             self.token_count = len(ask.after) + len(ask.ids)
         if ask.finish is not None:
@@ -54,27 +55,29 @@ class VerifiedText:
         those before it."""
         ids = [*ask.after, *ask.ids]
         try:
-            answer = await self._calling.fetch(upstream, "detokenize", {"model": self.model, "tokens": ids})
+            answer = await self._dispatcher.fetch(
+                upstream, "detokenize", {"model": self.model, "tokens": ids}
+            )
             with parsing("what /detokenize gives"):
                 text = parse_detokenized(answer)
         except TransportError as broken:
             raise self._note_failure(ask, upstream, Unavailable("garbage", ask.tier, str(broken))) from broken
-        except Unavailable as lost:
-            raise self._note_failure(ask, upstream, lost)  # noqa: B904  it is the same
+        except Unavailable as failure:
+            raise self._note_failure(ask, upstream, failure)  # noqa: B904  it is the same
         if ask.finish is None:
             text = text.rstrip(INCOMPLETE_CHARACTER)
-        more = text.removeprefix(self._text)
+        added = text.removeprefix(self._text)
         self._text = text
-        return more
+        return added
 
-    def _note_failure(self, ask: Say, upstream: Upstream, lost: Unavailable) -> Unavailable:
+    def _note_failure(self, ask: Say, upstream: Upstream, failure: Unavailable) -> Unavailable:
         """On the account, since replay, which says what it likes, could not tell it."""
         exchange = self._exchange
         call = Call(ask, ask.tier, upstream.name, upstream.model, FREE, exchange.elapsed(), prompt_tokens=0)
-        call.outcome, call.message = lost.why, str(lost)
+        call.outcome, call.message = failure.why, str(failure)
         call.settle(exchange.elapsed(), None)
         exchange.calls.append(call)
-        return lost
+        return failure
 
     def _build_event(self, text: str, *, role: bool = False, finish: str | None = None) -> Event:
         choice: Body = {"index": 0, "finish_reason": finish}

@@ -8,11 +8,10 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.api.request_body import is_judgeable
 from gateway.api.surface import Surface
 from gateway.catalog.catalog import Catalog, find_missing
 from gateway.catalog.live_policies import LivePolicies
-from gateway.errors import ApiError, invalid, to_api_error
+from gateway.errors import ApiError, invalid
 from gateway.skills.guard.prompt_leak import build_leak_guards
 from gateway.skills.privacy.screen import PrivacyScreen
 from gateway.state.conversations import Conversations
@@ -21,6 +20,7 @@ from gateway.wire.body_types import Body, Endpoint
 from gateway.wire.prompt_text import SYSTEM_ROLES, extract_prompt_features
 from gateway.wire.requirements import Requirements, capabilities_of, min_prompt_tokens, top_logprobs_of
 from gateway.wire.structured_outputs import is_constrained
+from gateway.wire.validation import is_judgeable
 from gateway.wire.vendor_fields import ANSWER_CHANGING, present_fields
 from policies.loading.overrides import OverrideError, OverrideNotAllowed, apply_override
 from policies.schema.policy import Policy
@@ -33,6 +33,7 @@ from routers.strategies.direct import Direct
 from routers.structure.answer_form import AnswerForm
 
 from .captured import CapturedAnswer
+from .error_mapping import to_api_error
 from .exchange import Exchange
 from .passages import read_passages
 from .verifiable import answer_token_limit, find_verifications

@@ -7,7 +7,7 @@ from routers.fragments.passage_filter import PassageFilter
 from routers.plan import Judge
 
 if TYPE_CHECKING:
-    from .exchange import Call
+    from .call import Call
 
 
 def report_filter(

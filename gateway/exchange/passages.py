@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from gateway.api.request_body import check_type
 from gateway.errors import invalid
 from gateway.wire.body_types import Body, Endpoint
+from gateway.wire.validation import check_type
 from routers.fragments.passage_filter import MAX_PASSAGES
 
 WHERE = "smallfirst.context"

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 
-from gateway.exchange.exchange import Call, Exchange
+from gateway.exchange.call import Call
+from gateway.exchange.exchange import Exchange
 from gateway.state.exchanges import Exchanges
 
 from .metrics import Metrics

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from gateway.exchange.call import Call
 from gateway.exchange.captured import CapturedAnswer
-from gateway.exchange.exchange import Call, Exchange
+from gateway.exchange.exchange import Exchange
 from gateway.skills.privacy.screen import PrivacyScreen
 from gateway.wire.body_types import Body, Endpoint
 from policies.records.formats import CURRENT

@@ -12,6 +12,7 @@ from gateway.background.evaluations import Evaluations
 from gateway.background.evaluators import EVALUATE, Result, evaluate_output, sum_usage
 from gateway.catalog.live_policies import LivePolicies
 from gateway.engine.engine import Engine
+from gateway.engine.runner import run_fragment
 from gateway.errors import ApiError, invalid
 from gateway.exchange.exchange import Exchange
 from gateway.telemetry.metrics import Metrics
@@ -41,7 +42,7 @@ def evaluate_route(
         fragment = evaluate_output(
             exchange, asked.evaluators, item.output, model=asked.model, context=item.context
         )
-        return await engine.perform(exchange, fragment)
+        return await engine.perform(exchange, run_fragment(fragment))
 
     async def all_judged(asked: EvaluationRequest) -> Body:
         slots = asyncio.Semaphore(MAX_CONCURRENT)

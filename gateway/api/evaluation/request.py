@@ -5,13 +5,13 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import ConfigDict, Tag, TypeAdapter, ValidationError
 
-from gateway.api.request_body import check_chat, check_type
 from gateway.background.evaluators import EVALUATE, Evaluator, Output, parse_output
 from gateway.errors import ApiError, invalid
 from gateway.exchange.builder import read_smallfirst_field
 from gateway.upstreams.transport.malformed import MISSHAPEN
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body
+from gateway.wire.validation import check_chat, check_type
 from routers.judges.evaluators import Agreement, Rating, Structure, Verification, kind_discriminator
 from routers.judges.rubric import Rubric
 from routers.plan import Tier

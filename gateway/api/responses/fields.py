@@ -2,9 +2,9 @@
 
 from typing import TypeVar
 
-from gateway.api.request_body import JSON_TYPE_NAMES, check_type
 from gateway.errors import invalid
 from gateway.wire.body_types import Body
+from gateway.wire.validation import JSON_TYPE_NAMES, check_type
 
 T = TypeVar("T")
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from gateway.api.request_body import check_type
 from gateway.errors import ApiError, invalid, unsupported
 from gateway.wire.body_types import Body
+from gateway.wire.validation import check_type
 
 from .fields import optional, required
 

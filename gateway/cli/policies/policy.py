@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from gateway.api.request_body import check_chat, parse_body
+from gateway.api.request_body import parse_body
 from gateway.catalog.catalog import build_catalog
 from gateway.cli.output import ConfigOption, fail, out
 from gateway.cli.serving.check import build_upstreams
@@ -25,6 +25,7 @@ from gateway.exchange.builder import (
 from gateway.exchange.passages import read_passages
 from gateway.settings import Settings, default_config_path, load_settings
 from gateway.upstreams.pool import Pool, build_pools
+from gateway.wire.validation import check_chat
 from policies.explain.origins import compare_policies, to_yaml_lines
 from policies.explain.plan_tree import build_tree, describe_preparation, to_lines
 from policies.loading.loader import LoadedPolicy, find_policy_paths, load_policies, load_with_layer

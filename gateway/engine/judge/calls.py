@@ -1,4 +1,4 @@
-"""Asks whose outcome are numbers: a judgement by one token, a score of a text. Nothing of them flows to the client."""
+"""Performs the Judge and Score asks of one exchange. Their outcomes are numbers: the client sees nothing of them."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import orjson
 
-from gateway.engine.dispatch import Dispatcher, UpstreamRequest
+from gateway.engine.dispatch import Attempt, Dispatcher, Scorer, UpstreamRequest
 from gateway.engine.streams.buffered import read_buffered
 from gateway.engine.text_scoring import score_text
-from gateway.exchange.exchange import Call, Exchange
+from gateway.exchange.call import Call
+from gateway.exchange.exchange import Exchange
 from gateway.skills.compress.surprisal import SurprisalReader
-from gateway.skills.transforms import UnusableAnswer
 from gateway.upstreams.transport.malformed import parsing
-from gateway.upstreams.transport.transport import TransportError
+from gateway.upstreams.transport.transport import Response
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body
 from gateway.wire.requests import find_answer_prefix
@@ -36,12 +36,11 @@ class _JudgedCall(NamedTuple):
 
 
 class JudgeCalls:
-    """Of one exchange."""
+    """Performs the Judge and Score asks of one exchange."""
 
-    def __init__(self, exchange: Exchange, calling: Dispatcher) -> None:
+    def __init__(self, exchange: Exchange, dispatcher: Dispatcher) -> None:
         self._exchange = exchange
-        self._calling = calling
-        self._prompt: Prompt | None = None
+        self._dispatcher = dispatcher
 
     async def judge(self, ask: Judge) -> Judged:
         """Raises Unavailable."""
@@ -55,155 +54,146 @@ class JudgeCalls:
             return call.judged
         return await self._judge_by_entailment(ask, samples, call)
 
-    async def _judge_by_label(self, ask: Judge) -> "_JudgedCall":
-        """By one token. Raises Unavailable."""
-        needs = LABEL_REQUIREMENTS._replace(model=ask.model or None)
+    async def _judge_by_label(self, ask: Judge) -> _JudgedCall:
+        """Judge by the probabilities of the next token's labels. Raises Unavailable."""
 
-        async def attempt(call: Call, upstream: Upstream, last: bool) -> _JudgedCall:
-            async with self._calling.accounted(call, upstream, needs):
-                call.judged = await self._ask_label(ask, call, upstream, last)
-                return _JudgedCall(call.judged, call)
+        async def perform(attempt: Attempt) -> _JudgedCall:
+            attempt.call.judged = await self._ask_label(ask, attempt)
+            return _JudgedCall(attempt.call.judged, attempt.call)
 
-        return await self._calling.dispatch(ask, needs, attempt)
+        requirements = LABEL_REQUIREMENTS._replace(model=ask.model or None)
+        return await self._dispatcher.dispatch(ask, requirements, perform)
 
     async def _judge_by_likelihood(self, ask: Judge) -> Judged:
-        """How likely the tier's model finds what the user asks, after what stands before it. Raises Unavailable."""
+        """Judge by how likely the tier's model finds what the user asks. Raises Unavailable."""
         exchange = self._exchange
         given, text = build_likelihood_text(ask, *self._subject_of(ask), exchange.endpoint)
 
-        async def work(reader: SurprisalReader) -> Judged:
-            found = await reader.read_surprisals(text, given)
-            if all(one.logprob is None for one in found):
+        async def read(reader: SurprisalReader) -> Judged:
+            surprisals = await reader.read_surprisals(text, given)
+            if all(token.logprob is None for token in surprisals):
                 raise Unavailable("incapable", ask.tier, "the question's text has nothing to be read")
-            return to_likelihood(found, reader.tokens_read)
+            return to_likelihood(surprisals, reader.tokens_read)
 
-        found = await score_text(exchange, self._calling, ask, work)
-        next(call for call in reversed(exchange.calls) if call.ask is ask).judged = found
-        return found
+        judged = await score_text(exchange, self._dispatcher, ask, read)
+        next(call for call in reversed(exchange.calls) if call.ask is ask).judged = judged
+        return judged
 
     def _subject_of(self, ask: Judge) -> tuple[Body, str | None]:
-        """The body that an ask is about, and its passage."""
+        """Return the body that an ask is about, and its passage."""
         exchange = self._exchange
         if ask.passage is None or exchange.passages is None:
             return exchange.body, None
         return exchange.passages.bare, exchange.passages.retrieved[ask.passage].titled
 
     async def _write_samples(self, ask: Judge) -> tuple[list[str], Call]:
-        """Raises Unavailable."""
+        """Return samples of the exchange's answer, and the call that wrote them. Raises Unavailable."""
         exchange = self._exchange
+
+        async def perform(attempt: Attempt) -> tuple[list[str], Call]:
+            call, upstream = attempt.call, attempt.upstream
+            allowed = None if call.allowed is None else call.allowed // ask.samples
+            model = ask.model or upstream.model
+            body = build_samples_request(ask, exchange.body, exchange.endpoint, model, allowed)
+            answer, _ = await self._post(attempt, exchange.endpoint, body)
+            prefix = find_answer_prefix(exchange.body.get("messages") or [])
+            with parsing("samples"):
+                return parse_samples(answer, prefix), call
+
         capabilities = exchange.needs.capabilities - {"logprobs", "choices"}
         if ask.samples > 1:
             capabilities |= {"choices"}
-        needs = exchange.needs._replace(capabilities=capabilities, top_logprobs=0, model=ask.model or None)
-
-        async def attempt(call: Call, upstream: Upstream, last: bool) -> tuple[list[str], Call]:
-            async with self._calling.accounted(call, upstream, needs):
-                allowed = None if call.allowed is None else call.allowed // ask.samples
-                model = ask.model or upstream.model
-                body = build_samples_request(ask, exchange.body, exchange.endpoint, model, allowed)
-                answer, _ = await self._post(call, upstream, exchange.endpoint, body, last)
-                begun = find_answer_prefix(exchange.body.get("messages") or [])
-                with parsing("samples"):
-                    return parse_samples(answer, begun), call
-
-        return await self._calling.dispatch(ask, needs, attempt)
+        requirements = exchange.needs._replace(
+            capabilities=capabilities, top_logprobs=0, model=ask.model or None
+        )
+        return await self._dispatcher.dispatch(ask, requirements, perform)
 
     async def _judge_by_entailment(self, ask: Judge, samples: Sequence[str], call: Call) -> Judged:
-        """Whether each sample supports the answer, as SelfCheckGPT asks: all calls but the last are its parts."""
-        found = []
+        """Judge by whether each sample supports the answer (SelfCheckGPT). All calls but the last are parts of it."""
+        judgements = []
         for sample in samples:
             call.inner = True
             judged, call = await self._judge_by_label(ask._replace(samples=0, sample=sample))
-            found.append(judged)
+            judgements.append(judged)
         yes = ask.labels[0]
-        p, mass = fmean(one.p[yes] for one in found), fmean(one.mass for one in found)
+        p, mass = fmean(each.p[yes] for each in judgements), fmean(each.mass for each in judgements)
         call.judged = to_judged(ask, p, mass, call.usage)
         return call.judged
 
     async def score(self, ask: Score) -> Scored:
         """Raises Unavailable."""
+
+        async def perform(attempt: Attempt) -> Scored:
+            prompt = await self._fetch_prompt(attempt.upstream)
+            attempt.call.scored = await self._score_text(ask, attempt, prompt)
+            self._dispatcher.scorer = Scorer(attempt.upstream, prompt)
+            return attempt.call.scored
+
         needs = self._exchange.needs
-        needs = needs._replace(capabilities=needs.capabilities | {"scoring"})
+        requirements = needs._replace(capabilities=needs.capabilities | {"scoring"})
+        return await self._dispatcher.dispatch(ask, requirements, perform)
 
-        async def attempt(call: Call, upstream: Upstream, last: bool) -> Scored:
-            async with self._calling.accounted(call, upstream, needs):
-                call.scored = await self._score_text(ask, call, upstream, last)
-                self._calling.scorer = upstream
-                return call.scored
+    async def _fetch_prompt(self, upstream: Upstream) -> Prompt:
+        """Return the exchange's prompt in the upstream's token ids. Raises Unavailable, TransportError."""
+        scorer = self._dispatcher.scorer
+        if scorer is not None and scorer.upstream is upstream:
+            return scorer.prompt
+        exchange = self._exchange
+        request = scoring.build_tokenize_request(exchange.body, exchange.endpoint, upstream.model)
+        return await self._tokenize(upstream, request)
 
-        return await self._calling.dispatch(ask, needs, attempt)
-
-    @property
-    def scorer_prompt(self) -> Prompt:
-        """The exchange's prompt in the ids of the upstream that scored last."""
-        assert self._prompt is not None  # noqa: S101  something was scored
-        return self._prompt
-
-    async def fetch_prompt(self, upstream: Upstream) -> Prompt:
-        """The exchange's prompt in the scorer's ids. Raises Unavailable, Broken."""
-        if self._prompt is None or self._calling.scorer is not upstream:
-            exchange = self._exchange
-            asked = scoring.build_tokenize_request(exchange.body, exchange.endpoint, upstream.model)
-            self._prompt = await self._tokenize(upstream, asked)
-        return self._prompt
-
-    async def _tokenize(self, upstream: Upstream, asked: Body) -> Prompt:
-        answer = await self._calling.fetch(upstream, "tokenize", asked)
+    async def _tokenize(self, upstream: Upstream, request: Body) -> Prompt:
+        answer = await self._dispatcher.fetch(upstream, "tokenize", request)
         with parsing("what /tokenize gives"):
             return scoring.parse_prompt(answer)
 
-    async def _ask_label(self, ask: Judge, call: Call, upstream: Upstream, last: bool) -> Judged:
-        exchange = self._exchange
-        about, passage = self._subject_of(ask)
+    async def _ask_label(self, ask: Judge, attempt: Attempt) -> Judged:
+        exchange, upstream = self._exchange, attempt.upstream
+        subject, passage = self._subject_of(ask)
         top = upstream.max_top_logprobs
-        body = build_question(ask, about, exchange.endpoint, ask.model or upstream.model, top, passage)
-        answer, usage = await self._post(call, upstream, "chat", body, last)
+        model = ask.model or upstream.model
+        body = build_question(ask, subject, exchange.endpoint, model, top, passage)
+        answer, usage = await self._post(attempt, "chat", body)
         with parsing("a judgement"):
             return parse_judgement(ask, answer, usage)
 
-    async def _score_text(self, ask: Score, call: Call, upstream: Upstream, last: bool) -> Scored:
-        prompt = await self.fetch_prompt(upstream)
+    async def _score_text(self, ask: Score, attempt: Attempt, prompt: Prompt) -> Scored:
+        upstream = attempt.upstream
         text = scoring.added_text(ask.prefix, ask.text)
         ids: Sequence[int] = ()
         if text:
             ids = (await self._tokenize(upstream, scoring.build_text_request(text, upstream.model))).ids
         before = [*prompt.ids, *ask.after]
         body = scoring.build_score_request(self._exchange.body, [*before, *ids], upstream.model)
-        answer, _ = await self._post(call, upstream, "completions", body, last)
+        answer, _ = await self._post(attempt, "completions", body)
         with parsing("scores"):
-            reading = scoring.parse_scores(answer, len(before), ids, upstream.ends_answer)
-        scored = await self._resolve_endings(reading, upstream, [*before, *ids], len(before))
-        return scored._replace(seconds=call.duration_s)
+            scores = scoring.parse_scores(answer, len(before), ids, upstream.ends_answer)
+        scored = await self._resolve_endings(scores, upstream, [*before, *ids], len(before))
+        return scored._replace(seconds=attempt.call.duration_s)
 
     async def _resolve_endings(
-        self, reading: scoring.ParsedScores, upstream: Upstream, ids: Sequence[int], before: int
+        self, scores: scoring.ParsedScores, upstream: Upstream, ids: Sequence[int], before: int
     ) -> Scored:
-        """With what the server says of tokens of which it is not known whether they end an answer."""
-        scored, tokens = reading.scored, list(reading.scored.tokens)
-        for place, doubtful in reading.undetermined.items():
-            if doubtful not in upstream.ends_answer:
-                body = scoring.build_forced_request(ids[: before + place], doubtful, upstream.model)
-                answer = await self._calling.fetch(upstream, "completions", body)
+        """Ask the server of each token whose looks do not tell whether it ends an answer."""
+        scored, tokens = scores.scored, list(scores.scored.tokens)
+        for place, token_id in scores.undetermined.items():
+            if token_id not in upstream.ends_answer:
+                body = scoring.build_forced_request(ids[: before + place], token_id, upstream.model)
+                answer = await self._dispatcher.fetch(upstream, "completions", body)
                 with parsing("a completion"):
                     finish = orjson.loads(answer)["choices"][0]["finish_reason"]
-                upstream.ends_answer[doubtful] = finish == "stop"
-            own = GreedyToken(doubtful, tokens[place].greedy.logprob, upstream.ends_answer[doubtful])
-            tokens[place] = tokens[place]._replace(greedy=own)
+                upstream.ends_answer[token_id] = finish == "stop"
+            greedy = GreedyToken(token_id, tokens[place].greedy.logprob, upstream.ends_answer[token_id])
+            tokens[place] = tokens[place]._replace(greedy=greedy)
         return scored._replace(tokens=tokens)
 
-    async def _post(
-        self, call: Call, upstream: Upstream, endpoint: str, body: Body, last: bool
-    ) -> tuple[bytes, Usage]:
-        asked = UpstreamRequest(upstream.url(endpoint), upstream.adapt_body(body, continues=False), last=last)
-        sent = await self._calling.send(call, upstream, asked)
-        try:
-            answer, draft = await read_buffered(sent.response, self._exchange, call)
-            upstream.record_success()
-        except TransportError as broken:
-            if not isinstance(broken, UnusableAnswer):
-                upstream.record_failure()
-            raise
-        finally:
-            sent.close()
-        call.usage = draft.usage
-        return answer, draft.usage
+    async def _post(self, attempt: Attempt, endpoint: str, body: Body) -> tuple[bytes, Usage]:
+        async def read(response: Response) -> tuple[bytes, Usage]:
+            answer, draft = await read_buffered(response, self._exchange, attempt.call)
+            return answer, draft.usage
+
+        upstream = attempt.upstream
+        request = UpstreamRequest(upstream.url(endpoint), upstream.adapt_body(body, continues=False))
+        answer, usage = await attempt.post(request, read)
+        attempt.call.usage = usage
+        return answer, usage

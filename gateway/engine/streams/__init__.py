@@ -1,1 +1,1 @@
-"""TODO."""
+"""How an upstream's response becomes a draft: watched, passed through, or buffered."""

@@ -1,24 +1,27 @@
-"""An upstream's stream, read by read, and the JSON of its events."""
+"""Reads an upstream's stream, and parses its events."""
 
 import time
 from typing import Any
 
 import orjson
 
-from gateway.exchange.exchange import Call, Exchange
+from gateway.exchange.call import Call
+from gateway.exchange.exchange import Exchange
 from gateway.upstreams.transport.transport import Garbage, Response, TransportError
 from gateway.wire.body_types import Body
 from gateway.wire.nesting import TooDeep, read_json
 
+DONE = b"[DONE]"
+"""The data of a stream's last event."""
 END_GRACE_S = 1.0
 """Seconds that a server may take to end its response after it has ended the answer."""
 
 
 async def read_next(response: Response, exchange: Exchange, call: Call, done: bool) -> bytes:
-    """The response's next read, nothing at its end; the time waited for it is the upstream's, not ours.
+    """Return the response's next read, empty at its end. The time waited counts as the upstream's.
 
-    Once the answer is finished, breaking off does no harm. Once it is `done`, only the end of the bytes is still
-    to come: it is waited for briefly, so that the connection can be used again.
+    A response that breaks off after the answer's end does no harm. After `done`, only the end of the bytes is waited
+    for, and briefly, so that the connection can be used again. Raises TransportError.
     """
     began = time.perf_counter()
     try:
@@ -32,7 +35,7 @@ async def read_next(response: Response, exchange: Exchange, call: Call, done: bo
 
 
 def parse_event(payload: bytes) -> Body:
-    """A chunk's JSON. Raises Garbage where it is none, or where the server sends its error as an event."""
+    """Parse an event. Raises Garbage if it is no JSON object, or if it is the server's error."""
     try:
         event: Any = read_json(payload)
     except orjson.JSONDecodeError as error:

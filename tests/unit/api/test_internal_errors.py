@@ -11,8 +11,8 @@ from support.gateways import Gateway, StartGateway, settings_of, upstream
 from support.judge_replies import said
 from support.scripted_server import Scripted
 
-from gateway.api.internal_error import AccountedFault
-from gateway.engine.engine import Engine
+from gateway.engine.engine import AccountedFault, Engine
+from gateway.engine.runner import run_fragment
 from gateway.exchange.exchange import Exchange
 from policies.schema.policy import Policy
 from routers import router
@@ -132,7 +132,7 @@ async def test_work_for_an_exchange_that_fails_is_counted_with_its_exchange():
         yield
 
     with pytest.raises(AccountedFault) as raised:
-        await engine.perform(exchange, fragment())
+        await engine.perform(exchange, run_fragment(fragment()))
     assert isinstance(raised.value.__cause__, RuntimeError)
     assert over == [exchange]
     assert (exchange.status, exchange.error) == (500, "internal_error")

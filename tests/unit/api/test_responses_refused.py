@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.request_body import check_chat
 from gateway.api.responses.request import READ_FIELDS, to_chat
 from gateway.errors import ApiError
+from gateway.wire.validation import check_chat
 
 Body = dict[str, Any]
 

@@ -11,9 +11,9 @@ from openai.types.responses.response_create_params import ResponseCreateParamsNo
 from pydantic import TypeAdapter
 from support.chat_streams import TEXT
 
-from gateway.api.request_body import check_chat
 from gateway.api.responses.completed import to_response
 from gateway.api.responses.request import READ_FIELDS, to_chat
+from gateway.wire.validation import check_chat
 
 Body = dict[str, Any]
 

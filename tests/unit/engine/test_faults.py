@@ -14,10 +14,10 @@ from support.scripted_server import Reply, Scripted, logprobs_of, scripted
 from support.toy_vllm import ToyVllm
 from support.waiting import soon
 
-from gateway.api.internal_error import AccountedFault
 from gateway.api.writers import PlainReply, StreamReply
 from gateway.api.writers import Reply as AnyReply
-from gateway.engine.engine import Engine
+from gateway.engine.engine import AccountedFault, Engine
+from gateway.engine.runner import run_fragment
 from gateway.exchange.exchange import Exchange
 from gateway.skills.answer_rewriter import RewrittenResponse
 from gateway.skills.guard.prompt_leak import PromptLeakGuard
@@ -396,6 +396,6 @@ async def test_a_fragment_that_fails_beside_replies_is_booked_as_a_fault(ran: An
     here = ran(upstream(slm, "slm"))
     exchange = here.exchange(Asking(asks=()), stream=False)
     with pytest.raises(AccountedFault) as raised:
-        await here.engine.perform(exchange, fails())
+        await here.engine.perform(exchange, run_fragment(fails()))
     assert isinstance(raised.value.__cause__, KeyError)
     assert (exchange.status, exchange.error) == (500, "internal_error")

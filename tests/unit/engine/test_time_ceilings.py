@@ -14,7 +14,7 @@ from support.strategy_requests import policy, text_of
 from support.toy_vllm import Drafter, ToyVllm
 from support.waiting import soon, until
 
-from gateway.api.writers import Send, StreamReply, to_nobody
+from gateway.api.writers import Send, StreamReply
 from gateway.engine.engine import Engine
 from gateway.exchange.exchange import Exchange
 from gateway.timers import Deadlines
@@ -152,10 +152,14 @@ async def running(
             await one.close()
 
 
+async def send_to_nobody(message: Any) -> None:
+    """Where a reply goes that nobody reads."""
+
+
 async def test_nothing_more_is_said_once_the_time_is_over(small: Drafter, large: ToyVllm) -> None:
     policy = Policy.model_construct(name="test", router=Talkative(), ceilings=Ceilings(calls=8, seconds=0.2))
     exchange = exchange_of(policy)
-    async with running(exchange, to_nobody, *servers(small, large)) as task:
+    async with running(exchange, send_to_nobody, *servers(small, large)) as task:
         await soon(task)
     assert exchange.error == "ceiling_reached"
 

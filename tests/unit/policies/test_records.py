@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from support.record_builders import PRICE, PROMPT, answered, call, judged, policy, record, tokens_line
 from support.router_builders import token, tokens, worth
 
-from gateway.exchange.exchange import Call, Exchange
+from gateway.exchange.call import Call
+from gateway.exchange.exchange import Exchange
 from gateway.telemetry.record_writer import Recorder, build_exchange_line, encode_compact
 from gateway.telemetry.settings import RecordSettings
 from policies.records.reader import LeftOut, read_records

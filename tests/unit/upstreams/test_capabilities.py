@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 from support.scripted_server import Scripted
 
-from gateway.api.request_body import check_chat, check_completions
 from gateway.errors import ApiError
 from gateway.upstreams.capabilities import Capabilities
 from gateway.upstreams.providers.registry import SERVER_KINDS
@@ -18,6 +17,7 @@ from gateway.upstreams.providers.server_kind import Engine
 from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.requirements import capabilities_of, min_prompt_tokens, top_logprobs_of
+from gateway.wire.validation import check_chat, check_completions
 from routers.plan import Capability
 
 MESSAGES = [{"role": "user", "content": "What is the opposite of hot?"}]

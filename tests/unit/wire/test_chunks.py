@@ -11,8 +11,10 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from gateway.engine.dispatch import Attempt
 from gateway.engine.streams.watched import WatchedStream
-from gateway.exchange.exchange import Call, Exchange
+from gateway.exchange.call import Call
+from gateway.exchange.exchange import Exchange
 from gateway.wire.body_types import Event
 from gateway.wire.fast_chunks import parse_plain_chunk, replace_id
 from gateway.wire.responses import text_of, tokens_of, trim_logprobs
@@ -156,7 +158,8 @@ async def followed(*events: dict[str, Any]) -> Draft:
     policy = Policy(name="p", description="x", router=Direct(tier="slm"))
     exchange = Exchange("chat", "chat", policy, body, b"", Request(stream=True), None)
     call = Call(Generate("slm"), "slm", "u", "m", FREE, started=0.0, prompt_tokens=1)
-    return await WatchedStream(ObservingWatch(), exchange, call).read(Arrived(*events), Nowhere())
+    attempt = Attempt(None, call, None, is_last=True)  # type: ignore[arg-type]
+    return await WatchedStream(exchange, attempt, Nowhere(), ObservingWatch()).read(Arrived(*events))
 
 
 async def test_reasoning_within_the_content_keeps_its_logprobs() -> None:

@@ -13,8 +13,11 @@ from test_chunks import Nowhere
 
 from gateway.api.request_body import read_body
 from gateway.api.responses.events import ResponseEvents
-from gateway.engine.streams.watched import PassthroughStream, WatchedStream
-from gateway.exchange.exchange import Call, Exchange
+from gateway.engine.dispatch import Attempt
+from gateway.engine.streams.passthrough import PassthroughStream
+from gateway.engine.streams.watched import WatchedStream
+from gateway.exchange.call import Call
+from gateway.exchange.exchange import Exchange
 from gateway.upstreams.transport.content_coding import decode_content
 from gateway.wire.responses import assemble_response
 from gateway.wire.sse import EventReader
@@ -61,10 +64,11 @@ def call_delta(index: int, arguments: str) -> dict[str, Any]:
     return {"tool_calls": [{"index": index, "function": {"name": "f", "arguments": arguments}}]}
 
 
-def exchange_and_call() -> tuple[Exchange, Call]:
+def exchange_and_attempt() -> tuple[Exchange, Attempt]:
     request = router.Request(stream=True)
     exchange = Exchange("chat", "chat", POLICY, {"messages": []}, b"", request, None)
-    return exchange, Call(Generate("slm"), "slm", "small", "small", FREE, 0.0, 0)
+    call = Call(Generate("slm"), "slm", "small", "small", FREE, 0.0, 0)
+    return exchange, Attempt(None, call, None, is_last=True)  # type: ignore[arg-type]
 
 
 async def request_body(pieces: int) -> None:
@@ -117,7 +121,7 @@ async def chunks_of_logprobs(pieces: int) -> None:
 
 
 async def followed(*parts: bytes) -> Any:
-    return await WatchedStream(ObservingWatch(), *exchange_and_call()).read(Arrived(*parts), Nowhere())
+    return await WatchedStream(*exchange_and_attempt(), Nowhere(), ObservingWatch()).read(Arrived(*parts))
 
 
 async def followed_arguments(pieces: int) -> None:
@@ -131,7 +135,7 @@ async def followed_refusal(pieces: int) -> None:
 
 async def relayed_silence(pieces: int) -> None:
     silent = [encoded({"role": "assistant"}) + b": " + PIECE.encode() + b"\n\n"] * pieces
-    await PassthroughStream(*exchange_and_call()).read(Arrived(*silent, encoded({}, "stop")), Nowhere())
+    await PassthroughStream(*exchange_and_attempt(), Nowhere()).read(Arrived(*silent, encoded({}, "stop")))
 
 
 async def calls_in_turns(pieces: int) -> None:

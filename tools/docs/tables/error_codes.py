@@ -5,7 +5,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator
 
-from gateway.errors import STATUS_AND_CODE
+from gateway.exchange.error_mapping import STATUS_AND_CODE
 from tools.docs.markdown import ROOT
 from tools.docs.table import code, table
 

@@ -1,0 +1,123 @@
+"""Runs one exchange's plan: performs what the plan asks for, and commits its answer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
+from typing import TypeVar
+
+from gateway.exchange.exchange import Exchange
+from gateway.exchange.guard_report import report_guard
+from gateway.timers import Deadlines
+from gateway.upstreams.pool import Pool
+from gateway.wire.body_types import Body
+from gateway.wire.responses import summed
+from routers.plan import Answer, Ask, Both, Fragment, Generate, Judge, Outcome, Score, Tier, Unavailable
+
+from .admission import PlanClosed
+from .dispatch import Dispatcher
+from .generation import GenerateCalls
+from .judge.calls import JudgeCalls
+from .race import race
+from .reply import Reply
+from .streams.passthrough import PassthroughStream
+from .streams.watched import WatchedStream
+from .verified_text import VerifiedText
+
+T = TypeVar("T")
+
+
+class Runner:
+    """Runs a plan for one exchange, into its reply."""
+
+    def __init__(
+        self, pools: Mapping[Tier, Pool], exchange: Exchange, reply: Reply, deadlines: Deadlines
+    ) -> None:
+        self.dispatcher = Dispatcher(pools, exchange, deadlines)
+        self.pools = pools
+        self.exchange = exchange
+        self._reply = reply
+        self._verified_text = VerifiedText(exchange, self.dispatcher)
+        self._generation = GenerateCalls(exchange, self.dispatcher, pools, reply, self._verified_text)
+
+    @cached_property
+    def _judge_calls(self) -> JudgeCalls:
+        return JudgeCalls(self.exchange, self.dispatcher)
+
+    async def run(self, plan: Fragment[T]) -> T:
+        """Send outcomes into the plan until it returns, and return its result. Raises what the plan lets through."""
+        self.dispatcher.start_clock()
+        try:
+            ask = next(plan)
+            while True:
+                try:
+                    outcome = await self._perform(ask)
+                except PlanClosed:
+                    raise
+                except Unavailable as failure:
+                    ask = plan.throw(failure)
+                except asyncio.CancelledError:
+                    ask = plan.throw(self.dispatcher.explain_cancellation(ask))
+                else:
+                    ask = plan.send(outcome)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            plan.close()
+            self.dispatcher.stop_clock()
+
+    async def run_skill(self, work: Awaitable[T]) -> T:
+        """Return what a skill gives that is asked by itself, within the policy's ceiling on seconds."""
+        self.dispatcher.start_clock()
+        try:
+            return await work
+        finally:
+            self.dispatcher.stop_clock()
+
+    def _perform(self, ask: Ask) -> Awaitable[Outcome]:
+        if isinstance(ask, Generate):
+            return self._generation.write(ask, self._reply)
+        if isinstance(ask, Both):
+            return race(
+                self._reply,
+                lambda leg: self._generation.write(ask.a, leg, share=0.5),
+                lambda leg: self._generation.write(ask.b, leg),
+                self.dispatcher.is_out_of_time,
+            )
+        if isinstance(ask, Judge):
+            return self._judge_calls.judge(ask)
+        if isinstance(ask, Score):
+            return self._judge_calls.score(ask)
+        scorer = self.dispatcher.scorer_of(ask)
+        self._reply.trim(False)
+        return self._verified_text.commit(ask, scorer.upstream, self._reply)
+
+    async def conclude(self, answer: Answer) -> None:
+        """Commit what the answer still holds back, then end the reply with its figures."""
+        self.exchange.account()
+        report_guard(self.exchange)
+        usage_event = await self._release(answer)
+        if self._verified_text.model:
+            usage_event = usage_event or self._verified_text.build_usage_event()
+        if usage_event is not None and (len(answer.parts) > 1 or self._verified_text.model):
+            usage_event["usage"] = summed(answer, usage_event["usage"])
+        await self._reply.finish(usage_event)
+
+    async def _release(self, answer: Answer) -> Body | None:
+        """Release the drafts that make up the answer, and return the last chunk of the stream that ends it."""
+        usage_event = None
+        for reader in self._generation.readers:
+            if isinstance(reader, PassthroughStream):
+                usage_event = reader.usage_event
+        for reader in self._generation.readers:
+            if isinstance(reader, WatchedStream) and reader.is_part_of(answer):
+                await reader.release_all(self._reply)
+                usage_event = reader.usage_event
+                if reader.gave_up:  # what it has stands all the same
+                    await self._verified_text.finish(reader.call.model, "length", self._reply)
+        return usage_event
+
+
+def run_fragment(fragment: Fragment[T]) -> Callable[[Runner], Awaitable[T]]:
+    """Return the task of running a fragment of a plan."""
+    return lambda runner: runner.run(fragment)

@@ -1,0 +1,104 @@
+"""Passes an upstream's stream through as it comes, if nobody watches it."""
+
+import orjson
+
+from gateway.engine.dispatch import Attempt
+from gateway.engine.reply import Sink
+from gateway.exchange.exchange import Exchange
+from gateway.upstreams.transport.malformed import MISSHAPEN, UpstreamEvents
+from gateway.upstreams.transport.transport import Garbage, Response, TransportError
+from gateway.wire.body_types import Body
+from gateway.wire.responses import usage_of
+from gateway.wire.sse import MAX_EVENT, payload_of
+from routers.plan import Draft, Usage
+
+from .draft_reader import CallReader
+from .events import DONE, parse_event, read_next
+
+
+class PassthroughStream(CallReader):
+    """Passes a stream through, from the first event that says something.
+
+    Earlier events only name a role: they decide no race and rule out no fallback. Of later events only those that speak
+    of usage, of the finish or of an error are parsed. The last of these wait for the reply's end.
+    """
+
+    def __init__(self, exchange: Exchange, attempt: Attempt, sink: Sink) -> None:
+        super().__init__(exchange, attempt, sink)
+        self._usage: Usage | None = None
+        self._done = False
+        self._has_begun = False
+        self._withheld = bytearray()
+
+    async def read(self, response: Response) -> Draft:
+        """Pass the response through to its end. Raises TransportError, LostRace."""
+        reader = UpstreamEvents()
+        while data := await read_next(response, self.exchange, self.call, self._done):
+            await self._send(self._filter_events(reader.read_blocks(data)))
+        await self._send(self._filter_events([block for block in (reader.flush(),) if block]))
+        if not self._done and self.call.finish is None:
+            raise TransportError("lost", "the stream ended before the answer did", before_response=False)
+        self._has_begun = True  # an answer without a word is one too
+        await self._send(b"")
+        usage = self._usage or Usage(self.call.prompt_tokens, self.call.chunks, estimated=True)
+        return self._conclude(Draft(self.call.tier, finish=self.call.finish or "stop", usage=usage))
+
+    async def _send(self, out: bytes) -> None:
+        if not self._has_begun:
+            self._withheld += out
+            if len(self._withheld) > MAX_EVENT:
+                raise Garbage(f"events without a word are over the limit of {MAX_EVENT} bytes")
+            return
+        if self._withheld:
+            out = bytes(self._withheld) + out
+            self._withheld.clear()
+        if not out:
+            return
+        if self.call.first is None:
+            self.call.first = self.exchange.elapsed()
+            if not self.sink.begun:
+                self.exchange.note_decision(self.call)
+        await self.sink.raw(out)
+
+    def _filter_events(self, blocks: list[bytes]) -> bytes:
+        try:
+            return b"".join([kept + b"\n\n" for block in blocks if (kept := self._filter_event(block))])
+        except MISSHAPEN as error:
+            raise Garbage("an event is not shaped as a chunk") from error
+
+    def _filter_event(self, block: bytes) -> bytes:
+        """Return what the client gets of an event; empty if nothing."""
+        if self._has_begun and b'"finish_reason":null' in block and b'"usage":{' not in block:
+            self.call.chunks += 1
+            return block  # the common case, decided without parsing
+        payload = payload_of(block)
+        if payload == DONE:
+            self._done = True
+            return b""
+        if not payload:
+            # A comment before the first chunk would begin the reply, and rule out a fallback.
+            return block if block.startswith(b":") and self.call.chunks else b""
+        return self._filter_chunk(parse_event(payload), block)
+
+    def _filter_chunk(self, event: Body, block: bytes) -> bytes:
+        usage = None if event.get("usage") is None else usage_of(event)
+        if usage is not None:
+            self._usage = usage
+        choices = event.get("choices")
+        if not choices:
+            self.usage_event = event if usage is not None else self.usage_event
+            return b"" if usage is not None else block
+        self.call.chunks += 1
+        self.call.finish = choices[0].get("finish_reason") or self.call.finish
+        self._has_begun = self._has_begun or _has_content(choices[0])
+        if usage is not None and not self.exchange.wants_usage:
+            del event["usage"]
+            return b"data: " + orjson.dumps(event)
+        return block
+
+
+def _has_content(choice: Body) -> bool:
+    """Return whether a chunk's choice has more than a role."""
+    delta = choice.get("delta") or {}
+    says = any(value for name, value in delta.items() if name != "role")
+    return says or bool(choice.get("text")) or choice.get("finish_reason") is not None

@@ -1,0 +1,56 @@
+"""Maps the failure that a plan ended in to the error that the client gets."""
+
+import orjson
+
+from gateway.errors import ApiError
+from gateway.upstreams.failures import Failure
+from routers.plan import Unavailable
+
+STATUS_AND_CODE = {
+    "not_configured": (503, "no_upstream"),
+    "down": (503, "upstream_unavailable"),
+    "busy": (503, "overloaded"),
+    "overloaded": (503, "upstream_overloaded"),
+    "rate_limited": (429, "rate_limit_exceeded"),
+    "timeout": (504, "upstream_timeout"),
+    "refused": (502, "upstream_refused"),
+    "context": (400, "context_length_exceeded"),
+    "incapable": (400, "not_supported"),
+    "garbage": (502, "upstream_garbage"),
+    "lost": (502, "upstream_lost"),
+    "error": (502, "upstream_error"),
+    "ceiling": (403, "ceiling_reached"),
+    "private": (403, "private"),
+    "guarded": (403, "guarded"),
+    "leak": (403, "leak"),
+}
+
+
+def to_api_error(lost: Unavailable, causes: list[str]) -> ApiError:
+    """The error that a plan ended in. `causes` are the failed calls' messages, in order."""
+    if isinstance(lost, Failure) and lost.why == "rejected":
+        return _pass_on(lost)
+    status, code = STATUS_AND_CODE.get(lost.why, (502, "upstream_error"))
+    kind = "invalid_request_error" if status == 400 else "upstream_error"
+    retry_after = lost.retry_after if isinstance(lost, Failure) else None
+    if status in (429, 503) and retry_after is None:
+        retry_after = 1.0
+    told = () if lost.why == "guarded" else dict.fromkeys(causes)  # no call has failed for it
+    message = "; then ".join(told) or str(lost)
+    return ApiError(status, code, message, kind=kind, retry_after=retry_after)
+
+
+def _pass_on(failure: Failure) -> ApiError:
+    """The upstream's own complaint about the request, its status and fields kept."""
+    try:
+        detail = orjson.loads(failure.body)
+        detail = detail.get("error", detail)
+        return ApiError(
+            failure.status,
+            str(detail.get("code") or "invalid_value"),
+            str(detail.get("message") or failure),
+            param=detail.get("param"),
+            kind=str(detail.get("type") or "invalid_request_error"),
+        )
+    except (orjson.JSONDecodeError, AttributeError):
+        return ApiError(failure.status, "invalid_value", str(failure))
