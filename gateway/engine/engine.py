@@ -1,29 +1,21 @@
-"""Answers exchanges: runs each plan, and settles how the exchange ends."""
+"""Answers exchanges, and performs tasks that nobody gets a reply of: the gateway's one engine."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-from gateway.errors import ApiError, internal_error
-from gateway.exchange.error_mapping import to_api_error
+from gateway.errors import internal_error
 from gateway.exchange.exchange import Exchange
-from gateway.exchange.guard_report import report_guard
 from gateway.timers import Deadlines
 from gateway.upstreams.pool import Pool
 from routers.plan import Tier, Unavailable
 
 from .reply import NullReply, Reply
-from .runner import Runner
-
-log = logging.getLogger(__name__)
+from .runner import Runner, note_client_gone, note_error, note_failure
 
 T = TypeVar("T")
 Task = Callable[[Runner], Awaitable[T]]
-"""What a runner does for an exchange that nobody gets a reply of: run a fragment of a plan, or a skill by itself."""
-
-CLIENT_GONE = 499
-"""The status of an exchange whose client has left, as nginx has it. Nobody receives it."""
+"""What a runner does for an exchange without a reply: run a fragment of a plan, or a skill by itself."""
 
 
 class AccountedFault(Exception):
@@ -31,32 +23,16 @@ class AccountedFault(Exception):
 
 
 class Engine:
-    """Answers exchanges. `leave` gets each exchange once, when it is over, however it ended."""
+    """Performs exchanges on the upstreams. `leave` gets each exchange once, when it is over, however it ended."""
 
     def __init__(self, pools: Mapping[Tier, Pool], leave: Callable[[Exchange], None]) -> None:
         self.pools = pools
         self._leave = leave
         self._deadlines = Deadlines()
 
-    async def run(self, exchange: Exchange, reply: Reply) -> None:
+    def run(self, exchange: Exchange, reply: Reply) -> Awaitable[None]:
         """Answer the exchange into the reply. An exchange without an answer gets an error."""
-        runner = Runner(self.pools, exchange, reply, self._deadlines)
-        try:
-            exchange.answer = await runner.run(exchange.policy.plan(exchange.request))
-            await runner.conclude(exchange.answer)
-        except Unavailable as failure:
-            await reply.fail(_note_failure(exchange, failure))
-        except asyncio.CancelledError:
-            exchange.cancelled, exchange.status = True, CLIENT_GONE
-            raise
-        except Exception:
-            log.exception("exchange %s failed", exchange.id)
-            await reply.fail(_note_error(exchange, internal_error()))
-        finally:
-            exchange.seconds = exchange.elapsed()
-            if exchange.answer is None:
-                exchange.account()
-            self._leave(exchange)
+        return Runner(self.pools, exchange, reply, self._deadlines).answer(self._leave)
 
     async def perform(self, exchange: Exchange, task: Task[T]) -> T:
         """Return what a task gives for an exchange that nobody gets a reply of.
@@ -66,26 +42,15 @@ class Engine:
         try:
             return await task(Runner(self.pools, exchange, NullReply(exchange), self._deadlines))
         except Unavailable as failure:
-            _note_failure(exchange, failure)
+            note_failure(exchange, failure)
             raise
         except asyncio.CancelledError:
-            exchange.cancelled, exchange.status = True, CLIENT_GONE
+            note_client_gone(exchange)
             raise
         except Exception as error:
-            _note_error(exchange, internal_error())
+            note_error(exchange, internal_error())
             raise AccountedFault from error
         finally:
             exchange.seconds = exchange.elapsed()
             exchange.account()
             self._leave(exchange)
-
-
-def _note_failure(exchange: Exchange, failure: Unavailable) -> ApiError:
-    report_guard(exchange)
-    messages = [call.message for call in exchange.calls if call.message]
-    return _note_error(exchange, to_api_error(failure, messages))
-
-
-def _note_error(exchange: Exchange, error: ApiError) -> ApiError:
-    exchange.status, exchange.error = error.status, error.code
-    return error

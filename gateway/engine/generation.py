@@ -12,7 +12,7 @@ from gateway.wire import requests
 from gateway.wire.body_types import Body
 from gateway.wire.requirements import Requirements, min_prompt_tokens
 from routers.cost import FREE
-from routers.plan import Draft, Generate, Tier, Verdict
+from routers.plan import Draft, Generate, Tier
 
 from .compression import Compressor
 from .dispatch import Attempt, Dispatcher, UpstreamRequest
@@ -49,40 +49,44 @@ class GenerateCalls:
     def _compressor(self) -> Compressor:
         return Compressor(self._exchange, self._dispatcher, self._pools)
 
-    async def write(self, ask: Generate, sink: Sink, share: float = 1.0) -> Draft:
-        """Return the draft that a tier writes into the sink. `share` as of Dispatcher.dispatch. Raises Unavailable."""
-        reader: Reader | None = None
+    def write(self, ask: Generate, sink: Sink, share: float = 1.0) -> Awaitable[Draft]:
+        """Return the draft that a tier writes into the sink. `share` as of Dispatcher.dispatch.
+
+        Raises Unavailable, and LostRace for a leg whose race is lost.
+        """
         self._exchange.show_passages(ask.passages)
-        try:
-            prompt = await self._compressor.body_for_llm() if self._compresses(ask) else self._exchange.body
-
-            def perform(attempt: Attempt) -> Awaitable[Draft]:
-                nonlocal reader
-                request = self._build_request(ask, prompt, attempt)
-                attempt.reader = reader = self._open_reader(ask, attempt, sink)
-                return attempt.post(request, reader.read)
-
-            requirements = self._find_requirements(ask, prompt)
-            return await self._dispatcher.dispatch(ask, requirements, perform, share)
-        except LostRace:
-            assert reader is not None  # noqa: S101  it has lost
-            return reader.draft_so_far()
-        except asyncio.CancelledError:
-            if reader is None and isinstance(sink, RaceLeg) and sink.lost:
-                return self._note_unsent(ask)
-            raise
+        if self._compresses(ask):
+            return self._write_compressed(ask, sink, share)
+        return self._write(ask, self._exchange.body, sink, share)
 
     def _compresses(self, ask: Generate) -> bool:
         """Return whether a large model reads the prompt compressed. One that goes on from token ids does not."""
         return ask.tier == "llm" and not ask.after and self._exchange.policy.compress is not None
 
-    def _note_unsent(self, ask: Generate) -> Draft:
+    async def _write_compressed(self, ask: Generate, sink: Sink, share: float) -> Draft:
+        try:
+            prompt = await self._compressor.body_for_llm()
+        except asyncio.CancelledError:
+            if isinstance(sink, RaceLeg) and sink.lost:
+                self._note_unsent(ask)
+                raise LostRace from None
+            raise
+        return await self._write(ask, prompt, sink, share)
+
+    def _note_unsent(self, ask: Generate) -> None:
         """Account for a leg whose race was lost while its request was being prepared."""
         call = Call(ask, ask.tier, "", "", FREE, started=self._exchange.elapsed(), prompt_tokens=0)
         call.outcome = "outrun"
         call.settle(self._exchange.elapsed(), None)
         self._exchange.calls.append(call)
-        return Draft(ask.tier, verdict=Verdict.CONTINUE)
+
+    def _write(self, ask: Generate, prompt: Body, sink: Sink, share: float) -> Awaitable[Draft]:
+        def perform(attempt: Attempt) -> Awaitable[Draft]:
+            request = self._build_request(ask, prompt, attempt)
+            attempt.reader = reader = self._open_reader(ask, attempt, sink)
+            return attempt.post(request, reader.read)
+
+        return self._dispatcher.dispatch(ask, self._find_requirements(ask, prompt), perform, share)
 
     def _find_requirements(self, ask: Generate, prompt: Body) -> Requirements:
         """Return what an upstream must be able to do. To go on from a begun chat answer takes assistant prefill."""

@@ -1,11 +1,10 @@
 """Runs two legs of one exchange together: the first to commit wins, and the other is cancelled."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.wire.body_types import Event
-from routers.plan import Draft, Raced, Unavailable
+from routers.plan import Both, Draft, Generate, Raced, Unavailable, Verdict
 
 from .admission import PlanClosed
 from .reply import Reply
@@ -16,12 +15,16 @@ class LostRace(Exception):
 
 
 class RaceLeg:
-    """The reply as one leg of a race sees it. `lost` once the other leg has committed."""
+    """The reply as one leg of a race sees it. `lost` once the other leg has committed.
+
+    `draft_so_far` is set by whoever reads the leg's draft.
+    """
 
     def __init__(self, lock: "CommitLock") -> None:
         self._lock = lock
         self.lost = False
         self.cancel: Callable[[], object] = lambda: None
+        self.draft_so_far: Callable[[], Draft] | None = None
 
     @property
     def begun(self) -> bool:
@@ -61,9 +64,9 @@ class CommitLock:
 
 
 async def race(
+    both: Both,
     reply: Reply,
-    a: Callable[[RaceLeg], Coroutine[Any, Any, Draft]],
-    b: Callable[[RaceLeg], Coroutine[Any, Any, Draft]],
+    write: Callable[[Generate, RaceLeg], Awaitable[Draft]],
     is_out_of_time: Callable[[], bool],
 ) -> Raced:
     """Run both legs to their ends and return what each gave.
@@ -73,8 +76,8 @@ async def race(
     """
     lock = CommitLock(reply)
     tasks = []
-    for write, leg in zip((a, b), lock.legs, strict=True):
-        task = asyncio.ensure_future(_run_leg(write, leg))
+    for ask, leg in zip((both.a, both.b), lock.legs, strict=True):
+        task = asyncio.ensure_future(_run_leg(write, ask, leg))
         leg.cancel = task.cancel
         tasks.append(task)
     try:
@@ -89,10 +92,13 @@ async def race(
 
 
 async def _run_leg(
-    write: Callable[[RaceLeg], Coroutine[Any, Any, Draft]], leg: RaceLeg
+    write: Callable[[Generate, RaceLeg], Awaitable[Draft]], ask: Generate, leg: RaceLeg
 ) -> Draft | Unavailable:
+    """Return the leg's draft, as far as it was written if the leg has lost (its tokens were paid for)."""
     try:
-        return await write(leg)
+        return await write(ask, leg)
+    except LostRace:
+        return Draft(ask.tier, verdict=Verdict.CONTINUE) if leg.draft_so_far is None else leg.draft_so_far()
     except PlanClosed:
         raise
     except Unavailable as failure:

@@ -1,10 +1,13 @@
 """Runs one exchange's plan: performs what the plan asks for, and commits its answer."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from typing import TypeVar
 
+from gateway.errors import ApiError, internal_error
+from gateway.exchange.error_mapping import to_api_error
 from gateway.exchange.exchange import Exchange
 from gateway.exchange.guard_report import report_guard
 from gateway.timers import Deadlines
@@ -23,7 +26,12 @@ from .streams.passthrough import PassthroughStream
 from .streams.watched import WatchedStream
 from .verified_text import VerifiedText
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+CLIENT_GONE = 499
+"""The status of an exchange whose client has left, as nginx has it. Nobody receives it."""
 
 
 class Runner:
@@ -42,6 +50,29 @@ class Runner:
     @cached_property
     def _judge_calls(self) -> JudgeCalls:
         return JudgeCalls(self.exchange, self.dispatcher)
+
+    async def answer(self, leave: Callable[[Exchange], None]) -> None:
+        """Answer the exchange by its policy's plan. An exchange without an answer gets an error.
+
+        `leave` gets the exchange once, when it is over, however it ended.
+        """
+        exchange = self.exchange
+        try:
+            exchange.answer = await self.run(exchange.policy.plan(exchange.request))
+            await self._conclude(exchange.answer)
+        except Unavailable as failure:
+            await self._reply.fail(note_failure(exchange, failure))
+        except asyncio.CancelledError:
+            note_client_gone(exchange)
+            raise
+        except Exception:
+            log.exception("exchange %s failed", exchange.id)
+            await self._reply.fail(note_error(exchange, internal_error()))
+        finally:
+            exchange.seconds = exchange.elapsed()
+            if exchange.answer is None:
+                exchange.account()
+            leave(exchange)
 
     async def run(self, plan: Fragment[T]) -> T:
         """Send outcomes into the plan until it returns, and return its result. Raises what the plan lets through."""
@@ -79,9 +110,9 @@ class Runner:
             return self._generation.write(ask, self._reply)
         if isinstance(ask, Both):
             return race(
+                ask,
                 self._reply,
-                lambda leg: self._generation.write(ask.a, leg, share=0.5),
-                lambda leg: self._generation.write(ask.b, leg),
+                lambda each, leg: self._generation.write(each, leg, share=0.5 if each is ask.a else 1.0),
                 self.dispatcher.is_out_of_time,
             )
         if isinstance(ask, Judge):
@@ -92,7 +123,7 @@ class Runner:
         self._reply.trim(False)
         return self._verified_text.commit(ask, scorer.upstream, self._reply)
 
-    async def conclude(self, answer: Answer) -> None:
+    async def _conclude(self, answer: Answer) -> None:
         """Commit what the answer still holds back, then end the reply with its figures."""
         self.exchange.account()
         report_guard(self.exchange)
@@ -116,6 +147,22 @@ class Runner:
                 if reader.gave_up:  # what it has stands all the same
                     await self._verified_text.finish(reader.call.model, "length", self._reply)
         return usage_event
+
+
+def note_failure(exchange: Exchange, failure: Unavailable) -> ApiError:
+    """Note the failure that a plan has ended in, and return the error that it is to the client."""
+    report_guard(exchange)
+    messages = [call.message for call in exchange.calls if call.message]
+    return note_error(exchange, to_api_error(failure, messages))
+
+
+def note_error(exchange: Exchange, error: ApiError) -> ApiError:
+    exchange.status, exchange.error = error.status, error.code
+    return error
+
+
+def note_client_gone(exchange: Exchange) -> None:
+    exchange.cancelled, exchange.status = True, CLIENT_GONE
 
 
 def run_fragment(fragment: Fragment[T]) -> Callable[[Runner], Awaitable[T]]:

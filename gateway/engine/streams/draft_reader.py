@@ -16,6 +16,8 @@ class CallReader:
         self.call = attempt.call
         self.upstream = attempt.upstream
         self.sink = sink
+        if isinstance(sink, RaceLeg):
+            sink.draft_so_far = self.draft_so_far
         self.usage_event: Body | None = None
 
     def partial(self) -> Draft | None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.engine.race import RaceLeg, race
-from routers.plan import Draft, Raced, Unavailable
+from routers.plan import Both, Draft, Generate, Raced, Unavailable
 
 
 class Quiet:
@@ -37,7 +37,9 @@ class Leg:
 
 
 def raced(a: Any, b: Any, over: bool = False) -> Coroutine[Any, Any, Raced]:
-    return race(Quiet(), a, b, lambda: over)  # type: ignore[arg-type]
+    legs = {"slm": a, "llm": b}
+    both = Both(Generate("slm"), Generate("llm"))
+    return race(both, Quiet(), lambda ask, leg: legs[ask.tier](leg), lambda: over)  # type: ignore[arg-type]
 
 
 async def test_a_leg_that_fails_unforeseen_does_not_leave_the_other_behind():
