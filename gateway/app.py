@@ -1,7 +1,8 @@
 """The composition root: Settings in, ASGI app out. Nothing else builds objects."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -14,13 +15,12 @@ from routers.plan import Tier
 from . import __version__
 from .api.compress import compress_route
 from .api.evaluation.endpoint import evaluate_route
-from .api.generation import GenerationEndpoint, Scope
+from .api.generation import SURFACES, GenerationEndpoint, Scope
 from .api.info import info_routes
 from .api.internal_error import InternalErrors, ResponseTracker
 from .api.request_body import Receive
-from .api.surface import SURFACES
 from .api.tokens import token_routes
-from .api.writers import Send, respond_error
+from .api.writers import Send
 from .background.evaluations import Evaluations
 from .background.shadows import Shadows
 from .catalog.live_policies import LivePolicies
@@ -30,6 +30,7 @@ from .exchange.builder import ExchangeBuilder
 from .local.factory import build_local_engine
 from .local.supervisor import Supervisor
 from .settings import Settings
+from .state.conversations import Conversations
 from .state.exchanges import Exchanges
 from .telemetry.engine_metrics import EngineMetrics
 from .telemetry.ledger import Ledger
@@ -54,31 +55,22 @@ class App(FastAPI):
     internal_errors: InternalErrors
     local: Supervisor | None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        """Hand over the coroutine that does the work, not one around it: it is resumed with every read."""
+        endpoint = self.hot.get(scope["path"]) if scope["type"] == "http" else None
+        return self._serve(scope, receive, send) if endpoint is None else endpoint(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what is no generation endpoint: FastAPI's routes, and the server's own events."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
         sent = ResponseTracker(send)
         try:
-            await self._answer(scope, receive, sent)
-        except Exception as error:
-            await self.internal_errors.conclude(error, self._endpoint_of(scope), sent)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self.hot.get(scope["path"])
-        if endpoint is None:
-            await super().__call__(scope, receive, send)
-        elif scope["method"] == "POST":
-            await endpoint(scope, receive, send)
-        else:
-            message = f"{scope['path']} takes POST, not {scope['method']}"
-            await respond_error(send, ApiError(405, "method_not_allowed", message), [(b"allow", b"POST")])
-
-    def _endpoint_of(self, scope: Scope) -> str:
-        """The endpoint's name in metrics: never a path, of which clients could make up any number."""
-        if scope["path"] in self.hot:
-            return self.hot[scope["path"]].name
-        return getattr(scope.get("route"), "name", "none")
+            await super().__call__(scope, receive, sent)
+        except Exception as error:  # a route's name, never a path: clients could make up any number of these
+            endpoint = getattr(scope.get("route"), "name", "none")
+            await self.internal_errors.conclude(error, endpoint, sent)
 
 
 def create_app(
@@ -114,7 +106,9 @@ def create_app(
     ledger = Ledger(metrics, exchanges, recorder)
     stack.callback(ledger.book)
     engine = Engine(by_tier, leave=ledger.add)
-    opening = ExchangeBuilder(policies, by_tier, keeps=recorder is not None and settings.records.content)
+    conversations = Conversations()
+    captures = recorder is not None and settings.records.content
+    builder = ExchangeBuilder(policies, by_tier, conversations.turns_left, captures=captures)
     shadows = Shadows(engine.run, lambda: policies.catalog.policies)
     stack.push_async_callback(shadows.close)
     evaluations = Evaluations(engine.perform, metrics)
@@ -142,8 +136,9 @@ def create_app(
     app.hot = {
         path: GenerationEndpoint(
             surface,
-            opening=opening,
+            builder=builder,
             engine=engine,
+            conversations=conversations,
             shadows=shadows,
             evaluations=evaluations,
             metrics=metrics,

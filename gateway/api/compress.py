@@ -13,9 +13,10 @@ from gateway.engine.compression import Compression, Compressor
 from gateway.engine.engine import Engine
 from gateway.engine.runner import Runner
 from gateway.errors import ApiError, invalid
-from gateway.exchange.builder import read_smallfirst_field, resolve_policy
 from gateway.exchange.error_mapping import to_api_error
 from gateway.exchange.exchange import Exchange
+from gateway.exchange.policy_resolution import resolve_policy
+from gateway.exchange.smallfirst_field import read_smallfirst_field
 from gateway.skills.compress.messages import replace_texts
 from gateway.telemetry.metrics import Metrics
 from gateway.wire.body_types import Body

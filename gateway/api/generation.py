@@ -1,44 +1,94 @@
-"""POST to the endpoints of `surface.SURFACES`: raw ASGI endpoints, the hot path."""
+"""Serves the generation endpoints: chat, completions, embeddings, responses."""
 
 import asyncio
-from collections.abc import MutableMapping
-from typing import Any
+import logging
+from collections.abc import Callable, MutableMapping
+from typing import Any, NamedTuple
+
+import orjson
 
 from gateway.background.evaluations import Evaluations
 from gateway.background.shadows import Shadows
 from gateway.engine.engine import Engine
-from gateway.errors import ApiError
+from gateway.errors import ApiError, internal_error
 from gateway.exchange.builder import ExchangeBuilder
 from gateway.exchange.exchange import Exchange
+from gateway.state.conversations import Conversations
 from gateway.telemetry.metrics import Metrics
 from gateway.timers import Deadlines
+from gateway.wire.body_types import Body, Endpoint
+from gateway.wire.validation import check_chat, check_completions, check_embeddings
 
+from .disconnect import DisconnectWatch
 from .request_body import ClientGone, Receive, parse_body, read_body
+from .responses.request import to_chat
+from .responses.writers import ResponseReply, ResponseStream
 from .settings import Listen
-from .surface import Surface
-from .writers import Reply, Send, respond_error
+from .writers import PlainReply, Reply, Send, StreamReply, respond_error
+
+log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 
 
+class Surface(NamedTuple):
+    """How an endpoint is spoken: what its requests mean to the engine, and how its answers look.
+
+    `name` is for metrics and records, `endpoint` the one of upstreams that answers. `check` raises ApiError for a body
+    that the gateway can not act on. `translate` makes another API's body one that `check` can check.
+    """
+
+    name: str
+    endpoint: Endpoint
+    check: Callable[[Body], None]
+    translate: Callable[[Body], Body] | None = None
+
+    def read(self, request: Body, raw: bytes) -> tuple[Body, bytes]:
+        """Return the request as the endpoint takes it, and its bytes. Raises ApiError."""
+        body = request if self.translate is None else self.translate(request)
+        self.check(body)
+        return body, raw if self.translate is None else orjson.dumps(body)
+
+    def open_reply(
+        self, send: Send, exchange: Exchange, request: Body, heartbeat: float, deadlines: Deadlines
+    ) -> Reply:
+        if self.translate is None:
+            if exchange.request.stream:
+                return StreamReply(send, exchange, heartbeat, deadlines)
+            return PlainReply(send, exchange)
+        if exchange.request.stream:
+            return ResponseStream(send, exchange, request, heartbeat, deadlines)
+        return ResponseReply(send, exchange, request)
+
+
+SURFACES = {
+    "/v1/chat/completions": Surface("chat", "chat", check_chat),
+    "/v1/completions": Surface("completions", "completions", check_completions),
+    "/v1/embeddings": Surface("embeddings", "embeddings", check_embeddings),
+    "/v1/responses": Surface("responses", "chat", check_chat, to_chat),
+}
+"""The generation endpoints, by path."""
+
+
 class GenerationEndpoint:
-    """One endpoint."""
+    """One generation endpoint: a raw ASGI application, the hot path."""
 
     def __init__(
         self,
         surface: Surface,
         *,
-        opening: ExchangeBuilder,
+        builder: ExchangeBuilder,
         engine: Engine,
+        conversations: Conversations,
         shadows: Shadows,
         evaluations: Evaluations,
         metrics: Metrics,
         listen: Listen,
     ) -> None:
-        self.name = surface.name
         self._surface = surface
-        self._opening = opening
+        self._builder = builder
         self._engine = engine
+        self._conversations = conversations
         self._shadows = shadows
         self._evaluations = evaluations
         self._metrics = metrics
@@ -47,73 +97,65 @@ class GenerationEndpoint:
         self._deadlines = Deadlines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            await _refuse_method(scope, send)
+            return
         surface = self._surface
+        reply: Reply | None = None
         try:
             raw = await read_body(receive, self._body_limit)
-            asked = parse_body(raw)
-            body, raw = surface.read(asked, raw)
-            exchange = await self._opening.build(surface, body, raw)
+            request = parse_body(raw)
+            body, raw = surface.read(request, raw)
+            exchange = await self._builder.build(surface.name, surface.endpoint, body, raw)
+            is_sampled = self._evaluations.sample(exchange)
+            reply = surface.open_reply(send, exchange, request, self._heartbeat, self._deadlines)
+            await self._answer(exchange, reply, receive)
+            self._follow_up(exchange, is_sampled)
         except ClientGone:
             return
         except ApiError as error:
-            self._metrics.count_rejected(endpoint=surface.name, code=error.code, status=error.status)
-            await respond_error(send, error)
-            return
-        drawn = self._evaluations.sample(exchange)
-        reply = surface.reply(send, exchange, asked, self._heartbeat, self._deadlines)
-        self._evaluations.begin_request()
-        try:
-            await self._run(exchange, reply, receive)
-        finally:
-            reply.close()
-            self._evaluations.end_request()
-        self._opening.over(exchange)
-        self._shadows.maybe_start(exchange)
-        if drawn:
-            self._evaluations.enqueue(exchange)
+            await self._refuse(error, send)
+        except Exception as error:
+            await self._fail(error, send, reply)
 
-    async def _run(self, exchange: Exchange, reply: Reply, receive: Receive) -> None:
-        """A client that goes away cancels its exchange."""
-        leaving = _DisconnectWatch(self._deadlines, reply, receive)
+    async def _answer(self, exchange: Exchange, reply: Reply, receive: Receive) -> None:
+        """Answer the exchange. A client that leaves cancels it."""
+        self._evaluations.begin_request()
+        watch = DisconnectWatch(self._deadlines, reply, receive)
         try:
             await self._engine.run(exchange, reply)
         except asyncio.CancelledError:
-            if not leaving.is_gone:
+            if not watch.is_gone:
                 raise
         finally:
-            leaving.stop()
+            watch.stop()
+            reply.close()
+            self._evaluations.end_request()
 
+    def _follow_up(self, exchange: Exchange, is_sampled: bool) -> None:
+        """Do what is due once an exchange is over: affinity, a shadow, an evaluation."""
+        self._conversations.note(exchange)
+        self._shadows.maybe_start(exchange)
+        if is_sampled:
+            self._evaluations.enqueue(exchange)
 
-class _DisconnectWatch:
-    """Cancels the task it is made in when its client goes away. Most requests are over before a client could
-    leave, so the watching begins a little later: a task of its own costs more than the rest of the watch."""
+    async def _refuse(self, error: ApiError, send: Send) -> None:
+        self._metrics.count_rejected(endpoint=self._surface.name, code=error.code, status=error.status)
+        await respond_error(send, error)
 
-    def __init__(self, deadlines: Deadlines, reply: Reply, receive: Receive) -> None:
-        self.is_gone = False
-        self._task = asyncio.current_task()
-        self._reply = reply
-        self._receive = receive
-        self._watcher: asyncio.Task[None] | None = None
-        self._begins = deadlines.schedule(WATCH_AFTER_S, self._start_watching)
-
-    def stop(self) -> None:
-        self._begins.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
-            self._watcher = (
-                None  # its error's traceback holds us, and with us the exchange, until a collection
+    async def _fail(self, error: Exception, send: Send, reply: Reply | None) -> None:
+        """End a request that failed unexpectedly. One whose reply has ended is counted already."""
+        log.error("a request to %s failed", self._surface.name, exc_info=error)
+        if reply is None:
+            await self._refuse(internal_error(), send)
+        elif not reply.finished:
+            failure = internal_error()
+            self._metrics.count_rejected(
+                endpoint=self._surface.name, code=failure.code, status=failure.status
             )
-
-    def _start_watching(self) -> None:
-        self._watcher = asyncio.ensure_future(self._watch())
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if self._task is not None and not self._reply.finished:
-            self.is_gone = True
-            self._task.cancel()
+            await reply.fail(failure)
 
 
-WATCH_AFTER_S = 0.03
-"""Seconds into a request at which its client's leaving begins to be watched for."""
+async def _refuse_method(scope: Scope, send: Send) -> None:
+    message = f"{scope['path']} takes POST, not {scope['method']}"
+    await respond_error(send, ApiError(405, "method_not_allowed", message), [(b"allow", b"POST")])

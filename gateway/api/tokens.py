@@ -7,9 +7,11 @@ from fastapi import APIRouter, Request
 
 from gateway.catalog.live_policies import LivePolicies
 from gateway.errors import invalid
-from gateway.exchange.builder import read_smallfirst_field, resolve_policy, without_clouds
+from gateway.exchange.builder import without_clouds
 from gateway.exchange.error_mapping import to_api_error
 from gateway.exchange.passages import read_passages
+from gateway.exchange.policy_resolution import resolve_policy
+from gateway.exchange.smallfirst_field import read_smallfirst_field
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.transport.malformed import MISSHAPEN
 from gateway.upstreams.transport.transport import TransportError

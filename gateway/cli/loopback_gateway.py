@@ -37,7 +37,14 @@ async def run_gateway(
         bound.bind(("127.0.0.1", 0))
         bound.listen()
         server = _Server(
-            uvicorn.Config(app, http=JoiningProtocol, lifespan="off", access_log=False, log_level="warning")
+            uvicorn.Config(
+                app,
+                interface="asgi3",
+                http=JoiningProtocol,
+                lifespan="off",
+                access_log=False,
+                log_level="warning",
+            )
         )
         async with app.router.lifespan_context(app):
             if app.local is not None:

@@ -6,12 +6,12 @@ from typing import Any, Protocol
 
 import orjson
 
-from gateway.upstreams.transport.malformed import UpstreamEvents, parsing
+from gateway.upstreams.transport.malformed import parsing
 from gateway.upstreams.transport.transport import Garbage, Response
 from gateway.wire.body_types import Body
 from gateway.wire.nesting import TooDeep, read_json
 from gateway.wire.responses import tool_call_index
-from gateway.wire.sse import DONE, DONE_EVENT, encode_event, payload_of
+from gateway.wire.sse import DONE, DONE_EVENT, EventReader, encode_event, payload_of
 
 TEXT_KEYS = ("content", "refusal", "reasoning_content", "reasoning")
 """What a message, or a stream's delta, says in running text."""
@@ -108,7 +108,7 @@ class RewrittenResponse:
         self._make_filters = make_filters
         self._chains: dict[tuple[Any, ...], _FilterChain] = {}
         self._last_fields: dict[tuple[Any, ...], _TextField] = {}
-        self._reader = UpstreamEvents()
+        self._reader = EventReader(Garbage)
         self._pending: deque[bytes | Body] = deque()
         self._ended = False
 

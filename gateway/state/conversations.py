@@ -7,6 +7,9 @@ from typing import Any
 
 import orjson
 
+from gateway.exchange.exchange import Exchange
+from routers.reasons import ESCALATIONS, Reason
+
 MAX_CONVERSATIONS = 10_000
 
 
@@ -33,6 +36,18 @@ class Conversations:
         self._turns_left.move_to_end(digest)
         if len(self._turns_left) > self._max_conversations:
             self._turns_left.popitem(last=False)
+
+    def note(self, exchange: Exchange) -> None:
+        """Pin a finished exchange's conversation to the LLM if its policy's `affinity` says so."""
+        affinity, answer = exchange.policy.affinity, exchange.answer
+        body = exchange.body if exchange.passages is None else exchange.passages.bare
+        if affinity is None or answer is None or "messages" not in body:
+            return
+        messages, name = body["messages"], exchange.policy.name
+        if answer.reason in ESCALATIONS and answer.route != "slm":
+            self.pin_to_llm(name, messages, affinity.turns)
+        elif answer.reason is Reason.AFFINITY:
+            self.pin_to_llm(name, messages, exchange.request.stays - 1)
 
 
 def _prefix_digests(policy: str, messages: Sequence[Any]) -> Iterator[bytes]:

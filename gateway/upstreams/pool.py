@@ -73,7 +73,7 @@ class Pool:
         Among equals, the first in the configuration wins. `only_up` skips upstreams that are down.
         """
         for upstream in self._find_able(needs):
-            if upstream.is_up or not only_up:
+            if not only_up or upstream.is_up:
                 return upstream
         return None
 

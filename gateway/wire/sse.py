@@ -1,5 +1,6 @@
 """Server-sent events: bytes in any chunking -> events' data, and back (WHATWG HTML, section 9.2)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -18,17 +19,21 @@ class EventTooLarge(ValueError):
 
 
 class EventReader:
-    """Splits a stream into events. Line ends may be LF, CRLF or CR; comments, other fields and a byte order mark at
-    the beginning are skipped."""
+    """Splits a stream into events.
 
-    def __init__(self) -> None:
+    Line ends may be LF, CRLF or CR. Comments, other fields and a byte order mark at the beginning are skipped.
+    `too_large` is what is raised for an event over the limit.
+    """
+
+    def __init__(self, too_large: Callable[[str], Exception] = EventTooLarge) -> None:
+        self._too_large = too_large
         self._rest = bytearray()
         self._after_cr = False
         self._at_start = True
 
     def read_blocks(self, data: bytes) -> list[bytes]:
         """The events that `data` completes, raw, each without its blank line. Takes time linear in all data, wherever
-        it is cut. Raises EventTooLarge for an event of more than `MAX_EVENT` bytes, be it complete or not."""
+        it is cut. Raises `too_large` for an event of more than `MAX_EVENT` bytes, be it complete or not."""
         if self._after_cr or b"\r" in data:
             data = self._normalize_line_ends(data)
         if self._rest:
@@ -70,7 +75,7 @@ class EventReader:
     def _check_size(self, size: int) -> None:
         if size > MAX_EVENT:
             self._rest.clear()
-            raise EventTooLarge(f"an event is over the limit of {MAX_EVENT} bytes")
+            raise self._too_large(f"an event is over the limit of {MAX_EVENT} bytes")
 
     def _normalize_line_ends(self, data: bytes) -> bytes:
         """`data` with LF for every line end. A CRLF may be split between two reads."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateway.exchange.builder import SmallfirstField
+from gateway.exchange.smallfirst_field import SmallfirstField
 from policies.explain.plan_tree import build_tree, to_lines
 from policies.loading.layers import BUILT_IN, list_policy_files
 from policies.loading.loader import load_policies, load_policy

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Tag, TypeAdapter, ValidationError
 
 from gateway.background.evaluators import EVALUATE, Evaluator, Output, parse_output
 from gateway.errors import ApiError, invalid
-from gateway.exchange.builder import read_smallfirst_field
+from gateway.exchange.smallfirst_field import read_smallfirst_field
 from gateway.upstreams.transport.malformed import MISSHAPEN
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body

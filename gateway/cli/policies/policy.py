@@ -13,16 +13,11 @@ from gateway.catalog.catalog import build_catalog
 from gateway.cli.output import ConfigOption, fail, out
 from gateway.cli.serving.check import build_upstreams
 from gateway.errors import ApiError
-from gateway.exchange.builder import (
-    build_privacy_screen,
-    build_request,
-    check_blocked,
-    find_requirements,
-    read_smallfirst_field,
-    resolve_policy,
-    without_clouds,
-)
+from gateway.exchange.builder import build_request, find_requirements, without_clouds
 from gateway.exchange.passages import read_passages
+from gateway.exchange.policy_resolution import resolve_policy
+from gateway.exchange.privacy_screen import build_privacy_screen, check_blocked
+from gateway.exchange.smallfirst_field import read_smallfirst_field
 from gateway.settings import Settings, default_config_path, load_settings
 from gateway.upstreams.pool import Pool, build_pools
 from gateway.wire.validation import check_chat

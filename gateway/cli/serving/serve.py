@@ -80,6 +80,7 @@ async def _run(app: App, settings: Settings, listener: socket.socket) -> None:
     server = _Server(
         uvicorn.Config(
             app,
+            interface="asgi3",
             loop="none",
             http=JoiningProtocol,
             lifespan="off",

@@ -5,11 +5,11 @@ import orjson
 from gateway.engine.dispatch import Attempt
 from gateway.engine.reply import Sink
 from gateway.exchange.exchange import Exchange
-from gateway.upstreams.transport.malformed import MISSHAPEN, UpstreamEvents
+from gateway.upstreams.transport.malformed import MISSHAPEN
 from gateway.upstreams.transport.transport import Garbage, Response, TransportError
 from gateway.wire.body_types import Body
 from gateway.wire.responses import usage_of
-from gateway.wire.sse import MAX_EVENT, payload_of
+from gateway.wire.sse import MAX_EVENT, EventReader, payload_of
 from routers.plan import Draft, Usage
 
 from .draft_reader import CallReader
@@ -32,7 +32,7 @@ class PassthroughStream(CallReader):
 
     async def read(self, response: Response) -> Draft:
         """Pass the response through to its end. Raises TransportError, LostRace."""
-        reader = UpstreamEvents()
+        reader = EventReader(Garbage)
         while data := await read_next(response, self.exchange, self.call, self._done):
             await self._send(self._filter_events(reader.read_blocks(data)))
         await self._send(self._filter_events([block for block in (reader.flush(),) if block]))

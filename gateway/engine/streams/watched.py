@@ -6,7 +6,7 @@ from typing import NamedTuple
 from gateway.engine.dispatch import Attempt
 from gateway.engine.reply import Sink
 from gateway.exchange.exchange import Exchange
-from gateway.upstreams.transport.malformed import MISSHAPEN, UpstreamEvents
+from gateway.upstreams.transport.malformed import MISSHAPEN
 from gateway.upstreams.transport.transport import Garbage, Response, TransportError
 from gateway.wire.body_types import Body, Event
 from gateway.wire.fast_chunks import PlainChunk, parse_plain_chunk
@@ -21,7 +21,7 @@ from gateway.wire.responses import (
     trim_logprobs,
     usage_of,
 )
-from gateway.wire.sse import payload_of
+from gateway.wire.sse import EventReader, payload_of
 from routers.plan import Answer, Draft, Reason, TokenLike, ToolCall, Usage, Verdict, Watch
 from routers.structure.flaws import find_flaw
 
@@ -87,7 +87,7 @@ class WatchedStream(CallReader):
         return self._conclude(self.draft_so_far())
 
     async def _follow(self, response: Response) -> None:
-        reader = UpstreamEvents()
+        reader = EventReader(Garbage)
         while data := await read_next(response, self.exchange, self.call, self._done):
             self._feed(reader.feed(data))
             if self._committed_events:

@@ -2,14 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.timers import Deadline, Deadlines
 
-from .transport import TransportError
+from .transport import TransportError, read_whole, too_large
 
 HIGH_WATER_BYTES = 2**18
 """Bytes of a body that may wait for their reader before the server has to."""
@@ -42,6 +42,7 @@ class Connection(asyncio.Protocol):
         self._deadlines = deadlines
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
+        self.time = self._loop.time
         self._parser = HttpResponseParser(self)
         # RFC 9112 has recipients bear with them: folded lines, LF alone, blanks after a chunk's size.
         self._parser.set_dangerous_leniencies(
@@ -206,6 +207,58 @@ class Connection(asyncio.Protocol):
             self.ended = True
             self._keeps_alive = self._parser.should_keep_alive()
             self._wake()
+
+
+class HttpResponse:
+    """A `Response` as it arrives on its connection.
+
+    It has the connection until it is closed: then `release` gets it back. `gap` is the limit in seconds between two
+    reads, and `limit` the maximum number of bytes of a body that is read whole.
+    """
+
+    __slots__ = ("_closed", "_connection", "_fields", "_gap", "_limit", "_release", "status")
+
+    def __init__(
+        self, connection: Connection, gap: float, limit: int, release: Callable[[Connection], None]
+    ) -> None:
+        self.status = connection.status
+        self._fields = connection.headers
+        self._connection = connection
+        self._gap = gap
+        self._limit = limit
+        self._release = release
+        self._closed = False
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self._fields.items()}
+
+    async def read(self) -> bytes:
+        if self._connection.ended:
+            body = self._connection.take_body()  # it came with the head, as short responses do
+            if len(body) > self._limit:
+                raise too_large(self._limit)
+            return body
+        return await read_whole(self, self._limit)
+
+    async def next(self, gap: float | None = None) -> bytes:
+        connection = self._connection
+        while not connection.parts:
+            if connection.ended:
+                return b""
+            connection.raise_if_broken()
+            connection.deadline.due = connection.time() + (gap or self._gap)
+            try:
+                await connection.wait_for_change()
+            finally:  # between reads we are waited for, or a slow client
+                connection.deadline.due = math.inf
+        return connection.take_body()
+
+    def close(self) -> None:
+        """Keep the connection for the next request if the response has ended, else close it."""
+        if not self._closed:
+            self._closed = True
+            self._release(self._connection)
 
 
 def _describe_loss(status: int, reason: str) -> str:

@@ -1,18 +1,17 @@
 """Our own HTTP/1.1 client: requests to one origin on kept connections (docs/decisions/0006-own-http-client.md)."""
 
 import asyncio
-import math
 import ssl
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from gateway.timers import Deadlines
 
-from .connection import Connection
+from .connection import Connection, HttpResponse
 from .content_coding import decode_content
 from .dialing import dial, load_tls_context
 from .origin import build_request_head, check_headers, parse_origin
-from .transport import MAX_BODY, Response, read_whole, too_large
+from .transport import MAX_BODY, Response
 
 
 class HttpTransport:
@@ -78,7 +77,7 @@ class HttpTransport:
         except BaseException:
             connection.close()
             raise
-        response = HttpResponse(connection, self._gap, self, self._limit)
+        response = HttpResponse(connection, self._gap, self._limit, self.release)
         coding = connection.headers.get(b"content-encoding")
         return response if coding is None else decode_content(response, coding, self._limit)
 
@@ -110,51 +109,3 @@ class HttpTransport:
                 raise ValueError(f"a request to another server than {self._origin.authority}")
             head = self._request_heads[method, url] = build_request_head(method, url, self._headers)
         return head
-
-
-class HttpResponse:
-    """A `Response` as it arrives on its connection, which it has until it is closed."""
-
-    __slots__ = ("_closed", "_connection", "_fields", "_gap", "_limit", "_transport", "status")
-
-    def __init__(
-        self, connection: Connection, gap: float, transport: HttpTransport, limit: int = MAX_BODY
-    ) -> None:
-        self.status = connection.status
-        self._fields = connection.headers
-        self._connection = connection
-        self._gap = gap
-        self._limit = limit
-        self._transport = transport
-        self._closed = False
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self._fields.items()}
-
-    async def read(self) -> bytes:
-        if self._connection.ended:
-            body = self._connection.take_body()  # it came with the head, as short responses do
-            if len(body) > self._limit:
-                raise too_large(self._limit)
-            return body
-        return await read_whole(self, self._limit)
-
-    async def next(self, gap: float | None = None) -> bytes:
-        connection = self._connection
-        while not connection.parts:
-            if connection.ended:
-                return b""
-            connection.raise_if_broken()
-            connection.deadline.postpone(gap or self._gap)
-            try:
-                await connection.wait_for_change()
-            finally:  # between reads it is us, or a slow client, that is waited for
-                connection.deadline.due = math.inf
-        return connection.take_body()
-
-    def close(self) -> None:
-        """Keeps the connection for the next request where the response has ended, else closes it."""
-        if not self._closed:
-            self._closed = True
-            self._transport.release(self._connection)

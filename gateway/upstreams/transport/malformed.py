@@ -1,9 +1,7 @@
-"""What of an upstream's answer can't be read: another shape than its endpoint gives, or more than fits."""
+"""Tells an upstream's answer of another shape than its endpoint gives from a fault of our own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from gateway.wire.sse import EventReader, EventTooLarge
 
 from .transport import Garbage
 
@@ -13,19 +11,12 @@ MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 
 @contextmanager
 def parsing(what: str) -> Iterator[None]:
-    """Raises Garbage for an answer of another shape. Nothing but what reads a server's bytes belongs within: a fault of
-    the gateway's own, or of a plan's, would be taken for the server's."""
+    """Raise Garbage if what reads an answer in here fails on its shape.
+
+    Only the reading of a server's bytes belongs in here: a fault of the gateway or of a plan would be taken for the
+    server's.
+    """
     try:
         yield
     except MISSHAPEN as error:
         raise Garbage(f"not {what}: {type(error).__name__}: {error}") from error
-
-
-class UpstreamEvents(EventReader):
-    """Reads an upstream's events. Raises Garbage for one that is too large."""
-
-    def read_blocks(self, data: bytes) -> list[bytes]:
-        try:
-            return super().read_blocks(data)
-        except EventTooLarge as error:
-            raise Garbage(str(error)) from error

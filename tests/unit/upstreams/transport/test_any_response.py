@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.timers import Deadlines
-from gateway.upstreams.transport.connection import HIGH_WATER_BYTES, Connection
-from gateway.upstreams.transport.http_client import HttpResponse, HttpTransport
-from gateway.upstreams.transport.transport import TransportError
+from gateway.upstreams.transport.connection import HIGH_WATER_BYTES, Connection, HttpResponse
+from gateway.upstreams.transport.http_client import HttpTransport
+from gateway.upstreams.transport.transport import MAX_BODY, TransportError
 
 
 class Wire(asyncio.Transport):
@@ -99,7 +99,7 @@ async def received(pieces: Sequence[tuple[bytes, bool]]) -> tuple[int, dict[str,
 
     async def read() -> tuple[int, dict[str, str], bytes]:
         await connection.send_request(b"head", b"", 5.0, asyncio.get_running_loop().time() + 5.0)
-        response = HttpResponse(connection, 5.0, client)
+        response = HttpResponse(connection, 5.0, MAX_BODY, client.release)
         return response.status, dict(response.headers), await response.read()
 
     reading = asyncio.ensure_future(read())

@@ -1,0 +1,53 @@
+"""Which policy a request is answered under."""
+
+import random
+
+import orjson
+
+from gateway.catalog.catalog import Catalog
+from gateway.errors import ApiError, invalid
+from gateway.wire.body_types import Body
+from gateway.wire.prompt_text import SYSTEM_ROLES
+from policies.loading.overrides import OverrideError, OverrideNotAllowed, apply_override
+from policies.schema.policy import Policy
+from policies.schema.split import Split
+
+from .smallfirst_field import SmallfirstField
+
+IDENTITY_FIELDS = ("safety_identifier", "user", "prompt_cache_key")
+"""OpenAI's fields that tell one user or conversation from another."""
+
+
+def resolve_policy(body: Body, own: SmallfirstField, catalogue: Catalog) -> Policy:
+    """The policy that a request names, with what it overrides; of a split, the one that its key is sent to. Raises
+    ApiError."""
+    policy = catalogue.resolve(own.policy or body["model"], "smallfirst.policy" if own.policy else "model")
+    if isinstance(policy, Split):
+        policy = catalogue.policies[policy.choose(_split_key(policy, body, own))]
+    try:
+        return apply_override(policy, own.override or {})
+    except OverrideNotAllowed as error:
+        where = f"smallfirst.{error.at}"
+        raise ApiError(403, "override_not_allowed", f"smallfirst.{error}", param=where) from error
+    except OverrideError as error:
+        raise invalid(f"smallfirst.{error}", f"smallfirst.{error.at}") from error
+
+
+def _split_key(split: Split, body: Body, own: SmallfirstField) -> str:
+    """What a split divides by; of a request that has nothing of the kind, a number drawn for it."""
+    if split.split.by == "key":
+        candidates = [own.key, *(body.get(name) for name in IDENTITY_FIELDS)]
+        if named := next((name for name in candidates if isinstance(name, str) and name), None):
+            return named
+    if split.split.by == "conversation":
+        return conversation_key(body)
+    return str(random.random())  # noqa: S311  no secret
+
+
+def conversation_key(body: Body) -> str:
+    """The same for all turns of a conversation: all up to its first message that is not the system's."""
+    messages = body.get("messages")
+    if not messages:
+        return str(body.get("prompt"))
+    first = next((at for at, message in enumerate(messages) if message["role"] not in SYSTEM_ROLES), 0)
+    return orjson.dumps(messages[: first + 1], option=orjson.OPT_SORT_KEYS).decode()

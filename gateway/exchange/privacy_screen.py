@@ -1,0 +1,31 @@
+"""What a policy's `private` section asks for one exchange."""
+
+from gateway.errors import ApiError
+from gateway.skills.privacy.screen import PrivacyScreen
+from gateway.wire.body_types import Body
+from policies.schema.policy import Policy
+from policies.schema.private import Private
+
+
+def build_privacy_screen(policy: Policy) -> PrivacyScreen | None:
+    """For one exchange, what the policy's `private` section asks for; None where it has no such section."""
+    return PrivacyScreen(policy.private) if isinstance(policy.private, Private) else None
+
+
+def check_blocked(policy: Policy, privacy: PrivacyScreen) -> None:
+    """Raises ApiError for a request in which is what its policy blocks."""
+    if privacy.private.action == "block" and privacy.places:
+        what = f"the policy {policy.name} lets in nothing private, and {privacy.description}"
+        raise ApiError(403, "private_data", what, param=privacy.places[0])
+
+
+async def screen_for_privacy(policy: Policy, body: Body, size: int) -> PrivacyScreen | None:
+    """Return the screen that has scanned a body of `size` bytes; None if the policy has no `private` section.
+
+    Raises ApiError if the policy blocks what the scan has found.
+    """
+    privacy = build_privacy_screen(policy)
+    if privacy is not None:
+        await privacy.scan(body, size)
+        check_blocked(policy, privacy)
+    return privacy
