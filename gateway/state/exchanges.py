@@ -5,6 +5,8 @@ from typing import Any
 
 import orjson
 
+from policies.records.schema import AnswerLine, CallLine, ExchangeLine, InApi, Line, RequestLine, UsageLine
+
 MAX_EXCHANGES = 10_000
 
 
@@ -40,57 +42,29 @@ class Exchanges:
         return to_api_object(orjson.loads(line)) | {"evaluation": evaluation and orjson.loads(evaluation)}
 
 
+NO_ANSWER = {"route": "none", "reason": None, "confidence": None}
+
+
 def to_api_object(line: dict[str, Any]) -> dict[str, Any]:
-    """Convert a record line to the API's object."""
-    answer = line["answer"] or {"route": "none", "reason": None, "confidence": None}
+    """Convert a record line to the API's object: the fields marked `InApi`, and some that follow from them."""
     alone = line["llm_alone_usd"]
     return {
-        "id": line["id"],
         "object": "smallfirst.exchange",
         "created": int(line["at"]),
-        "endpoint": line["endpoint"],
-        "stream": line["request"]["stream"],
-        "policy": line["policy"],
-        **answer,
-        "cost_usd": line["cost_usd"],
-        "llm_alone_usd": alone,
+        **_select_shown(ExchangeLine, line),
+        **_select_shown(RequestLine, line["request"]),
+        **_select_shown(AnswerLine, line["answer"] or NO_ANSWER),
         "saved_usd": None if alone is None else alone - line["cost_usd"],
-        "status": line["status"],
-        "error": line["error"],
-        "cancelled": line["cancelled"],
-        "seconds": line["seconds"],
-        "time_to_first_token": line["ttft"],
-        "speculation": line["speculation"],
-        "skills": line["skills"],
-        "aside": line["aside"],
-        "tags": line["tags"],
-        "shadow_of": line["shadow_of"],
-        "calls": [_to_api_call(call) for call in line["calls"]],
+        "calls": [
+            _select_shown(CallLine, call) | _select_shown(UsageLine, call["usage"]) for call in line["calls"]
+        ],
     }
 
 
-CALL_KEYS = (
-    "ask",
-    "tier",
-    "upstream",
-    "model",
-    "because",
-    "outcome",
-    "retried",
-    "verdict",
-    "reason",
-    "confidence",
-    "finish",
-)
-
-
-def _to_api_call(call: dict[str, Any]) -> dict[str, Any]:
-    usage = call["usage"]
+def _select_shown(model: type[Line], line: dict[str, Any]) -> dict[str, Any]:
     return {
-        **{key: call[key] for key in CALL_KEYS},
-        "prompt_tokens": usage["prompt_tokens"],
-        "completion_tokens": usage["completion_tokens"],
-        "estimated": usage["estimated"],
-        "cost_usd": call["cost_usd"],
-        "seconds": call["seconds"],
+        mark.name or key: line[key]
+        for key, field in model.model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, InApi)
     }

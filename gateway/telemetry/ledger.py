@@ -8,7 +8,8 @@ from gateway.exchange.exchange import Exchange
 from gateway.state.exchanges import Exchanges
 
 from .metrics import Metrics
-from .record_writer import Recorder, build_exchange_line, encode_compact
+from .record_lines import build_exchange_line
+from .record_writer import Recorder, encode_compact
 
 log = logging.getLogger(__name__)
 

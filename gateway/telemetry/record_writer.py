@@ -14,12 +14,11 @@ from gateway.exchange.captured import CapturedAnswer
 from gateway.exchange.exchange import Exchange
 from gateway.skills.privacy.screen import PrivacyScreen
 from gateway.wire.body_types import Body, Endpoint
-from policies.records.formats import CURRENT
 from policies.schema.policy import Policy
-from routers.confidence.answer_words import token_shape
-from routers.plan import Generate, Scored
+from routers.plan import Generate
 
 from .record_file import RecordFile
+from .record_lines import build_tokens_line
 from .settings import RecordSettings
 
 log = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ class Recorder:
             line["content"] = content
             for call, row in zip(exchange.calls, line["calls"], strict=True):
                 if _is_followed(call):
-                    row["tokens"] = _build_tokens_line(call, content is not None and redactor is None)
+                    row["tokens"] = build_tokens_line(call, content is not None and redactor is None)
             summary = encode_compact(line)
         answer = None if content is None else self._take_answer(exchange)
         self._queue.append(QueuedRecord(exchange.policy, summary, answer, exchange.endpoint, redactor))
@@ -138,105 +137,3 @@ def encode_compact(line: dict[str, Any]) -> bytes:
     """A line's JSON in as many bytes as it has: orjson's own result keeps a buffer several times its size,
     and many lines are kept."""
     return bytes(memoryview(orjson.dumps(line)))
-
-
-def build_exchange_line(exchange: Exchange) -> dict[str, Any]:
-    """An ExchangeLine as plain values, without tokens and content."""
-    answer, request = exchange.answer, exchange.request
-    return {
-        "type": "exchange",
-        "format": CURRENT,
-        "id": exchange.id,
-        "at": exchange.at,
-        "endpoint": exchange.surface,
-        "policy": exchange.policy.name,
-        "digest": exchange.policy.digest,
-        "request": {
-            "stream": request.stream,
-            "judgeable": request.judgeable,
-            "whole": request.whole,
-            "tiers": sorted(request.tiers),
-            "able": sorted(request.able),
-            "stays": request.stays,
-            "features": dict(request.features),
-            "verifies": sorted(request.verifies),
-            "greedy": request.greedy,
-            "most": request.most,
-            "renormalised": request.renormalised,
-            "passages": request.passages,
-        },
-        "calls": [_build_call_line(call) for call in exchange.calls],
-        "answer": answer
-        and {"route": answer.route, "reason": answer.reason, "confidence": answer.confidence},
-        "status": exchange.status,
-        "error": exchange.error,
-        "cancelled": exchange.cancelled,
-        "cost_usd": exchange.cost_usd,
-        "llm_alone_usd": exchange.llm_alone_usd,
-        "alone_price": exchange.alone_price and exchange.alone_price.fields,
-        "seconds": exchange.seconds,
-        "ttft": exchange.ttft,
-        "speculation": exchange.speculation() if answer and answer.speculation else None,
-        "skills": exchange.skills,
-        "aside": exchange.aside,
-        "tags": exchange.tags,
-        "shadow_of": exchange.shadow_of,
-    }
-
-
-def _build_call_line(call: Call) -> dict[str, Any]:
-    return {
-        "ask": type(call.ask).__name__.lower(),
-        "tier": call.tier,
-        "upstream": call.upstream,
-        "model": call.model,
-        "because": call.ask.because,
-        "resumed": isinstance(call.ask, Generate) and bool(call.ask.prefix),
-        "outcome": call.outcome,
-        "finish": call.finish,
-        "usage": call.usage._asdict(),
-        "price": call.price.fields,
-        "cost_usd": call.cost_usd,
-        "started": call.started,
-        "sent": call.sent,
-        "first": call.first,
-        "ended": call.ended,
-        "seconds": call.seconds,
-        "verdict": call.verdict,
-        "reason": call.reason,
-        "confidence": call.confidence,
-        "kept": call.kept,
-        "begun": call.begun,
-        "flaw": call.flaw,
-        "judged": call.judged and {"p": call.judged.p, "mass": call.judged.mass},
-        "scored": call.scored and _build_scored_line(call.scored),
-        "max_tokens": call.ask.max_tokens if isinstance(call.ask, Generate) else None,
-        "retried": call.retried,
-        "inner": call.inner,
-    }
-
-
-def _build_scored_line(scored: Scored) -> dict[str, Any]:
-    """Token ids tell the text as well as words do: they are numbered, as in drafts."""
-    numbers: dict[int, int] = {}
-    own = [*(token.greedy for token in scored.tokens), scored.next]
-    return {
-        "ids": [numbers.setdefault(token.id, len(numbers)) for token in scored.tokens],
-        "logprobs": [token.logprob for token in scored.tokens],
-        "own": [numbers.setdefault(choice.id, len(numbers)) for choice in own],
-        "own_logprobs": [choice.logprob for choice in own],
-        "ends": [place for place, choice in enumerate(own) if choice.ends],
-    }
-
-
-def _build_tokens_line(call: Call, with_text: bool) -> dict[str, Any]:
-    numbers: dict[str, int] = {}
-    return {
-        "ids": [numbers.setdefault(token.text, len(numbers)) for token in call.tokens],
-        "shapes": "".join([token_shape(token.text) for token in call.tokens]),
-        "logprobs": [token.logprob for token in call.tokens],
-        "top": [token.top for token in call.tokens],
-        "at": [round(at, 6) for at in call.at],
-        "texts": [token.text for token in call.tokens] if with_text else None,
-        "reasoning": [place for place, token in enumerate(call.tokens) if token.reasoning],
-    }

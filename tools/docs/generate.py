@@ -39,6 +39,7 @@ from tools.docs.tables.model_fields import (
     settings_tables,
     split_table,
 )
+from tools.docs.tables.record_fields import record_tables
 from tools.docs.tables.strategies import fields_of, needs_table, requests_table
 
 SECTIONS: dict[str, Callable[[], str]] = {
@@ -58,6 +59,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "requests": requests_table,
     "built-in": built_in_table,
     "metrics": metrics_table,
+    "records": record_tables,
     "auto": auto_policy,
     "extending": policy.extending,
     "asked": policy.asked,
