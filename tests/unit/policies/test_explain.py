@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.router_builders import calibrator
 
+from policies.explain.hypotheses import list_hypotheses
 from policies.explain.plan_tree import (
     MAX_DEPTH,
     Step,
     build_tree,
     describe_ask,
     describe_preparation,
-    list_hypotheses,
     to_lines,
 )
 from policies.schema.compress import Compress
@@ -340,7 +340,7 @@ def test_an_unknown_watch_may_accept_reject_or_stop() -> None:
 
 
 def test_every_kind_of_ask_can_be_told() -> None:
-    """A new one needs its line and its outcomes in policies/explain/plan_tree.py."""
+    """A new one needs its line in policies/explain/plan_tree.py and its outcomes in policies/explain/hypotheses.py."""
     for kind in get_args(Ask) or (Ask,):
         assert describe_ask.dispatch(kind) is not describe_ask.dispatch(object), kind
         assert list_hypotheses.dispatch(kind) is not list_hypotheses.dispatch(object), kind
