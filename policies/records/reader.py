@@ -81,6 +81,21 @@ def read_records(path: Path, left_out: LeftOut | None = None) -> Iterator[Record
         raise RecordError(left_out.reasons[0] + more)
 
 
+def is_record_set(path: Path) -> bool:
+    """Return whether a path is a folder, or a .jsonl file with a line of a record's type."""
+    if path.suffix != ".jsonl":
+        return path.is_dir()
+    return any(_has_record_type(text) for _, text in _lines(path, LeftOut()))
+
+
+def _has_record_type(text: bytes) -> bool:
+    try:
+        line = from_json(text)
+    except ValueError:
+        return False
+    return isinstance(line, dict) and line.get("type") in ("policy", "exchange")
+
+
 def _read_file(path: Path, left_out: LeftOut) -> Iterator[Record]:
     policies: dict[str, Policy] = {}
     for where, text in _lines(path, left_out):

@@ -12,6 +12,7 @@ import typer
 from pydantic import HttpUrl, SecretStr, TypeAdapter, ValidationError
 
 from gateway.cli.output import ConfigOption, err, fail, out
+from gateway.cli.records.reading import read_with_warning
 from gateway.local.factory import build_local_engine
 from gateway.local.settings import LocalEngine
 from gateway.local.supervisor import EngineFailed
@@ -22,6 +23,7 @@ from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body
 from policies.loading.yaml_files import ConfigError
+from policies.records.reader import is_record_set
 
 OpenServer = Callable[[], AbstractAsyncContextManager[Upstream]]
 """A function that returns a context manager, inside which the server runs."""
@@ -31,7 +33,7 @@ def bench(
     prompts: Annotated[
         Path,
         typer.Argument(
-            help="A text file with a prompt a line; or .jsonl with a request a line, or records with content."
+            help="A text file with a prompt a line; .jsonl with a request a line; or records with content."
         ),
     ],
     url: Annotated[
@@ -98,34 +100,40 @@ def judge_runs(runs: Sequence[Run]) -> Verdict:
 
 
 def read_prompts(path: Path, max_tokens: int) -> list[Body]:
-    """Return the requests in a file: completions if they have a `prompt`, else chat completions.
+    """Return the requests in a file or a record set: completions if they have a `prompt`, else chat completions.
 
-    Raises ConfigError if the file cannot be read, holds no prompts, or has a line that is no request."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    parse = _parse_request if path.suffix == ".jsonl" else _parse_question
-    requests = [parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
-    bodies = [body for body in requests if body is not None]
+    Raises ConfigError if the file cannot be read, holds no prompts, or has a line that is no request, and RecordError
+    if none of a record set's lines can be read."""
+    bodies = _read_recorded(path) if is_record_set(path) else _read_requests(path)
     if not bodies:
         raise ConfigError(f"{path}: holds no prompts; records hold them where records.content is on")
     return [_limit_tokens(body, max_tokens) for body in bodies]
 
 
-def _parse_question(line: str, where: str) -> Body | None:
+def _read_recorded(path: Path) -> list[Body]:
+    contents = [record.exchange.content or {} for record in read_with_warning(path)]
+    return [content for content in contents if "messages" in content or "prompt" in content]
+
+
+def _read_requests(path: Path) -> list[Body]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    parse = _parse_request if path.suffix == ".jsonl" else _parse_question
+    return [parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _parse_question(line: str, where: str) -> Body:
     """Return a greedy request, so that every run writes the same answer."""
     return {"messages": [{"role": "user", "content": line.strip()}], "temperature": 0}
 
 
-def _parse_request(line: str, where: str) -> Body | None:
+def _parse_request(line: str, where: str) -> Body:
     try:
         body = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise ConfigError(f"{where}: not JSON: {error}") from error
-    if isinstance(body, dict) and body.get("type") in ("exchange", "policy"):
-        body = body.get("content") or {}  # a record set
-        return body if "messages" in body or "prompt" in body else None
     if not isinstance(body, dict) or ("messages" in body) == ("prompt" in body):
         raise ConfigError(f"{where}: expected a request with either messages or a prompt")
     return body

@@ -4,11 +4,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 from click.testing import Result
 from support.fake_engine import FakeVllm
+from support.record_builders import call, record
 from support.scripted_server import Reply, Scripted, scripted
 from typer.testing import CliRunner
 
@@ -16,6 +18,7 @@ from gateway.cli import app
 from gateway.cli.models.bench import Run, judge_runs, read_prompts
 from gateway.local.throughput import NO_DRAFTING, Throughput
 from policies.loading.yaml_files import ConfigError
+from policies.records.schema import PolicyLine, RecordError
 
 PAGE = """\
 # TYPE vllm:spec_decode_num_drafts counter
@@ -188,16 +191,38 @@ def test_requests_keep_their_fields_and_get_a_limit(tmp_path: Path):
     ]
 
 
-def test_records_give_the_requests_they_hold(tmp_path: Path):
-    path = tmp_path / "records.jsonl"
-    lines = [
-        {"type": "policy", "digest": "x"},
-        {"type": "exchange", "content": {"messages": [], "model": "auto"}},
-        {"type": "exchange", "content": None},
-        {"type": "exchange", "content": {"input": "embed me"}},
+def write_records(folder: Path, *contents: dict[str, Any] | None) -> Path:
+    """Write a record file with an exchange for each content."""
+    records = [record([call("slm")], None, content=content) for content in contents]
+    ran = records[0].policy
+    lines = [PolicyLine(digest=ran.digest, policy=ran), *(each.exchange for each in records)]
+    path = folder / "records.jsonl"
+    path.write_text("".join(f"{line.model_dump_json()}\n" for line in lines))
+    return path
+
+
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_records_give_the_requests_they_hold(tmp_path: Path, as_folder: bool):
+    path = write_records(tmp_path, {"messages": [], "model": "auto"}, None, {"input": "embed me"})
+    assert read_prompts(tmp_path if as_folder else path, 5) == [
+        {"messages": [], "model": "auto", "max_tokens": 5}
     ]
-    path.write_text("\n".join(map(json.dumps, lines)))
-    assert read_prompts(path, 5) == [{"messages": [], "model": "auto", "max_tokens": 5}]
+
+
+def test_a_torn_record_is_left_out_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = write_records(tmp_path, {"messages": []})
+    path.write_text('{"type": "exch\n' + path.read_text())
+    assert read_prompts(path, 5) == [{"messages": [], "max_tokens": 5}]
+    assert f"1 line of records left out: {path}:1" in capsys.readouterr().err
+
+
+def test_records_without_content_or_a_readable_line_are_refused(tmp_path: Path):
+    path = write_records(tmp_path, None)
+    with pytest.raises(ConfigError, match="holds no prompts"):
+        read_prompts(path, 5)
+    path.write_text(path.read_text().splitlines()[1])
+    with pytest.raises(RecordError, match="no policy line"):
+        read_prompts(path, 5)
 
 
 @pytest.mark.parametrize(
