@@ -1,4 +1,4 @@
-"""Writes records in a thread of its own: a request never waits for the disk."""
+"""Writes records in a separate thread, so that requests never wait for the disk."""
 
 import logging
 import threading
@@ -24,14 +24,15 @@ from .settings import RecordSettings
 log = logging.getLogger(__name__)
 
 WRITE_PERIOD_S = 0.2
-"""Seconds between writes: one wake-up serves all exchanges since the last."""
+"""Seconds between writes. Each writes all exchanges since the last."""
 
-MOST_KEPT = 64 * 1024 * 1024
-"""Bytes of answers that may wait to be read; further records are written without theirs."""
+MAX_QUEUED_ANSWER_BYTES = 64 * 1024 * 1024
+"""Maximum bytes of queued answers. Beyond that, records are written without their answers."""
 
 
 class QueuedRecord(NamedTuple):
-    """`line` is complete but for the answer in `kept`, which the thread reads, and `hides` redacts."""
+    """A record that waits for the thread. `line` is complete except for the reply, which the thread reads from `answer`
+    and has `redactor` redact."""
 
     policy: Policy
     line: bytes
@@ -40,6 +41,7 @@ class QueuedRecord(NamedTuple):
     redactor: PrivacyScreen | None = None
 
     def to_line(self) -> bytes:
+        """Return the whole line, with the reply if there is one."""
         message = None if self.answer is None else self.answer.message(self.endpoint)
         if message is not None and self.redactor is not None:
             redacted = self.redactor.redact_for_record({"messages": [message]})
@@ -48,10 +50,10 @@ class QueuedRecord(NamedTuple):
 
 
 class Recorder:
-    """Takes exchanges that are over, and appends their lines to the record file of the day.
+    """Appends the lines of ended exchanges to the day's record file.
 
-    Lines are made as they are taken, which lets go of the exchange; the disk is the thread's. The queue is
-    bounded: when it is full the record is dropped and `on_drop` called, the request not delayed.
+    `add` encodes the line, so that no exchange is kept in memory, and the thread writes it. If the queue is full, the
+    record is dropped and `on_drop` is called; the request is not delayed.
     """
 
     def __init__(self, settings: RecordSettings, folder: Path, on_drop: Callable[[], None]) -> None:
@@ -60,21 +62,20 @@ class Recorder:
         self._max_queued = settings.queue
         self._on_drop = on_drop
         self._queue: deque[QueuedRecord] = deque()
-        self._taken_bytes = self._read_bytes = (
-            0  # bytes of answers: one is the loop's to count, the other the thread's
-        )
+        self._added_bytes = 0  # of all answers so far; only the event loop writes it
+        self._written_bytes = 0  # likewise; only the thread writes it
         self._stop = threading.Event()
         folder.mkdir(parents=True, exist_ok=True)
         self._thread = threading.Thread(target=self._run, name="records", daemon=True)
         self._thread.start()
 
     def add(self, exchange: Exchange, line: dict[str, Any], summary: bytes) -> None:
-        """`line` is the exchange's and `summary` its JSON; tokens, and content where that is recorded, are put
-        in here. Of a private exchange no content is."""
+        """Queue an exchange's record. `line` is its line and `summary` the same as JSON; tokens and content are added
+        here. The content of a private exchange is never recorded."""
         if len(self._queue) >= self._max_queued:
             self._on_drop()
             return
-        content, redactor = _recordable_body(exchange) if self._content else (None, None)
+        content, redactor = _select_recordable_body(exchange) if self._content else (None, None)
         if content is not None or any(map(_is_followed, exchange.calls)):
             line["content"] = content
             for call, row in zip(exchange.calls, line["calls"], strict=True):
@@ -85,18 +86,19 @@ class Recorder:
         self._queue.append(QueuedRecord(exchange.policy, summary, answer, exchange.endpoint, redactor))
 
     def _take_answer(self, exchange: Exchange) -> CapturedAnswer | None:
+        """Return the answer to record, or None if there is none or too many bytes are queued."""
         answer = exchange.captured
         if (
             answer is None
             or exchange.answer is None
-            or self._taken_bytes - self._read_bytes + answer.size > MOST_KEPT
+            or self._added_bytes - self._written_bytes + answer.size > MAX_QUEUED_ANSWER_BYTES
         ):
             return None
-        self._taken_bytes += answer.size
+        self._added_bytes += answer.size
         return answer
 
     def close(self) -> None:
-        """Writes what is queued, then ends."""
+        """Write what is queued, then end the thread."""
         self._stop.set()
         self._thread.join()
 
@@ -110,17 +112,19 @@ class Recorder:
             return
         batch = [self._queue.popleft() for _ in range(len(self._queue))]
         try:
-            self._file.append([(one.policy, one.to_line()) for one in batch])
-        except Exception as error:  # the thread must outlive whatever befalls a batch
+            self._file.append([(record.policy, record.to_line()) for record in batch])
+        except Exception as error:  # the thread must outlive any failure
             log.error("records: %s: %s", self._file.path, error)
             for _ in batch:
                 self._on_drop()
-        self._read_bytes += sum(one.answer.size for one in batch if one.answer is not None)
+        self._written_bytes += sum(record.answer.size for record in batch if record.answer is not None)
 
 
-def _recordable_body(exchange: Exchange) -> tuple[Body | None, PrivacyScreen | None]:
-    """A request as its record may keep it: nothing of what no cloud may see, and of what was redacted for clouds the
-    redacted, with who redacts the answer as well; texts of its drafts are not recorded."""
+def _select_recordable_body(exchange: Exchange) -> tuple[Body | None, PrivacyScreen | None]:
+    """Return the request's body that may be recorded, and the screen that must redact the answer, if any.
+
+    The body is None if no cloud may see the exchange, and redacted if it was redacted for clouds. In the latter case
+    texts of drafts must not be recorded."""
     if exchange.private:
         return None, None
     for transform in exchange.transforms:
@@ -130,10 +134,11 @@ def _recordable_body(exchange: Exchange) -> tuple[Body | None, PrivacyScreen | N
 
 
 def _is_followed(call: Call) -> bool:
+    """Return whether a watch followed the call, so that it has tokens to record."""
     return isinstance(call.ask, Generate) and call.ask.watch is not None
 
 
 def encode_compact(line: dict[str, Any]) -> bytes:
-    """A line's JSON in as many bytes as it has: orjson's own result keeps a buffer several times its size,
+    """Return a line as JSON, in a copy of exactly its size: orjson's own result keeps a buffer several times as large,
     and many lines are kept."""
     return bytes(memoryview(orjson.dumps(line)))

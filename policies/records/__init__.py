@@ -1,1 +1,1 @@
-"""TODO."""
+"""Records of exchanges: their schema, their reading, and their replay under any router."""

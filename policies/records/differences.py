@@ -1,4 +1,4 @@
-"""Whether a replay reproduces its record."""
+"""Compares a replay with the record that it replays."""
 
 from routers.plan import Speculation
 
@@ -7,8 +7,10 @@ from .schema import SpeculationLine
 
 
 def find_differences(replayed: ReplayResult) -> list[str]:
-    """Where a replay departs from its record; empty where it reproduces verdict, reason, stopping token,
-    confidence and cost of every call, and the answer's route, reason and cost, exactly."""
+    """Return a sentence for each value in which a replay differs from its record.
+
+    Compared are the verdict, reason, confidence, stopping token and cost of every call, the answer, the total cost,
+    and how the exchange ended. Numbers must be equal exactly."""
     exchange = replayed.record.exchange
     pairs: list[tuple[str, object, object]] = [("calls", len(exchange.calls), len(replayed.calls))]
     for number, call in enumerate(replayed.calls, 1):
@@ -42,7 +44,9 @@ def find_differences(replayed: ReplayResult) -> list[str]:
         ("missing", None, replayed.missing),
         ("ends in an error", exchange.error is not None, replayed.error is not None),
     ]
-    return [f"{what}: recorded {was!r}, replayed {now!r}" for what, was, now in pairs if was != now]
+    return [
+        f"{name}: recorded {before!r}, replayed {after!r}" for name, before, after in pairs if before != after
+    ]
 
 
 def _to_speculation(line: SpeculationLine | None) -> Speculation | None:

@@ -1,4 +1,4 @@
-"""What a replay makes of a record: of each of its calls, of the legs of a race, and in all."""
+"""The results of a replay: of each call, of each leg of a race, and of the whole exchange."""
 
 from dataclasses import dataclass, field
 from math import inf
@@ -20,12 +20,13 @@ from routers.plan import (
 from .schema import CallLine, Record
 
 CLOCK_RESOLUTION_S = 1e-6
-"""Seconds to which records tell the times of tokens."""
+"""Seconds; the precision of token times in records."""
 
 
 @dataclass(slots=True)
 class ReplayedCall:
-    """What the router made of one recorded call. `stopped_at` counts the tokens its watch took."""
+    """The router's decision on one recorded call. `stopped_at` is the number of tokens that its watch was fed, and
+    `kept` the number of leading tokens that it committed."""
 
     line: CallLine
     stopped_at: int | None = None
@@ -34,15 +35,16 @@ class ReplayedCall:
     confidence: float | None = None
     kept: int = 0
     first_commit_count: int | None = None
-    """The count of tokens that the first commit took, where one came before the draft's end."""
+    """Number of tokens in the first commit, or None if there was none before the draft's end."""
     cost_usd: float = 0.0
 
     def commit_at(self, count: int) -> None:
+        """Note that the watch committed the first `count` tokens."""
         self.kept = count
         self.first_commit_count = self.first_commit_count or count
 
     def first_commit_s(self) -> float:
-        """When its first part was committed, in seconds since the exchange began."""
+        """Return when the first part was committed, in seconds since the exchange began."""
         line = self.line
         if line.tokens is None:
             return _end_s(line) if line.first is None else line.first
@@ -50,18 +52,18 @@ class ReplayedCall:
 
     @property
     def is_censored(self) -> bool:
-        """Whether its record ends before its verdict, where the other leg of a race won."""
+        """True if the record ends before the verdict, because the other leg of a race won."""
         return self.line.outcome == "outrun" and self.verdict is None
 
     def end_s(self) -> float:
-        """When it was over, in seconds since the exchange began."""
+        """Return when the call ended, in seconds since the exchange began."""
         line = self.line
         if self.verdict is Verdict.GIVE_UP and line.tokens is not None and self.stopped_at:
             return min(_end_s(line), line.tokens.at[self.stopped_at - 1])
         return _end_s(line)
 
     def cancel_at(self, at: float) -> Draft:
-        """What it has when it is cancelled at `at`, before its verdict; what that costs is an estimate."""
+        """Cancel the call at `at` seconds, before its verdict, and return its draft so far. Its cost is an estimate."""
         self.verdict = self.reason = self.confidence = None
         self.kept, self.first_commit_count = 0, None
         line = self.line
@@ -73,13 +75,14 @@ class ReplayedCall:
         return Draft(line.tier, usage=usage, verdict=Verdict.CONTINUE)
 
     def conclude(self, watch: Watch, verdict: Verdict) -> None:
+        """Take the verdict, and the watch's reason and confidence."""
         self.verdict, self.reason, self.confidence = verdict, watch.reason, watch.confidence
 
 
 @dataclass(slots=True)
 class RaceLeg:
-    """One leg of a replayed race, in seconds since the exchange began: `committed` is when it would have taken the
-    floor, infinite where it would not; `ended` when it was over."""
+    """One leg of a replayed race. Times are in seconds since the exchange began: `commit_s` is when the leg would have
+    committed first, or infinity if it would not have; `end_s` is when it ended."""
 
     outcome: Draft | Unavailable
     call: ReplayedCall | None = None
@@ -87,12 +90,12 @@ class RaceLeg:
     end_s: float = 0.0
 
     def may_have_committed_by(self, at: float) -> bool:
-        """Whether it may have committed by then, its record being of a race that it lost sooner."""
+        """Return whether the leg may have committed by `at`, though its record ends sooner because it lost its race."""
         is_censored = self.call is not None and self.call.is_censored
         return is_censored and (self.commit_s <= at or self.end_s + CLOCK_RESOLUTION_S < at)
 
     def outcome_at(self, at: float) -> Draft | Unavailable:
-        """What is left of it when the other leg commits at `at`."""
+        """Return the leg's outcome if the other leg commits at `at`."""
         if self.call is None or self.call.is_censored or self.end_s <= at < self.commit_s:
             return self.outcome
         return self.call.cancel_at(at)
@@ -104,7 +107,8 @@ def _end_s(line: CallLine) -> float:
 
 @dataclass(slots=True)
 class ReplayResult:
-    """`missing` is the ask that the record could not answer; `error` the code of a plan that ended in none."""
+    """The result of replaying one exchange. `missing` is the ask that the record cannot answer, and `error` the code of
+    the error that the plan ended in; both are None otherwise."""
 
     record: Record
     answer: Answer | None = None
@@ -115,7 +119,8 @@ class ReplayResult:
 
     @property
     def cost_usd(self) -> float:
-        """USD of all calls, added one by one as live: from Python 3.12 on `sum` rounds otherwise."""
+        """Cost of all calls in USD, added one by one as in the live gateway: from Python 3.12 on, `sum` rounds
+        differently."""
         total = 0.0
         for call in self.calls:
             total += call.cost_usd
@@ -123,7 +128,7 @@ class ReplayResult:
 
     @property
     def is_escalated(self) -> bool:
-        """Whether the LLM is asked, its answer recorded or not."""
+        """True if the plan asks the LLM, even if its answer is not recorded."""
         missing = self.missing
         return any(call.line.tier == "llm" for call in self.calls) or (
             missing is not None and (isinstance(missing, Both) or missing.tier == "llm")
@@ -131,7 +136,7 @@ class ReplayResult:
 
 
 def to_replayed_call(line: CallLine) -> ReplayedCall:
-    """A call of which nothing is decided anew."""
+    """Convert a recorded call, without deciding anything anew."""
     return ReplayedCall(
         line,
         stopped_at=len(line.tokens.ids) if line.tokens else None,
@@ -144,7 +149,8 @@ def to_replayed_call(line: CallLine) -> ReplayedCall:
 
 
 def build_draft(call: ReplayedCall, tokens: list[Token], finish: str | None) -> Draft:
-    """The draft, and its cost: the recorded one where the record ends at the same token."""
+    """Return the draft that ends with `tokens`, and set the call's cost: the recorded cost if the record ends at the
+    same token, else an estimate."""
     line = call.line
     call.stopped_at = len(tokens)
     is_as_recorded = line.tokens is not None and len(tokens) == len(line.tokens.ids) and finish == line.finish

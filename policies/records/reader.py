@@ -1,4 +1,4 @@
-"""Reads record files, and accounts for the lines that it can't read."""
+"""Reads record files, and counts the lines that cannot be read."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,51 +15,50 @@ from .formats import CURRENT, KNOWN, Version, check_major, is_newer_minor, parse
 from .schema import AnyLine, ExchangeLine, PolicyLine, Record, RecordError
 
 MAX_NAMED = 3
-"""Lines, and keys, that are named; further ones are counted."""
+"""Maximum number of lines, and of keys, that a warning names. It counts the others."""
 MAX_LENGTH = 300
-"""Characters of a reason."""
+"""Maximum characters of a reason."""
 
 
 @dataclass
 class LeftOut:
-    """What could not be read: how many lines (a file that can't be read counts as one), and why, of the first few."""
+    """Counts the lines that could not be read (an unreadable file counts as one), with the reasons of the first few."""
 
     lines: int = 0
     reasons: list[str] = field(default_factory=list)
-    """Each names file and line."""
+    """Why lines were left out. Each names file and line."""
     keys: Counter[str] = field(default_factory=Counter)
-    """Of records that were read: how many lines had which key that only a newer format knows."""
+    """Keys of a newer format, ignored in records that were read, with the number of lines that had them."""
 
     def add(self, where: str, why: str) -> None:
+        """Count one line. `where` is its file and line number."""
         self.lines += 1
         if len(self.reasons) < MAX_NAMED:
             self.reasons.append(f"{where}: {_printable(why)}")
 
     def __str__(self) -> str:
-        """One line; empty where nothing was left out."""
-        return "; ".join(filter(None, [self._unread(), self._unknown()]))
+        """Return one line of text; empty if nothing was left out."""
+        return "; ".join(filter(None, [self._describe_lines(), self._describe_keys()]))
 
-    def _unread(self) -> str:
+    def _describe_lines(self) -> str:
         if not self.lines:
             return ""
-        more = self.lines - len(self.reasons)
-        named = "; ".join([*self.reasons, *([f"and {more} more"] if more else [])])
-        return f"{_count(self.lines, 'line')} of records left out: {named}"
+        others = self.lines - len(self.reasons)
+        reasons = "; ".join([*self.reasons, *([f"and {others} more"] if others else [])])
+        return f"{_count(self.lines, 'line')} of records left out: {reasons}"
 
-    def _unknown(self) -> str:
+    def _describe_keys(self) -> str:
         if not self.keys:
             return ""
         first = sorted(self.keys.items())[:MAX_NAMED]
-        named = [f"{_printable(key)} ({_count(lines, 'line')})" for key, lines in first]
-        more = len(self.keys) - len(first)
-        return (
-            f"keys of a newer format ignored: {', '.join([*named, *([f'and {more} more'] if more else [])])}"
-        )
+        keys = [f"{_printable(key)} ({_count(lines, 'line')})" for key, lines in first]
+        others = len(self.keys) - len(first)
+        return f"keys of a newer format ignored: {', '.join([*keys, *([f'and {others} more'] if others else [])])}"
 
 
 def _printable(text: str) -> str:
-    """What may quote a file, as one line of bounded length."""
-    return "".join(letter if letter.isprintable() else " " for letter in text[:MAX_LENGTH])
+    """Return text that may quote a file as one line of at most `MAX_LENGTH` printable characters."""
+    return "".join(character if character.isprintable() else " " for character in text[:MAX_LENGTH])
 
 
 def _count(number: int, noun: str) -> str:
@@ -67,25 +66,26 @@ def _count(number: int, noun: str) -> str:
 
 
 def read_records(path: Path, left_out: LeftOut | None = None) -> Iterator[Record]:
-    """Yields the records of a .jsonl file, or of all in a folder. Adds what it can't read to `left_out`.
+    """Yield the records of a .jsonl file, or of all .jsonl files in a folder. Lines that cannot be read are added to
+    `left_out`.
 
     Raises RecordError after the last file if there are lines and none of them is a record."""
     left_out = LeftOut() if left_out is None else left_out
-    empty = True
+    is_empty = True
     for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
         for record in _read_file(file, left_out):
-            empty = False
+            is_empty = False
             yield record
-    if empty and left_out.lines:
-        more = f"; and {left_out.lines - 1} more" if left_out.lines > 1 else ""
-        raise RecordError(left_out.reasons[0] + more)
+    if is_empty and left_out.lines:
+        others = f"; and {left_out.lines - 1} more" if left_out.lines > 1 else ""
+        raise RecordError(left_out.reasons[0] + others)
 
 
 def is_record_set(path: Path) -> bool:
     """Return whether a path is a folder, or a .jsonl file with a line of a record's type."""
     if path.suffix != ".jsonl":
         return path.is_dir()
-    return any(_has_record_type(text) for _, text in _lines(path, LeftOut()))
+    return any(_has_record_type(text) for _, text in _read_lines(path, LeftOut()))
 
 
 def _has_record_type(text: bytes) -> bool:
@@ -98,10 +98,10 @@ def _has_record_type(text: bytes) -> bool:
 
 def _read_file(path: Path, left_out: LeftOut) -> Iterator[Record]:
     policies: dict[str, Policy] = {}
-    for where, text in _lines(path, left_out):
+    for where, text in _read_lines(path, left_out):
         try:
             line = _parse(text, left_out)
-            policy = policies[line.digest] = _policy_of(line, policies)
+            policy = policies[line.digest] = _find_policy(line, policies)
         except ValueError as error:
             left_out.add(where, str(error))
         else:
@@ -109,8 +109,8 @@ def _read_file(path: Path, left_out: LeftOut) -> Iterator[Record]:
                 yield Record.model_construct(exchange=line, policy=policy)
 
 
-def _lines(path: Path, left_out: LeftOut) -> Iterator[tuple[str, bytes]]:
-    """Each line of a file with where it stands."""
+def _read_lines(path: Path, left_out: LeftOut) -> Iterator[tuple[str, bytes]]:
+    """Yield each line of a file with its place, `file:number`."""
     try:
         with path.open("rb") as lines:
             for number, text in enumerate(lines, 1):
@@ -119,8 +119,8 @@ def _lines(path: Path, left_out: LeftOut) -> Iterator[tuple[str, bytes]]:
         left_out.add(str(path), f"cannot be read: {error.strerror}")
 
 
-def _policy_of(line: PolicyLine | ExchangeLine, policies: dict[str, Policy]) -> Policy:
-    """The policy that it holds, or ran under. Raises ValueError."""
+def _find_policy(line: PolicyLine | ExchangeLine, policies: dict[str, Policy]) -> Policy:
+    """Return the policy that a line holds, or that its exchange ran under. Raises ValueError if no line held it."""
     policy = line.policy if isinstance(line, PolicyLine) else policies.get(line.digest)
     if policy is None:
         raise ValueError(f"no policy line with digest {line.digest} before this exchange")
@@ -128,11 +128,12 @@ def _policy_of(line: PolicyLine | ExchangeLine, policies: dict[str, Policy]) -> 
 
 
 def _parse(text: bytes, left_out: LeftOut) -> PolicyLine | ExchangeLine:
-    """The line, without keys that only a newer minor format knows. Raises ValueError, which says what is wrong."""
+    """Parse a line, without the keys that only a newer minor version knows. Raises ValueError, whose text is the reason
+    for leaving the line out."""
     try:
         line = AnyLine.validate_json(text)
     except ValidationError as error:
-        version = _version_of(text)
+        version = _read_version(text)
         check_major(version)
         if not is_newer_minor(version):
             raise ValueError(_explain(error)) from error
@@ -141,8 +142,9 @@ def _parse(text: bytes, left_out: LeftOut) -> PolicyLine | ExchangeLine:
     return line
 
 
-def _version_of(text: bytes) -> Version:
-    """That of any JSON; the known one if there is none. Raises ValueError."""
+def _read_version(text: bytes) -> Version:
+    """Return the format's version of a line, or the known version if the line has none or is not JSON. Raises
+    ValueError if the line's `format` is not a version."""
     try:
         line = from_json(text)
     except ValueError:
@@ -151,7 +153,7 @@ def _version_of(text: bytes) -> Version:
 
 
 def _parse_newer(text: bytes, left_out: LeftOut) -> PolicyLine | ExchangeLine:
-    """Raises ValueError if more is unknown than keys."""
+    """Parse a line of a newer minor version without its unknown keys. Raises ValueError if anything else is wrong."""
     line = from_json(text)
     unknown: set[str] = set()
     while True:
@@ -168,10 +170,10 @@ def _parse_newer(text: bytes, left_out: LeftOut) -> PolicyLine | ExchangeLine:
 
 
 def _remove(line: dict[str, Any], loc: Sequence[str | int]) -> str:
-    """Takes a key out of a line, and returns its path without places in lists. Raises ValueError if it isn't there."""
+    """Remove a key from a line, and return its path without list indices. Raises ValueError if the key is not there."""
     value: Any = line
-    for step in loc[1:-1]:  # the first names the kind of line
-        # Of unions within, `loc` names the member too, which is no key.
+    for step in loc[1:-1]:  # the first step names the kind of line
+        # In a union, `loc` also has the name of the member, which is not a key.
         if step in (value if isinstance(value, dict) else range(len(value))):
             value = value[step]
     if not isinstance(value, dict) or loc[-1] not in value:
@@ -181,6 +183,7 @@ def _remove(line: dict[str, Any], loc: Sequence[str | int]) -> str:
 
 
 def _explain(error: ValidationError) -> str:
+    """Return the first error with the path of its key."""
     detail = error.errors()[0]
     where = ".".join(map(str, detail["loc"]))
     return f"{where or 'the line'}: {detail['msg']}"

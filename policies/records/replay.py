@@ -1,8 +1,8 @@
-"""Runs a router's own plan over a record: what was tuned is what runs.
+"""Runs a router's own plan over a record, so that tuning evaluates the code that runs live.
 
-Replay performs asks from the record's calls instead of from models. It never guesses: where the record has no
-outcome for an ask (an accepted draft has no LLM answer; a draft given up early is unknown past its last
-token), the replay ends in what is missing.
+Replay answers the plan's asks from the record's calls instead of from models. It never guesses. If the record has no
+outcome for an ask, the replay ends there and names the ask as missing: an accepted draft has no LLM answer, and a draft
+that was given up early has no later tokens.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,17 +39,18 @@ from .outcomes import RaceLeg, ReplayedCall, ReplayResult, build_draft, to_repla
 from .schema import CallLine, ExchangeLine, Record, RecordError
 
 UNKNOWN_TEXT = "..."
-"""For a text that nobody reads."""
+"""The text of an outcome that nobody reads."""
 
 
 class ClientGone(Exception):
-    """The record ends where its client went away."""
+    """The client left at this point of the record."""
 
 
 def replay(record: Record, router: Router | None = None) -> ReplayResult:
-    """Replays one exchange under its own policy, or that with another router; whether its conversation stays with the
-    large model is as it was. Raises RecordError where the router reads features of the prompt which the record does
-    not have."""
+    """Replay one exchange under its own policy, or under that policy with another router.
+
+    A conversation that stayed with the large model still does. Raises RecordError if the router reads features of the
+    prompt and the record has none."""
     exchange = record.exchange
     result = ReplayResult(record)
     if exchange.aside is not None:
@@ -74,10 +75,12 @@ def replay(record: Record, router: Router | None = None) -> ReplayResult:
 
 
 def _call_key(line: CallLine) -> tuple[str, Tier, bool, Reason | None]:
+    """Return what must be equal in a recorded call and an ask. Judgements also differ by why they were asked."""
     return line.ask, line.tier, line.resumed, line.because if line.ask == "judge" else None
 
 
 def _drive(plan: Plan, perform: Callable[[Ask], Outcome]) -> Answer:
+    """Run a plan to its answer. Raises whatever `perform` raises and the plan does not handle."""
     try:
         ask = next(plan)
         while True:
@@ -95,7 +98,7 @@ def _drive(plan: Plan, perform: Callable[[Ask], Outcome]) -> Answer:
 
 
 class _Performer:
-    """Performs asks from an exchange's recorded calls, each used once, in order."""
+    """Answers asks from an exchange's recorded calls, each used once, in order."""
 
     def __init__(self, exchange: ExchangeLine, calls: list[ReplayedCall]) -> None:
         self._exchange = exchange
@@ -147,9 +150,10 @@ class _Performer:
         return call
 
     def _take_line(self, key: tuple[str, Tier, bool, Reason | None]) -> CallLine | None:
-        """The call that an ask ended in. The plan never heard of those that another upstream made good, of parts of
-        what the call concludes, and of skills that prepared it, but their cost counts. Judgements are told apart by
-        why they were asked."""
+        """Return the recorded call that answers an ask, or None.
+
+        The calls before it that the plan did not see are taken too, since their costs count: failed attempts that
+        another upstream repeated, parts of a judgement, and skills that prepared the call."""
         for line in [line for line in self._unused if _call_key(line) == key]:
             self._take_skills(self._unused.index(line))
             self._unused.remove(line)
@@ -160,13 +164,13 @@ class _Performer:
         return None
 
     def _take_skills(self, before: int) -> None:
-        """Those among the next `before` calls."""
+        """Take the skills' calls among the next `before` calls."""
         for line in [line for line in self._unused[:before] if line.ask == "skill"]:
             self._unused.remove(line)
             self._calls.append(ReplayedCall(line, cost_usd=line.cost_usd))
 
     def _has_left_at_skill(self) -> bool:
-        """Whether the client went away while a skill prepared the call that would be next."""
+        """Return whether the client left while a skill prepared the next call, and take that skill's calls."""
         has_left = bool(self._unused) and all(line.ask == "skill" for line in self._unused)
         self._take_skills(len(self._unused) if has_left else 0)
         return has_left
@@ -185,7 +189,7 @@ class _Performer:
         return line.scored.to_scored(to_usage(line), line.duration_s)
 
     def _replay_race(self, both: Both) -> Raced:
-        """Both legs from their records, and then the time at which each committed: the later one is outrun."""
+        """Replay both legs, and cancel the one that commits later."""
         legs: list[RaceLeg] = []
         failure: Exception | None = None
         for ask in (both.a, both.b):
@@ -205,13 +209,13 @@ class _Performer:
         return Raced(a, b)
 
     def _replay_leg(self, ask: Generate) -> RaceLeg:
-        """Raises ClientGone, which ends the race as a whole."""
+        """Replay one leg. Raises ClientGone, which ends the whole race, and Missing."""
         try:
             call = self._take_call(ask)
         except Unavailable as failure:
             return RaceLeg(failure)
         if call.line.because is not ask.because:
-            raise Missing(ask)  # it was asked after the other one: when it would have committed is not known
+            raise Missing(ask)  # it was asked after the other leg, so its commit time in a race is unknown
         try:
             draft = self._replay_generate(ask, call)
         except Unavailable as failure:
@@ -225,7 +229,7 @@ class _Performer:
             return self._replay_unwatched(ask, call)
         if line.tokens is None:
             if line.outcome == "ok":
-                raise Missing(ask)  # nobody followed it: there are no tokens to watch
+                raise Missing(ask)  # no watch followed it, so its tokens are not recorded
             raise self._to_failure(call)
         return self._replay_watched(ask, ask.watch(), call, line.tokens.to_tokens())
 
@@ -242,7 +246,7 @@ class _Performer:
         return Draft(line.tier, finish=line.finish, usage=to_usage(line))
 
     def _replay_watched(self, ask: Generate, watch: Watch, call: ReplayedCall, tokens: list[Token]) -> Draft:
-        """Feeds the recorded tokens to the watch: the draft up to where it stops."""
+        """Feed the recorded tokens to the watch, and return the draft up to where the watch stops it."""
         line = call.line
         for count, token in enumerate(tokens, 1):
             verdict = watch.token(token)
@@ -267,7 +271,7 @@ class _Performer:
     def _to_failure(
         self, call: ReplayedCall, tokens: Sequence[TokenLike] = (), confidence: float | None = None
     ) -> Exception:
-        """How a call without an outcome ended."""
+        """Return the exception that a call without an outcome ended in: ClientGone or Unavailable."""
         line = call.line
         call.cost_usd = line.cost_usd
         if line.outcome == "cancelled":

@@ -97,7 +97,7 @@ class JudgedLine(Line):
 
 
 class ScoredLine(Line):
-    """A text's tokens as the large model scored them: parallel lists with one entry a token."""
+    """A text's tokens as a model scored them: parallel lists with one entry a token."""
 
     ids: list[int]
     """Numbers of the text's tokens, by first occurrence."""

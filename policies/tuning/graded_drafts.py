@@ -1,4 +1,4 @@
-"""Records joined with grades: what a calibrator learns from."""
+"""Joins records with grades to the drafts that a calibrator or a scorer learns from."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from routers.plan import Token
 
 
 class Grade(Line):
-    """Whether one exchange's answer was right. `split` is by template: no template is in both."""
+    """The grade of one exchange's answer. Each template is in one split only."""
 
     id: str
     item: str
@@ -25,8 +25,8 @@ class Grade(Line):
 
 @dataclass(frozen=True, slots=True)
 class GradedDraft:
-    """`features` are what was measured of the prompt; none where that is not known. `renormalised`: as of its
-    request."""
+    """A finished draft of the small model with its grade. `features` are the prompt's; empty if they are unknown.
+    `renormalised` is as in `routers.router.Request`."""
 
     grade: Grade
     tokens: Sequence[Token]
@@ -37,29 +37,32 @@ class GradedDraft:
 
 
 Predictor = Callable[[GradedDraft], float]
-"""A draft -> how probably it is right, in [0, 1]."""
+"""Returns the probability that a draft is right, in [0, 1]."""
 
 MeasurePrompt = Callable[[dict[str, Any]], Mapping[str, float]]
-"""A request's body -> the measures of its prompt."""
+"""Returns the features of the prompt in a request's body."""
 
 Read = Callable[[Path], Iterable[Record]]
-"""A file or folder -> its records."""
+"""Returns the records in a file or a folder."""
 
 
 GRADES_FILE = "grades.json"
-"""A JSON list beside the records, so that a folder of both is one graded set."""
+"""The name of the JSON list of grades in a folder of records."""
 
 
 def read_graded(
     folder: Path, measure: MeasurePrompt | None = None, read: Read = read_records
 ) -> list[GradedDraft]:
-    """The finished small-model drafts of a folder of records that have a grade, and an answer to learn from; prompts
-    that are in the records, and not measured yet, are measured. Raises RecordError."""
+    """Return the small model's finished drafts in a folder that have a grade and an answer.
+
+    Prompts without recorded features are measured with `measure`, if the records hold them. Raises RecordError if the
+    grades cannot be read, or no record can be."""
     grades = {grade.id: grade for grade in _read_grades(folder / GRADES_FILE)}
     return list(_join_grades(read(folder), grades, measure))
 
 
 def _read_grades(path: Path) -> list[Grade]:
+    """Raises RecordError if the file is missing or invalid."""
     try:
         return TypeAdapter(list[Grade]).validate_json(path.read_bytes())
     except OSError as error:

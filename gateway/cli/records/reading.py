@@ -1,4 +1,4 @@
-"""Reads records for a command, and warns of those that can't be read."""
+"""Reads records for a command, and warns of lines that cannot be read."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +9,8 @@ from policies.records.schema import Record
 
 
 def read_with_warning(path: Path) -> Iterator[Record]:
-    """Yields the records of a file or a folder; after the last, prints one line on what was left out, if anything.
-    Raises RecordError if nothing could be read."""
+    """Yield the records of a file or a folder. If lines were left out, print one warning after the last record. Raises
+    RecordError if none could be read."""
     left_out = LeftOut()
     yield from read_records(path, left_out)
     if text := str(left_out):

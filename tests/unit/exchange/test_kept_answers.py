@@ -87,6 +87,6 @@ def test_an_answer_of_a_shape_of_its_own_is_recorded_without(body: bytes):
 async def test_answers_that_wait_for_the_disk_are_bounded(
     slm: Scripted, llm: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(recording, "MOST_KEPT", 10)
+    monkeypatch.setattr(recording, "MAX_QUEUED_ANSWER_BYTES", 10)
     (line,) = await recorded(slm, llm, tmp_path, [(CHAT, ASK, doubted(), Reply(SENTENCE))])
     assert (line.reply, line.content) == (None, ASK)
