@@ -10,10 +10,6 @@ import orjson
 
 from routers.plan import Draft, Tier, Unavailable
 
-SAFE_TO_REPEAT = frozenset({"down", "rate_limited", "overloaded"})
-"""Reasons after which the same call may be sent again: the server did no work that a repeat would
-duplicate."""
-
 
 class Failure(Unavailable):
     """An upstream call that failed.

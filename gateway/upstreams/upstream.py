@@ -3,11 +3,8 @@
 import asyncio
 import logging
 import math
-import random
 import time
 from collections.abc import Callable
-
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from gateway.wire.body_types import Body
 from gateway.wire.requirements import Requirements
@@ -17,14 +14,15 @@ from policies.loading.yaml_files import ConfigError
 from routers.confidence.calibration import LogprobSource
 from routers.cost import FREE, Price
 
-from .breaker import Breaker
 from .capabilities import Capabilities
-from .concurrency import QueueFull, Slots
-from .failures import SAFE_TO_REPEAT, Failure, parse_failure
+from .failures import Failure, parse_failure
 from .latency import LatencyModel
 from .providers.prices import find_price
 from .providers.registry import SERVER_KINDS
 from .providers.server_kind import Scorer
+from .resilience.breaker import Breaker
+from .resilience.concurrency import QueueFull, Slots
+from .resilience.retries import call_with_retries
 from .settings import UpstreamSettings
 from .transport.address import build_base_url, build_headers, build_probe, build_urls, collect_secrets
 from .transport.http_client import HttpTransport
@@ -34,10 +32,6 @@ log = logging.getLogger(__name__)
 
 RESEND_INTERVAL_S = 0.1
 """Seconds between two attempts of a call that waits for an engine to restart."""
-
-MAX_RETRY_WAIT_S = 4.0
-"""Maximum seconds before a retry. If a server asks for more, the call fails and the plan's fallback
-applies."""
 
 MAX_BACK_OFF_S = 60.0
 """Maximum seconds for which other upstreams are preferred after a `Retry-After`."""
@@ -236,7 +230,8 @@ class Upstream:
         timeout_s = self._limits.first_token if stream else self._limits.whole
         try:
             on_send()
-            return Call(await self._post_with_retries(url, body, timeout_s, retries), self._slots)
+            response = await call_with_retries(lambda: self._post_once(url, body, timeout_s), retries)
+            return Call(response, self._slots)
         except BaseException:
             self._slots.release()
             raise
@@ -257,21 +252,6 @@ class Upstream:
         except QueueFull:
             what = f"{self._limits.in_flight} calls in flight and the queue is full"
             raise self._build_failure("busy", what) from None
-
-    async def _post_with_retries(self, url: str, body: bytes, timeout_s: float, retries: int) -> Response:
-        try:
-            return await self._post_once(url, body, timeout_s)
-        except Failure as failure:
-            if not retries or not _is_repeatable(failure):
-                raise
-            await asyncio.sleep(_compute_retry_wait(failure, 1))
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(retries),
-            wait=_find_retry_wait,
-            retry=retry_if_exception(_is_repeatable),
-            reraise=True,
-        )
-        return await retrying(self._post_once, url, body, timeout_s)
 
     async def _post_once(self, url: str, body: bytes, timeout_s: float) -> Response:
         if not self.breaker.admit():
@@ -370,22 +350,3 @@ async def _read_all(response: Response) -> bytes:
         return b""
     finally:
         response.close()
-
-
-def _is_repeatable(error: BaseException) -> bool:
-    if not isinstance(error, Failure) or error.why not in SAFE_TO_REPEAT:
-        return False
-    return (error.retry_after or 0.0) <= MAX_RETRY_WAIT_S
-
-
-def _find_retry_wait(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    return _compute_retry_wait(error, state.attempt_number + 1)
-
-
-def _compute_retry_wait(error: BaseException | None, attempt: int) -> float:
-    """Return the seconds before a retry: the server's `Retry-After`, else exponential back-off with full
-    jitter."""
-    if isinstance(error, Failure) and error.retry_after is not None:
-        return error.retry_after
-    return random.uniform(0.0, min(MAX_RETRY_WAIT_S, 0.2 * 2**attempt))  # noqa: S311  no secret

@@ -342,7 +342,7 @@ async def test_no_secret_is_ever_shown(
     slm: Scripted, llm: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The servers quote all that they were sent; nothing of it may come back out of the gateway."""
-    monkeypatch.setattr("gateway.upstreams.breaker.FAILURES_TO_OPEN", 1_000)
+    monkeypatch.setattr("gateway.upstreams.resilience.breaker.FAILURES_TO_OPEN", 1_000)
     given: dict[str, Any] = {"key": KEY, "headers": {"X-Team": HEADER}, "query": {"token": QUERY}}
     settings = settings_of(upstream(slm, "slm", **given), upstream(llm, "llm", **given))
     quoted = f"you sent {KEY}, {HEADER} and {QUERY}"

@@ -10,7 +10,7 @@ from support.gateways import PRICE, Gateway, StartGateway, settings_of, simple_p
 from support.scripted_server import Reply, Scripted
 from support.waiting import soon
 
-from gateway.upstreams.breaker import FAILURES_TO_OPEN
+from gateway.upstreams.resilience.breaker import FAILURES_TO_OPEN
 from policies.schema.policy import Ceilings
 
 ASK = {"model": "test", "messages": [{"role": "user", "content": "What is the opposite of hot?"}]}

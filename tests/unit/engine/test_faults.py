@@ -23,8 +23,8 @@ from gateway.skills.answer_rewriter import RewrittenResponse
 from gateway.skills.guard.prompt_leak import PromptLeakGuard
 from gateway.skills.transforms import Transform
 from gateway.timers import Deadlines
-from gateway.upstreams.breaker import FAILURES_TO_OPEN
 from gateway.upstreams.pool import build_pools
+from gateway.upstreams.resilience.breaker import FAILURES_TO_OPEN
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body
 from policies.schema.ceilings import Ceilings

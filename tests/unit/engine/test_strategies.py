@@ -21,7 +21,7 @@ from support.strategy_requests import (
 )
 from support.waiting import soon
 
-from gateway.upstreams.breaker import FAILURES_TO_OPEN
+from gateway.upstreams.resilience.breaker import FAILURES_TO_OPEN
 from routers.judges.draft_judge import Verify
 from routers.strategies.difficulty import Difficulty, Gate
 

@@ -7,7 +7,7 @@ from support.gateways import Gateway, StartGateway, settings_of, upstream
 from support.scripted_server import Reply, Scripted
 from support.waiting import until
 
-from gateway.upstreams.breaker import FAILURES_TO_OPEN
+from gateway.upstreams.resilience.breaker import FAILURES_TO_OPEN
 from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.transport.hosts import is_private_host
 from gateway.upstreams.upstream import Upstream

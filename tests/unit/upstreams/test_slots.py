@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from gateway.upstreams.concurrency import QueueFull, Slots
+from gateway.upstreams.resilience.concurrency import QueueFull, Slots
 
 
 async def taken(slots: Slots) -> None:

@@ -15,8 +15,8 @@ from support.raw_server import listening, request_of
 from support.scripted_server import Reply, Scripted
 from support.waiting import until
 
-from gateway.upstreams.breaker import FAILURES_TO_OPEN, MAX_REST_S, MIN_REST_S, Breaker
 from gateway.upstreams.failures import parse_failure
+from gateway.upstreams.resilience.breaker import FAILURES_TO_OPEN, MAX_REST_S, MIN_REST_S, Breaker
 from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Upstream
 from policies.loading.loader import ConfigError

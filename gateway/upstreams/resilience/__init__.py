@@ -1,0 +1,1 @@
+"""What limits the calls to one upstream and repeats them: circuit breaker, slots and retries."""

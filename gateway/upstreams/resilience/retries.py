@@ -1,0 +1,61 @@
+"""Repeats calls that failed before the server did any work for them."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+from tenacity.wait import wait_random_exponential
+
+from gateway.upstreams.failures import Failure
+
+T = TypeVar("T")
+
+SAFE_TO_REPEAT = frozenset({"down", "rate_limited", "overloaded"})
+"""Reasons after which the same call may be sent again: the server did no work that a repeat would
+duplicate."""
+
+MAX_RETRY_WAIT_S = 4.0
+"""Maximum seconds before a retry. If a server asks for more, the call fails and the plan's fallback
+applies."""
+
+_back_off = wait_random_exponential(multiplier=0.4, max=MAX_RETRY_WAIT_S)
+"""Exponential back-off with full jitter: up to 0.4 s before the first retry, then up to twice as long each time."""
+
+
+async def call_with_retries(call: Callable[[], Awaitable[T]], retries: int) -> T:
+    """Return the result of `call`, which is repeated up to `retries` times. Raises its last Failure.
+
+    tenacity costs tens of microseconds a call, so it only sees calls whose first attempt has failed: that
+    failure is its attempt number 1.
+    """
+    try:
+        return await call()
+    except Failure as failure:
+        first = [failure]
+
+    async def attempt() -> T:
+        if first:
+            raise first.pop()
+        return await call()
+
+    retrying = AsyncRetrying(
+        stop=stop_after_attempt(retries + 1),
+        wait=_compute_wait,
+        retry=retry_if_exception(_is_repeatable),
+        reraise=True,
+    )
+    return await retrying(attempt)
+
+
+def _is_repeatable(error: BaseException) -> bool:
+    if not isinstance(error, Failure) or error.why not in SAFE_TO_REPEAT:
+        return False
+    return (error.retry_after or 0.0) <= MAX_RETRY_WAIT_S
+
+
+def _compute_wait(state: RetryCallState) -> float:
+    """Return the seconds before the next attempt: the server's `Retry-After`, else the back-off."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, Failure) and error.retry_after is not None:
+        return error.retry_after
+    return _back_off(state)
