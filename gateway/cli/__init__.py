@@ -6,9 +6,9 @@ import typer
 
 from gateway import __version__
 
-from .models import weights
-from .policies import policy, replay, tune
-from .records import collect, export
+from .models import bench, speculate, weights
+from .policies import explain, show
+from .records import collect, export, replay, tune
 from .serving import chat, check, compress, serve
 
 app = typer.Typer(
@@ -42,5 +42,19 @@ app.command()(compress.compress)
 app.command()(tune.tune)
 app.command()(replay.replay)
 app.command()(export.export)
-app.add_typer(policy.app, name="policy")
-app.add_typer(weights.app, name="models")
+
+policy_app = typer.Typer(
+    help="What the policies are, how they came to be, and what they would do.", no_args_is_help=True
+)
+policy_app.command("list")(show.list_policies)
+policy_app.command()(show.show)
+policy_app.command()(show.diff)
+policy_app.command()(explain.explain)
+app.add_typer(policy_app, name="policy")
+
+models_app = typer.Typer(help="The local models that are known, and their weights.", no_args_is_help=True)
+models_app.command()(speculate.speculate)
+models_app.command()(bench.bench)
+models_app.command("list")(weights.list_models)
+models_app.command()(weights.pull)
+app.add_typer(models_app, name="models")

@@ -1,4 +1,4 @@
-"""smallfirst models: lists known local models and downloads their weights."""
+"""smallfirst models list and pull: lists known local models and downloads their weights."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,15 +11,7 @@ from gateway.local.model_catalog import fetch_weights as pull_weights
 from gateway.settings import default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError
 
-from .bench import bench
-from .speculate import speculate
 
-app = typer.Typer(help="The local models that are known, and their weights.", no_args_is_help=True)
-app.command()(speculate)
-app.command()(bench)
-
-
-@app.command("list")
 def list_models(config: ConfigOption = None) -> None:
     """Show known models, their size, licence, and whether their weights are here."""
     folder = _find_models_folder(config)
@@ -28,7 +20,6 @@ def list_models(config: ConfigOption = None) -> None:
         out.print(f"{weights.name}  {weights.bytes / 1e6:.0f} MB  {weights.licence}  {here}", markup=False)
 
 
-@app.command()
 def pull(
     model: Annotated[
         str, typer.Argument(help="A name that `smallfirst models list` shows.")

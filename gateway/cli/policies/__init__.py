@@ -1,1 +1,1 @@
-"""Commands that show, replay and tune policies."""
+"""Commands that show, compare and explain policies."""

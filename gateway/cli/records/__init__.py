@@ -1,1 +1,1 @@
-"""Commands that make record sets and training sets."""
+"""Commands that make, replay and export records, and train on them."""

@@ -1,4 +1,4 @@
-"""smallfirst policy: lists, shows, compares and explains policies. Calls no model."""
+"""smallfirst policy explain: prints what would be done with a request. Calls no model."""
 
 import json
 import sys
@@ -18,58 +18,18 @@ from gateway.exchange.passages import read_passages
 from gateway.exchange.policy_resolution import resolve_policy
 from gateway.exchange.privacy_screen import build_privacy_screen, check_blocked
 from gateway.exchange.smallfirst_field import read_smallfirst_field
-from gateway.settings import Settings, default_config_path, load_settings
 from gateway.upstreams.pool import Pool, build_pools
-from gateway.wire.validation import check_chat
-from policies.explain.origins import compare_policies, to_yaml_lines
 from policies.explain.plan_tree import build_tree, describe_preparation, to_lines
-from policies.loading.loader import LoadedPolicy, find_policy_paths, load_policies, load_with_layer
-from policies.loading.yaml_files import ConfigError
-from policies.schema.split import AnyPolicy
 from routers.plan import Tier
 from routers.router import Request
 from routers.structure.answer_form import AnswerForm
 
-app = typer.Typer(
-    help="What the policies are, how they came to be, and what they would do.", no_args_is_help=True
-)
+from .loading import load_policies_or_fail, load_settings_or_fail
 
-PolicyArgument = Annotated[str, typer.Argument(help="A policy's name, or a policy file.")]
 MAX_PROPERTY_LENGTH = 60
 """Maximum characters shown of a property of a request."""
 
 
-@app.command("list")
-def list_policies(config: ConfigOption = None) -> None:
-    """Show each policy's name, kind and description, and why the configured upstreams can't serve it."""
-    settings = _load_settings(config)
-    policies = _load_policies(settings)
-    unavailable = build_catalog(policies.values(), build_pools(build_upstreams(settings))).unavailable
-    names = max(map(len, policies))
-    kinds = max(len(policy.kind) for policy in policies.values())
-    for name, policy in policies.items():
-        description = " ".join(policy.description.split())
-        out.print(f"{name:{names}}  {policy.kind:{kinds}}  {description}", markup=False)
-        if name in unavailable:
-            out.print(f"{'':{names}}  not served: {unavailable[name]}", markup=False)
-
-
-@app.command()
-def show(policy: PolicyArgument, config: ConfigOption = None) -> None:
-    """Print a policy whole, as YAML, with what it extends; comments name file and line of each key."""
-    for line in to_yaml_lines(_load_policy(policy, _load_settings(config))):
-        out.print(line, markup=False)
-
-
-@app.command()
-def diff(policy: PolicyArgument, other: PolicyArgument, config: ConfigOption = None) -> None:
-    """Print each path at which two policies differ, and both values."""
-    settings = _load_settings(config)
-    for line in compare_policies(_load_policy(policy, settings), _load_policy(other, settings)):
-        out.print(line, markup=False)
-
-
-@app.command()
 def explain(
     request: Annotated[
         str, typer.Argument(help="A chat request's body, as a JSON file; - for standard input.")
@@ -80,9 +40,9 @@ def explain(
     config: ConfigOption = None,
 ) -> None:
     """Print what would be done with a request, by what may come of each call; makes none."""
-    settings = _load_settings(config)
+    settings = load_settings_or_fail(config)
     upstreams: Mapping[Tier, Pool] = build_pools(build_upstreams(settings))
-    policies = build_catalog(_load_policies(settings).values(), upstreams)
+    policies = build_catalog(load_policies_or_fail(settings).values(), upstreams)
     try:
         raw = _read_request(request)
         body = parse_body(raw)
@@ -147,29 +107,3 @@ def _read_request(request: str) -> bytes:
         return Path(request).read_bytes()
     except OSError as error:
         fail(f"{request}: cannot be read: {error.strerror}")
-
-
-def _load_settings(config: Path | None) -> Settings:
-    try:
-        return load_settings(config or default_config_path())
-    except ConfigError as error:
-        fail(error)
-
-
-def _load_policies(settings: Settings) -> dict[str, AnyPolicy]:
-    try:
-        return load_policies(settings.policies.folder)
-    except ConfigError as error:
-        fail(error)
-
-
-def _load_policy(name: str, settings: Settings) -> LoadedPolicy:
-    """Load one policy only, so that mistakes in others do not matter. Fails if it cannot be loaded."""
-    try:
-        known = find_policy_paths(settings.policies.folder)
-        path = Path(name) if name.endswith(".yaml") else known.get(name)
-        if path is None:
-            fail(f"there is no policy {name!r}; there are: {', '.join(known)}, or a policy's .yaml file")
-        return load_with_layer(path)
-    except ConfigError as error:
-        fail(error)

@@ -8,7 +8,6 @@ import typer
 from pydantic import ValidationError
 
 from gateway.cli.output import err, fail, out
-from gateway.cli.records.reading import read_with_warning
 from policies.loading.loader import load_policy
 from policies.loading.yaml_files import ConfigError
 from policies.records.differences import find_differences
@@ -17,6 +16,8 @@ from policies.records.replay import replay as replay_one
 from policies.records.schema import Record, RecordError
 from policies.schema.split import Split
 from routers.router import Router
+
+from .reading import read_with_warning
 
 
 def replay(

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from gateway.cli.output import err, fail, out
-from gateway.cli.records.reading import read_with_warning
 from gateway.wire.prompt_text import extract_recorded_features
 from policies.records.schema import RecordError
 from routers.confidence.calibration import LogprobSource
+
+from .reading import read_with_warning
 
 
 def tune(
