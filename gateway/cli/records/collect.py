@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
-from gateway.cli.loopback_gateway import run_gateway
 from gateway.cli.output import ConfigOption, err, fail, out
 from gateway.settings import Settings, default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError
@@ -55,6 +54,8 @@ async def collect_drafts(
 
     Returns the grades in the order of `items`. Raises ConfigError if the small model cannot be served."""
     from openai import AsyncOpenAI  # imported here, since it loads slower than the rest of the command line
+
+    from gateway.cli.loopback_gateway import run_gateway  # likewise
 
     records = settings.records.model_copy(update={"path": into})
     at_once = settings.local.max_in_flight if settings.local else 4

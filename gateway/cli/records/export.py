@@ -19,7 +19,6 @@ from policies.tuning.export import Export, NothingToExport, Redact, summarise, t
 from policies.tuning.export import build_export as export_records
 from policies.tuning.sft_examples import LeftOut
 
-from .example_losses import measure_losses
 from .reading import read_with_warning
 
 
@@ -148,6 +147,8 @@ async def _select_examples(result: Export, count: float, config: Path | None) ->
     """Select training examples by the small model's loss.
 
     Raises ConfigError if no small model can be asked, and NothingToExport if no example is selected."""
+    from .example_losses import measure_losses  # imported here, since it loads the whole gateway
+
     settings = load_settings(config or default_config_path())
     selection = select_examples(result.train, await measure_losses(result.train, settings), count)
     if not selection.examples:

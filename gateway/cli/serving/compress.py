@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.loopback_gateway import run_gateway
 from gateway.cli.output import ConfigOption, err, fail
 from gateway.settings import Settings, default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError
@@ -54,6 +53,8 @@ def compress(
 
 async def _post_compress(settings: Settings, body: dict[str, Any]) -> dict[str, Any]:
     import openai
+
+    from gateway.cli.loopback_gateway import run_gateway  # likewise
 
     async with (
         run_gateway(settings) as server,

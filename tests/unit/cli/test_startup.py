@@ -1,42 +1,90 @@
-"""What a command loads before it runs: the OpenAI client takes longer than all the rest, and few commands use it."""
+"""What a command loads before it runs: only its own module, and neither the OpenAI client nor the gateway."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from gateway.cli import app
+from gateway.cli.lazy_group import LazyCommand
 
 ROOT = Path(__file__).resolve().parents[3]
-STEPS = {
-    "import": "import gateway.cli",
-    "help": "from gateway.cli import app; app(['--help'], standalone_mode=False)",
-    "serve --help": "from gateway.cli import app; app(['serve', '--help'], standalone_mode=False)",
-    "policy list": "from gateway.cli import app; app(['policy', 'list'], standalone_mode=False)",
-    "the app": (
-        "from gateway.app import create_app; from gateway.settings import load_settings; create_app(load_settings())"
-    ),
-}
-RUN = """
-import json, sys
-loaded = []
-for step, code in json.loads(sys.argv[1]).items():
-    exec(code)
-    loaded += [step] if any(name.partition(".")[0] == "openai" for name in sys.modules) else []
-print(json.dumps(loaded))
+LOADED = """
+import sys
+{code}
+print([name for name in {packages} if name in sys.modules])
 """
-"""Runs the steps in one process, and prints after which of them the client was there: the first one loaded it."""
+SERVER = ("fastapi", "openai", "uvicorn", "gateway.app", "gateway.cli.loopback_gateway")
+CALL = "from gateway.cli import app; app({words}, standalone_mode=False)"
 
 
-def test_the_openai_client_is_not_loaded(tmp_path: Path) -> None:
+def print_loaded(folder: Path, code: str, packages: tuple[str, ...]) -> str:
+    """What Python prints that runs `code`; the last line names those of `packages` that it then has loaded."""
     url = "http://127.0.0.1:9/v1"
     upstreams = [{"name": tier, "tier": tier, "url": url, "model": tier} for tier in ("slm", "llm")]
-    (tmp_path / "smallfirst.yaml").write_text(json.dumps({"local": None, "upstreams": upstreams}))
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, json.dumps(STEPS)],
-        cwd=tmp_path,
+    (folder / "smallfirst.yaml").write_text(json.dumps({"local": None, "upstreams": upstreams}))
+    return subprocess.run(
+        [sys.executable, "-c", LOADED.format(code=code, packages=packages)],
+        cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,
-    )
-    assert json.loads(done.stdout.splitlines()[-1]) == []
+    ).stdout
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import gateway.cli",
+        "from gateway.cli import app; app(['--help'], standalone_mode=False)",
+        "from gateway.cli import app; app(['serve', '--help'], standalone_mode=False)",
+        "from gateway.cli import app; app(['policy', 'list'], standalone_mode=False)",
+        "from gateway.app import create_app; from gateway.settings import load_settings; create_app(load_settings())",
+    ],
+    ids=["import", "help", "serve --help", "policy list", "the app"],
+)
+def test_the_openai_client_is_not_loaded(tmp_path: Path, code: str) -> None:
+    assert print_loaded(tmp_path, code, ("openai",)).splitlines()[-1] == "[]"
+
+
+def iterate_commands(group: Any, *words: str) -> Iterator[tuple[list[str], LazyCommand]]:
+    """Each command below the group, with the words by which it is called."""
+    for name, command in group.commands.items():
+        if isinstance(command, LazyCommand):
+            yield [*words, name], command
+        else:
+            yield from iterate_commands(command, *words, name)
+
+
+COMMANDS = {" ".join(words): command for words, command in iterate_commands(typer.main.get_command(app))}
+
+
+@pytest.mark.parametrize("words", [[*name.split(), "--help"] for name in COMMANDS], ids=" ".join)
+def test_no_help_loads_the_gateway(tmp_path: Path, words: list[str]) -> None:
+    assert print_loaded(tmp_path, CALL.format(words=words), SERVER).splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "words", [["check"], ["policy", "list"], ["policy", "show", "auto"], ["models", "list"]]
+)
+def test_commands_that_serve_nothing_do_not_load_the_gateway(tmp_path: Path, words: list[str]) -> None:
+    assert print_loaded(tmp_path, CALL.format(words=words), SERVER).splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["policy", "--help"], ["models", "--help"]])
+def test_the_help_of_a_group_loads_no_command(tmp_path: Path, words: list[str]) -> None:
+    modules = (*{command.load().callback.__module__ for command in COMMANDS.values()}, "policies", "routers")
+    assert print_loaded(tmp_path, CALL.format(words=words), modules).splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_group_says_of_a_command_what_the_command_says_of_itself(name: str) -> None:
+    command = COMMANDS[name]
+    assert command.help == " ".join(command.load().help.partition("\n\n")[0].split())

@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from gateway.cli import app
+from gateway.cli.lazy_group import LazyCommand
 from gateway.telemetry.engine_metrics import VLLM_SERIES, EngineMetrics, Reading
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.capabilities import Capabilities
@@ -27,7 +28,7 @@ def _commands(command: Any, name: str) -> Iterator[str]:
     if not inner or name == "smallfirst":
         yield "\n\n".join(part for part in parts if part)
     for key, below in (inner or {}).items():
-        yield from _commands(below, f"{name} {key}")
+        yield from _commands(below.load() if isinstance(below, LazyCommand) else below, f"{name} {key}")
 
 
 def _parameter(parameter: Any) -> list[str]:

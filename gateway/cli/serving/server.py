@@ -1,0 +1,140 @@
+"""Runs the gateway's HTTP server until a signal stops it."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+try:
+    import uvloop
+except ImportError:  # uvloop does not exist for Windows
+    uvloop = None  # type: ignore[assignment]
+
+from gateway.api.server_protocol import JoiningProtocol
+from gateway.app import App, create_app
+from gateway.cli.output import err
+from gateway.local.supervisor import Supervisor
+from gateway.settings import Settings
+
+
+def run_server(settings: Settings, listener: socket.socket) -> None:
+    """Serve on the listener until a signal stops the server. Raises ConfigError and EngineFailed."""
+    app = create_app(settings, tell=lambda line: err.print(f"  {line}", markup=False))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
+        runner.run(_run(app, settings, listener))
+
+
+async def _run(app: App, settings: Settings, listener: socket.socket) -> None:
+    server = _Server(
+        uvicorn.Config(
+            app,
+            interface="asgi3",
+            loop="none",
+            http=JoiningProtocol,
+            lifespan="off",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            log_level="warning",
+            timeout_graceful_shutdown=10,
+        )
+    )
+    async with app.router.lifespan_context(app):
+        if app.local is not None and settings.local is not None and settings.local.starts_soon:
+            await app.local.wait_until_ready()
+        if sys.platform != "win32":
+            _handle_hangups(server, app)
+        print_welcome(app, settings, listener)
+        _tune_garbage_collector()
+        await _serve_with(app.local, server, listener)
+
+
+async def _serve_with(local: Supervisor | None, server: uvicorn.Server, listener: socket.socket) -> None:
+    """Serve until the server is stopped. Raises EngineFailed if the local engine cannot be started."""
+    if local is None:
+        await server.serve([listener])
+        return
+    starting = asyncio.create_task(local.wait_until_ready(), name="start of the local engine")
+
+    def stop_if_failed(task: asyncio.Task[None]) -> None:
+        server.should_exit = server.should_exit or (not task.cancelled() and task.exception() is not None)
+
+    starting.add_done_callback(stop_if_failed)
+    await server.serve([listener])
+    if starting.done():
+        starting.result()
+    starting.cancel()
+
+
+def _handle_hangups(server: uvicorn.Server, app: App) -> None:
+    """Reload the policies on SIGHUP. A closing terminal sends SIGHUP too, and ends its server."""
+    in_terminal = os.isatty(0)
+
+    def handle_hangup() -> None:
+        if in_terminal and not os.isatty(0):
+            server.should_exit = True
+        else:
+            app.policies.reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, handle_hangup)
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that shuts down in order on SIGINT and SIGTERM.
+
+    uvicorn's own server raises the signal again as soon as it has stopped serving. That would end the process
+    before records are written and the engine is stopped."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        handlers = {
+            number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+def _tune_garbage_collector() -> None:
+    """Exclude objects built at start-up from garbage collection, and make collections rarer.
+
+    Start-up objects live as long as the process, and requests leave few reference cycles."""
+    gc.freeze()
+    gc.set_threshold(5_000, 10, 20)
+
+
+def print_welcome(app: App, settings: Settings, listener: socket.socket) -> None:
+    """Print where the gateway listens, what it serves, and a request to try."""
+    catalogue = app.policies.catalog
+    host, port = listener.getsockname()[:2]
+    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104  compared, not bound
+    err.print(f"[bold]Smallfirst[/bold] listens on [bold]{url}/v1[/bold]")
+    for upstream in [upstream for pool in app.pools.values() for upstream in pool.upstreams]:
+        free = upstream.tier == "slm" or upstream.has_price
+        state = ", starting" if upstream.is_restarting else ""
+        price = "" if free else ", price unknown: its calls count as 0 USD"
+        err.print(f"  {upstream.tier}       {upstream.model} ({upstream.name}{state}{price})", markup=False)
+    if "llm" not in app.pools:
+        err.print(
+            "  llm       none: set OPENAI_API_KEY, or name an upstream in smallfirst.yaml", markup=False
+        )
+    err.print(f"  policies  {', '.join(catalogue.policies)}", markup=False)
+    for name, why in catalogue.unavailable.items():
+        err.print(f"  policy {name} is not served: {why}", markup=False)
+    err.print(f"  records   {settings.records.path or 'not kept'}", markup=False)
+    model = "auto" if "auto" in catalogue.policies else catalogue.names()[0]
+    body = (
+        f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the opposite of hot?"}}]}}'
+    )
+    err.print(
+        f"Try:\n  curl -i {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'",
+        markup=False,
+    )
