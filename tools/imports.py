@@ -1,7 +1,8 @@
 """Prints which of our packages import which, and exits 1 if the imports form a circle: `python -m tools.imports`.
 
-A node is a package (`routers`, `policies`); `gateway` is shown by its parts: its sub-packages, and the modules beside
-them. Every import statement counts, also one inside a function or under TYPE_CHECKING.
+A node is a part of `gateway`, `policies` or `routers`: a sub-package (`gateway.engine`), or a module beside them
+(`gateway.errors`). Only what sub-packages import is printed; circles are looked for among all nodes. Every import
+statement counts, also one inside a function or under TYPE_CHECKING.
 """
 
 import ast
@@ -12,9 +13,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("gateway", "policies", "routers")
-SPLIT = frozenset(("gateway",))
-"""Packages whose parts are nodes of their own."""
-
 Graph = dict[str, Counter[str]]
 """Each node, the nodes that it imports, and by how many statements."""
 
@@ -39,8 +37,8 @@ def _module(path: Path) -> str:
 
 
 def _node(module: str) -> str:
-    top, *parts = module.split(".")
-    return ".".join([top, *parts[:1]]) if top in SPLIT else top
+    """`gateway.engine.streams.relay` -> `gateway.engine`."""
+    return ".".join(module.split(".")[:2])
 
 
 def _imported(statement: ast.AST, package: str, modules: Set[str]) -> Iterator[str]:
@@ -60,6 +58,10 @@ def _absolute(statement: ast.ImportFrom, package: str) -> str:
         return statement.module or ""
     above = package.split(".")[: len(package.split(".")) - statement.level + 1]
     return ".".join([*above, *filter(None, [statement.module])])
+
+
+def _is_subpackage(root: Path, node: str) -> bool:
+    return "." in node and root.joinpath(*node.split("."), "__init__.py").is_file()
 
 
 def find_circles(graph: Graph) -> list[tuple[str, ...]]:
@@ -89,10 +91,10 @@ def _rotate(circle: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def main(root: Path = ROOT) -> int:
-    """Prints the graph, then its circles. Returns the exit status."""
+    """Prints the graph of sub-packages, then the circles. Returns the exit status."""
     graph = read_graph(root)
-    for node, imported in graph.items():
-        shown = ", ".join(f"{name} {count}" for name, count in sorted(imported.items()))
+    for node in filter(lambda node: _is_subpackage(root, node), graph):
+        shown = ", ".join(f"{name} {count}" for name, count in sorted(graph[node].items()))
         print(f"{node} -> {shown or 'nothing'}")
     circles = find_circles(graph)
     for circle in circles:

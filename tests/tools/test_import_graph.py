@@ -38,30 +38,46 @@ def test_statements_are_counted_by_the_package_that_they_import(write: Write) ->
     )
     assert read_graph(root) == {
         "gateway": {},
-        "gateway.app": {"policies": 1, "gateway.wire": 1, "gateway.http": 1},
+        "gateway.app": {"policies.loader": 1, "gateway.wire": 1, "gateway.http": 1},
         "gateway.http": {"gateway.wire": 2},
-        "gateway.wire": {"routers": 1},
-        "policies": {"routers": 2},
+        "gateway.wire": {"routers.plan": 1},
+        "policies": {},
+        "policies.loader": {"routers.plan": 2},
         "routers": {},
+        "routers.plan": {},
     }
 
 
-def test_a_tree_without_a_circle_passes(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tree_without_a_circle_passes_and_its_packages_are_printed(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write(
         {
-            "gateway/a.py": "from . import b",
-            "gateway/b.py": "from policies.p import P",
-            "policies/p.py": "from .q import Q",
-            "policies/q.py": "from .p import P",
+            "gateway/app.py": "from .a import x\nfrom .b.inner import deep\n",
+            "gateway/a/x.py": "from ..b.inner.deep import D\nfrom gateway import errors\n",
+            "gateway/b/inner/deep.py": "from policies.p.m import P",
+            "gateway/errors.py": "from routers.r import m",
+            "policies/p/m.py": "from .n import Q",
+            "policies/p/n.py": "from .m import P",
+            "routers/r/m.py": "",
         }
     )
     assert main(root) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "gateway -> nothing",
-        "gateway.a -> gateway.b 1",
-        "gateway.b -> policies 1",
-        "policies -> nothing",
+        "gateway.a -> gateway.b 1, gateway.errors 1",
+        "gateway.b -> policies.p 1",
+        "policies.p -> nothing",
+        "routers.r -> nothing",
     ]
+
+
+@pytest.mark.parametrize("top", ["gateway", "policies", "routers"])
+def test_a_circle_through_a_module_beside_the_packages_fails(
+    write: Write, capsys: pytest.CaptureFixture[str], top: str
+) -> None:
+    root = write({f"{top}/errors.py": "from .a import x", f"{top}/a/x.py": f"from {top}.errors import E"})
+    assert main(root) == 1
+    assert capsys.readouterr().err == f"circle: {top}.a -> {top}.errors -> {top}.a\n"
 
 
 @pytest.mark.parametrize(
