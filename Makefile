@@ -19,7 +19,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-# As soon as the parts of gateway import each other in no circle:	$(BIN)/python -m tools.imports
+	$(BIN)/python -m tools.imports
 
 # Real parts, samples: real Prometheus, the real pair of models, real vLLM.
 heavy: $(VENV)/.dev weights vllm

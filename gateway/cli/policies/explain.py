@@ -19,6 +19,7 @@ from gateway.exchange.policy_resolution import resolve_policy
 from gateway.exchange.privacy_screen import build_privacy_screen, check_blocked
 from gateway.exchange.smallfirst_field import read_smallfirst_field
 from gateway.upstreams.pool import Pool, build_pools
+from gateway.wire.validation import check_chat
 from policies.explain.plan_tree import build_tree, describe_preparation, to_lines
 from routers.plan import Tier
 from routers.router import Request
