@@ -160,6 +160,7 @@ class StreamReply:
         self._own_id: Body = {}
         self._seam = Seam()
         self._heartbeat = heartbeat
+        self._time = asyncio.get_running_loop().time
         self._silence_deadline = deadlines.schedule(heartbeat, self._on_silence, repeated=True)
         self._heartbeat_task: asyncio.Task[None] | None = None
 
@@ -241,7 +242,7 @@ class StreamReply:
         self._note_first_byte()
         if not self._headers_sent:
             await self._send_headers()
-        self._silence_deadline.postpone(self._heartbeat)
+        self._silence_deadline.due = self._time() + self._heartbeat
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     def _note_first_byte(self) -> None:

@@ -52,7 +52,7 @@ class Admission:
         `candidates`."""
         ceilings = self._exchange.policy.ceilings
         counts = not isinstance(ask, Skill)  # what prepares a call is none of the plan's
-        if counts and self._call_count >= (most := self._exchange.max_calls):
+        if counts and self._call_count and self._call_count >= (most := self._exchange.max_calls):
             raise self.refuse("ceiling", ask, f"more than {most} upstream calls")
         self.check_time(ask)
         left = inf

@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, Protocol, TypeVar
 
+import orjson
+
 from gateway.exchange.call import Call
 from gateway.exchange.exchange import Exchange
 from gateway.skills.transforms import UnusableAnswer, encode_request, wrap_response
@@ -104,6 +106,7 @@ class Attempt:
             self.upstream.record_failure()
             raise
         finally:
+            self._dispatcher.exchange.upstream_wait_s += opened.response.waited_s
             opened.close()
 
 
@@ -112,14 +115,18 @@ class Dispatcher:
 
     def __init__(self, pools: Mapping[Tier, Pool], exchange: Exchange, deadlines: Deadlines) -> None:
         self._admission = Admission(pools, exchange)
-        self._exchange = exchange
+        self.exchange = exchange
         self._deadlines = deadlines
         self._timeout: TaskTimeout | None = None
         self.scorer: Scorer | None = None
 
+    def _now(self) -> float:
+        """Return the seconds since the exchange began."""
+        return time.perf_counter() - self.exchange.started
+
     def start_clock(self) -> None:
         """Start the policy's ceiling on seconds."""
-        seconds = self._exchange.policy.ceilings.seconds
+        seconds = self.exchange.policy.ceilings.seconds
         self._timeout = TaskTimeout(self._deadlines, seconds) if seconds is not None else None
 
     def stop_clock(self) -> None:
@@ -153,9 +160,9 @@ class Dispatcher:
         `perform` sends an attempt's requests and reads their answers. `share` is the part of what the ceilings leave
         that this ask may take. Raises Unavailable, and LostRace for a leg whose race is lost.
         """
-        prompt_tokens = estimate_prompt_tokens(self._exchange.raw)
+        prompt_tokens = estimate_prompt_tokens(self.exchange.raw)
         if ask.tier == "llm":
-            prompt_tokens = max(1, prompt_tokens - self._exchange.compressed_tokens)
+            prompt_tokens = max(1, prompt_tokens - self.exchange.compressed_tokens)
         pool, remaining = self._admission.candidates(ask, requirements)
         if isinstance(ask, (Generate, Score)) and ask.after:
             remaining = [self.scorer_of(ask).upstream]
@@ -187,8 +194,8 @@ class Dispatcher:
                 raise LostRace from None
             raise _note_failure(attempt, self._explain_cancelled_call(call)) from None
         except TransportError as broken:
-            if isinstance(call.ask, Generate) and self._exchange.ttft is None:
-                self._exchange.decided = None  # nothing has left: another model may write
+            if isinstance(call.ask, Generate) and self.exchange.ttft is None:
+                self.exchange.decided = None  # nothing has left: another model may write
             failure = Failure(broken.why, call.tier, f"{upstream.name}: {broken}", upstream=upstream.name)
             raise _note_failure(attempt, failure) from broken
         except Unavailable as failure:
@@ -197,7 +204,7 @@ class Dispatcher:
             call.outcome = "stopped"
             raise
         finally:
-            call.settle(self._exchange.elapsed(), None if call.usage is NO_USAGE else call.usage)
+            call.settle(self._now(), None if call.usage is NO_USAGE else call.usage)
 
     def scorer_of(self, ask: Generate | Score | Say) -> Scorer:
         """Return whose token ids the ask carries. Raises Unavailable if nothing has been scored."""
@@ -208,28 +215,28 @@ class Dispatcher:
     def _open_account(
         self, ask: Generate | Question | Skill, upstream: Upstream, prompt_tokens: int, limit: int | None
     ) -> Call:
-        model = ask.model if isinstance(ask, Judge) else self._exchange.needs.model
+        model = ask.model if isinstance(ask, Judge) else self.exchange.needs.model
         call = Call(
             ask=ask,
             tier=ask.tier,
             upstream=upstream.name,
             model=model or upstream.model,
             price=upstream.price,
-            started=self._exchange.elapsed(),
+            started=self._now(),
             prompt_tokens=prompt_tokens,
-            allowed=None if limit is None else limit * self._exchange.choice_count(ask),
+            allowed=None if limit is None else limit * self.exchange.choice_count(ask),
         )
-        self._exchange.calls.append(call)
+        self.exchange.calls.append(call)
         return call
 
     async def send(self, attempt: Attempt, request: UpstreamRequest) -> OpenCall:
         """Send an attempt's request and return the call once its response begins. Raises Unavailable."""
-        call, upstream, exchange = attempt.call, attempt.upstream, self._exchange
+        call, upstream, exchange = attempt.call, attempt.upstream, self.exchange
         content = await self._serialize(upstream, request.body)
         began = time.perf_counter()
 
         def note_departure() -> None:
-            call.sent = exchange.elapsed()
+            call.sent = self._now()
 
         try:
             opened = await upstream.send(
@@ -260,12 +267,14 @@ class Dispatcher:
             finally:
                 opened.close()
         finally:
-            self._exchange.upstream_wait_s += time.perf_counter() - began
+            self.exchange.upstream_wait_s += time.perf_counter() - began
 
     async def _serialize(self, upstream: Upstream, body: Body | bytes) -> bytes:
         """Return a body's bytes as the exchange's transforms let them leave. Raises Unavailable."""
-        exchange = self._exchange
-        if exchange.transforms and len(exchange.raw) >= LARGE_BODY:
+        exchange = self.exchange
+        if not exchange.transforms:
+            return body if isinstance(body, bytes) else orjson.dumps(body)
+        if len(exchange.raw) >= LARGE_BODY:
             return await asyncio.to_thread(encode_request, exchange.transforms, upstream, body)
         return encode_request(exchange.transforms, upstream, body)
 

@@ -126,7 +126,8 @@ class Runner:
     async def _conclude(self, answer: Answer) -> None:
         """Commit what the answer still holds back, then end the reply with its figures."""
         self.exchange.account()
-        report_guard(self.exchange)
+        if self.exchange.policy.guard is not None:
+            report_guard(self.exchange)
         usage_event = await self._release(answer)
         if self._verified_text.model:
             usage_event = usage_event or self._verified_text.build_usage_event()

@@ -10,6 +10,8 @@ from gateway.catalog.catalog import Catalog, find_missing
 from gateway.catalog.live_policies import LivePolicies
 from gateway.errors import ApiError, invalid
 from gateway.skills.guard.prompt_leak import build_leak_guards
+from gateway.skills.privacy.screen import PrivacyScreen
+from gateway.skills.transforms import Transform
 from gateway.upstreams.pool import Pool
 from gateway.wire.body_types import Body, Endpoint
 from gateway.wire.prompt_text import extract_prompt_features
@@ -18,6 +20,7 @@ from gateway.wire.structured_outputs import is_constrained
 from gateway.wire.validation import is_judgeable
 from gateway.wire.vendor_fields import ANSWER_CHANGING, present_fields
 from policies.schema.policy import Policy
+from policies.schema.private import Private
 from routers.plan import NO_FEATURES, Tier
 from routers.router import Request
 from routers.strategies.direct import Direct
@@ -62,10 +65,13 @@ class ExchangeBuilder:
         started = time.perf_counter()
         catalog = self._policies.catalog
         policy, field = self._resolve_policy(body, catalog)
-        if passages := read_passages(field.context, body, endpoint):
+        passages = None if field.context is None else read_passages(field.context, body, endpoint)
+        if passages is not None:
             body = passages.body_with()
             raw = orjson.dumps(body)
-        privacy = await screen_for_privacy(policy, body, len(raw))
+        privacy = None
+        if isinstance(policy.private, Private):
+            privacy = await screen_for_privacy(policy, policy.private, body, len(raw))
         private = field.private or policy.private is True or (privacy is not None and privacy.must_stay_local)
         pools = without_clouds(self._pools) if private else self._pools
         policy, needs = self._find_requirements(policy, catalog, endpoint, body, raw, pools)
@@ -86,8 +92,7 @@ class ExchangeBuilder:
             captured=CapturedAnswer() if self._captures else None,
             started=started,
             passages=passages,
-            # What was redacted is restored before anybody else reads an answer: privacy stands last.
-            transforms=(*build_leak_guards(policy, body), *(() if privacy is None else (privacy,))),
+            transforms=_build_transforms(policy, body, privacy),
             skills={} if privacy is None else {"private": privacy.account},
         )
 
@@ -161,6 +166,12 @@ class ExchangeBuilder:
                 alone = policy.replace(router=only, overrides=(), affinity=None, shadow=None, guard=None)
                 return alone, needs._replace(model=upstream.model)
         raise invalid(f"no upstream of {policy.name} offers embeddings", "model", "not_supported")
+
+
+def _build_transforms(policy: Policy, body: Body, privacy: PrivacyScreen | None) -> Sequence[Transform]:
+    """Return what rewrites the exchange's bodies. What privacy redacts is restored before anything else reads it."""
+    guards = () if policy.guard is None else build_leak_guards(policy, body)
+    return guards if privacy is None else (*guards, privacy)
 
 
 MIN_WORD_BYTES = 2

@@ -18,14 +18,18 @@ IDENTITY_FIELDS = ("safety_identifier", "user", "prompt_cache_key")
 """OpenAI's fields that tell one user or conversation from another."""
 
 
-def resolve_policy(body: Body, own: SmallfirstField, catalogue: Catalog) -> Policy:
-    """The policy that a request names, with what it overrides; of a split, the one that its key is sent to. Raises
-    ApiError."""
-    policy = catalogue.resolve(own.policy or body["model"], "smallfirst.policy" if own.policy else "model")
+def resolve_policy(body: Body, field: SmallfirstField, catalog: Catalog) -> Policy:
+    """Return the policy that a request names, with what it overrides. A split gives the one that its key is sent to.
+
+    Raises ApiError.
+    """
+    policy = catalog.resolve(field.policy or body["model"], "smallfirst.policy" if field.policy else "model")
     if isinstance(policy, Split):
-        policy = catalogue.policies[policy.choose(_split_key(policy, body, own))]
+        policy = catalog.policies[policy.choose(_split_key(policy, body, field))]
+    if not field.override:
+        return policy
     try:
-        return apply_override(policy, own.override or {})
+        return apply_override(policy, field.override)
     except OverrideNotAllowed as error:
         where = f"smallfirst.{error.at}"
         raise ApiError(403, "override_not_allowed", f"smallfirst.{error}", param=where) from error

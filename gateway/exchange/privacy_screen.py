@@ -19,13 +19,12 @@ def check_blocked(policy: Policy, privacy: PrivacyScreen) -> None:
         raise ApiError(403, "private_data", what, param=privacy.places[0])
 
 
-async def screen_for_privacy(policy: Policy, body: Body, size: int) -> PrivacyScreen | None:
-    """Return the screen that has scanned a body of `size` bytes; None if the policy has no `private` section.
+async def screen_for_privacy(policy: Policy, private: Private, body: Body, size: int) -> PrivacyScreen:
+    """Return the screen of the policy's `private` section that has scanned a body of `size` bytes.
 
     Raises ApiError if the policy blocks what the scan has found.
     """
-    privacy = build_privacy_screen(policy)
-    if privacy is not None:
-        await privacy.scan(body, size)
-        check_blocked(policy, privacy)
+    privacy = PrivacyScreen(private)
+    await privacy.scan(body, size)
+    check_blocked(policy, privacy)
     return privacy

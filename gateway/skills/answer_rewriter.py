@@ -113,6 +113,10 @@ class RewrittenResponse:
         self._ended = False
 
     @property
+    def waited_s(self) -> float:
+        return self._response.waited_s
+
+    @property
     def headers(self) -> Mapping[str, str]:
         return self._response.headers
 

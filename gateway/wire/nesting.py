@@ -11,6 +11,10 @@ SPARE = 54
 """Levels that orjson can write around those: a record, a response or an event holds parts of a request."""
 
 
+MIN_DEEP_BYTES = 2 * MAX_NESTING
+"""A JSON text of no more bytes cannot nest that deeply: each level opens and closes."""
+
+
 class TooDeep(ValueError):
     """A JSON text that nests more than `MAX_NESTING` levels. `field` is the key of the outermost object under which it
     does; None for a list."""
@@ -34,7 +38,7 @@ def read_json(raw: bytes | str) -> Any:
 def _may_be_deep(raw: bytes | str) -> bool:
     """Whether a JSON text has as many brackets, in strings or not, as its nesting would take. Splitting ends at the
     last one that matters; counting them all takes a third of the time of parsing."""
-    if len(raw) <= 2 * MAX_NESTING:
+    if len(raw) <= MIN_DEEP_BYTES:
         return False
     objects, lists = (b"{", b"[") if isinstance(raw, bytes) else ("{", "[")
     half = MAX_NESTING // 2

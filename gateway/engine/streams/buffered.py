@@ -1,7 +1,5 @@
 """Reads a plain response whole into a draft."""
 
-import time
-
 import orjson
 
 from gateway.exchange.call import Call
@@ -36,11 +34,7 @@ async def read_buffered(
 
     The body is unchanged, but without `prefix`: the beginning of the answer that some servers repeat.
     """
-    began = time.perf_counter()
-    try:
-        body = await response.read()
-    finally:
-        exchange.upstream_wait_s += time.perf_counter() - began
+    body = await response.read()
     call.ended = exchange.elapsed()
     try:
         data = orjson.loads(body)

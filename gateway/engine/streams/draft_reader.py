@@ -4,6 +4,7 @@ from gateway.engine.dispatch import Attempt
 from gateway.engine.race import RaceLeg
 from gateway.engine.reply import Sink
 from gateway.exchange.exchange import Exchange
+from gateway.upstreams.transport.transport import Garbage, TransportError
 from gateway.wire.body_types import Body
 from routers.plan import Draft, Usage, Verdict
 
@@ -19,6 +20,7 @@ class CallReader:
         if isinstance(sink, RaceLeg):
             sink.draft_so_far = self.draft_so_far
         self.usage_event: Body | None = None
+        self._done = False
 
     def partial(self) -> Draft | None:
         """Return what the client has of the draft; None if it has nothing."""
@@ -33,6 +35,11 @@ class CallReader:
     def draft_so_far(self) -> Draft:
         """Return the draft of a leg that has lost its race. Nobody has read its text."""
         return Draft(self.call.tier, verdict=Verdict.CONTINUE)
+
+    def _check_finished(self, error: TransportError) -> None:
+        """Raise the error, unless the answer was finished before the response broke off."""
+        if isinstance(error, Garbage) or not (self._done or self.call.finish is not None):
+            raise error
 
     def _conclude(self, draft: Draft) -> Draft:
         """Note the draft on its call's account, and what it tells of the upstream's speed."""

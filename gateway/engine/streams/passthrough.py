@@ -13,7 +13,7 @@ from gateway.wire.sse import MAX_EVENT, EventReader, payload_of
 from routers.plan import Draft, Usage
 
 from .draft_reader import CallReader
-from .events import DONE, parse_event, read_next
+from .events import DONE, END_GRACE_S, parse_event
 
 
 class PassthroughStream(CallReader):
@@ -26,15 +26,17 @@ class PassthroughStream(CallReader):
     def __init__(self, exchange: Exchange, attempt: Attempt, sink: Sink) -> None:
         super().__init__(exchange, attempt, sink)
         self._usage: Usage | None = None
-        self._done = False
         self._has_begun = False
         self._withheld = bytearray()
 
     async def read(self, response: Response) -> Draft:
         """Pass the response through to its end. Raises TransportError, LostRace."""
         reader = EventReader(Garbage)
-        while data := await read_next(response, self.exchange, self.call, self._done):
-            await self._send(self._filter_events(reader.read_blocks(data)))
+        try:
+            while data := await response.next(END_GRACE_S if self._done else None):
+                await self._send(self._filter_events(reader.read_blocks(data)))
+        except TransportError as error:
+            self._check_finished(error)
         await self._send(self._filter_events([block for block in (reader.flush(),) if block]))
         if not self._done and self.call.finish is None:
             raise TransportError("lost", "the stream ended before the answer did", before_response=False)

@@ -26,7 +26,7 @@ from routers.plan import Answer, Draft, Reason, TokenLike, ToolCall, Usage, Verd
 from routers.structure.flaws import find_flaw
 
 from .draft_reader import CallReader
-from .events import DONE, parse_event, read_next
+from .events import DONE, END_GRACE_S, parse_event
 
 
 class _Chunk(NamedTuple):
@@ -56,7 +56,6 @@ class WatchedStream(CallReader):
         self.usage: Usage | None = None
         self.gave_up = False
         self._as_chunk = as_chunk
-        self._done = False
         self._reasoning = ReasoningTracker()
         self._undecided: list[_Chunk] = []
         self._wanted_logprobs = exchange.wanted_logprobs
@@ -88,12 +87,15 @@ class WatchedStream(CallReader):
 
     async def _follow(self, response: Response) -> None:
         reader = EventReader(Garbage)
-        while data := await read_next(response, self.exchange, self.call, self._done):
-            self._feed(reader.feed(data))
-            if self._committed_events:
-                await self._release(self.sink)
-            if self.gave_up:
-                return
+        try:
+            while data := await response.next(END_GRACE_S if self._done else None):
+                self._feed(reader.feed(data))
+                if self._committed_events:
+                    await self._release(self.sink)
+                if self.gave_up:
+                    return
+        except TransportError as error:
+            self._check_finished(error)
         self._feed([payload for payload in (payload_of(reader.flush()),) if payload])
         if self.call.finish is None and not self.gave_up:
             raise TransportError("lost", "the stream ended before the answer did", before_response=False)

@@ -216,7 +216,7 @@ class HttpResponse:
     reads, and `limit` the maximum number of bytes of a body that is read whole.
     """
 
-    __slots__ = ("_closed", "_connection", "_fields", "_gap", "_limit", "_release", "status")
+    __slots__ = ("_closed", "_connection", "_fields", "_gap", "_limit", "_release", "status", "waited_s")
 
     def __init__(
         self, connection: Connection, gap: float, limit: int, release: Callable[[Connection], None]
@@ -228,6 +228,7 @@ class HttpResponse:
         self._limit = limit
         self._release = release
         self._closed = False
+        self.waited_s = 0.0
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -247,11 +248,13 @@ class HttpResponse:
             if connection.ended:
                 return b""
             connection.raise_if_broken()
-            connection.deadline.due = connection.time() + (gap or self._gap)
+            began = connection.time()
+            connection.deadline.due = began + (gap or self._gap)
             try:
                 await connection.wait_for_change()
             finally:  # between reads we are waited for, or a slow client
                 connection.deadline.due = math.inf
+                self.waited_s += connection.time() - began
         return connection.take_body()
 
     def close(self) -> None:

@@ -44,6 +44,10 @@ class InflatedResponse:
         self._has_more = False
 
     @property
+    def waited_s(self) -> float:
+        return self._response.waited_s
+
+    @property
     def headers(self) -> Mapping[str, str]:
         return self._response.headers
 

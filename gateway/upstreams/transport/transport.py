@@ -25,6 +25,11 @@ class Response(Protocol):
     status: int
 
     @property
+    def waited_s(self) -> float:
+        """Seconds spent waiting for the body so far."""
+        ...
+
+    @property
     def headers(self) -> Mapping[str, str]:
         """By name in lower case; the values of a repeated one are joined by commas."""
         ...

@@ -60,4 +60,6 @@ def _scored(word: str, logprob: float) -> dict[str, Any]:
 
 def _chunk(choices: list[Any], **more: Any) -> bytes:
     kind = "chat.completion.chunk"
-    return json.dumps({"id": "1", "object": kind, "created": 1, "choices": choices, **more}).encode()
+    return json.dumps(
+        {"id": "1", "object": kind, "created": 1, "choices": choices, **more}, separators=(",", ":")
+    ).encode()
