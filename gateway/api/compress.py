@@ -3,7 +3,6 @@
 from collections.abc import Awaitable
 from typing import Any, NamedTuple
 
-import orjson
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
@@ -13,17 +12,17 @@ from gateway.engine.compression import Compression, Compressor
 from gateway.engine.engine import Engine
 from gateway.engine.runner import Runner
 from gateway.errors import ApiError, invalid
+from gateway.exchange.builder import build_task_exchange
 from gateway.exchange.error_mapping import to_api_error
 from gateway.exchange.exchange import Exchange
 from gateway.exchange.policy_resolution import resolve_policy
 from gateway.exchange.smallfirst_field import read_smallfirst_field
 from gateway.skills.compress.messages import replace_texts
 from gateway.telemetry.metrics import Metrics
-from gateway.wire.body_types import Body
+from gateway.wire.body_types import Body, Endpoint
 from gateway.wire.validation import check_chat, check_type
 from policies.schema.compress import Compress
 from policies.schema.policy import Policy
-from routers import router
 from routers.plan import Unavailable
 from routers.strategies.direct import Direct
 
@@ -96,18 +95,8 @@ def read_request(body: Body, policies: LivePolicies) -> CompressionRequest:
         policy = resolve_policy(body, own, policies.catalog)
     form = _find_form(body)
     content = {form: body[form]} | ({"question": body["question"]} if "question" in body else {})
-    exchange = Exchange(
-        surface=NAME,
-        endpoint="chat" if form == "messages" else "completions",
-        policy=policy,
-        body=content,
-        raw=orjson.dumps(content),
-        request=router.Request(),
-        alone_price=None,
-        tags=own.tags,
-        private=own.private or bool(policy.private),
-        aside=NAME,
-    )
+    endpoint: Endpoint = "chat" if form == "messages" else "completions"
+    exchange = build_task_exchange(NAME, endpoint, policy, content, tags=own.tags, private=own.private)
     return CompressionRequest(exchange, _build_section(body, policy))
 
 

@@ -168,6 +168,27 @@ class ExchangeBuilder:
         raise invalid(f"no upstream of {policy.name} offers embeddings", "model", "not_supported")
 
 
+def build_task_exchange(
+    name: str, endpoint: Endpoint, policy: Policy, body: Body, *, tags: dict[str, str], private: bool
+) -> Exchange:
+    """Build the exchange of a task that has no reply: an answer to be evaluated, a prompt to be compressed.
+
+    Its policy is resolved, and nothing about it has to be worked out: no plan runs for it.
+    """
+    return Exchange(
+        surface=name,
+        endpoint=endpoint,
+        policy=policy,
+        body=body,
+        raw=orjson.dumps(body),
+        request=Request(),
+        alone_price=None,
+        tags=tags,
+        private=private or bool(policy.private),
+        aside=name,
+    )
+
+
 def _build_transforms(policy: Policy, body: Body, privacy: PrivacyScreen | None) -> Sequence[Transform]:
     """Return what rewrites the exchange's bodies. What privacy redacts is restored before anything else reads it."""
     guards = () if policy.guard is None else build_leak_guards(policy, body)

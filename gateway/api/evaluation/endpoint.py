@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-import orjson
 from fastapi import APIRouter, Request
 
 from gateway.api.disconnect import run_while_connected
@@ -14,6 +13,7 @@ from gateway.catalog.live_policies import LivePolicies
 from gateway.engine.engine import Engine
 from gateway.engine.runner import run_fragment
 from gateway.errors import ApiError, invalid
+from gateway.exchange.builder import build_task_exchange
 from gateway.exchange.exchange import Exchange
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.upstream import Upstream
@@ -21,7 +21,6 @@ from gateway.wire.body_types import Body
 from policies.loading.evaluator_results import find_result
 from policies.schema.ceilings import Ceilings
 from policies.schema.policy import Policy
-from routers import router
 from routers.strategies.direct import Direct
 
 from .request import EvaluationRequest, Item, read_request
@@ -92,18 +91,7 @@ def _build_exchange(item: Item, asked: EvaluationRequest) -> Exchange:
         router=Direct(tier=asked.tier, fallback=False),
         ceilings=ceilings,
     )
-    return Exchange(
-        surface=EVALUATE,
-        endpoint="chat",
-        policy=policy,
-        body=body,
-        raw=orjson.dumps(body),
-        request=router.Request(),
-        alone_price=None,
-        tags=asked.tags,
-        private=asked.private,
-        aside=EVALUATE,
-    )
+    return build_task_exchange(EVALUATE, "chat", policy, body, tags=asked.tags, private=asked.private)
 
 
 def _to_body(
