@@ -107,7 +107,7 @@ class GenerationEndpoint:
             request = parse_body(raw)
             body, raw = surface.read(request, raw)
             exchange = await self._builder.build(surface.name, surface.endpoint, body, raw)
-            is_sampled = self._evaluations.sample(exchange)
+            is_sampled = exchange.policy.evaluate is not None and self._evaluations.sample(exchange)
             reply = surface.open_reply(send, exchange, request, self._heartbeat, self._deadlines)
             await self._answer(exchange, reply, receive)
             self._follow_up(exchange, is_sampled)
@@ -134,8 +134,10 @@ class GenerationEndpoint:
 
     def _follow_up(self, exchange: Exchange, is_sampled: bool) -> None:
         """Do what is due once an exchange is over: affinity, a shadow, an evaluation."""
-        self._conversations.note(exchange)
-        self._shadows.maybe_start(exchange)
+        if exchange.policy.affinity is not None:
+            self._conversations.note(exchange)
+        if exchange.policy.shadow is not None:
+            self._shadows.maybe_start(exchange)
         if is_sampled:
             self._evaluations.enqueue(exchange)
 

@@ -7,7 +7,7 @@ import orjson
 
 from gateway.errors import ApiError, invalid
 from gateway.wire.body_types import Body
-from gateway.wire.nesting import TooDeep, read_json
+from gateway.wire.nesting import MIN_DEEP_BYTES, TooDeep, read_json
 from gateway.wire.validation import _type_name
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -40,7 +40,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
 def parse_body(raw: bytes) -> Body:
     """The body's object. Raises ApiError."""
     try:
-        body = read_json(raw)
+        body = orjson.loads(raw) if len(raw) <= MIN_DEEP_BYTES else read_json(raw)
     except orjson.JSONDecodeError as error:
         raise invalid(f"the request body is not valid JSON: {error}", code="invalid_json") from error
     except TooDeep as error:

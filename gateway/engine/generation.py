@@ -54,7 +54,8 @@ class GenerateCalls:
 
         Raises Unavailable, and LostRace for a leg whose race is lost.
         """
-        self._exchange.show_passages(ask.passages)
+        if self._exchange.passages is not None:
+            self._exchange.show_passages(ask.passages)
         if self._compresses(ask):
             return self._write_compressed(ask, sink, share)
         return self._write(ask, self._exchange.body, sink, share)
@@ -115,7 +116,10 @@ class GenerateCalls:
     def _build_request(self, ask: Generate, prompt: Body, attempt: Attempt) -> UpstreamRequest:
         """Return the request for one upstream. If nothing needs changing, the client's bytes leave as they came."""
         exchange, upstream = self._exchange, attempt.upstream
-        limit = _limit_tokens(ask.max_tokens, attempt.call.allowed, exchange.choice_count(ask))
+        limit = ask.max_tokens
+        if (allowed := attempt.call.allowed) is not None:
+            per_choice = allowed // exchange.choice_count(ask)
+            limit = per_choice if limit is None else min(limit, per_choice)
         stream = ask.watch is not None or exchange.request.stream
         if ask.after:
             scored = self._dispatcher.scorer_of(ask).prompt
@@ -153,10 +157,3 @@ class GenerateCalls:
         if ask.prediction:
             body = requests.add_prediction(body, ask.prediction)
         return upstream.adapt_body(body, continues=bool(ask.prefix))
-
-
-def _limit_tokens(wanted: int | None, allowed: int | None, choices: int) -> int | None:
-    """Return how many tokens each choice may have; None if nothing limits them."""
-    if allowed is None:
-        return wanted
-    return allowed // choices if wanted is None else min(wanted, allowed // choices)

@@ -15,7 +15,7 @@ from .providers.registry import SERVER_KINDS
 from .providers.server_kind import Scorer
 from .resilience.breaker import Breaker
 from .resilience.concurrency import QueueFull, Slots
-from .resilience.retries import call_with_retries
+from .resilience.retries import retry
 from .settings import UpstreamSettings
 from .transport.address import build_headers, collect_secrets
 from .transport.http_client import HttpTransport
@@ -148,7 +148,10 @@ class Upstream(Endpoint):
         timeout_s = self._limits.first_token if stream else self._limits.whole
         try:
             on_send()
-            response = await call_with_retries(lambda: self._post_once(url, body, timeout_s), retries)
+            try:
+                response = await self._post_once(url, body, timeout_s)
+            except Failure as failure:
+                response = await retry(lambda: self._post_once(url, body, timeout_s), failure, retries)
             return Call(response, self._slots)
         except BaseException:
             self._slots.release()

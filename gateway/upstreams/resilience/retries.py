@@ -22,16 +22,13 @@ _back_off = wait_random_exponential(multiplier=0.4, max=MAX_RETRY_WAIT_S)
 """Exponential back-off with full jitter: up to 0.4 s before the first retry, then up to twice as long each time."""
 
 
-async def call_with_retries(call: Callable[[], Awaitable[T]], retries: int) -> T:
-    """Return the result of `call`, which is repeated up to `retries` times. Raises its last Failure.
+async def retry(call: Callable[[], Awaitable[T]], failure: Failure, retries: int) -> T:
+    """Repeat a call whose first attempt ended in `failure`, up to `retries` times, and return its result.
 
-    tenacity costs tens of microseconds a call, so it only sees calls whose first attempt has failed: that
-    failure is its attempt number 1.
+    Raises the last Failure. The first attempt is made without tenacity, which costs tens of microseconds a call: its
+    failure is tenacity's attempt number 1, so that one mechanism decides about all that follows.
     """
-    try:
-        return await call()
-    except Failure as failure:
-        first = [failure]
+    first = [failure]
 
     async def attempt() -> T:
         if first:

@@ -93,7 +93,7 @@ class HttpTransport:
     def release(self, connection: Connection) -> None:
         """For the next request, where that is possible."""
         if self._keep_alive and connection.is_reusable:
-            connection.deadline.postpone(self._max_idle_s)
+            connection.deadline.due = connection.time() + self._max_idle_s
             self._idle_connections[connection] = None
         else:
             connection.close()
