@@ -11,10 +11,10 @@ from gateway.wire.requests import find_answer_prefix
 from gateway.wire.responses import strip_answer_prefix, usage_of
 from routers.plan import Draft, Usage
 
-from .draft_reader import CallReader
+from .attempt_reader import AttemptReader
 
 
-class BufferedResponse(CallReader):
+class BufferedResponse(AttemptReader):
     """Reads a plain response whole, and hands it to the sink."""
 
     async def read(self, response: Response) -> Draft:

@@ -12,11 +12,11 @@ from gateway.wire.responses import usage_of
 from gateway.wire.sse import MAX_EVENT, EventReader, payload_of
 from routers.plan import Draft, Usage
 
-from .draft_reader import CallReader
+from .attempt_reader import AttemptReader
 from .events import DONE, END_GRACE_S, parse_event
 
 
-class PassthroughStream(CallReader):
+class PassthroughStream(AttemptReader):
     """Passes a stream through, from the first event that says something.
 
     Earlier events only name a role: they decide no race and rule out no fallback. Of later events only those that speak

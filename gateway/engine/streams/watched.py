@@ -25,7 +25,7 @@ from gateway.wire.sse import EventReader, payload_of
 from routers.plan import Answer, Draft, Reason, TokenLike, ToolCall, Usage, Verdict, Watch
 from routers.structure.flaws import find_flaw
 
-from .draft_reader import CallReader
+from .attempt_reader import AttemptReader
 from .events import DONE, END_GRACE_S, parse_event
 
 
@@ -37,7 +37,7 @@ class _Chunk(NamedTuple):
     tokens: Sequence[TokenLike]
 
 
-class WatchedStream(CallReader):
+class WatchedStream(AttemptReader):
     """Reads a draft under a watch, and holds its events until the watch commits them.
 
     `as_chunk` turns the events of another endpoint into those of the exchange's.

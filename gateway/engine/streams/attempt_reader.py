@@ -9,7 +9,7 @@ from gateway.wire.body_types import Body
 from routers.plan import Draft, Usage, Verdict
 
 
-class CallReader:
+class AttemptReader:
     """Reads the response of one attempt into a draft. `usage_event` is the stream's last chunk, if it reports usage."""
 
     def __init__(self, exchange: Exchange, attempt: Attempt, sink: Sink) -> None:
