@@ -167,19 +167,19 @@ def _read_output(exchange: Exchange) -> Output | None:
 def _read_context(exchange: Exchange) -> str | None:
     """Return the text of the passages that came with the request, or None."""
     passages = exchange.passages
-    return None if passages is None else "\n\n".join(one.titled for one in passages.retrieved)
+    return None if passages is None else "\n\n".join(passage.titled for passage in passages.retrieved)
 
 
 def _select_evaluators(settings: Evaluate, output: Output, context: str | None) -> list[Evaluator]:
     """Return the evaluators that apply: those that judge text need a non-empty answer, those that need a
     context need passages."""
 
-    def is_applicable(one: Evaluator) -> bool:
-        if one.kind == "structure":
+    def is_applicable(evaluator: Evaluator) -> bool:
+        if evaluator.kind == "structure":
             return True
-        return bool(output.text.strip()) and (context is not None or not one.needs_context)
+        return bool(output.text.strip()) and (context is not None or not evaluator.needs_context)
 
-    return [one for one in settings.evaluators if is_applicable(one)]
+    return [evaluator for evaluator in settings.evaluators if is_applicable(evaluator)]
 
 
 def _build_evaluation(exchange: Exchange, settings: Evaluate) -> Exchange:

@@ -189,10 +189,10 @@ class _Growing(list[str]):
     """The pieces of a text that chunks add to: joined once, at the end."""
 
 
-def _join(whole: Body) -> None:
-    for key, value in whole.items():
+def _join(target: Body) -> None:
+    for key, value in target.items():
         if isinstance(value, _Growing):
-            whole[key] = "".join(value)
+            target[key] = "".join(value)
         elif isinstance(value, dict):
             _join(value)
 
@@ -235,19 +235,19 @@ def _merge(target: Body, delta: Body) -> Body:
     return target
 
 
-def _extend(whole: Body, key: str, value: list[Any]) -> None:
+def _extend(target: Body, key: str, value: list[Any]) -> None:
     """The list is ours: an event's own stays as it is."""
-    held = whole.get(key)
+    held = target.get(key)
     if type(held) is list:
         held += value
     else:
-        whole[key] = [*value]
+        target[key] = [*value]
 
 
-def _extend_text(whole: Body, key: str, value: str) -> None:
-    held = whole.get(key)
+def _extend_text(target: Body, key: str, value: str) -> None:
+    held = target.get(key)
     if not isinstance(held, _Growing):
-        held = whole[key] = _Growing()
+        held = target[key] = _Growing()
     if value:
         held.append(value)
 

@@ -26,7 +26,7 @@ compared."""
 
 
 def split_words(text: str) -> list[str]:
-    return [found[0].casefold() for found in WORD.finditer(text)]
+    return [word[0].casefold() for word in WORD.finditer(text)]
 
 
 class PromptLeakGuard:
@@ -138,18 +138,18 @@ class PromptLeakFilter:
         self._raise_if_leak()
         self._held += text
         self._skip_other_word()
-        for found in WORD.finditer(self._held, self._scanned):
-            if found.end() == len(self._held) and found[1] is None:
-                return self._release_before_partial(found.start())
-            if self._add_word(found):
+        for word in WORD.finditer(self._held, self._scanned):
+            if word.end() == len(self._held) and word[1] is None:
+                return self._release_before_partial(word.start())
+            if self._add_word(word):
                 return self._release(self._max_matched_words())
         self._scanned = len(self._held)
         return self._release(self._max_matched_words())
 
     def flush(self) -> str:
         self._raise_if_leak()
-        if found := WORD.search(self._held, self._scanned):
-            self._add_word(found)
+        if word := WORD.search(self._held, self._scanned):
+            self._add_word(word)
             self._raise_if_leak()
         return self._release(0)
 
@@ -164,12 +164,12 @@ class PromptLeakFilter:
             self._scanned = rest.end() if rest and rest[1] is None else 0
             self._in_other_word = self._scanned == len(self._held)
 
-    def _add_word(self, found: re.Match[str]) -> bool:
+    def _add_word(self, word: re.Match[str]) -> bool:
         """Add a finished word. Return whether it completes a run."""
-        self._starts.append(found.start())
-        self._scanned = found.end()
+        self._starts.append(word.start())
+        self._scanned = word.end()
         for copying in self._matchers:
-            copying.add_word(found[0].casefold())
+            copying.add_word(word[0].casefold())
         self._has_leak = any(copying.is_complete for copying in self._matchers)
         return self._has_leak
 
