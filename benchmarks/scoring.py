@@ -142,7 +142,7 @@ async def of_llamacpp(weights: Path) -> dict[str, Any]:
         await reader.post("completion", {"prompt": list(ids), "n_predict": 1, "cache_prompt": False})
 
     async def read(ids: Sequence[int]) -> Sequence[float | None]:
-        """As `Surprises` reads them, windows and all."""
+        """As the gateway's `SurprisalReader` reads them, windows and all."""
         return await SurprisalReader(by_states, DEFAULT_WEIGHTS.name, CONTEXT, reader.post).read_logprobs(
             (), ids
         )

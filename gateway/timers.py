@@ -1,13 +1,13 @@
-"""Time limits by the thousand that hardly ever pass: one timer looks at all of them.
+"""Cheap coarse time limits: one event-loop timer checks all deadlines every 20 ms.
 
-A timer of the event loop's own costs microseconds to set and to cancel, for each request and each read.
+A timer of its own for each request and each read would cost microseconds to set and to cancel.
 """
 
 import asyncio
 from collections.abc import Callable
 
 CHECK_PERIOD_S = 0.02
-"""Seconds between two looks, and so how late a deadline may be."""
+"""Seconds between two checks, and so how late a deadline may be."""
 
 
 class Deadline:
@@ -83,14 +83,15 @@ class TaskTimeout:
             self._task.cancel()
 
     def consume(self) -> bool:
-        """Asked in the task, of a CancelledError: whether this limit raised it and nobody else did. Then the
-        task goes on."""
+        """Return whether this limit, and nobody else, cancelled the task. Clears the cancellation.
+
+        To be called in the task, on a CancelledError."""
         fired, self.fired = self.fired, False
         return fired and self._task is not None and self._task.uncancel() <= self._requests
 
     @property
     def overruled(self) -> bool:
-        """Whether somebody else has cancelled the task, once this limit has been `caught`."""
+        """Whether somebody else has cancelled the task too. To be read after `consume`."""
         return self._task is not None and self._task.cancelling() > self._requests
 
     def cancel(self) -> None:

@@ -27,11 +27,11 @@ class TextFilter(Protocol):
         ...
 
     def feed(self, text: str) -> str:
-        """What may go on now. Raises Unusable."""
+        """Return the text that may go on now. Raises UnusableAnswer."""
         ...
 
     def flush(self) -> str:
-        """What was held back. Raises Unusable."""
+        """Return the text that was held back. Raises UnusableAnswer."""
         ...
 
 
@@ -124,7 +124,9 @@ class RewrittenResponse:
         self._response.close()
 
     async def read(self) -> bytes:
-        """What is no answer of OpenAI's shape is left as it is. Raises Broken; Garbage where only a part is another."""
+        """Return the rewritten body; one that is no answer of OpenAI's shape stays as it is.
+
+        Raises TransportError, and Garbage if only a part has OpenAI's shape."""
         data = await self._response.read()
         try:
             body = read_json(data)
@@ -141,7 +143,7 @@ class RewrittenResponse:
         return orjson.dumps(body) if choices else data
 
     async def next(self, gap: float | None = None) -> bytes:
-        """Whole events. Raises Broken."""
+        """Return complete events. Raises TransportError."""
         while not self._ended:
             data = await self._response.next(gap)
             if data:

@@ -1,4 +1,4 @@
-"""A local vLLM that is not: tests/fake_vllm under the real supervisor, and what has become of its processes."""
+"""A local vLLM that is not: tests/support/fake_vllm under the real supervisor, and what has become of its processes."""
 
 import json
 import sys

@@ -84,7 +84,7 @@ def failed(tier: Tier, why: str = "down", tokens: Sequence[Token] | None = None,
 
 
 def refused(tier: Tier, why: str = "ceiling", **changes: Any) -> CallLine:
-    """What the door let not out."""
+    """A call that admission refused."""
     nobody = {"upstream": "", "model": "", "price": FREE}
     return failed(tier, why, [] if tier == "slm" else None, **{**nobody, **changes})
 

@@ -113,7 +113,7 @@ def _tune_garbage_collector() -> None:
 
 def print_welcome(app: App, settings: Settings, listener: socket.socket) -> None:
     """Print where the gateway listens, what it serves, and a request to try."""
-    catalogue = app.policies.catalog
+    catalog = app.policies.catalog
     host, port = listener.getsockname()[:2]
     url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104  compared, not bound
     err.print(f"[bold]Smallfirst[/bold] listens on [bold]{url}/v1[/bold]")
@@ -126,11 +126,11 @@ def print_welcome(app: App, settings: Settings, listener: socket.socket) -> None
         err.print(
             "  llm       none: set OPENAI_API_KEY, or name an upstream in smallfirst.yaml", markup=False
         )
-    err.print(f"  policies  {', '.join(catalogue.policies)}", markup=False)
-    for name, why in catalogue.unavailable.items():
+    err.print(f"  policies  {', '.join(catalog.policies)}", markup=False)
+    for name, why in catalog.unavailable.items():
         err.print(f"  policy {name} is not served: {why}", markup=False)
     err.print(f"  records   {settings.records.path or 'not kept'}", markup=False)
-    model = "auto" if "auto" in catalogue.policies else catalogue.names()[0]
+    model = "auto" if "auto" in catalog.policies else catalog.names()[0]
     body = (
         f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the opposite of hot?"}}]}}'
     )

@@ -64,7 +64,7 @@ class ServerKind(NamedTuple):
     adapt_constraint: Callable[[Body], Body] = to_response_format
     """Replaces `structured_outputs` in a body by fields that this kind supports, if it lacks that one."""
     ignored_fields: frozenset[str] = frozenset()
-    """Fields of `gateway.wire.vendor_fields.SPECIAL` that it silently ignores."""
+    """Fields of `gateway.wire.vendor_fields.ANSWER_CHANGING` that it silently ignores."""
     is_strict: Callable[[str], bool] = lambda url: False
     """Returns whether the server at a base URL rejects fields that OpenAI's API does not have."""
     removed_fields: Mapping[str, str] = MappingProxyType({})

@@ -22,10 +22,10 @@ WRITE_CHUNK_BYTES = 2**18
 
 
 class Connection(asyncio.Protocol):
-    """Of the response under way, `status` is 0 until its head is there, `parts` are what of its body was not taken
-    yet, and `ended` says that no more comes. Where it will never end, `broken` says why.
+    """One connection to a server, which carries one response at a time.
 
-    `forget` is called once, as the connection closes.
+    `status` is 0 until the response's head is there, `parts` are what of its body was not taken yet, and `ended` says
+    that no more comes. If it will never end, `failure` says why. `on_close` is called once, as the connection closes.
     """
 
     deadline: Deadline
@@ -67,8 +67,8 @@ class Connection(asyncio.Protocol):
         )
 
     async def send_request(self, head: bytes, body: bytes, timeout_s: float, due: float) -> None:
-        """Sends a request and returns when the response's head is there, which may take `wait` seconds: until
-        `due`, by the loop's clock. Raises Broken."""
+        """Send a request and return when the response's head is there, which may take `timeout_s`: until `due`,
+        by the loop's clock. Raises TransportError."""
         self.raise_if_broken()
         self.status, self.ended, self._buffered_bytes = 0, False, 0
         self._timeout_s, self.deadline.due = timeout_s, due
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
             rest = rest[WRITE_CHUNK_BYTES:]
 
     def raise_if_broken(self) -> None:
-        """Raises Broken where the response will never end."""
+        """Raise the TransportError if the response will never end."""
         if self.failure is not None:
             raise self.failure
 

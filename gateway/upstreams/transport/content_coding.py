@@ -16,8 +16,9 @@ BARE_DEFLATE = -zlib.MAX_WBITS
 
 
 def decode_content(response: Response, coding: bytes, limit: int) -> Response:
-    """The response without its content coding, of which `limit` bytes are read whole at most. Raises Broken for a
-    coding that we do not know."""
+    """Return the response without its content coding. Reading its whole body fails over `limit` bytes.
+
+    Raises TransportError for an unknown coding."""
     coding = coding.strip().lower()
     if coding in (b"identity", b""):
         return response
@@ -68,7 +69,7 @@ class InflatedResponse:
         self._response.close()
 
     def _inflate(self) -> bytes:
-        """Of the next piece of `_rest` as much as may be held at once."""
+        """Inflate as much of the next compressed piece as may be held at once."""
         piece = self._compressed[self._at : self._at + PIECE]
         if not self._has_begun or self._zlib.eof:  # a gzip body may have several members
             self._zlib = zlib.decompressobj(_choose_window_bits(piece[0]))

@@ -6,7 +6,7 @@ from typing import Protocol
 
 class TransportError(Exception):
     """The exchange of bytes failed. `why`: `down` (no connection), `timeout`, `lost` (it broke off), or
-    `garbage` (it is no answer). `fresh`: nothing of a response had arrived."""
+    `garbage` (it is no answer). `before_response`: nothing of a response had arrived."""
 
     def __init__(self, why: str, message: str, *, before_response: bool) -> None:
         super().__init__(message)
@@ -35,12 +35,12 @@ class Response(Protocol):
         ...
 
     async def read(self) -> bytes:
-        """The whole body. Raises Broken, and Garbage for one that is too large."""
+        """Return the whole body. Raises TransportError, and Garbage if it is too large."""
         ...
 
     async def next(self, gap: float | None = None) -> bytes:
         """All of the body that has arrived since the last call, or the next to arrive; nothing at its end. `gap`
-        overrides for this call how many seconds it may take. Raises Broken."""
+        overrides for this call how many seconds it may take. Raises TransportError."""
         ...
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ def too_large(limit: int) -> Garbage:
 
 
 async def read_whole(response: Response, limit: int) -> bytes:
-    """All of a response's body. Raises Broken, and Garbage for more than `limit` bytes."""
+    """Return all of a response's body. Raises TransportError, and Garbage for more than `limit` bytes."""
     parts, size = [], 0
     while data := await response.next():
         size += len(data)
@@ -69,7 +69,7 @@ async def read_whole(response: Response, limit: int) -> bytes:
 
 class Transport(Protocol):
     async def post(self, url: str, body: bytes, timeout_s: float) -> Response:
-        """Sends the request and waits up to `wait` seconds for the response's head. Raises Broken."""
+        """Send the request and wait up to `timeout_s` for the response's head. Raises TransportError."""
         ...
 
     async def close(self) -> None: ...

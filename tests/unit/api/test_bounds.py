@@ -92,7 +92,7 @@ async def test_the_ceiling_on_time_ends_both_legs_of_a_hedge_and_the_exchange(
     assert [(call["tier"], call["upstream"], call["outcome"]) for call in found["calls"]] == [
         ("slm", "small-server", "ceiling"),
         ("llm", "large-server", "ceiling"),
-        ("slm", "", "ceiling"),  # the plan asked on, and the door let nothing out any more
+        ("slm", "", "ceiling"),  # the plan asked on, and admission refused each call
     ]
     assert found["calls"][2]["cost_usd"] == 0.0
 

@@ -1,4 +1,4 @@
-"""A body that is accepted can be written again, by whatever does so on its way; another is refused at the door."""
+"""A body that is accepted can be written again, by whatever does so on its way; any other is refused at once."""
 
 import json
 from typing import Any

@@ -92,7 +92,7 @@ CUTS = st.lists(st.tuples(st.integers(0, 800), st.booleans()), max_size=20)
 
 async def received(pieces: Sequence[tuple[bytes, bool]]) -> tuple[int, dict[str, str], bytes, bool]:
     """Status, headers and body of what arrives in these pieces, then ends, and whether the connection is left
-    for another request. Raises Broken."""
+    for another request. Raises TransportError."""
     client = HttpTransport("http://unused", {}, connect=5.0, gap=5.0)
     connection, wire = Connection(Deadlines(), lambda _: None), Wire()
     connection.connection_made(wire)
