@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from test_chunks import Nowhere
+from test_fast_chunks import Nowhere
 
 from gateway.api.request_body import read_body
 from gateway.api.responses.events import ResponseEvents

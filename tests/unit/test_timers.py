@@ -1,4 +1,4 @@
-"""Deadlines, many to one timer."""
+"""Many deadlines checked by one timer, and the timeouts of tasks."""
 
 import asyncio
 from typing import Any
