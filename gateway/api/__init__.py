@@ -1,1 +1,1 @@
-"""The OpenAI surface, a file an endpoint."""
+"""The HTTP surface: one module for each endpoint, and the writers of replies."""

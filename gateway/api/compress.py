@@ -1,4 +1,4 @@
-"""POST /v1/compress: a prompt or a text, compressed for whoever is to read it."""
+"""POST /v1/compress: compresses messages, a prompt or a text."""
 
 from collections.abc import Awaitable
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from .request_body import ClientGone, parse_body, read_body
 
 NAME = "compress"
 TEXT_FIELDS = ("messages", "prompt", "text")
-"""What is to be compressed: one of them."""
+"""Fields that may hold what is to be compressed. A request has exactly one of them."""
 GOAL_FIELDS = tuple(name for name in Compress.model_fields if name != "worth")
 KEYS = ("model", *TEXT_FIELDS, "question", *GOAL_FIELDS, "smallfirst")
 DEFAULT_POLICY = Policy(
@@ -42,13 +42,13 @@ DEFAULT_POLICY = Policy(
 
 
 class CompressionRequest(NamedTuple):
-    """The exchange of a request, and what it asks of compression."""
+    """The exchange of a request, and the settings of its compression."""
 
     exchange: Exchange
     section: Compress
 
     def compress(self, runner: Runner) -> Awaitable[Compression]:
-        """Compress the exchange's body, as the engine's task."""
+        """Return an awaitable that compresses the exchange's body; it raises Unavailable."""
         compressor = Compressor(runner.exchange, runner.dispatcher, runner.pools)
         return runner.run_skill(compressor.compress(runner.exchange.body, self.section))
 
@@ -85,7 +85,7 @@ def compress_route(
 
 
 def read_request(body: Body, policies: LivePolicies) -> CompressionRequest:
-    """Raises ApiError."""
+    """Return the request that a checked JSON object holds. Raises ApiError for an unknown or invalid field."""
     own = read_smallfirst_field(body)
     if unknown := next((key for key in body if key not in KEYS), None):
         raise invalid(f"{unknown} is not known here; expected {', '.join(KEYS)}", unknown)
@@ -101,10 +101,11 @@ def read_request(body: Body, policies: LivePolicies) -> CompressionRequest:
 
 
 def _find_form(body: Body) -> str:
-    given = [form for form in TEXT_FIELDS if form in body]
-    if len(given) != 1:
-        raise invalid(f"expected one of {', '.join(TEXT_FIELDS)}", given[1] if given else "messages")
-    form = given[0]
+    """Return which of TEXT_FIELDS the body has. Raises ApiError if it has none or several, or an invalid value."""
+    forms = [form for form in TEXT_FIELDS if form in body]
+    if len(forms) != 1:
+        raise invalid(f"expected one of {', '.join(TEXT_FIELDS)}", forms[1] if forms else "messages")
+    form = forms[0]
     if form == "messages":
         check_chat({"model": NAME, "messages": body["messages"]})
         return form
@@ -117,14 +118,17 @@ def _find_form(body: Body) -> str:
 
 
 def _build_section(body: Body, policy: Policy) -> Compress:
-    """What the request says stands over what its policy says. Who asks for it has decided that it is worth it."""
+    """Return the compression settings: the policy's, overridden by the request's. Raises ApiError.
+
+    Costs and benefits are not weighed (`worth` is `always`): the client has already decided to compress.
+    """
     base: dict[str, Any] = {} if policy.compress is None else policy.compress.model_dump()
     base["min_tokens"] = 0
-    given = {name: body[name] for name in GOAL_FIELDS if body.get(name) is not None}
-    if "target_ratio" in given or "target_tokens" in given:
+    goals = {name: body[name] for name in GOAL_FIELDS if body.get(name) is not None}
+    if "target_ratio" in goals or "target_tokens" in goals:
         base |= {"target_ratio": None, "target_tokens": None}
     try:
-        return Compress.model_validate({**base, **given, "worth": "always"})
+        return Compress.model_validate({**base, **goals, "worth": "always"})
     except ValidationError as error:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"])) or "target_ratio"
@@ -132,6 +136,7 @@ def _build_section(body: Body, policy: Policy) -> Compress:
 
 
 def to_body(exchange: Exchange, compression: Compression) -> Body:
+    """Return the response's body: the compressed content and an account of tokens, time and dollars."""
     content = replace_texts(exchange.body, compression.done.texts)
     content.pop("question", None)
     account = {"why": None, **compression.to_account(), "cost_usd": exchange.cost_usd}

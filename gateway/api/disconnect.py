@@ -1,4 +1,4 @@
-"""Work for a client that may go away meanwhile."""
+"""Cancels the work for a client that disconnects."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -15,27 +15,32 @@ T = TypeVar("T")
 
 
 async def run_while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What the work gives, for a request whose body has been read; a client that goes away cancels it. Raises
-    ClientGone."""
+    """Return the result of `work`, for a request whose body has been read.
 
-    async def gone() -> None:
+    Cancels the work and raises ClientGone if the client disconnects first.
+    """
+
+    async def wait_for_disconnect() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    task, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    task, disconnect = asyncio.ensure_future(work), asyncio.ensure_future(wait_for_disconnect())
     try:
-        await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task, disconnect), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
         raise ClientGone
     finally:
-        leaving.cancel()
+        disconnect.cancel()
         task.cancel()
 
 
 class DisconnectWatch:
-    """Cancels the task it is made in when its client goes away. Most requests are over before a client could
-    leave, so the watching begins a little later: a task of its own costs more than the rest of the watch."""
+    """Cancels the task that creates it when the client disconnects.
+
+    Watching takes a task of its own, which is costly, and most requests end quickly. So it only begins after
+    WATCH_AFTER_S.
+    """
 
     def __init__(self, deadlines: Deadlines, reply: Reply, receive: Receive) -> None:
         self.is_gone = False
@@ -49,9 +54,8 @@ class DisconnectWatch:
         self._begins.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
-            self._watcher = (
-                None  # its error's traceback holds us, and with us the exchange, until a collection
-            )
+            # A finished task's traceback refers to this object, and so to the exchange, until garbage collection.
+            self._watcher = None
 
     def _start_watching(self) -> None:
         self._watcher = asyncio.ensure_future(self._watch())
@@ -65,4 +69,4 @@ class DisconnectWatch:
 
 
 WATCH_AFTER_S = 0.03
-"""Seconds into a request at which its client's leaving begins to be watched for."""
+"""Seconds after a request began before its client's connection is watched."""

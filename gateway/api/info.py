@@ -1,4 +1,4 @@
-"""Our own endpoints, as ordinary FastAPI routes: models, exchanges, health, metrics."""
+"""The informational endpoints: models, exchanges, health, metrics."""
 
 import time
 from collections.abc import Mapping
@@ -31,24 +31,24 @@ def info_routes(
     upstreams = [upstream for pool in engine.pools.values() for upstream in pool.upstreams]
     owners = {model: upstream for upstream in reversed(upstreams) for model in upstream.models}
 
-    def described(name: str) -> dict[str, Any]:
+    def describe(name: str) -> dict[str, Any]:
         return _describe_model(name, policies.catalog, owners) | {"created": created}
 
     @router.get("/v1/models", summary="The policies and models that a request may name")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [described(name) for name in policies.catalog.names()]}
+        return {"object": "list", "data": [describe(name) for name in policies.catalog.names()]}
 
     @router.get("/v1/models/{name:path}", summary="One of them")
     async def model(name: str) -> dict[str, Any]:
-        return described(policies.catalog.resolve(name).name)
+        return describe(policies.catalog.resolve(name).name)
 
     @router.get("/v1/exchanges/{exchange_id}", summary="What one exchange took and cost")
     async def exchange(exchange_id: str) -> dict[str, Any]:
         ledger.book()
-        found = exchanges.get(exchange_id)
-        if found is None:
+        figures = exchanges.get(exchange_id)
+        if figures is None:
             raise ApiError(404, "exchange_not_found", f"no exchange {exchange_id!r} among the latest here")
-        return found
+        return figures
 
     @router.get("/health/live", summary="The process runs")
     async def live() -> dict[str, str]:
@@ -75,9 +75,9 @@ def info_routes(
 
 
 def _describe_model(name: str, catalogue: Catalog, owners: Mapping[str, Upstream]) -> dict[str, Any]:
-    """An adapter has a `parent`, as vLLM tells it."""
-    one = {"id": name, "object": "model"}
+    """Return the entry of /v1/models for a name. An adapter has a `parent`, as in vLLM."""
+    entry = {"id": name, "object": "model"}
     if name in catalogue.policies or name in catalogue.splits:
-        return one | {"owned_by": "smallfirst"}
+        return entry | {"owned_by": "smallfirst"}
     owner = owners[name]
-    return one | {"owned_by": owner.name} | ({} if name == owner.model else {"parent": owner.model})
+    return entry | {"owned_by": owner.name} | ({} if name == owner.model else {"parent": owner.model})

@@ -1,4 +1,4 @@
-"""Exceptions that nobody expected -> what the client gets, a traceback in the log, a count in the metrics."""
+"""Handles unexpected exceptions: an error for the client, a traceback in the log, a count in the metrics."""
 
 import logging
 from collections.abc import Awaitable, MutableMapping
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class ResponseTracker:
-    """Passes an ASGI response on, and knows how much of it has left."""
+    """Forwards an ASGI response, and tracks whether it has begun and ended."""
 
     __slots__ = ("_send", "begun", "ended", "streams")
 
@@ -24,7 +24,7 @@ class ResponseTracker:
         self.begun = False
         self.ended = False
         self.streams = False
-        """Whether the response is a stream of events."""
+        """Whether the response is a stream of server-sent events."""
 
     def __call__(self, message: MutableMapping[str, Any]) -> Awaitable[None]:
         if message["type"] == "http.response.start":
@@ -44,18 +44,23 @@ class InternalErrors:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    async def conclude(self, error: Exception, endpoint: str, sent: ResponseTracker) -> None:
-        """To be called as `error` is handled. A response that has begun, and is no stream, is left as it is: the server
-        closes its connection. One that has ended is counted already."""
+    async def conclude(self, error: Exception, endpoint: str, response: ResponseTracker) -> None:
+        """Log `error`, count it and end the response; call this from the `except` block.
+
+        A plain response that has begun is left as it is: the server closes its connection. A response that has ended
+        is already counted.
+        """
         log.error("a request to %s failed", endpoint, exc_info=error)
-        found = internal_error()
-        if not sent.ended and not isinstance(error, AccountedFault):
-            self._metrics.count_rejected(endpoint=endpoint, code=found.code, status=found.status)
-        await _respond(found, sent)
+        api_error = internal_error()
+        if not response.ended and not isinstance(error, AccountedFault):
+            self._metrics.count_rejected(endpoint=endpoint, code=api_error.code, status=api_error.status)
+        await _respond(api_error, response)
 
 
-async def _respond(error: ApiError, sent: ResponseTracker) -> None:
-    if not sent.begun:
-        await respond_error(sent, error)
-    elif sent.streams and not sent.ended:
-        await sent({"type": "http.response.body", "body": sse.encode_event(error.body()), "more_body": False})
+async def _respond(error: ApiError, response: ResponseTracker) -> None:
+    if not response.begun:
+        await respond_error(response, error)
+    elif response.streams and not response.ended:
+        await response(
+            {"type": "http.response.body", "body": sse.encode_event(error.body()), "more_body": False}
+        )

@@ -1,4 +1,4 @@
-"""A request's bytes -> a checked body. What we read is checked here; the rest is for the upstream to judge."""
+"""Reads a request's body and parses its JSON object."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -14,11 +14,11 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class ClientGone(Exception):
-    """The client went away."""
+    """The client disconnected before its request was read or answered."""
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
-    """The whole request body. Raises ApiError past `limit` bytes, ClientGone."""
+    """Return the request's body. Raises ApiError if it has more than `limit` bytes, ClientGone if the client left."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientGone
@@ -38,7 +38,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
 
 
 def parse_body(raw: bytes) -> Body:
-    """The body's object. Raises ApiError."""
+    """Return the JSON object in `raw`. Raises ApiError if it is none, or is nested too deeply."""
     try:
         body = orjson.loads(raw) if len(raw) <= MIN_DEEP_BYTES else read_json(raw)
     except orjson.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, its writes joined: a response's head and body leave in one system call."""
+"""uvicorn's HTTP protocol, which sends a response's head and the start of its body in one system call."""
 
 import asyncio
 from typing import Any, cast
@@ -12,7 +12,7 @@ class JoiningProtocol(HttpToolsProtocol):
 
 
 class _Joining:
-    """A transport that holds a response's head back until its body follows, or the loop's next turn."""
+    """A transport that holds back a response's head until its body is written, or the loop's next iteration."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport

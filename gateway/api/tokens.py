@@ -1,4 +1,4 @@
-"""POST /tokenize and /detokenize, in vLLM's shapes, answered by whoever would be asked to write."""
+"""POST /tokenize and /detokenize, in vLLM's format, answered by an upstream that could answer the request."""
 
 from collections.abc import Mapping
 
@@ -28,7 +28,7 @@ from routers.strategies.direct import Direct
 from .request_body import ClientGone, parse_body, read_body
 
 TOKENIZER_FIELDS = {"add_special_tokens"}
-"""Of the fields that only vLLM's generation knows, what `/tokenize` knows everywhere."""
+"""Fields that only vLLM accepts for generation, but that every server's `/tokenize` accepts."""
 
 
 def token_routes(policies: LivePolicies, pools: Mapping[Tier, Pool], body_limit: int) -> APIRouter:
@@ -69,15 +69,18 @@ def token_routes(policies: LivePolicies, pools: Mapping[Tier, Pool], body_limit:
 
 
 def find_tokenizer(body: Body, policies: LivePolicies, pools: Mapping[Tier, Pool]) -> Upstream:
-    """The first upstream of a policy that tells tokens: where both tiers may write, the small model's. What is
-    private is shown to no cloud. Raises ApiError."""
+    """Return the first upstream of the request's policy that has a tokenizer, preferably one that is up.
+
+    If both tiers may answer, the small model's upstreams come first. A private request goes to no cloud. Raises
+    ApiError if there is no such upstream.
+    """
     own, catalogue = read_smallfirst_field(body), policies.catalog
     policy = resolve_policy(body, own, catalogue)
     needs = Requirements(model=policy.name if policy.name in catalogue.models else None)
-    seen = without_clouds(pools) if own.private or policy.private else pools
-    found = _find_tokenizers(policy, seen, needs)
-    if found:
-        return next((upstream for upstream in found if upstream.is_up), found[0])
+    allowed = without_clouds(pools) if own.private or policy.private else pools
+    candidates = _find_tokenizers(policy, allowed, needs)
+    if candidates:
+        return next((upstream for upstream in candidates if upstream.is_up), candidates[0])
     if clouds := _find_tokenizers(policy, pools, needs):
         what = f"this request is private, and no cloud may see it ({clouds[0].name})"
         raise to_api_error(Unavailable("private", clouds[0].tier, what), [])
@@ -88,24 +91,28 @@ def _find_tokenizers(policy: Policy, pools: Mapping[Tier, Pool], needs: Requirem
     router = policy.router
     tiers: tuple[Tier, ...] = (router.tier,) if isinstance(router, Direct) else ("slm", "llm")
     upstreams = [upstream for tier in tiers if tier in pools for upstream in pools[tier].upstreams]
-    return [one for one in upstreams if one.kind.tokenizer is not None and one.can_serve(needs)]
+    return [
+        upstream
+        for upstream in upstreams
+        if upstream.kind.tokenizer is not None and upstream.can_serve(needs)
+    ]
 
 
 async def _fetch_answer(upstream: Upstream, what: str, body: Body) -> Body:
-    """Raises ApiError."""
-    named = body["model"] if body["model"] in upstream.models else upstream.model
-    asked = {key: value for key, value in body.items() if key != "smallfirst"} | {"model": named}
+    """Return what the upstream's tokenizer answers. `what` is `tokenize` or `detokenize`. Raises ApiError."""
+    model = body["model"] if body["model"] in upstream.models else upstream.model
+    request = {key: value for key, value in body.items() if key != "smallfirst"} | {"model": model}
 
     async def post(endpoint: str, content: Body) -> Body:
         return await _post(upstream, endpoint, content)
 
     tokenizer = upstream.kind.tokenizer
-    assert tokenizer is not None  # noqa: S101  it was chosen for it
-    ask = tokenizer.tokenize if what == "tokenize" else tokenizer.detokenize
+    assert tokenizer is not None  # noqa: S101  `find_tokenizer` chose the upstream for it
+    call_tokenizer = tokenizer.tokenize if what == "tokenize" else tokenizer.detokenize
     try:
-        answer = await ask(post, asked)
-    except Unavailable as lost:
-        raise to_api_error(lost, []) from lost
+        answer = await call_tokenizer(post, request)
+    except Unavailable as failure:
+        raise to_api_error(failure, []) from failure
     except MISSHAPEN as error:
         garbage = Unavailable("garbage", upstream.tier, f"{upstream.name}: not what a tokenizer answers")
         raise to_api_error(garbage, []) from error
@@ -115,7 +122,7 @@ async def _fetch_answer(upstream: Upstream, what: str, body: Body) -> Body:
 
 
 async def _post(upstream: Upstream, endpoint: str, content: Body) -> Body:
-    """Raises Unavailable."""
+    """POST to the upstream and return the JSON that it answers. Raises Unavailable."""
     call = await upstream.send(upstream.url(endpoint), orjson.dumps(content), stream=False)
     try:
         answer: Body = read_json(await call.response.read())

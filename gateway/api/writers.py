@@ -1,4 +1,4 @@
-"""What the client gets: one plain response, or one well-formed stream, whoever wrote it."""
+"""Writes an exchange's reply: one plain response, or one well-formed stream, whichever models wrote it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
@@ -19,13 +19,13 @@ Headers = list[tuple[bytes, bytes]]
 
 
 def build_figure_headers(exchange: Exchange) -> Headers:
-    """Only what is known now; money to the billionth of a dollar."""
+    """Return the `x-smallfirst-` headers of what is known now. Dollars have nine decimals."""
     headers: Headers = [
         (b"x-smallfirst-id", exchange.id.encode()),
         (b"x-smallfirst-policy", exchange.policy.name.encode()),
     ]
     if exchange.skills:
-        headers += [_build_skill_header(name, told) for name, told in exchange.skills.items()]
+        headers += [_build_skill_header(name, report) for name, report in exchange.skills.items()]
     if (answer := exchange.answer) is None:
         return headers + (_build_decision_headers(*exchange.decided) if exchange.decided else [])
     headers += _build_decision_headers(answer.route, answer.reason, answer.confidence)
@@ -39,7 +39,7 @@ def build_figure_headers(exchange: Exchange) -> Headers:
 
 
 def _build_skill_header(name: str, report: Mapping[str, Any]) -> tuple[bytes, bytes]:
-    """Lists are in the record and the exchange's page alone."""
+    """Return the header of a skill's report. Lists and objects are left out: only the record and the API have them."""
     pairs = [f"{key}={value}" for key, value in report.items() if not isinstance(value, list | dict)]
     return b"x-smallfirst-" + name.encode(), ", ".join(pairs).encode("ascii", "replace")
 
@@ -65,10 +65,10 @@ async def respond_error(send: Send, error: ApiError, headers: Headers | None = N
 
 
 class PlainReply:
-    """Gathers what is committed and sends it whole."""
+    """Collects what is committed and sends it as one response."""
 
     begun = False
-    """Nothing leaves before `finish`, so fallbacks stay possible."""
+    """Always False: nothing is sent before `finish`, so another model may still answer."""
 
     def __init__(self, send: Send, exchange: Exchange) -> None:
         self.finished = False
@@ -103,20 +103,23 @@ class PlainReply:
         return body
 
     def _assemble(self, usage: Body | None) -> bytes:
-        whole = assemble_response(map(read_event, self._events), self._exchange.endpoint)
-        return orjson.dumps(whole | (usage or {}) | {"choices": whole["choices"], "object": whole["object"]})
+        response = assemble_response(map(read_event, self._events), self._exchange.endpoint)
+        own = {"choices": response["choices"], "object": response["object"]}
+        return orjson.dumps(response | (usage or {}) | own)
 
     async def fail(self, error: ApiError) -> None:
         self.finished = True
         await respond_error(self._send, error, build_figure_headers(self._exchange))
 
     def close(self) -> None:
-        """Nothing of it goes on in the background."""
+        """Do nothing: a plain reply has no background task."""
 
 
 class Seam:
-    """Where one writer goes on from another's text. While it is `open`, the whitespace that the second one begins
-    with is left out: the client has had the first one's."""
+    """The point where one writer continues another's text.
+
+    While it is `open`, leading whitespace of the second text is dropped: the client has the first writer's.
+    """
 
     def __init__(self) -> None:
         self.open = False
@@ -141,14 +144,14 @@ class Seam:
 
 
 class StreamReply:
-    """One id, one role, one finish, one usage, `[DONE]`.
+    """Writes a stream with one id, one role, one finish reason, one usage and `[DONE]`.
 
-    Headers leave with the first committed event, but after `heartbeat` seconds in any case: then comment lines keep
-    the stream alive. A comment is no answer byte: `begun` stays false, and fallbacks possible.
+    Headers are sent with the first committed event, or after `heartbeat` seconds without one. Then comment lines keep
+    the stream alive. A comment is no part of the answer: `begun` stays False, and another model may still answer.
     """
 
     _passes_raw = True
-    """Whether what nobody parsed may flow as it came."""
+    """Whether unparsed events may be forwarded unchanged."""
 
     def __init__(self, send: Send, exchange: Exchange, heartbeat: float, deadlines: Deadlines) -> None:
         self._send = send
@@ -168,7 +171,7 @@ class StreamReply:
         self._seam.open = seam
 
     async def events(self, events: Sequence[Event]) -> None:
-        """Committed chunks. All of them leave in one write."""
+        """Send committed chunks, all in one write."""
         events = self._seam.trim(events)
         if self._exchange.captured is not None:
             self._exchange.captured.events(events)
@@ -193,7 +196,7 @@ class StreamReply:
         return orjson.dumps(event)
 
     async def raw(self, data: bytes) -> None:
-        """Committed events as they came; those that go on from another writer's become one stream with them."""
+        """Send committed events unchanged. If another writer's events came before, give all the same id."""
         if self._passes_raw and not self._own_id:
             if self._exchange.captured is not None:
                 self._exchange.captured.raw(data)
@@ -233,7 +236,7 @@ class StreamReply:
         return sse.encode_event(error.body())
 
     def close(self) -> None:
-        """Nothing of it goes on in the background."""
+        """Stop the heartbeat."""
         self._silence_deadline.cancel()
         if self._heartbeat_task is not None:
             self._heartbeat_task.cancel()
@@ -268,7 +271,7 @@ class StreamReply:
             self._heartbeat_task = asyncio.ensure_future(self._send_heartbeat())
 
     async def _send_heartbeat(self) -> None:
-        if not self.finished:  # since it came due
+        if not self.finished:  # it may have finished since the heartbeat was due
             await self._send_headers()
         if not self.finished:
             await self._send({"type": "http.response.body", "body": sse.HEARTBEAT, "more_body": True})

@@ -1,4 +1,4 @@
-"""POST /v1/evaluate: answers, one or many, put to evaluators by request."""
+"""POST /v1/evaluate: judges one or several answers with the evaluators that the request names."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -26,9 +26,9 @@ from routers.strategies.direct import Direct
 from .request import EvaluationRequest, Item, read_request
 
 MAX_CONCURRENT = 4
-"""Answers of one request that are judged at a time."""
+"""Maximum number of answers of one request that are judged at the same time."""
 TRIES = 4
-"""Upstreams of a tier that each of an evaluator's calls may be put to in turn."""
+"""Maximum number of a tier's upstreams that each call of an evaluator may try in turn."""
 
 
 def evaluate_route(
@@ -37,35 +37,35 @@ def evaluate_route(
     router = APIRouter()
     upstreams = {upstream.name: upstream for pool in engine.pools.values() for upstream in pool.upstreams}
 
-    async def judged(exchange: Exchange, item: Item, asked: EvaluationRequest) -> list[Result]:
+    async def judge_item(exchange: Exchange, item: Item, evaluation: EvaluationRequest) -> list[Result]:
         fragment = evaluate_output(
-            exchange, asked.evaluators, item.output, model=asked.model, context=item.context
+            exchange, evaluation.evaluators, item.output, model=evaluation.model, context=item.context
         )
         return await engine.perform(exchange, run_fragment(fragment))
 
-    async def all_judged(asked: EvaluationRequest) -> Body:
+    async def judge_items(evaluation: EvaluationRequest) -> Body:
         slots = asyncio.Semaphore(MAX_CONCURRENT)
 
-        async def one(exchange: Exchange, item: Item) -> list[Result]:
+        async def judge_in_slot(exchange: Exchange, item: Item) -> list[Result]:
             async with slots:
-                return await judged(exchange, item, asked)
+                return await judge_item(exchange, item, evaluation)
 
-        exchanges = [_build_exchange(item, asked) for item in asked.items]
+        exchanges = [_build_exchange(item, evaluation) for item in evaluation.items]
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(one(exchange, item))
-                    for exchange, item in zip(exchanges, asked.items, strict=True)
+                    group.create_task(judge_in_slot(exchange, item))
+                    for exchange, item in zip(exchanges, evaluation.items, strict=True)
                 ]
         except ExceptionGroup as failed:
-            raise failed.exceptions[0]  # noqa: B904  the group says no more than it does
-        return _to_body(asked, exchanges, [task.result() for task in tasks], upstreams)
+            raise failed.exceptions[0]  # noqa: B904  the group adds nothing to its first exception
+        return _to_body(exchanges, [task.result() for task in tasks], upstreams)
 
     @router.post("/v1/evaluate", summary="Judges answers: one, or several as `items`")
     async def evaluate(request: Request) -> Body:
         try:
             body = parse_body(await read_body(request.receive, body_limit))
-            asked = read_request(body, policies.rubrics, upstreams)
+            evaluation = read_request(body, policies.rubrics, upstreams)
         except ClientGone as gone:
             raise invalid("the client went away") from gone
         except ApiError as error:
@@ -73,7 +73,7 @@ def evaluate_route(
             raise
         evaluations.begin_request()
         try:
-            return await run_while_connected(request, all_judged(asked))
+            return await run_while_connected(request, judge_items(evaluation))
         except ClientGone as gone:
             raise invalid("the client went away") from gone
         finally:
@@ -82,37 +82,38 @@ def evaluate_route(
     return router
 
 
-def _build_exchange(item: Item, asked: EvaluationRequest) -> Exchange:
-    body: Body = {"model": asked.model or EVALUATE, "messages": item.messages}
-    ceilings = Ceilings(calls=max(1, sum(evaluator.calls for evaluator in asked.evaluators)) * TRIES)
+def _build_exchange(item: Item, evaluation: EvaluationRequest) -> Exchange:
+    body: Body = {"model": evaluation.model or EVALUATE, "messages": item.messages}
+    ceilings = Ceilings(calls=max(1, sum(evaluator.calls for evaluator in evaluation.evaluators)) * TRIES)
     policy = Policy(
         name=EVALUATE,
         description="Answers that were sent to be judged.",
-        router=Direct(tier=asked.tier, fallback=False),
+        router=Direct(tier=evaluation.tier, fallback=False),
         ceilings=ceilings,
     )
-    return build_task_exchange(EVALUATE, "chat", policy, body, tags=asked.tags, private=asked.private)
+    return build_task_exchange(
+        EVALUATE, "chat", policy, body, tags=evaluation.tags, private=evaluation.private
+    )
 
 
 def _to_body(
-    asked: EvaluationRequest,
     exchanges: Sequence[Exchange],
     results: Sequence[list[Result]],
     upstreams: Mapping[str, Upstream],
 ) -> Body:
-    """Raises ApiError where nothing was found at all, for the first reason."""
-    flat = [result for one in results for result in one]
+    """Return the response's body. Raises ApiError, with the first result's error, if every evaluator failed."""
+    flat = [result for item_results in results for result in item_results]
     if all("error" in result for result in flat):
         raise _to_error(flat[0])
     rows = [
         {
             "index": index,
             "id": exchange.id,
-            "results": [_add_measured_worth(result, upstreams) for result in one],
+            "results": [_add_measured_worth(result, upstreams) for result in item_results],
             "usage": sum_usage([exchange]),
             "cost_usd": exchange.cost_usd,
         }
-        for index, (exchange, one) in enumerate(zip(exchanges, results, strict=True))
+        for index, (exchange, item_results) in enumerate(zip(exchanges, results, strict=True))
     ]
     total = {"usage": sum_usage(exchanges), "cost_usd": sum(exchange.cost_usd for exchange in exchanges)}
     return {"object": "smallfirst.evaluation", "data": rows, **total}
@@ -120,14 +121,16 @@ def _to_body(
 
 def _to_error(result: Result) -> ApiError:
     error = result["error"]
-    again = 1.0 if result["status"] in (429, 503) else None
-    return ApiError(result["status"], error["code"], error["message"], kind=error["type"], retry_after=again)
+    retry_after = 1.0 if result["status"] in (429, 503) else None
+    return ApiError(
+        result["status"], error["code"], error["message"], kind=error["type"], retry_after=retry_after
+    )
 
 
 def _add_measured_worth(result: Result, upstreams: Mapping[str, Upstream]) -> Result:
-    """With what this evaluator was measured to be worth on the model that judged; null where nobody has measured."""
+    """Return the result with `measured`: the evaluator's measured quality on the model that judged, else null."""
     if "upstream" not in result:
         return result
     source = upstreams[result["upstream"]].source.model_copy(update={"model": result["model"]})
-    found = find_result(result["evaluator"], source)
-    return result | {"measured": found and found.to_summary()}
+    measured = find_result(result["evaluator"], source)
+    return result | {"measured": measured and measured.to_summary()}

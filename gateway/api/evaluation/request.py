@@ -1,4 +1,4 @@
-"""A request to /v1/evaluate -> what is to be judged, and by whom. What it can't read is told by its path."""
+"""Parses a request to /v1/evaluate: the answers and their evaluators. Errors name the path of the bad field."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
@@ -18,14 +18,14 @@ from routers.plan import Tier
 from routers.structure.answer_form import AnswerForm
 
 MAX_ITEMS = 128
-"""Answers of one request."""
+"""Maximum number of answers in one request."""
 MAX_EVALUATORS = 8
 KEYS = ("items", "evaluators", "tier", "model", "smallfirst")
 ITEM_KEYS = ("messages", "input", "output", "context")
 
 
 class RequestedStructure(Structure):
-    """With what the answer's request asked for, as the chat endpoint has it."""
+    """A structure evaluator with the format and tools that the answer must obey, in the chat endpoint's fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,7 +38,7 @@ class RequestedStructure(Structure):
         return AnswerForm.from_body(self.model_dump(exclude_none=True, exclude={"kind"}))
 
 
-AnyAsked: TypeAdapter[Verification | Rating | Agreement | RequestedStructure] = TypeAdapter(
+AnyEvaluator: TypeAdapter[Verification | Rating | Agreement | RequestedStructure] = TypeAdapter(
     Annotated[
         Annotated[Verification, Tag("verify")]
         | Annotated[Rating, Tag("rate")]
@@ -50,7 +50,7 @@ AnyAsked: TypeAdapter[Verification | Rating | Agreement | RequestedStructure] = 
 
 
 class Item(NamedTuple):
-    """An answer to be judged: `messages` are what it answers."""
+    """An answer to be judged. `messages` is the conversation that it answers."""
 
     messages: list[Body]
     output: Output
@@ -58,7 +58,7 @@ class Item(NamedTuple):
 
 
 class EvaluationRequest(NamedTuple):
-    """A request that was read."""
+    """A parsed request to /v1/evaluate. `batch` is True if it has `items`."""
 
     items: Sequence[Item]
     evaluators: Sequence[Evaluator]
@@ -72,7 +72,7 @@ class EvaluationRequest(NamedTuple):
 def read_request(
     body: Body, rubrics: Mapping[str, Rubric], upstreams: Mapping[str, Upstream]
 ) -> EvaluationRequest:
-    """Raises ApiError."""
+    """Return the parsed request. Raises ApiError."""
     own = read_smallfirst_field(body)
     batch = "items" in body
     known = KEYS if batch else (*KEYS, *ITEM_KEYS)
@@ -81,8 +81,8 @@ def read_request(
     model, tier = _read_judge(body, upstreams)
     evaluators = _read_evaluators(body.get("evaluators"), tier, rubrics)
     items = [
-        _read_item(one, f"items[{place}].") if batch else _read_item(body, "")
-        for place, one in enumerate(_read_items(body) if batch else [body])
+        _read_item(item, f"items[{place}].") if batch else _read_item(body, "")
+        for place, item in enumerate(_read_items(body) if batch else [body])
     ]
     for place, item in enumerate(items):
         _check_item(item, evaluators, f"items[{place}]." if batch else "")
@@ -98,18 +98,22 @@ def _read_items(body: Body) -> list[Any]:
 
 
 def _read_judge(body: Body, upstreams: Mapping[str, Upstream]) -> tuple[str, Tier]:
-    """The model that is to judge, if one is named, and its tier."""
+    """Return the model that judges ("" if the request names none) and its tier. Raises ApiError."""
     model, tier = body.get("model") or "", body.get("tier")
     if tier not in (None, "slm", "llm"):
         raise invalid(f"tier must be 'slm' or 'llm', not {tier!r}", "tier")
     check_type("model", model, str, "the name of an upstream's model")
     if not model:
         return "", tier or "slm"
-    serving = [one for one in upstreams.values() if model in one.models and tier in (None, one.tier)]
+    serving = [
+        upstream
+        for upstream in upstreams.values()
+        if model in upstream.models and tier in (None, upstream.tier)
+    ]
     if not serving:
-        there = ", ".join(sorted({name for one in upstreams.values() for name in one.models}))
+        known = ", ".join(sorted({name for upstream in upstreams.values() for name in upstream.models}))
         where = f" of tier {tier}" if tier else ""
-        what = f"no upstream{where} serves the model {model!r}; there are: {there}"
+        what = f"no upstream{where} serves the model {model!r}; there are: {known}"
         raise ApiError(404, "model_not_found", what, param="model")
     return model, serving[0].tier
 
@@ -120,7 +124,7 @@ def _read_evaluators(names: Any, tier: Tier, rubrics: Mapping[str, Rubric]) -> l
     check_type("evaluators", names, list, "a list")
     if not 0 < len(names) <= MAX_EVALUATORS:
         raise invalid(f"evaluators must hold 1 to {MAX_EVALUATORS}, not {len(names)}", "evaluators")
-    return [_read_evaluator(one, f"evaluators[{place}]", tier, rubrics) for place, one in enumerate(names)]
+    return [_read_evaluator(name, f"evaluators[{place}]", tier, rubrics) for place, name in enumerate(names)]
 
 
 def _read_evaluator(value: Any, where: str, tier: Tier, rubrics: Mapping[str, Rubric]) -> Evaluator:
@@ -136,7 +140,7 @@ def _read_evaluator(value: Any, where: str, tier: Tier, rubrics: Mapping[str, Ru
             raise invalid(f"{where}.rubric: {what}", f"{where}.rubric")
         fields["rubric"] = rubrics[rubric]
     try:
-        return AnyAsked.validate_python(fields)
+        return AnyEvaluator.validate_python(fields)
     except ValidationError as error:
         detail = error.errors()[0]
         at = [part for part in detail["loc"] if part not in ("verify", "rate", "agree", "structure")]
@@ -156,7 +160,7 @@ def _read_item(value: Any, where: str) -> Item:
 
 
 def _read_item_messages(item: Body, where: str) -> list[Body]:
-    """What was asked: the chat endpoint's messages, or a text as `input`."""
+    """Return the conversation: `messages`, or `input` as one user message. Raises ApiError."""
     if ("messages" in item) == ("input" in item):
         raise invalid(f"{where}messages, or {where}input, is required", f"{where}messages")
     if "input" in item:
@@ -171,7 +175,7 @@ def _read_item_messages(item: Body, where: str) -> list[Body]:
 
 
 def _read_output(item: Body, where: str) -> Output:
-    """A text, or an assistant's message in the chat endpoint's shape."""
+    """Return the answer: a text, or an assistant message of the chat endpoint. Raises ApiError."""
     output = item.get("output")
     if isinstance(output, str):
         return Output(output)
@@ -187,7 +191,7 @@ def _read_output(item: Body, where: str) -> Output:
 
 
 def _check_item(item: Item, evaluators: Sequence[Evaluator], where: str) -> None:
-    """That the item has what the evaluators read."""
+    """Raise ApiError if the item lacks a text or a context that an evaluator needs."""
     for place, evaluator in enumerate(evaluators):
         if evaluator.kind != "structure" and not item.output.text.strip():
             raise invalid(f"{where}output is empty: {evaluator.kind} needs a text", f"{where}output")

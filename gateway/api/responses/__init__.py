@@ -1,1 +1,1 @@
-"""OpenAI's Responses API, stateless: translated to a chat completion, and its answer back."""
+"""OpenAI's Responses API, stateless: requests become chat completions, whose answers become responses."""

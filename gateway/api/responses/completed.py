@@ -1,4 +1,4 @@
-"""A chat completion -> a response object, with what the request asked for given back in it.
+"""Converts a chat completion to a response object, which repeats fields of the request.
 
 OpenAI, API reference, "The response object"; fields as in the official client's `Response`.
 """
@@ -8,7 +8,7 @@ from gateway.wire.body_types import Body
 from . import output
 
 INCOMPLETE_REASONS = {"length": "max_output_tokens", "content_filter": "content_filter"}
-"""Chat's finish reasons of an answer that was cut off, and what a response calls them."""
+"""The reason of an incomplete response, by chat's finish reason of an answer that was cut off."""
 
 ECHOED_FIELDS: Body = {
     "instructions": None,
@@ -26,7 +26,7 @@ ECHOED_FIELDS: Body = {
     "top_p": None,
     "user": None,
 }
-"""Request fields that a response repeats, and what stands for one that was not given."""
+"""Request fields that a response repeats, and their defaults."""
 
 ABSENT_FIELDS: Body = {
     "background": False,
@@ -36,13 +36,13 @@ ABSENT_FIELDS: Body = {
     "store": False,
     "truncation": "disabled",
 }
-"""What is not done here, whatever the request asked for."""
+"""Fields of a response for features that the gateway does not offer; the request does not change them."""
 
 
 def to_response(completion: Body, request: Body, response_id: str) -> Body:
-    """The response that a chat completion `whole` is to the /v1/responses body `request`.
+    """Convert a chat completion to the response for the /v1/responses body `request`.
 
-    `response_id` begins with `resp_`; the items' ids are made of it. A key `smallfirst` passes through.
+    `response_id` begins with `resp_`; the ids of the items derive from it. A key `smallfirst` is copied.
     """
     choice = completion["choices"][0]
     finish = choice.get("finish_reason")
@@ -53,8 +53,8 @@ def to_response(completion: Body, request: Body, response_id: str) -> Body:
 
 
 def start_response(request: Body, response_id: str, created_at: int) -> Body:
-    """The response before its first output; `created_at` in seconds since 1970."""
-    given = {key: request[key] for key in ECHOED_FIELDS if request.get(key) is not None}
+    """Return the response before its first output. `created_at` is in seconds since 1970."""
+    repeated = {key: request[key] for key in ECHOED_FIELDS if request.get(key) is not None}
     return {
         "id": response_id,
         "object": "response",
@@ -67,14 +67,14 @@ def start_response(request: Body, response_id: str, created_at: int) -> Body:
         "usage": None,
         **ABSENT_FIELDS,
         **ECHOED_FIELDS,
-        **given,
+        **repeated,
         "reasoning": {"effort": None, "summary": None} | (request.get("reasoning") or {}),
         "text": {"format": {"type": "text"}} | (request.get("text") or {}),
     }
 
 
 def finish_response(response: Body, completion: Body, finish: str | None, items: list[Body]) -> Body:
-    """The response at its end. Of `whole`, a chat completion, only what is beside its choices is read."""
+    """Return the finished response. Only what is beside the choices of the chat `completion` is read."""
     reason = INCOMPLETE_REASONS.get(finish or "")
     own = {"smallfirst": completion["smallfirst"]} if "smallfirst" in completion else {}
     return {
@@ -90,10 +90,10 @@ def finish_response(response: Body, completion: Body, finish: str | None, items:
 
 
 def _to_output(choice: Body, response_id: str, *, cut: bool) -> list[Body]:
-    """Reasoning, the message, then calls. An answer without any of them is an empty message."""
-    said = choice["message"]
-    texts = dict(output.list_texts(said))
-    calls = said.get("tool_calls") or []
+    """Return the output items: reasoning, message, tool calls. An answer without any becomes an empty message."""
+    answer = choice["message"]
+    texts = dict(output.list_texts(answer))
+    calls = answer.get("tool_calls") or []
     reasoning = texts.pop("reasoning_text", None)
     if reasoning is None and not texts and not calls:
         texts["output_text"] = ""

@@ -1,9 +1,9 @@
-"""A chat stream's chunks -> the Responses API's streaming events.
+"""Converts a chat stream's chunks to the streaming events of the Responses API.
 
 OpenAI, API reference, "Streaming events"; fields as in the official client's `ResponseStreamEvent`.
 
-Clients may follow one item at a time: an item is done before the next one is added, and a text that chat goes back
-to is another item. Only calls stay open beside one another, where their arguments come in turns.
+Clients may track one item at a time. So an item is done before the next one is added, and a text that chat resumes
+after another item becomes a new item. Only tool calls stay open together, since their arguments may come in turns.
 """
 
 from collections.abc import Generator, Iterator
@@ -16,28 +16,28 @@ from . import output
 from .completed import INCOMPLETE_REASONS, finish_response, start_response
 
 TOP_LEVEL_FIELDS = ("model", "usage", "service_tier", "smallfirst")
-"""What a response takes from a chunk beside its choices."""
+"""Fields that a response takes from a chunk, apart from the choices."""
 
 ARGUMENTS = "function_call_arguments"
-"""A call's one text, which is no content part."""
+"""The kind of a function call's only text, which is no content part."""
 
 
 def encode(event: Body) -> bytes:
-    """The event as it is sent. No `[DONE]` follows the last one."""
+    """Return the event's bytes in the stream. No `[DONE]` follows the last event."""
     return b"event: %b\n%b" % (event["type"].encode(), sse.encode_event(event))
 
 
 class ResponseEvents:
-    """The events of one stream: those of `begin`, of each `chunk`, at last of `finish` or of `fail`.
+    """Builds the events of one stream. Call `begin`, then `chunk` for each chunk, then `finish` or `fail`.
 
-    `request` is the /v1/responses body; `created_at`, in seconds since 1970, stands in every response object.
-    The last response is what `from_chat` makes of the assembled chunks, but that its items stand in the order in
-    which they came, and a text that was gone back to in as many items.
+    `request` is the /v1/responses body; `created_at`, in seconds since 1970, is in every response object. The last
+    response equals what `to_response` returns for the assembled chunks, with two exceptions: its items are in order
+    of arrival, and a text that was resumed takes several items.
     """
 
     def __init__(self, request: Body, response_id: str, created_at: int) -> None:
         self._response = start_response(request, response_id, created_at)
-        self._whole: Body = {}
+        self._completion: Body = {}
         self._finish: str | None = None
         self._items: list[_Item] = []
         self._current: _Item | None = None
@@ -49,15 +49,18 @@ class ResponseEvents:
         return [self._lifecycle(kind, self._response) for kind in ("created", "in_progress")]
 
     def chunk(self, chunk: Body) -> list[Body]:
-        """The events of a chat.completion.chunk, of whose choices the first is read."""
+        """Return the events of a chat.completion.chunk. Only its first choice is read."""
         for key in TOP_LEVEL_FIELDS:
             if chunk.get(key) is not None:
-                self._whole[key] = chunk[key]
+                self._completion[key] = chunk[key]
         choices = chunk.get("choices") or ()
         return [event for choice in choices if not choice.get("index") for event in self._choice(choice)]
 
     def finish(self, usage: Body | None = None, extra: Body | None = None) -> list[Body]:
-        """The end of an answer. `usage` is the chunk that reports it; `extra` goes into the last response."""
+        """Return the events that end an answer.
+
+        `usage` is the chunk that reports the usage; `extra` is merged into the last response.
+        """
         events = self.chunk(usage) if usage is not None else []
         if not self._items:
             events += self._text("output_text", "")
@@ -66,12 +69,14 @@ class ResponseEvents:
             if item.done is None:
                 events += self._close_item(item, item.status_at_end(cut=cut))
         items = [item.done for item in self._items if item.done is not None]
-        response = finish_response(self._response, self._whole, self._finish, items) | (extra or {})
+        response = finish_response(self._response, self._completion, self._finish, items) | (extra or {})
         return [*events, self._lifecycle(response["status"], response)]
 
     def fail(self, message: str, code: str) -> list[Body]:
-        """The end of an answer that broke off: items under way are left so. `code` is an ApiError's; a response's
-        own error knows few of those, `server_error` stands for the rest."""
+        """Return the events that end an answer that broke off; unfinished items are `incomplete`.
+
+        `code` is that of an ApiError. A response's own error has few codes: `server_error` stands for the others.
+        """
         known = code if code == "rate_limit_exceeded" else "server_error"
         response = {
             **self._response,
@@ -129,7 +134,7 @@ class ResponseEvents:
         return item
 
     def _close_current(self) -> Iterator[Body]:
-        """Another item follows: the current one is done, but for a call whose arguments have not come to an end."""
+        """Close the current item, since another follows. A call stays open until its arguments are complete."""
         item = self._current
         if item is not None and (item.kind != "function_call" or item.arguments_end()):
             yield from self._close_item(item, "completed")
@@ -145,7 +150,7 @@ class ResponseEvents:
     def _finish_text(self, item: "_Item", kind: str, done: Body) -> Iterator[Body]:
         at, text = item.location(kind), item.text(kind)
         if kind == ARGUMENTS:
-            # The name is in the API's reference, though not in every client's types.
+            # The API's reference has `name`, though the types of some clients do not.
             yield self._event(f"response.{kind}.done", **at, arguments=text, name=done["name"])
             return
         logprobs = {"logprobs": item.logprobs} if kind == "output_text" else {}
@@ -154,7 +159,7 @@ class ResponseEvents:
         yield self._event("response.content_part.done", **at, part=part)
 
     def _take_logprobs(self, item: "_Item") -> list[Body]:
-        """Those that came since the last text: a token may hold less than a character."""
+        """Return the log-probabilities since the last text. A token may hold less than a character, and so no text."""
         new, self._logprobs = self._logprobs, []
         item.logprobs += new
         return new
@@ -169,8 +174,10 @@ class ResponseEvents:
 
 
 class _Item:
-    """An output item under way: the pieces of its texts by their kind, in the order in which those began. `done` is
-    the item when nothing more can come; `call` a function call's first delta."""
+    """An output item being written. `texts` holds the pieces of its texts by kind, in order of their beginnings.
+
+    `done` is the finished item, else None. `call` is the first delta of a function call.
+    """
 
     def __init__(
         self, kind: output.Kind, response_id: str, place: int, index: int, call: Body | None
@@ -188,13 +195,15 @@ class _Item:
         return "".join(self.texts[kind])
 
     def arguments_end(self) -> bool:
-        """Whether a call's arguments are complete. Where calls take turns this is asked at each, so all of the text is
-        only read if its end is an object's."""
+        """Return whether a call's arguments are complete.
+
+        This is checked at every turn between calls, so the text is only parsed if it ends like an object.
+        """
         last = next((piece for piece in reversed(self.texts[ARGUMENTS]) if not piece.isspace()), "")
         return last.rstrip().endswith("}") and output.is_complete_json_object(self.text(ARGUMENTS))
 
     def location(self, kind: str) -> Body:
-        """Where an event of that text belongs."""
+        """Return the fields that tell an event's item and content part."""
         item_id = output.item_id(self.kind, self._response_id, self._place)
         at = {"item_id": item_id, "output_index": self.index}
         return at if kind == ARGUMENTS else at | {"content_index": list(self.texts).index(kind)}
@@ -207,7 +216,7 @@ class _Item:
         return make(self._response_id, self._place, parts, status)
 
     def status_at_end(self, *, cut: bool) -> output.Status:
-        """`cut`: the answer was cut off, and what is still open with it."""
+        """Return the item's status at the end of the answer. `cut` is whether the answer was cut off."""
         if self._call is not None:
             return output.call_status(self.text(ARGUMENTS), cut=cut)
         return "incomplete" if cut else "completed"

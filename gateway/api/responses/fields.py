@@ -1,4 +1,4 @@
-"""A request's fields, read with their types: errors name the path, what was expected and what came."""
+"""Reads typed fields of a request. Errors name the path, the expected type and the given type."""
 
 from typing import TypeVar
 
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 def optional(holder: Body, key: str, kind: type[T], where: str = "") -> T | None:
-    """The value of `key`, None where it is absent or null. `where` is the path of `holder`, "" for the body.
+    """Return the value of `key`; None if it is absent or null. `where` is the path of `holder`, "" for the body.
 
-    Raises ApiError for another type.
+    Raises ApiError for a value of another type.
     """
     value: T | None = holder.get(key)
     if value is not None:
@@ -21,7 +21,7 @@ def optional(holder: Body, key: str, kind: type[T], where: str = "") -> T | None
 
 
 def required(holder: Body, key: str, kind: type[T], where: str = "") -> T:
-    """As `optional`, of a field that must be there."""
+    """Return the value of `key`. Raises ApiError if it is absent, null or of another type."""
     value = optional(holder, key, kind, where)
     if value is None:
         at = path(where, key)

@@ -1,4 +1,4 @@
-"""The Responses API's `input` -> chat messages. Several items of one turn become one message, as chat has it."""
+"""Converts the `input` of the Responses API to chat messages. The items of one turn become one message."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ ROLES = ("user", "assistant", "system", "developer")
 
 
 def read_messages(input: Any) -> list[Body]:
-    """The chat messages that an `input` stands for. Raises ApiError, naming the item and the field."""
+    """Return the chat messages of an `input`. Raises ApiError that names the item and the field."""
     if isinstance(input, str):
         return [{"role": "user", "content": input}]
     if input is None:
@@ -32,7 +32,7 @@ def read_messages(input: Any) -> list[Body]:
 def _add(messages: list[Body], item: Body, where: str) -> None:
     kind = optional(item, "type", str, where) or ("item_reference" if item.keys() == {"id"} else "message")
     if kind == "reasoning":
-        return  # chat messages hold none, and its encrypted form is OpenAI's alone to read
+        return  # chat messages have no reasoning, and only OpenAI can read its encrypted form
     if kind not in ITEMS:
         raise _refuse_item(kind, where)
     ITEMS[kind](messages, item, where)
@@ -60,7 +60,7 @@ def _add_message(messages: list[Body], item: Body, where: str) -> None:
 
 
 def _take_over_calls(messages: list[Body], message: Body) -> None:
-    """Of adjacent assistant messages the last one makes the calls: their outputs must come right after it."""
+    """Move the calls of a preceding assistant message to `message`: their outputs must follow directly."""
     last = messages[-1] if messages else {}
     if message["role"] == "assistant" and "tool_calls" in last:
         message["tool_calls"] = last.pop("tool_calls")
@@ -90,17 +90,17 @@ ITEMS: dict[str, Callable[[list[Body], Body, str], None]] = {
 
 
 def _content(item: Body, key: str, where: str) -> list[Body]:
-    """The parts of a message or an output; a text is one part."""
+    """Return the parts of a message or an output. A string is one part."""
     where = f"{where}.{key}"
-    given: Any = item.get(key)
-    if isinstance(given, str):
-        return [{"type": "text", "text": given}]
-    check_type(where, given, list, "a string or a list")
-    return [_part(part, f"{where}[{index}]") for index, part in enumerate(given)]
+    content: Any = item.get(key)
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    check_type(where, content, list, "a string or a list")
+    return [_part(part, f"{where}[{index}]") for index, part in enumerate(content)]
 
 
 def _to_content(parts: list[Body]) -> str | list[Body]:
-    """A single part that is but text is its text: every server and chat template takes that."""
+    """Return a single plain text part as a string, which every server and chat template accepts."""
     if len(parts) == 1 and parts[0].keys() == {"type", "text"}:
         return str(parts[0]["text"])
     return parts

@@ -1,4 +1,4 @@
-"""What a chat message says -> the Responses API's output items and their content parts."""
+"""Converts the texts and calls of a chat message to output items and content parts of the Responses API."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -14,23 +14,25 @@ _PREFIX: dict[Kind, str] = {"reasoning": "rs", "message": "msg", "function_call"
 
 
 def list_texts(message: Body) -> Iterator[tuple[str, str]]:
-    """The texts of a chat message, or what a chunk's delta adds to them, each with its content part's type.
-    Reasoning is not OpenAI's: vLLM, llama.cpp and DeepSeek call it `reasoning_content`, OpenRouter `reasoning`."""
-    found = {
+    """Return the texts of a chat message or of a chunk's delta, each after its content part's type.
+
+    OpenAI has no field for reasoning: vLLM, llama.cpp and DeepSeek call it `reasoning_content`, OpenRouter `reasoning`.
+    """
+    texts = {
         "reasoning_text": message.get("reasoning_content") or message.get("reasoning"),
         "output_text": message.get("content"),
         "refusal": message.get("refusal"),
     }
-    return ((kind, text) for kind, text in found.items() if text and isinstance(text, str))
+    return ((kind, text) for kind, text in texts.items() if text and isinstance(text, str))
 
 
 def item_kind(text_kind: str) -> Kind:
-    """The kind of the item in which a text of that kind stands."""
+    """Return the kind of the item that holds a text of that kind."""
     return "reasoning" if text_kind == "reasoning_text" else "message"
 
 
 def list_logprobs(choice: Body) -> list[Body]:
-    """The tokens of a choice's text. A server that leaves out a token's bytes means those of its text."""
+    """Return the log-probabilities of a choice's tokens. A token without bytes gets those of its text."""
     entries = (choice.get("logprobs") or {}).get("content") or ()
     return [
         {**_token(entry), "top_logprobs": [_token(top) for top in entry.get("top_logprobs") or ()]}
@@ -39,13 +41,14 @@ def list_logprobs(choice: Body) -> list[Body]:
 
 
 def _token(entry: Body) -> Body:
-    given = entry.get("bytes")
-    token_bytes = list(entry["token"].encode()) if given is None else given
+    token_bytes = entry.get("bytes")
+    if token_bytes is None:
+        token_bytes = list(entry["token"].encode())
     return {"token": entry["token"], "bytes": token_bytes, "logprob": entry["logprob"]}
 
 
 def item_id(kind: Kind, response_id: str, place: int) -> str:
-    """The id of a response's item, the `place`th of its kind."""
+    """Return the id of a response's item. `place` is its place among the items of its kind, from 0."""
     return f"{_PREFIX[kind]}_{response_id.removeprefix('resp_')}_{place}"
 
 
@@ -60,7 +63,7 @@ def message(response_id: str, place: int, parts: list[Body], status: Status) -> 
 
 
 def call(response_id: str, place: int, tool_call: Body, arguments: str, status: Status) -> Body:
-    """`given` is the tool call as chat has it, or the first delta of it, which holds its id and its name."""
+    """Return a function call item. `tool_call` is chat's tool call, or its first delta, which has its id and name."""
     own_id = item_id("function_call", response_id, place)
     return {
         "id": own_id,
@@ -73,7 +76,7 @@ def call(response_id: str, place: int, tool_call: Body, arguments: str, status: 
 
 
 def part(kind: str, text: str, logprobs: list[Body]) -> Body:
-    """A content part; only the answer's text has log-probabilities."""
+    """Return a content part. Only the answer's text has log-probabilities."""
     if kind == "output_text":
         return {"type": kind, "text": text, "annotations": [], "logprobs": logprobs}
     return {"type": kind, text_key(kind): text}
@@ -84,12 +87,12 @@ def text_key(kind: str) -> str:
 
 
 def call_status(arguments: str, *, cut: bool) -> Status:
-    """Of an answer that was cut off, those calls stand whose arguments had come to their end."""
+    """Return a call's status. If the answer was cut off, only a call with complete arguments is completed."""
     return "incomplete" if cut and not is_complete_json_object(arguments) else "completed"
 
 
 def is_complete_json_object(arguments: str) -> bool:
-    """Whether they are complete: a JSON object, of which no beginning is one."""
+    """Return whether `arguments` is a JSON object. No proper prefix of an object is one."""
     try:
         parsed: Any = orjson.loads(arguments)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""POST /v1/responses: its body -> the body of a chat completion.
+"""Converts the body of POST /v1/responses to the body of a chat completion.
 
 OpenAI, API reference, "Create a model response" and "Create chat completion"; fields as in the official client's
 `ResponseCreateParams` and `CompletionCreateParams`.
@@ -17,7 +17,7 @@ REFUSED_FIELDS = {
     "prompt": "prompt templates are stored at OpenAI: send the text as instructions and input",
     "background": "nothing is stored here to be asked for later: wait for the response, or stream it",
 }
-"""What needs a server that remembers; why it is refused, and what to do instead."""
+"""Fields that need stored state; why each is refused, and what to do instead."""
 
 READ_FIELDS = frozenset(
     (
@@ -39,21 +39,24 @@ READ_FIELDS = frozenset(
         *REFUSED_FIELDS,
     )
 )
-"""Fields that chat has elsewhere or not at all. `store` and `truncation` may ask for what is not done: the
-response says so. `metadata` is only given back: chat takes it for what it stores, and refuses it otherwise."""
+"""Fields that chat has under another name or not at all. They are not passed through.
+
+The gateway does not obey `store` and `truncation`; the response says so. `metadata` is only repeated in the response:
+chat refuses it for completions that are not stored.
+"""
 
 LOGPROBS = "message.output_text.logprobs"
 
 
 def to_chat(body: Body) -> Body:
-    """The chat request that answers `body`. Fields of neither API pass through, as those of both do.
+    """Return the chat request for a /v1/responses body. Fields of both APIs, and of neither, pass through.
 
-    Raises ApiError for a type other than the API's, naming the path, and for what needs state or hosted tools.
+    Raises ApiError that names the path for a value of a wrong type, and for what needs stored state or hosted tools.
     """
     for key, why in REFUSED_FIELDS.items():
         if body.get(key):
             raise unsupported(key, why)
-    optional(body, "metadata", dict)  # the response gives it back
+    optional(body, "metadata", dict)  # the response repeats it
     return {
         **{key: value for key, value in body.items() if key not in READ_FIELDS},
         "messages": [*_instructions(body), *read_messages(body.get("input"))],
@@ -72,12 +75,12 @@ def _instructions(body: Body) -> list[Body]:
 
 
 def _length(body: Body) -> Body:
-    most = optional(body, "max_output_tokens", int)
-    return {} if most is None else {"max_completion_tokens": most}
+    max_tokens = optional(body, "max_output_tokens", int)
+    return {} if max_tokens is None else {"max_completion_tokens": max_tokens}
 
 
 def _stream(body: Body) -> Body:
-    """A stream's usage is always asked for: the last event of a response holds it."""
+    """Return the stream fields. They always ask for usage, which the last event of a response holds."""
     options = optional(body, "stream_options", dict) or {}
     return {"stream_options": options | {"include_usage": True}} if optional(body, "stream", bool) else {}
 
@@ -98,7 +101,7 @@ def _text(body: Body) -> Body:
 
 
 def _format(form: Body) -> Body | None:
-    """None for text, which chat answers in anyway."""
+    """Return chat's `response_format`; None for plain text, which is its default."""
     kind = required(form, "type", str, "text.format")
     if kind == "text":
         return None

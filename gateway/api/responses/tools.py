@@ -1,4 +1,4 @@
-"""The Responses API's tools and choice of tools -> chat's, which nest a function where those are flat."""
+"""Converts tools and tool choices of the Responses API, which are flat, to chat's, which nest the function."""
 
 from typing import Any
 
@@ -12,8 +12,11 @@ CHOICES = ("none", "auto", "required")
 
 
 def read_tool_fields(body: Body) -> Body:
-    """`tools`, `tool_choice` and `parallel_tool_calls` of the chat request: none of them without a tool, where
-    chat, unlike responses, takes neither. Raises ApiError for a tool that is no function."""
+    """Return `tools`, `tool_choice` and `parallel_tool_calls` of the chat request.
+
+    Without a tool, all are left out: chat accepts the other two only with tools. Raises ApiError for a tool that is no
+    function.
+    """
     tools = optional(body, "tools", list)
     if not tools:
         return {}

@@ -1,4 +1,4 @@
-"""What a client of the Responses API gets: one response object, or its events."""
+"""Writes the replies of the Responses API: one response object, or a stream of events."""
 
 from collections.abc import Sequence
 
@@ -19,34 +19,34 @@ def to_response_id(exchange: Exchange) -> str:
 
 
 class ResponseReply(PlainReply):
-    """`asked` is the /v1/responses body."""
+    """Writes one response object. `request` is the /v1/responses body."""
 
     def __init__(self, send: Send, exchange: Exchange, request: Body) -> None:
         super().__init__(send, exchange)
         self._request = request
 
     def _build_body(self, usage: Body | None) -> bytes:
-        whole = orjson.loads(super()._build_body(usage))
-        whole["smallfirst"] = self._exchange.figures()
-        return orjson.dumps(to_response(whole, self._request, to_response_id(self._exchange)))
+        completion = orjson.loads(super()._build_body(usage))
+        completion["smallfirst"] = self._exchange.figures()
+        return orjson.dumps(to_response(completion, self._request, to_response_id(self._exchange)))
 
 
 class ResponseStream(StreamReply):
-    """`asked` is the /v1/responses body."""
+    """Writes a stream of response events. `request` is the /v1/responses body."""
 
     _passes_raw = False
 
     def __init__(
-        self, send: Send, exchange: Exchange, asked: Body, heartbeat: float, deadlines: Deadlines
+        self, send: Send, exchange: Exchange, request: Body, heartbeat: float, deadlines: Deadlines
     ) -> None:
         super().__init__(send, exchange, heartbeat, deadlines)
-        self._events = ResponseEvents(asked, to_response_id(exchange), int(exchange.at))
+        self._events = ResponseEvents(request, to_response_id(exchange), int(exchange.at))
         self._opened = False
 
     def _encode(self, events: Sequence[Event]) -> bytes:
         chunks = map(read_event, events)
         return self._build_opening_events() + _join(
-            [said for chunk in chunks for said in self._events.chunk(chunk)]
+            [event for chunk in chunks for event in self._events.chunk(chunk)]
         )
 
     def _build_last_event(self, usage: Body | None) -> bytes:
@@ -57,7 +57,7 @@ class ResponseStream(StreamReply):
         return self._build_opening_events() + _join(self._events.fail(error.message, error.code))
 
     def _build_opening_events(self) -> bytes:
-        """The events that begin a stream, once."""
+        """Return the events that begin a stream; nothing after the first call."""
         if self._opened:
             return b""
         self._opened = True
