@@ -1,1 +1,1 @@
-"""TODO."""
+"""One request's whole life: how it is built, its upstream calls, its costs."""

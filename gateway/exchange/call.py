@@ -1,4 +1,4 @@
-"""One upstream call of an exchange: what was asked, what came of it, what it cost."""
+"""One upstream call of an exchange: its ask, its outcome and its cost."""
 
 from dataclasses import dataclass, field
 
@@ -21,12 +21,20 @@ from routers.plan import (
 
 @dataclass(slots=True)
 class Call:
-    """One upstream call's account. `tokens` and their times (seconds since the exchange began) are kept where
-    a watch followed them, up to the token that stopped it; `sent` is when the request left, `first` when an
-    unwatched leg's first part was passed on, `ended` when the response had come to its end; `chunks` counts
-    those of a relayed stream; `prompt_tokens` estimates what no usage reports, and `allowed` is how many tokens
-    the ceilings left it. `judged` and `scored` are what a question found; `retried`: another upstream of the
-    tier was asked in its stead; `inner`: it is a part of what the next call concludes."""
+    """The account of one upstream call. Times are in seconds since the exchange began.
+
+    started, sent, first, ended: when the call began, its request was sent, the first part of an unwatched draft was
+        forwarded, and the response ended. `seconds` is from `started` to `settle`.
+    prompt_tokens: an estimate, used if the server reports no usage.
+    allowed: the maximum completion tokens that the ceilings leave to all choices; None if unlimited.
+    tokens, at: the tokens of a watched draft, up to the one that stopped it, and their times.
+    chunks: the number of chunks of a stream that was passed through.
+    kept: how many of the tokens were committed.
+    begun: whether a failed call's draft had already reached the client in part.
+    judged, scored: the outcome of a Judge or Score ask.
+    retried: whether another upstream of the tier was tried after this call failed.
+    inner: whether this call is only a part of a judgement, which a later call concludes.
+    """
 
     ask: Generate | Question | Say | Skill
     tier: Tier
@@ -62,19 +70,19 @@ class Call:
 
     @property
     def duration_s(self) -> float:
-        """Seconds between its request and its response's end, 0 where it came to none."""
+        """Seconds from sending the request to the response's end; 0 if there was no response."""
         return 0.0 if self.sent is None or self.ended is None else self.ended - self.sent
 
     @property
     def completion_tokens(self) -> int:
-        """Completion tokens; of a call under way, as many as it was allowed."""
+        """The number of completion tokens; the allowed number while the call is running."""
         if self.settled:
             return self.usage.completion_tokens
         return max(len(self.tokens), self.chunks) if self.allowed is None else self.allowed
 
     @property
     def cost_so_far(self) -> float:
-        """Dollars; of a call under way, as many as it was allowed."""
+        """The cost in dollars; while the call is running, that of the allowed tokens."""
         return (
             self.cost_usd
             if self.settled
@@ -82,14 +90,17 @@ class Call:
         )
 
     def settle(self, now: float, usage: Usage | None) -> None:
-        """Counts the cost once, from what the server reported or an estimate marked so. A call that never left
-        costs nothing; an hour's price counts from when it did."""
+        """Set the duration, the usage and the cost. `now` is in seconds since the exchange began.
+
+        `usage` is what the server reported; if None, it is estimated and marked so. A call that was never sent costs
+        nothing. An hourly price counts from the time of sending.
+        """
         self.seconds = now - self.started
         self.settled = True
         if usage is None:
-            answered = self.outcome in CHARGED_OUTCOMES and self.sent is not None
+            charged = self.outcome in CHARGED_OUTCOMES and self.sent is not None
             written = max(len(self.tokens), self.chunks)
-            usage = Usage(self.prompt_tokens if answered or written else 0, written, estimated=True)
+            usage = Usage(self.prompt_tokens if charged or written else 0, written, estimated=True)
         self.usage = usage
         self.cost_usd = compute_cost(usage, self.price, 0.0 if self.sent is None else now - self.sent)
 
@@ -97,4 +108,4 @@ class Call:
 CHARGED_OUTCOMES = frozenset(
     {"ok", "stopped", "cancelled", "outrun", "ceiling", "lost", "garbage", "timeout"}
 )
-"""Outcomes of calls whose prompt the server has read, and charges for."""
+"""Outcomes of calls whose prompt the server has read and charges for."""

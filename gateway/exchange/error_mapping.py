@@ -26,22 +26,24 @@ STATUS_AND_CODE = {
 }
 
 
-def to_api_error(lost: Unavailable, causes: list[str]) -> ApiError:
-    """The error that a plan ended in. `causes` are the failed calls' messages, in order."""
-    if isinstance(lost, Failure) and lost.why == "rejected":
-        return _pass_on(lost)
-    status, code = STATUS_AND_CODE.get(lost.why, (502, "upstream_error"))
+def to_api_error(failure: Unavailable, causes: list[str]) -> ApiError:
+    """Return the client's error for a failed plan. `causes` are the messages of the failed calls, in order."""
+    if isinstance(failure, Failure) and failure.why == "rejected":
+        return _pass_on(failure)
+    status, code = STATUS_AND_CODE.get(failure.why, (502, "upstream_error"))
     kind = "invalid_request_error" if status == 400 else "upstream_error"
-    retry_after = lost.retry_after if isinstance(lost, Failure) else None
+    retry_after = failure.retry_after if isinstance(failure, Failure) else None
     if status in (429, 503) and retry_after is None:
         retry_after = 1.0
-    told = () if lost.why == "guarded" else dict.fromkeys(causes)  # no call has failed for it
-    message = "; then ".join(told) or str(lost)
+    messages = (
+        () if failure.why == "guarded" else dict.fromkeys(causes)
+    )  # a guard refuses without a failed call
+    message = "; then ".join(messages) or str(failure)
     return ApiError(status, code, message, kind=kind, retry_after=retry_after)
 
 
 def _pass_on(failure: Failure) -> ApiError:
-    """The upstream's own complaint about the request, its status and fields kept."""
+    """Return the upstream's own error about the request, with its status and fields."""
     try:
         detail = orjson.loads(failure.body)
         detail = detail.get("error", detail)

@@ -1,4 +1,4 @@
-"""One request's whole life, and the account of it."""
+"""One request's whole life: its body and policy, its calls, its answer, its cost."""
 
 import random
 import time
@@ -37,58 +37,61 @@ _ids = random.Random()  # noqa: S311  unique is enough, and the system's generat
 
 
 def _decode_steps(usage: Usage) -> int:
-    """Tokens that took a step each; those of a prediction are read."""
+    """Return the number of decode steps: completion tokens, without those of a prediction, which are prefilled."""
     return usage.completion_tokens - usage.accepted - usage.rejected
 
 
 @dataclass(slots=True)
 class Exchange:
-    """`started` is on the monotonic clock, `at` on the wall's (seconds since 1970)."""
+    """One request, from its arrival to its record.
+
+    `started` is on the monotonic clock, `at` on the wall clock (seconds since 1970).
+    """
 
     surface: str
-    """The endpoint that was asked, as metrics and records name it; `endpoint` is the upstream's that answers."""
+    """The requested endpoint, as metrics and records name it. `endpoint` is the upstream's endpoint that answers."""
     endpoint: Endpoint
     policy: Policy
     body: Body
     raw: bytes
     request: Request
     alone_price: Price | None
-    """The LLM's price, for what it alone would have cost; None without an LLM."""
+    """The price of the LLM, to estimate the cost of the LLM alone; None without an LLM."""
     expected: AnswerForm = ANY_FORM
-    """What the request asks of its answer's form."""
+    """The form (JSON, schema, tool calls) that the request demands of its answer."""
     needs: Requirements = NO_REQUIREMENTS
     tags: dict[str, str] = field(default_factory=dict)
     shadow_of: str | None = None
-    """The exchange that this one is tried beside; nobody gets its answer."""
+    """The id of the exchange that this one shadows. No client gets a shadow's answer."""
     private: bool = False
-    """Whether no cloud may see any of it."""
+    """Whether no cloud upstream may see any of the request."""
     passages: Passages | None = None
-    """What was retrieved for it: all of it stands in `body`, until a plan has chosen what is shown."""
+    """The retrieved passages. `body` holds all of them until a plan has chosen which to show."""
     transforms: Sequence[Transform] = ()
-    """What rewrites its bodies as they leave, and their answers as they arrive."""
+    """Transforms that rewrite request bodies before they are sent, and answers as they arrive."""
     skills: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What each skill of the small model did for it, by the skill's name; no text of the request or the answer."""
+    """A report of each skill, by the skill's name. Reports hold no text of the request or the answer."""
     compressions: dict[Any, Any] = field(default_factory=dict)
-    """What compression made of it, by the policy's section and the texts: its shadows have the same."""
+    """Compressions of its texts, by the policy's section and the texts. Shadows share this cache."""
     compressed_tokens: int = 0
-    """Tokens of its prompt that its large model does not read, for they were compressed away."""
+    """Prompt tokens that compression has removed for the large model."""
     hidden_tokens: int = 0
-    """Tokens, estimated, of the passages that no writer is shown."""
+    """Estimated tokens of the passages that are shown to no model that writes."""
     aside: str | None = None
-    """What is performed instead of the policy's plan, where it has no reply: an evaluation, a skill asked by itself."""
+    """What is performed instead of the policy's plan, if the exchange has no reply: an evaluation or a single skill."""
     captured: CapturedAnswer | None = None
-    """What was sent of its answer, where somebody will read it afterwards."""
+    """The sent answer, if it is needed after the request; else None."""
     id: str = field(default_factory=lambda: f"sf-{_ids.getrandbits(80):020x}")
     at: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
     upstream_wait_s: float = 0.0
-    """Seconds spent waiting for upstreams: the rest is our own overhead."""
+    """Seconds spent waiting for upstreams. The rest of `seconds` is the gateway's overhead."""
     ttft: float | None = None
     calls: list[Call] = field(default_factory=list)
     answer: Answer | None = None
     decided: tuple[str, Reason, float | None] | None = None
-    """Who writes, why, and the draft's confidence, once the first byte is decided on: for a stream's headers."""
+    """Route, reason and the draft's confidence, once it is decided which model writes: for a stream's headers."""
     status: int = 200
     error: str | None = None
     cancelled: bool = False
@@ -97,37 +100,41 @@ class Exchange:
 
     @property
     def wanted_logprobs(self) -> int | None:
-        """Alternatives a token that the client asked for; None where it asked for no log-probabilities."""
-        asked = self.body.get("logprobs")
+        """The requested number of alternatives for each token; None if no log-probabilities are requested."""
+        logprobs = self.body.get("logprobs")
         if self.endpoint == "completions":
-            return asked if isinstance(asked, int) and not isinstance(asked, bool) else None
-        return (self.body.get("top_logprobs") or 0) if asked else None
+            return logprobs if isinstance(logprobs, int) and not isinstance(logprobs, bool) else None
+        return (self.body.get("top_logprobs") or 0) if logprobs else None
 
     @property
     def wants_usage(self) -> bool:
         return bool((self.body.get("stream_options") or {}).get("include_usage"))
 
     def choice_count(self, ask: Generate | Question | Skill) -> int:
-        """How many answers an ask has written at once."""
+        """Return how many choices or samples a call of the ask writes."""
         if isinstance(ask, Judge):
             return ask.samples or 1
         return ask.n or self.body.get("n") or 1 if isinstance(ask, Generate) else 1
 
     @property
     def full_body(self) -> Body:
-        """Its body as it came, with all passages."""
+        """The body as the client sent it, with all passages."""
         return self.body if self.passages is None else self.passages.body_with()
 
     @property
     def max_calls(self) -> int:
-        """Upstream calls that it may take, judgements of its passages included, and one more that its server may not be
-        able to make."""
-        judged = self.request.passages if self.policy.filter is not None else 0
-        return self.policy.max_calls + judged + bool(judged)
+        """The maximum number of upstream calls, including one for each passage that a filter judges.
+
+        A filter gets one more, since a server may turn out to be unable to judge.
+        """
+        judgements = self.request.passages if self.policy.filter is not None else 0
+        return self.policy.max_calls + judgements + bool(judgements)
 
     def show_passages(self, places: Sequence[int] | None) -> None:
-        """From here on its body holds the passages at `places`, in that order: whatever is asked of it next (scores,
-        judgements, evaluations) is asked of what its writers were shown. None: all, as given."""
+        """Make the body hold only the passages at `places`, in that order; None means all, in the given order.
+
+        Later asks (drafts, scores, judgements, evaluations) then see the same passages as the models that write.
+        """
         if self.passages is None or self.policy.filter is None or "filter" in self.skills:
             return
         self.skills["filter"] = report_filter(
@@ -149,7 +156,7 @@ class Exchange:
         return self.answer.route if self.answer else "none"
 
     def create_shadow(self, policy: Policy, request: Request) -> "Exchange":
-        """A second exchange on the same request under another policy, which nobody waits for."""
+        """Return a second exchange of the same request under another policy. No client waits for it."""
         body = without_stream_fields(self.full_body)
         return Exchange(
             surface=self.surface,
@@ -172,8 +179,10 @@ class Exchange:
         )
 
     def note_decision(self, call: Call) -> None:
-        """That this call's tier writes: its first part is about to leave. Why is what gave a draft up, where one was,
-        else what it was asked for."""
+        """Set `decided` when the first part of the call's answer is about to be sent.
+
+        The reason is why an earlier draft was given up, if one was, else why this call was made.
+        """
         confidence = next((done.confidence for done in self.calls if done.confidence is not None), None)
         given_up = (done.reason for done in self.calls if done.verdict is Verdict.GIVE_UP)
         self.decided = (call.tier, next(given_up, None) or call.ask.because, confidence)
@@ -186,7 +195,7 @@ class Exchange:
             self.ttft = self.elapsed()
 
     def account(self) -> None:
-        """Sums the calls, and estimates what the LLM alone would have cost."""
+        """Sum the costs of the calls, and estimate what the LLM alone would have cost."""
         self.cost_usd = 0.0
         prompt = 0
         for call in self.calls:
@@ -203,7 +212,7 @@ class Exchange:
             self.llm_alone_usd = llm_alone_cost(prompt, served, self.policy.length_ratio, self.alone_price)
 
     def figures(self) -> dict[str, Any]:
-        """What is known of this exchange, for headers, the last event and GET /v1/exchanges/{id}."""
+        """Return the known figures, for the last event of a stream and GET /v1/exchanges/{id}. Costs are in dollars."""
         answer = self.answer
         return {
             "id": self.id,
@@ -219,13 +228,15 @@ class Exchange:
         }
 
     def speculation(self) -> dict[str, float]:
-        """How drafts fared that the large model verified, and what that took: the tokens that it wrote, each a decode
-        step; those that it alone would have written; and the seconds of both models' calls."""
-        assert self.answer is not None  # noqa: S101  asked of answered exchanges
-        found = self.answer.speculation or Speculation(0, 0, 0)
+        """Return the figures of speculative decoding: draft tokens and acceptance, and what the verification took.
+
+        `llm_tokens` are the LLM's decode steps, `llm_tokens_alone` those of the LLM without drafts.
+        """
+        assert self.answer is not None  # noqa: S101  only answered exchanges have these figures
+        speculation = self.answer.speculation or Speculation(0, 0, 0)
         llm = [call for call in self.calls if call.tier == "llm"]
         return {
-            **found._asdict(),
+            **speculation._asdict(),
             "llm_calls": len(llm),
             "llm_tokens": sum(_decode_steps(call.usage) for call in llm),
             "llm_tokens_alone": sum(part.usage.completion_tokens for part in self.answer.parts),

@@ -1,4 +1,4 @@
-"""What a filter of retrieved passages did, told from the account of its judgements."""
+"""Reports what a filter of retrieved passages did, from the calls that judged them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,17 +13,20 @@ if TYPE_CHECKING:
 def report_filter(
     calls: "Sequence[Call]", chosen: PassageFilter, count: int, shown: Sequence[int] | None
 ) -> dict[str, Any]:
-    """Of `count` passages, those at `shown` (None: all, as given): how many are kept, in which `order`, the places of
-    those `dropped`, and each one's P(relevant), `p`, as the bar is held against it, and `by` what it was judged;
-    without a judgement, `why` there is none. Places count from 0."""
-    judged = [
+    """Return a report on a filter of `count` passages; `shown` are the places of those it kept, None for all.
+
+    The report has the number of passages and of those kept, their `order`, the places of those `dropped`, each
+    passage's calibrated P(relevant) as `p`, and the kind of judgement as `by`. If there was no judgement, it has `why`
+    instead. Places count from 0.
+    """
+    judgements = [
         (call, call.ask) for call in calls if isinstance(call.ask, Judge) and call.ask.passage is not None
     ]
     if shown is None:
-        why = judged[-1][0].outcome if judged else "not_configured"
+        why = judgements[-1][0].outcome if judgements else "not_configured"
         return {"passages": count, "kept": count, "why": why}
-    last = judged[-1][1]
-    found = [call.judged.p for call, _ in judged if call.judged is not None]
+    last = judgements[-1][1]
+    probabilities = [call.judged.p for call, _ in judgements if call.judged is not None]
     return {
         "passages": count,
         "kept": len(shown),
@@ -31,6 +34,7 @@ def report_filter(
         "order": list(shown),
         "dropped": sorted(set(range(count)) - set(shown)),
         "p": [
-            float(f"{one:.4g}") for one in chosen.calibrate([p[(*last.labels, "request")[0]] for p in found])
+            float(f"{relevance:.4g}")
+            for relevance in chosen.calibrate([p[(*last.labels, "request")[0]] for p in probabilities])
         ],
     }

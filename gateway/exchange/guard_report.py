@@ -1,4 +1,4 @@
-"""What the guard of its policy found in an exchange, for the account of it."""
+"""Reports what the guard of its policy found in an exchange."""
 
 from typing import Any
 
@@ -8,25 +8,25 @@ from .exchange import Exchange
 
 
 def report_guard(exchange: Exchange) -> None:
-    """The probabilities that were read, what was flagged last, and how many answers gave the system prompt away."""
+    """Set the exchange's `guard` report: P(harmful) by name, what was flagged last, and the number of prompt leaks."""
     guard = exchange.policy.guard
     if guard is None:
         return
-    found: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     thresholds = {"input": guard.input, "output": guard.output, "instead": guard.output}
-    asked = {name: threshold for name, threshold in thresholds.items() if threshold is not None}
-    for (name, threshold), p in zip(asked.items(), _judgements(exchange), strict=False):
+    judged = {name: threshold for name, threshold in thresholds.items() if threshold is not None}
+    for (name, threshold), p in zip(judged.items(), _judgements(exchange), strict=False):
         if p is not None:
-            found[name] = round(p, 4)
-            found |= {"flagged": name} if p >= threshold else {}
+            report[name] = round(p, 4)
+            report |= {"flagged": name} if p >= threshold else {}
     if leaks := sum(call.outcome == "leak" for call in exchange.calls):
-        found["leaks"] = leaks
-    if found:
-        exchange.skills["guard"] = found
+        report["leaks"] = leaks
+    if report:
+        exchange.skills["guard"] = report
 
 
 def _judgements(exchange: Exchange) -> list[float | None]:
-    """P(harmful) as the guard was told, in order; None where the judge could not be had."""
+    """Return P(harmful) of each of the guard's judgements, in order; None if no judge could answer."""
     return [
         None if call.judged is None else call.judged.p[call.ask.labels[0]]
         for call in exchange.calls

@@ -1,4 +1,4 @@
-"""A request's retrieved passages, `smallfirst.context` of its body: read, and put before what the user asks."""
+"""Reads a request's retrieved passages (`smallfirst.context`), and puts them before the user's question."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,11 +11,11 @@ from routers.fragments.passage_filter import MAX_PASSAGES
 WHERE = "smallfirst.context"
 PASSAGE_KEYS = ("id", "title", "text")
 MAX_MARK_CHARS = 256
-"""Characters of a passage's id or title."""
+"""Maximum characters of a passage's id or title."""
 
 
 class Passage(NamedTuple):
-    """`mark` is what it is called in the prompt: its id, else its number among those given, from 1."""
+    """A retrieved passage. `mark` is its name in the prompt: its id, else its number from 1."""
 
     mark: str
     title: str
@@ -27,32 +27,34 @@ class Passage(NamedTuple):
 
 
 class Passages(NamedTuple):
-    """Of one request, whose body without them is `bare`."""
+    """The passages of one request. `bare` is the request's body without them."""
 
     retrieved: Sequence[Passage]
     bare: Body
     endpoint: Endpoint
 
     def body_with(self, places: Sequence[int] | None = None) -> Body:
-        """The body with those at `places`, in that order; by default with all, as given."""
+        """Return the body with the passages at `places`, in that order; by default with all, in the given order."""
         chosen = self.retrieved if places is None else [self.retrieved[place] for place in places]
         return _prepend(self.bare, self.endpoint, render(chosen)) if chosen else self.bare
 
 
 def render(passages: Sequence[Passage]) -> str:
-    """As they stand in a prompt."""
-    told = "\n\n".join(f"[{passage.mark}] {passage.titled}" for passage in passages)
-    return f"Passages:\n\n{told}\n\n"
+    """Return the passages' text in a prompt."""
+    texts = "\n\n".join(f"[{passage.mark}] {passage.titled}" for passage in passages)
+    return f"Passages:\n\n{texts}\n\n"
 
 
 def read_passages(context: Any, body: Body, endpoint: Endpoint) -> Passages | None:
-    """What a body's `smallfirst.context` holds; None where that is nothing. Raises ApiError, naming the path."""
+    """Return the passages of `smallfirst.context`; None if there are none. Raises ApiError that names the path."""
     if context is None:
         return None
     check_type(WHERE, context, list, "a list of passages, each a string or an object with its text")
     if len(context) > MAX_PASSAGES:
         raise invalid(f"{WHERE} must hold at most {MAX_PASSAGES} passages, not {len(context)}", WHERE)
-    passages = [_read_passage(one, f"{WHERE}[{place}]", str(place + 1)) for place, one in enumerate(context)]
+    passages = [
+        _read_passage(value, f"{WHERE}[{place}]", str(place + 1)) for place, value in enumerate(context)
+    ]
     if not passages:
         return None
     _check_place(body, endpoint)
@@ -61,19 +63,19 @@ def read_passages(context: Any, body: Body, endpoint: Endpoint) -> Passages | No
     return Passages(passages, bare | {"smallfirst": own} if own else bare, endpoint)
 
 
-def _read_passage(given: Any, where: str, number: str) -> Passage:
-    if isinstance(given, str):
-        return Passage(number, "", _read_text(given, where))
-    check_type(where, given, dict, "a string or an object with its text")
-    for key in given:
+def _read_passage(value: Any, where: str, number: str) -> Passage:
+    if isinstance(value, str):
+        return Passage(number, "", _read_text(value, where))
+    check_type(where, value, dict, "a string or an object with its text")
+    for key in value:
         if key not in PASSAGE_KEYS:
             raise invalid(
                 f"{where}.{key} is not known; known keys: {', '.join(PASSAGE_KEYS)}", f"{where}.{key}"
             )
     return Passage(
-        _read_line(given.get("id"), f"{where}.id") or number,
-        _read_line(given.get("title"), f"{where}.title"),
-        _read_text(given.get("text"), f"{where}.text"),
+        _read_line(value.get("id"), f"{where}.id") or number,
+        _read_line(value.get("title"), f"{where}.title"),
+        _read_text(value.get("text"), f"{where}.text"),
     )
 
 
@@ -94,7 +96,7 @@ def _read_line(value: Any, where: str) -> str:
 
 
 def _check_place(body: Body, endpoint: Endpoint) -> None:
-    """Raises ApiError for a body in which passages have no place."""
+    """Raise ApiError if passages can not be put into the body."""
     if endpoint == "embeddings":
         raise invalid(f"{WHERE}: embeddings take no passages", WHERE, "not_supported")
     if endpoint == "completions":
@@ -109,7 +111,7 @@ def _check_place(body: Body, endpoint: Endpoint) -> None:
 
 
 def _last_user_message(body: Body) -> int | None:
-    """The place of the user's last message."""
+    """Return the place of the user's last message; None if there is none."""
     messages = body["messages"]
     return next((at for at in reversed(range(len(messages))) if messages[at]["role"] == "user"), None)
 
@@ -118,7 +120,7 @@ def _prepend(body: Body, endpoint: Endpoint, text: str) -> Body:
     if endpoint == "completions":
         return {**body, "prompt": text + body["prompt"]}
     at = _last_user_message(body)
-    assert at is not None  # noqa: S101  it was checked
+    assert at is not None  # noqa: S101  `_check_place` has found it
     messages = list(body["messages"])
     content = messages[at].get("content") or ""
     joined = [{"type": "text", "text": text}, *content] if isinstance(content, list) else text + content

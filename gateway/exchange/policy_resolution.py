@@ -1,4 +1,4 @@
-"""Which policy a request is answered under."""
+"""Finds the policy that answers a request."""
 
 import random
 
@@ -15,7 +15,7 @@ from policies.schema.split import Split
 from .smallfirst_field import SmallfirstField
 
 IDENTITY_FIELDS = ("safety_identifier", "user", "prompt_cache_key")
-"""OpenAI's fields that tell one user or conversation from another."""
+"""OpenAI's fields that identify a user or a conversation."""
 
 
 def resolve_policy(body: Body, field: SmallfirstField, catalog: Catalog) -> Policy:
@@ -38,7 +38,7 @@ def resolve_policy(body: Body, field: SmallfirstField, catalog: Catalog) -> Poli
 
 
 def _split_key(split: Split, body: Body, own: SmallfirstField) -> str:
-    """What a split divides by; of a request that has nothing of the kind, a number drawn for it."""
+    """Return the text that a split hashes: the request's key or conversation, else a random number."""
     if split.split.by == "key":
         candidates = [own.key, *(body.get(name) for name in IDENTITY_FIELDS)]
         if named := next((name for name in candidates if isinstance(name, str) and name), None):
@@ -49,7 +49,7 @@ def _split_key(split: Split, body: Body, own: SmallfirstField) -> str:
 
 
 def conversation_key(body: Body) -> str:
-    """The same for all turns of a conversation: all up to its first message that is not the system's."""
+    """Return a key that all turns of a conversation share: the messages up to the first that is not the system's."""
     messages = body.get("messages")
     if not messages:
         return str(body.get("prompt"))

@@ -1,4 +1,4 @@
-"""What a policy's `private` section asks for one exchange."""
+"""Applies a policy's `private` section to one exchange."""
 
 from gateway.errors import ApiError
 from gateway.skills.privacy.screen import PrivacyScreen
@@ -8,12 +8,12 @@ from policies.schema.private import Private
 
 
 def build_privacy_screen(policy: Policy) -> PrivacyScreen | None:
-    """For one exchange, what the policy's `private` section asks for; None where it has no such section."""
+    """Return the screen that the policy's `private` section demands; None if there is no such section."""
     return PrivacyScreen(policy.private) if isinstance(policy.private, Private) else None
 
 
 def check_blocked(policy: Policy, privacy: PrivacyScreen) -> None:
-    """Raises ApiError for a request in which is what its policy blocks."""
+    """Raise ApiError if the screen has found private text that the policy blocks."""
     if privacy.private.action == "block" and privacy.places:
         what = f"the policy {policy.name} lets in nothing private, and {privacy.description}"
         raise ApiError(403, "private_data", what, param=privacy.places[0])

@@ -1,4 +1,4 @@
-"""The body's `smallfirst` field: what a request asks of the gateway itself."""
+"""Reads the body's `smallfirst` field: a request's options for the gateway itself."""
 
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ Tag = Annotated[str, Field(max_length=256)]
 
 
 class SmallfirstField(BaseModel):
-    """The body's `smallfirst` field, read and taken out before any upstream sees the body."""
+    """The body's `smallfirst` field. It is removed before any upstream sees the body."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -27,6 +27,7 @@ _NO_SMALLFIRST_FIELD = SmallfirstField()
 
 
 def read_smallfirst_field(body: Body) -> SmallfirstField:
+    """Return the field; an empty one if the body has none. Raises ApiError that names the path."""
     if body.get("smallfirst") is None:
         return _NO_SMALLFIRST_FIELD
     try:

@@ -1,5 +1,7 @@
-"""Whether a draft of a request's answer can be verified: only where all that shapes the answer is known to the
-verification too."""
+"""Decides whether the large model can verify drafts of a request's answer.
+
+It can if the verification knows every field that shapes the answer.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +19,7 @@ VERIFIABLE_FIELDS = frozenset(
         *("chat_template_kwargs", "chat_template", "documents", "reasoning_effort"),
     }
 )
-"""Fields that a verification is told, or that do not shape an answer at temperature 0."""
+"""Fields that a verification gets too, or that do not change an answer at temperature 0."""
 PENALTIES = ("presence_penalty", "frequency_penalty")
 VERIFICATIONS: tuple[Capability, ...] = ("scoring", "prediction")
 NONE: frozenset[Capability] = frozenset()
@@ -26,7 +28,7 @@ NONE: frozenset[Capability] = frozenset()
 def find_verifications(
     body: Body, endpoint: Endpoint, needs: Requirements, pools: Mapping[Tier, Pool]
 ) -> frozenset[Capability]:
-    """Which ways of verifying an upstream of the large model offers for a checked body."""
+    """Return the ways of verification that an upstream of the large model offers for a checked body."""
     if "llm" not in pools or endpoint == "embeddings" or not _is_plain(body):
         return NONE
     ways = VERIFICATIONS if endpoint == "chat" else ("scoring",)
@@ -38,9 +40,9 @@ def find_verifications(
 
 
 def answer_token_limit(body: Body) -> int | None:
-    """Tokens that the answer may have, where the body limits them."""
-    given = [body[name] for name in ("max_tokens", "max_completion_tokens") if body.get(name) is not None]
-    return min(given, default=None)
+    """Return the maximum number of the answer's tokens; None if the body sets none."""
+    limits = [body[name] for name in ("max_tokens", "max_completion_tokens") if body.get(name) is not None]
+    return min(limits, default=None)
 
 
 def _is_plain(body: Body) -> bool:
@@ -53,7 +55,7 @@ def _is_plain(body: Body) -> bool:
 
 
 def _is_absent(key: str, value: Any) -> bool:
-    """Whether a field is as good as left out."""
+    """Return whether a field's value means the same as leaving the field out."""
     if key == "n":
         return value in (None, 1)
     return value is None or value is False or value in ([], {}) or (key in PENALTIES and value == 0)

@@ -69,7 +69,7 @@ CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "ice"}}]}\n\n'
 
 @pytest.mark.parametrize("size", [2 * len(CHUNK), 2 * len(CHUNK) - 1])
 def test_half_an_answer_is_not_kept(size: int):
-    kept = CapturedAnswer(most=size)
+    kept = CapturedAnswer(max_bytes=size)
     for _ in range(2):
         kept.raw(CHUNK)
     whole = {"role": "assistant", "content": "iceice"}
