@@ -1,4 +1,4 @@
-"""The composition root: Settings in, ASGI app out. Nothing else builds objects."""
+"""The composition root: builds the ASGI application, and all its parts, from the settings."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -42,10 +42,10 @@ from .upstreams.upstream import Upstream
 
 
 class App(FastAPI):
-    """The gateway, and of its parts those that whoever starts it needs.
+    """The gateway, with those of its parts that its starter needs.
 
-    `hot` are plain ASGI endpoints by path, reached before FastAPI's middleware and routing, which would cost
-    a multiple of what they do.
+    `hot` holds plain ASGI endpoints by path. They are called before FastAPI's middleware and routing, which would
+    cost several times as much as the endpoints themselves.
     """
 
     policies: LivePolicies
@@ -56,28 +56,33 @@ class App(FastAPI):
     local: Supervisor | None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        """Hand over the coroutine that does the work, not one around it: it is resumed with every read."""
+        """Return the coroutine that does the work, without one around it, which would be resumed at every read."""
         endpoint = self.hot.get(scope["path"]) if scope["type"] == "http" else None
         return self._serve(scope, receive, send) if endpoint is None else endpoint(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve what is no generation endpoint: FastAPI's routes, and the server's own events."""
+        """Serve all but the generation endpoints: FastAPI's routes, and the server's lifespan events."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        sent = ResponseTracker(send)
+        response = ResponseTracker(send)
         try:
-            await super().__call__(scope, receive, sent)
-        except Exception as error:  # a route's name, never a path: clients could make up any number of these
+            await super().__call__(scope, receive, response)
+        except (
+            Exception
+        ) as error:  # a route's name is the label, since clients could make up any number of paths
             endpoint = getattr(scope.get("route"), "name", "none")
-            await self.internal_errors.conclude(error, endpoint, sent)
+            await self.internal_errors.conclude(error, endpoint, response)
 
 
 def create_app(
     settings: Settings, more: Iterable[AnyPolicy] = (), tell: Callable[[str], None] = lambda line: None
 ) -> App:
-    """`more` policies are served beside those of the settings; `tell` hears how far the local engine's start is.
-    Raises ConfigError for a policy or for weights that can't be used."""
+    """Build the gateway. `more` policies are served beside those of the settings.
+
+    `tell` is called with each line about the progress of the local engine's start. Raises ConfigError for a policy or
+    model weights that can not be used.
+    """
     metrics, exchanges = Metrics(), Exchanges()
     stack = AsyncExitStack()
 
@@ -150,17 +155,19 @@ def create_app(
 
 
 async def _api_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ApiError)  # noqa: S101  registered for it alone
+    assert isinstance(error, ApiError)  # noqa: S101  the handler is registered for this class
     return JSONResponse(error.body(), error.status)
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101  registered for it alone
+    assert isinstance(error, HTTPException)  # noqa: S101  the handler is registered for this class
     message = f"{request.method} {request.url.path}: {error.detail}"
-    found = ApiError(error.status_code, "not_found" if error.status_code == 404 else "http_error", message)
-    return JSONResponse(found.body(), error.status_code, error.headers)
+    api_error = ApiError(
+        error.status_code, "not_found" if error.status_code == 404 else "http_error", message
+    )
+    return JSONResponse(api_error.body(), error.status_code, error.headers)
 
 
 async def _leave_to_app(_: Request, error: Exception) -> JSONResponse:
-    """Keeps the framework from answering in plain text: `App` answers for all endpoints."""
+    """Raise the error again, so that `App` answers it, and not the framework in plain text."""
     raise error

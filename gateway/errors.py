@@ -1,10 +1,10 @@
-"""Every error a client can see, in OpenAI's shape, with a `code` to act on."""
+"""The errors that clients get, in OpenAI's format, each with a stable `code`."""
 
 from typing import Any
 
 
 class ApiError(Exception):
-    """An answer that is an error. `code` is stable; `message` is for people and holds no secret."""
+    """An error response. `code` is stable; `message` is for people and holds no secret. `retry_after` is in seconds."""
 
     def __init__(
         self,
@@ -29,14 +29,15 @@ class ApiError(Exception):
 
 
 def invalid(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
+    """Return the error, with status 400, for an invalid request. `param` is the path of the bad field."""
     return ApiError(400, code, message, param=param)
 
 
 def unsupported(param: str, why: str) -> ApiError:
-    """For what OpenAI offers and this gateway does not."""
+    """Return the error for a field or value that OpenAI supports and this gateway does not."""
     return invalid(f"{param} is not supported: {why}", param, "not_supported")
 
 
 def internal_error() -> ApiError:
-    """For what failed by no fault of the request's or of an upstream's: the log explains it."""
+    """Return the error for a fault of the gateway itself. The log has the details."""
     return ApiError(500, "internal_error", "the gateway failed; see its log", kind="api_error")

@@ -1,17 +1,17 @@
-"""Cheap coarse time limits: one event-loop timer checks all deadlines every 20 ms.
+"""Cheap coarse timeouts: one event-loop timer checks all deadlines every 20 ms.
 
-A timer of its own for each request and each read would cost microseconds to set and to cancel.
+A timer of the event loop costs microseconds to set and to cancel, for each request and each read.
 """
 
 import asyncio
 from collections.abc import Callable
 
 CHECK_PERIOD_S = 0.02
-"""Seconds between two checks, and so how late a deadline may be."""
+"""Seconds between two checks, and so the maximum delay of a deadline."""
 
 
 class Deadline:
-    """Acts once its time has come, unless cancelled; one that is `repeated` is postponed by its act."""
+    """Calls `act` once its time is over, unless it is cancelled. The `act` of a `repeated` deadline postpones it."""
 
     __slots__ = ("_act", "_deadlines", "due", "repeated")
 
@@ -24,11 +24,14 @@ class Deadline:
         self.repeated = repeated
 
     def postpone(self, seconds: float) -> None:
+        """Set the deadline to `seconds` from now."""
         self.due = self._deadlines.time() + seconds
 
     def cancel(self) -> None:
         self._deadlines.pending.discard(self)
-        self._act = None  # its owner holds it in turn: a cycle that only a collection would free
+        self._act = (
+            None  # the owner refers to the deadline: this breaks a cycle that only garbage collection frees
+        )
 
     def fire(self) -> None:
         act = self._act
@@ -39,7 +42,7 @@ class Deadline:
 
 
 class Deadlines:
-    """Those of one event loop."""
+    """The deadlines of one event loop. `time` is the loop's clock, in seconds."""
 
     def __init__(self) -> None:
         self.pending: set[Deadline] = set()
@@ -62,14 +65,14 @@ class Deadlines:
             return
         loop.call_later(
             CHECK_PERIOD_S, self._check, loop
-        )  # first: an act that fails takes no other deadline with it
+        )  # before the deadlines, so that one that raises does not stop the checks
         now = loop.time()
         for deadline in [deadline for deadline in self.pending if deadline.due <= now]:
             deadline.fire()
 
 
 class TaskTimeout:
-    """asyncio.timeout at a fraction of its cost: cancels the task it is made in after `seconds`."""
+    """Cancels the task that creates it after `seconds`: asyncio.timeout at a fraction of its cost."""
 
     def __init__(self, deadlines: Deadlines, seconds: float) -> None:
         self.fired = False
@@ -83,15 +86,16 @@ class TaskTimeout:
             self._task.cancel()
 
     def consume(self) -> bool:
-        """Return whether this limit, and nobody else, cancelled the task. Clears the cancellation.
+        """Return whether this timeout, and nobody else, cancelled the task. Clears the cancellation.
 
-        To be called in the task, on a CancelledError."""
+        Call it in the task, when it has caught a CancelledError.
+        """
         fired, self.fired = self.fired, False
         return fired and self._task is not None and self._task.uncancel() <= self._requests
 
     @property
     def overruled(self) -> bool:
-        """Whether somebody else has cancelled the task too. To be read after `consume`."""
+        """Whether somebody else has cancelled the task, once `consume` has been called."""
         return self._task is not None and self._task.cancelling() > self._requests
 
     def cancel(self) -> None:
