@@ -1,7 +1,7 @@
-"""The one door: every upstream call of an exchange leaves through here, whoever asked for it.
+"""Admits or refuses every upstream call of an exchange, whether the plan, a skill or a judge makes it.
 
-It checks whether the tier is there at all, then, in this order: privacy (may a cloud see this?) and the ceilings
-(calls, tokens, dollars, time). The breaker is the upstream's own, on its way out.
+The checks are, in this order: whether the tier is configured, privacy (may a cloud see the request?) and the ceilings
+(calls, tokens, dollars, time). Circuit breakers are checked later, by each upstream.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from routers.plan import Generate, Question, Say, Skill, Tier, Unavailable, Usag
 
 
 class Admission:
-    """Of one exchange."""
+    """Admits the upstream calls of one exchange."""
 
     def __init__(self, pools: Mapping[Tier, Pool], exchange: Exchange) -> None:
         self._pools = pools
@@ -25,13 +25,16 @@ class Admission:
         self._call_count = 0
         self._refusal_count = 0
         self.is_expired = False
-        """Whether the exchange's time is over."""
+        """Whether the policy's ceiling on seconds has passed."""
 
     def candidates(
         self, ask: Generate | Question | Skill, needs: Requirements
     ) -> tuple[Pool, list[Upstream]]:
-        """The tier's upstreams that the exchange may be shown to. Raises Unavailable; and Closed for a plan that
-        does not take no for an answer."""
+        """Return the tier's pool, and its upstreams that may serve the ask.
+
+        Raises Unavailable if the tier is not configured or a private request would go to a cloud. Raises PlanClosed for
+        a plan that goes on after many refusals.
+        """
         pool = self._pools.get(ask.tier)
         if pool is None:
             raise self.refuse("not_configured", ask, f"no {ask.tier} is configured")
@@ -47,51 +50,56 @@ class Admission:
     def token_limit(
         self, ask: Generate | Question | Skill, price: Price, prompt_tokens: int, share: float = 1.0
     ) -> int | None:
-        """Leave for one call, to write at most so many tokens in each of its choices; None: as many as the request
-        says. `share` of what the ceilings leave is for this call, the rest for one beside it. Raises as
-        `candidates`."""
+        """Admit one call and return its maximum completion tokens per choice; None if the ceilings set no limit.
+
+        `share` is the part of the remaining tokens and dollars that the call may use; a parallel call gets the rest.
+        Raises Unavailable if a ceiling is reached, PlanClosed like `candidates`.
+        """
         ceilings = self._exchange.policy.ceilings
-        counts = not isinstance(ask, Skill)  # what prepares a call is none of the plan's
-        if counts and self._call_count and self._call_count >= (most := self._exchange.max_calls):
-            raise self.refuse("ceiling", ask, f"more than {most} upstream calls")
+        counts = not isinstance(ask, Skill)  # a skill's call prepares one of the plan's, and is not counted
+        if counts and self._call_count >= (max_calls := self._exchange.max_calls):
+            raise self.refuse("ceiling", ask, f"more than {max_calls} upstream calls")
         self.check_time(ask)
-        left = inf
+        limit = inf
         if ceilings.tokens is not None or ceilings.usd is not None:
-            left = share * min(self._remaining_tokens(), self._affordable_tokens(price, prompt_tokens))
-            left /= self._exchange.choice_count(ask)
-        if left < 1:
+            limit = share * min(self._remaining_tokens(), self._affordable_tokens(price, prompt_tokens))
+            limit /= self._exchange.choice_count(ask)
+        if limit < 1:
             raise self.refuse("ceiling", ask, "the tokens or dollars of this exchange are spent")
         self._call_count += counts
-        return int(left) if left < inf else None
+        return int(limit) if limit < inf else None
 
     def check_time(self, ask: Generate | Question | Say | Skill) -> None:
-        """Raises Unavailable once the exchange's time is over."""
+        """Raise Unavailable if the exchange's time is over."""
         if self.is_expired:
             seconds = self._exchange.policy.ceilings.seconds
             raise self.refuse("ceiling", ask, f"the {seconds:g} s of this exchange are over")
 
     def _remaining_tokens(self) -> float:
-        most = self._exchange.policy.ceilings.tokens
-        if most is None:
+        max_tokens = self._exchange.policy.ceilings.tokens
+        if max_tokens is None:
             return inf
-        return most - sum(call.completion_tokens for call in self._exchange.calls)
+        return max_tokens - sum(call.completion_tokens for call in self._exchange.calls)
 
     def _affordable_tokens(self, price: Price, prompt_tokens: int) -> float:
-        """Completion tokens that the dollars left pay for, after the prompt, whose length is an estimate."""
-        most = self._exchange.policy.ceilings.usd
-        if most is None:
+        """Return how many completion tokens the remaining dollars pay for, after a prompt of `prompt_tokens`."""
+        max_usd = self._exchange.policy.ceilings.usd
+        if max_usd is None:
             return inf
         spent = sum(call.cost_so_far for call in self._exchange.calls)
-        left = most - spent - compute_cost(Usage(prompt_tokens), price)
-        if left < 0:
+        remaining_usd = max_usd - spent - compute_cost(Usage(prompt_tokens), price)
+        if remaining_usd < 0:
             return 0.0
         rate = compute_cost(Usage(prompt_tokens, 1_000_000), price) - compute_cost(
             Usage(prompt_tokens), price
         )
-        return left / rate * 1e6 if rate else inf
+        return remaining_usd / rate * 1e6 if rate else inf
 
     def refuse(self, why: str, ask: Generate | Question | Say | Skill, message: str) -> Unavailable:
-        """On the exchange's account where replay, which has no door, could not tell it."""
+        """Return the refusal to raise, and note it among the exchange's calls, since replay can not derive it.
+
+        Raises PlanClosed after too many refusals.
+        """
         if why != "not_configured":
             self.note_outcome(why, ask, message)
         self._refusal_count += 1
@@ -100,7 +108,7 @@ class Admission:
         return Unavailable(why, ask.tier, message)
 
     def note_outcome(self, outcome: str, ask: Generate | Question | Say | Skill, message: str) -> None:
-        """Puts on the exchange's account how an ask ended for which no call was let out."""
+        """Note the outcome of an ask that made no upstream call, as a call without cost."""
         exchange = self._exchange
         call = Call(ask, ask.tier, "", "", FREE, started=exchange.elapsed(), prompt_tokens=0)
         call.outcome, call.message = outcome, message
@@ -109,4 +117,4 @@ class Admission:
 
 
 class PlanClosed(Unavailable):
-    """The plan went on asking after many refusals: the exchange ends."""
+    """The plan made asks after too many refusals, so the exchange ends."""

@@ -1,4 +1,4 @@
-"""What an exchange's large model reads, compressed: once an exchange, by its small model, through the one door."""
+"""Compresses the large model's prompt, once for each exchange, by the surprisal that the small model finds in it."""
 
 import asyncio
 import time
@@ -31,14 +31,14 @@ from .dispatch import Dispatcher
 from .text_scoring import SURPRISAL_REQUIREMENTS, score_text
 
 MAX_PRIVATE_VALUES = 2000
-"""Private values that are looked for in a prompt, so as not to take them apart."""
+"""Maximum number of private values that compression keeps intact in a prompt."""
 COMPRESSION_ASK = Skill("slm", Reason.COMPRESSED)
 SAMPLE_CHARS = 400
-"""Characters by which it is measured how fast a model reads that has not read yet."""
+"""Characters of a prompt that are read to measure a model's prefill speed."""
 
 
 class Compression(NamedTuple):
-    """`seconds` it took; the `estimate` is None where nothing was there to be weighed."""
+    """A finished compression and its costs. `estimate` is None if costs and benefits were not weighed."""
 
     done: Compressed
     estimate: Estimate | None = None
@@ -47,23 +47,23 @@ class Compression(NamedTuple):
 
     @property
     def spared(self) -> int:
-        """Tokens that the large model does not read."""
+        """The number of tokens that the large model does not read."""
         return self.done.before - self.done.after
 
     def to_account(self) -> dict[str, Any]:
-        """For headers, records and whoever asks: no text."""
+        """Return the figures for headers, records and API answers. They hold no text."""
         done = self.done
-        told: dict[str, Any] = {"method": done.method}
+        account: dict[str, Any] = {"method": done.method}
         if done.before:
-            told |= {"tokens_before": done.before, "tokens_after": done.after}
-            told |= {"target": done.target, "ratio": round(done.after / done.before, 4)}
+            account |= {"tokens_before": done.before, "tokens_after": done.after}
+            account |= {"target": done.target, "ratio": round(done.after / done.before, 4)}
         if done.blocks:
-            told |= {"blocks": done.blocks, "blocks_left_out": done.left_out}
+            account |= {"blocks": done.blocks, "blocks_left_out": done.left_out}
         if done.why:
-            told["why"] = done.why
+            account["why"] = done.why
         if self.estimate is not None:
-            told |= {f"estimated_{name}": _round(value) for name, value in self.estimate._asdict().items()}
-        return told | {"seconds": _round(self.seconds), "saved_usd": _round(self.saved_usd)}
+            account |= {f"estimated_{name}": _round(value) for name, value in self.estimate._asdict().items()}
+        return account | {"seconds": _round(self.seconds), "saved_usd": _round(self.saved_usd)}
 
 
 def _round(value: float) -> float:
@@ -71,7 +71,7 @@ def _round(value: float) -> float:
 
 
 class Compressor:
-    """Of one exchange. `pools` are all there are."""
+    """Compresses the prompt of one exchange. `pools` are all pools, also those that the exchange may not use."""
 
     def __init__(self, exchange: Exchange, dispatcher: Dispatcher, pools: Mapping[Tier, Pool]) -> None:
         self._exchange = exchange
@@ -79,37 +79,40 @@ class Compressor:
         self._pools = pools
 
     async def body_for_llm(self) -> Body:
-        """The exchange's, as its large model gets it: as it is where its policy says nothing of compression, or where
-        it can't be had, which the account tells."""
+        """Return the exchange's body for the large model, and put a report into the exchange's skills.
+
+        The body is unchanged if the policy has no `compress` section, or if compression fails; the report says why.
+        """
         exchange, section = self._exchange, self._exchange.policy.compress
         if section is None or exchange.endpoint == "embeddings":
             return exchange.body
-        found = await self._compress_once(section)
-        exchange.skills["compress"] = found.to_account()
-        exchange.compressed_tokens = found.spared
-        return replace_texts(exchange.body, found.done.texts) if found.done.texts else exchange.body
+        compression = await self._compress_once(section)
+        exchange.skills["compress"] = compression.to_account()
+        exchange.compressed_tokens = compression.spared
+        texts = compression.done.texts
+        return replace_texts(exchange.body, texts) if texts else exchange.body
 
     async def _compress_once(self, section: Compress) -> Compression:
-        """Retries, continuations and shadows have the same."""
+        """Return the exchange's compression. Retries, continuations and shadows share it."""
         body = self._exchange.body
         key = section, self._private_values(), orjson.dumps(body.get("messages", body.get("prompt")))
-        found: Compression | None = self._exchange.compressions.get(key)
-        if found is None:
+        compression: Compression | None = self._exchange.compressions.get(key)
+        if compression is None:
             try:
-                found = await self.compress(body, section)
+                compression = await self.compress(body, section)
             except PlanClosed:
                 raise
-            except Unavailable as lost:
-                found = Compression(Compressed({}, 0, 0, 0, lost.why))
+            except Unavailable as failure:
+                compression = Compression(Compressed({}, 0, 0, 0, failure.why))
             except asyncio.CancelledError:
                 if not self._dispatcher.is_out_of_time():
                     raise
-                found = Compression(Compressed({}, 0, 0, 0, "ceiling"))
-            self._exchange.compressions[key] = found
-        return found
+                compression = Compression(Compressed({}, 0, 0, 0, "ceiling"))
+            self._exchange.compressions[key] = compression
+        return compression
 
     async def compress(self, body: Body, section: Compress) -> Compression:
-        """Raises Unavailable."""
+        """Compress a body. Raises Unavailable if the small model can not read it, or not in time."""
         began = time.perf_counter()
         goal = Goal(
             section.target_ratio,
@@ -122,30 +125,32 @@ class Compressor:
         estimates: list[Estimate] = []
         pair: list[ModelPair] = []
 
-        most = self._max_seconds(section)
+        max_seconds = self._max_seconds(section)
         bare = exchange.passages.bare if exchange.passages is not None else None
         keep = Keep(section.keep, self._private_values())
 
-        async def work(reader: SurprisalReader) -> Compressed:
+        async def read(reader: SurprisalReader) -> Compressed:
             if len(keep.verbatim) > MAX_PRIVATE_VALUES:
                 raise Unavailable("private", "slm", "too much of the prompt is private")
 
-            async def why_not(plan: CompressionPlan) -> str:
+            async def find_objection(plan: CompressionPlan) -> str:
                 pair[:] = [await self._measure_pair(reader, plan.sample)]
                 estimates[:] = [estimate_cost_benefit(plan.reads, plan.before, plan.target, *pair)]
-                return estimates[0].find_objection(section.worth, most)
+                return estimates[0].find_objection(section.worth, max_seconds)
 
             try:
-                async with asyncio.timeout(most):
+                async with asyncio.timeout(max_seconds):
                     size = len(exchange.raw)
-                    found = await run_in_thread_if_large(
+                    segments = await run_in_thread_if_large(
                         parse_segments, body, keep, system=section.system, bare=bare, size=size
                     )
-                    return await compress(found, goal, reader, why_not)
-            except TimeoutError as over:
-                raise Unavailable("timeout", "slm", f"the prompt was not read within {most:g} s") from over
+                    return await compress(segments, goal, reader, find_objection)
+            except TimeoutError as error:
+                raise Unavailable(
+                    "timeout", "slm", f"the prompt was not read within {max_seconds:g} s"
+                ) from error
 
-        done = await score_text(exchange, self._dispatcher, COMPRESSION_ASK, work)
+        done = await score_text(exchange, self._dispatcher, COMPRESSION_ASK, read)
         call = next(call for call in reversed(exchange.calls) if call.ask is COMPRESSION_ASK)
         self._find_reader(call.upstream).latency.record_scoring(call.usage.prompt_tokens, call.seconds)
         saved = -call.cost_usd
@@ -154,22 +159,22 @@ class Compressor:
         return Compression(done, next(iter(estimates), None), time.perf_counter() - began, saved)
 
     def _private_values(self) -> tuple[str, ...]:
-        """What is private, and found and hidden once the text leaves."""
-        found = [one.private_values for one in self._exchange.transforms if isinstance(one, PrivacyScreen)]
-        return tuple(value for values in found for value in values)
+        """Return the private values that the privacy screens have found, and will hide."""
+        screens = [screen for screen in self._exchange.transforms if isinstance(screen, PrivacyScreen)]
+        return tuple(value for screen in screens for value in screen.private_values)
 
     def _max_seconds(self, section: Compress) -> float:
-        """Seconds: half of what the exchange may take is left for its answer."""
+        """Return the maximum seconds of compression. It leaves half of the exchange's time for the answer."""
         limit = self._exchange.policy.ceilings.seconds
         return section.seconds if limit is None else min(section.seconds, limit / 2.0)
 
     async def _measure_pair(self, reader: SurprisalReader, sample: str) -> ModelPair:
-        """Measures how fast the small model reads where that is not known yet."""
+        """Return the prices and prefill speeds of both models; measure the small model's speed if it is unknown."""
         slm = self._find_reader()
         if slm.latency.scoring_s_per_token is None:
-            began, read = time.perf_counter(), reader.tokens_read
+            began, tokens_before = time.perf_counter(), reader.tokens_read
             await reader.read_surprisals(sample[:SAMPLE_CHARS])
-            slm.latency.record_scoring(reader.tokens_read - read, time.perf_counter() - began)
+            slm.latency.record_scoring(reader.tokens_read - tokens_before, time.perf_counter() - began)
         pool = self._pools.get("llm")
         llm = pool.find_first(self._exchange.needs._replace(tokens=0)) if pool else None
         return ModelPair(
@@ -180,7 +185,7 @@ class Compressor:
         )
 
     def _find_reader(self, name: str = "") -> Upstream:
-        """Who reads: by name, or who is asked first."""
+        """Return the small model's upstream of that name, else the first one that can read."""
         pool = self._pools["slm"]
-        named = next((one for one in pool.upstreams if one.name == name), None)
+        named = next((upstream for upstream in pool.upstreams if upstream.name == name), None)
         return named or pool.find_first(SURPRISAL_REQUIREMENTS, only_up=True) or pool.upstreams[0]

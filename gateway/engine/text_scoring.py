@@ -1,4 +1,4 @@
-"""Has a small model read a text and tell its log-probabilities: one call on the exchange's account."""
+"""Reads a text's token log-probabilities from a model, as one call of the exchange."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -27,9 +27,9 @@ async def score_text(
     ask: Skill | Judge,
     read: Callable[[SurprisalReader], Awaitable[T]],
 ) -> T:
-    """Return what `read` makes of texts that one of the tier's models reads for it.
+    """Call `read` with a reader that gets token log-probabilities from an upstream of the tier; return its result.
 
-    Raises Unavailable, `incapable` if no server of the tier tells the log-probabilities of a text.
+    Raises Unavailable; its reason is `incapable` if no upstream of the tier reports the log-probabilities of a text.
     """
 
     async def perform(attempt: Attempt) -> T:
@@ -58,5 +58,5 @@ def _open_reader(dispatcher: Dispatcher, upstream: Upstream) -> SurprisalReader:
             parsed: Body = orjson.loads(answer)
             return parsed
 
-    assert upstream.scorer is not None  # noqa: S101  it can tell surprisals
+    assert upstream.scorer is not None  # noqa: S101  SURPRISAL_REQUIREMENTS demand it
     return SurprisalReader(upstream.scorer, upstream.model, upstream.context_length, post)

@@ -1,4 +1,4 @@
-"""Tokens that a plan has verified, as the client gets them: text, in the events of a stream."""
+"""Sends tokens that a plan has verified to the client, as text in the events of a stream."""
 
 from gateway.exchange.call import Call
 from gateway.exchange.exchange import Exchange
@@ -14,22 +14,25 @@ from .judge.vllm_scoring import parse_detokenized
 from .reply import Sink
 
 INCOMPLETE_CHARACTER = "\ufffd"
-"""What a decoder writes for a character of which it has only the first bytes."""
+"""What a tokenizer decodes for a character whose last bytes are missing."""
 
 
 class VerifiedText:
-    """Of one exchange."""
+    """The verified text of one exchange. `token_count` is the number of its tokens."""
 
     def __init__(self, exchange: Exchange, dispatcher: Dispatcher) -> None:
         self._exchange = exchange
         self._dispatcher = dispatcher
         self._text = ""
         self.model = ""
-        """Of the upstream whose tokens were said, where any were."""
+        """The model whose tokens were sent; "" if none were."""
         self.token_count = 0
 
     async def commit(self, ask: Say, upstream: Upstream, sink: Sink) -> Said:
-        """Raises Unavailable."""
+        """Send the ask's tokens, whose ids are the upstream's, to `sink`, and return the text so far.
+
+        Raises Unavailable if the upstream can not decode them, or the exchange's time is over.
+        """
         events = []
         self.model = upstream.model
         if not self.token_count:
@@ -46,13 +49,15 @@ class VerifiedText:
         return Said(self._text)
 
     async def finish(self, model: str, finish: str, sink: Sink) -> None:
-        """Ends the answer of a writer that was stopped in its midst."""
+        """End the answer of a model that was stopped, with a finish reason."""
         self.model = model
         await sink.events([self._build_event("", finish=finish)])
 
     async def _decode_new_text(self, ask: Say, upstream: Upstream) -> str:
-        """What the text has more than before. The server decodes all of it each time: a token's text depends on
-        those before it."""
+        """Return the text that the ask's tokens add. Raises Unavailable.
+
+        The server decodes all tokens each time, since a token's text depends on those before it.
+        """
         ids = [*ask.after, *ask.ids]
         try:
             answer = await self._dispatcher.fetch(
@@ -60,10 +65,10 @@ class VerifiedText:
             )
             with parsing("what /detokenize gives"):
                 text = parse_detokenized(answer)
-        except TransportError as broken:
-            raise self._note_failure(ask, upstream, Unavailable("garbage", ask.tier, str(broken))) from broken
+        except TransportError as error:
+            raise self._note_failure(ask, upstream, Unavailable("garbage", ask.tier, str(error))) from error
         except Unavailable as failure:
-            raise self._note_failure(ask, upstream, failure)  # noqa: B904  it is the same
+            raise self._note_failure(ask, upstream, failure)  # noqa: B904  the same exception is raised
         if ask.finish is None:
             text = text.rstrip(INCOMPLETE_CHARACTER)
         added = text.removeprefix(self._text)
@@ -71,7 +76,7 @@ class VerifiedText:
         return added
 
     def _note_failure(self, ask: Say, upstream: Upstream, failure: Unavailable) -> Unavailable:
-        """On the account, since replay, which says what it likes, could not tell it."""
+        """Note the failure among the exchange's calls, since replay can not derive it, and return it."""
         exchange = self._exchange
         call = Call(ask, ask.tier, upstream.name, upstream.model, FREE, exchange.elapsed(), prompt_tokens=0)
         call.outcome, call.message = failure.why, str(failure)
@@ -87,7 +92,7 @@ class VerifiedText:
         return self._build_chunk([{**choice, "delta": delta}])
 
     def build_usage_event(self) -> Body:
-        """The last chunk, for the usage of an answer that nothing but verified tokens make up."""
+        """Return the last chunk, to report the usage of an answer that consists only of verified tokens."""
         return self._build_chunk([]) | {"usage": {}}
 
     def _build_chunk(self, choices: list[Body]) -> Body:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Performs the asks that write no answer: judgements and scores."""

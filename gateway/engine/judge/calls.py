@@ -1,4 +1,4 @@
-"""Performs the Judge and Score asks of one exchange. Their outcomes are numbers: the client sees nothing of them."""
+"""Performs the Judge and Score asks of one exchange. Their outcomes are numbers, and are not sent to the client."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -43,7 +43,7 @@ class JudgeCalls:
         self._dispatcher = dispatcher
 
     async def judge(self, ask: Judge) -> Judged:
-        """Raises Unavailable."""
+        """Return the probabilities of the ask's labels. Raises Unavailable."""
         if not ask.labels:
             return await self._judge_by_likelihood(ask)
         if not ask.samples:
@@ -65,12 +65,12 @@ class JudgeCalls:
         return await self._dispatcher.dispatch(ask, requirements, perform)
 
     async def _judge_by_likelihood(self, ask: Judge) -> Judged:
-        """Judge by how likely the tier's model finds what the user asks. Raises Unavailable."""
+        """Judge by the likelihood of the user's question, after the ask's context. Raises Unavailable."""
         exchange = self._exchange
-        given, text = build_likelihood_text(ask, *self._subject_of(ask), exchange.endpoint)
+        context, text = build_likelihood_text(ask, *self._subject_of(ask), exchange.endpoint)
 
         async def read(reader: SurprisalReader) -> Judged:
-            surprisals = await reader.read_surprisals(text, given)
+            surprisals = await reader.read_surprisals(text, context)
             if all(token.logprob is None for token in surprisals):
                 raise Unavailable("incapable", ask.tier, "the question's text has nothing to be read")
             return to_likelihood(surprisals, reader.tokens_read)
@@ -121,7 +121,7 @@ class JudgeCalls:
         return call.judged
 
     async def score(self, ask: Score) -> Scored:
-        """Raises Unavailable."""
+        """Return the log-probabilities of the ask's text. Raises Unavailable."""
 
         async def perform(attempt: Attempt) -> Scored:
             prompt = await self._fetch_prompt(attempt.upstream)
@@ -174,7 +174,10 @@ class JudgeCalls:
     async def _resolve_endings(
         self, scores: scoring.ParsedScores, upstream: Upstream, ids: Sequence[int], before: int
     ) -> Scored:
-        """Ask the server of each token whose looks do not tell whether it ends an answer."""
+        """Return the scores with every token resolved that may end an answer: the server is asked for each unknown one.
+
+        Raises Unavailable, TransportError.
+        """
         scored, tokens = scores.scored, list(scores.scored.tokens)
         for place, token_id in scores.undetermined.items():
             if token_id not in upstream.ends_answer:

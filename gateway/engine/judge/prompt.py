@@ -1,4 +1,4 @@
-"""A Judge, asked of a chat endpoint: one token, and the probabilities of the labels among its alternatives."""
+"""Builds a judge's prompt, and parses the labels' probabilities from the alternatives of one token."""
 
 import re
 from collections.abc import Sequence
@@ -12,14 +12,13 @@ from gateway.wire.prompt_text import MAX_JUDGED_CHARS, SYSTEM_ROLES, find_last_u
 from routers.plan import Judge, Judged, Usage
 
 MAX_ALTERNATIVES = 20
-"""Alternatives that a judge reads: OpenAI's and vLLM's servers give no more."""
-
+"""Maximum number of alternatives of a token: OpenAI's and vLLM's servers return no more."""
 
 MAX_CONVERSATION_CHARS = 2000
-"""Characters of the conversation's end that a judge of a passage reads, and twice as many of the passage."""
+"""Characters of the conversation's end that a judge of a passage reads. It reads twice as many of the passage."""
 
 MAX_PASSAGE_CHARS = 1500
-"""Characters of a passage that is read before the question: with it, what the local engine reads at once."""
+"""Characters of a passage that are read before the question. Both fit into one batch of the local engine."""
 
 PLACEHOLDERS = re.compile(r"\{(request|messages|answer|passage|context|sample)\}")
 
@@ -27,7 +26,7 @@ PLACEHOLDERS = re.compile(r"\{(request|messages|answer|passage|context|sample)\}
 def build_question(
     ask: Judge, body: Body, endpoint: Endpoint, model: str, top: int, passage: str | None = None
 ) -> Body:
-    """The request that puts the question to a model, with the `top` likeliest alternatives of its first token."""
+    """Return the chat request for a judgement. It asks for the `top` likeliest alternatives of the first token."""
     values = {
         "request": render_conversation(body, endpoint),
         "messages": render_conversation(body, endpoint, excluded_roles=SYSTEM_ROLES),
@@ -54,7 +53,7 @@ def build_question(
 
 
 def shorten(text: str) -> str:
-    """Both ends of what a small model could not read whole."""
+    """Return the text; only its two ends if it has more than MAX_JUDGED_CHARS characters."""
     return (
         text
         if len(text) <= MAX_JUDGED_CHARS
@@ -63,25 +62,31 @@ def shorten(text: str) -> str:
 
 
 def build_likelihood_text(ask: Judge, body: Body, passage: str | None, endpoint: Endpoint) -> tuple[str, str]:
-    """What is read for its likelihood, after what: the end of what the user asks."""
+    """Return a context (passage or answer), and the end of the user's question, whose likelihood is to be read."""
     before, _, _ = ask.question.partition("{request}")
     values = {"answer": ask.answer, "passage": (passage or "")[:MAX_PASSAGE_CHARS]}
-    given = PLACEHOLDERS.sub(lambda place: values[place[1]], before)
+    context = PLACEHOLDERS.sub(lambda place: values[place[1]], before)
     text = find_last_user_text(body, endpoint)[-MAX_CONVERSATION_CHARS:].strip()
-    return given.rstrip(), f" {text}"
+    return context.rstrip(), f" {text}"
 
 
-def to_likelihood(found: Sequence[TokenSurprisal], read: int) -> Judged:
-    """Of a text's tokens; `read` is how many were read for it. Raises ValueError for a text without any."""
-    logprobs = [one.logprob for one in found if one.logprob is not None]
+def to_likelihood(surprisals: Sequence[TokenSurprisal], tokens_read: int) -> Judged:
+    """Return the geometric mean probability of a text's tokens, as the label `request`.
+
+    `tokens_read` is the number of prompt tokens, for the usage. Raises ValueError if no token has a log-probability.
+    """
+    logprobs = [token.logprob for token in surprisals if token.logprob is not None]
     if not logprobs:
         raise ValueError("there is nothing to read")
-    return Judged({"request": exp(sum(logprobs) / len(logprobs))}, 1.0, Usage(read))
+    return Judged({"request": exp(sum(logprobs) / len(logprobs))}, 1.0, Usage(tokens_read))
 
 
 def parse_judgement(ask: Judge, answer: bytes, usage: Usage) -> Judged:
-    """What the first token's alternatives say of the labels. An alternative counts for a label that it is, or
-    that it alone begins, in any case and after any space. Raises ValueError where none does."""
+    """Return the labels' probabilities, from the alternatives of the first token.
+
+    An alternative counts for a label if it equals the label, or begins this label and no other; case and surrounding
+    space do not matter. Raises ValueError if no alternative counts.
+    """
     alternatives = orjson.loads(answer)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
     mass = dict.fromkeys(ask.labels, 0.0)
     for alternative in alternatives:
@@ -99,5 +104,5 @@ def _match_label(token: str, labels: tuple[str, ...]) -> str | None:
     if not text:
         return None
     exact = [label for label in labels if label.casefold() == text]
-    begun = [label for label in labels if label.casefold().startswith(text)]
-    return exact[0] if exact else begun[0] if len(begun) == 1 else None
+    prefixed = [label for label in labels if label.casefold().startswith(text)]
+    return exact[0] if exact else prefixed[0] if len(prefixed) == 1 else None

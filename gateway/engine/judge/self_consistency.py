@@ -1,4 +1,4 @@
-"""A judgement by samples: the request itself is written again, several times in one call, and compared."""
+"""Judges an answer by samples: other answers to the same request, written in one call and compared with it."""
 
 import orjson
 
@@ -10,17 +10,19 @@ from routers.plan import Judge, Judged, Usage
 REPLY_FIELDS = frozenset(
     {"stream", "stream_options", "n", "best_of", "echo", "logprobs", "top_logprobs", "seed", "prediction"}
 )
-"""Fields that ask for a certain reply, and not for what it says. With a seed all samples would be one."""
+"""Fields that do not shape an answer's text, and `seed`, which would make all samples equal."""
 
 EXTRA_TOKENS = 16
-"""Tokens that a sample may have beside as many as the answer."""
+"""Tokens that a sample may have beyond the answer's length."""
 
 
 def build_samples_request(
     ask: Judge, body: Body, endpoint: Endpoint, model: str, allowed: int | None
 ) -> Body:
-    """The request that has the samples written; each may be somewhat longer than the answer, and have `allowed` tokens
-    at most."""
+    """Return the request that writes the samples.
+
+    Each sample may be slightly longer than the answer, and has at most `allowed` tokens.
+    """
     out = {key: value for key, value in body.items() if key not in REPLY_FIELDS}
     out = requests.build_upstream_request(out, endpoint, model, stream=False, needs_logprobs=False)
     out = requests.limit_max_tokens(out, endpoint, max_sample_tokens(ask.answer, allowed))
@@ -28,21 +30,25 @@ def build_samples_request(
 
 
 def max_sample_tokens(answer: str, allowed: int | None = None) -> int:
-    """A token has three bytes or more, nearly always."""
+    """Return the maximum tokens of a sample. Nearly every token has at least three bytes."""
     needed = len(answer.encode()) // 3 + EXTRA_TOKENS
     return needed if allowed is None else max(1, min(needed, allowed))
 
 
-def parse_samples(answer: bytes, begun: str = "") -> list[str]:
-    """The samples' texts, without the begun answer that some servers repeat. Raises for another shape than
-    OpenAI's."""
+def parse_samples(answer: bytes, prefix: str = "") -> list[str]:
+    """Return the samples' texts, without `prefix`, the given beginning of the answer, which some servers repeat.
+
+    Raises one of MISSHAPEN for a malformed answer.
+    """
     choices = orjson.loads(answer)["choices"]
-    texts = [(one["message"]["content"] if "message" in one else one["text"]) or "" for one in choices]
-    return [text.removeprefix(begun) for text in texts]
+    texts = [
+        (choice["message"]["content"] if "message" in choice else choice["text"]) or "" for choice in choices
+    ]
+    return [text.removeprefix(prefix) for text in texts]
 
 
 def measure_agreement(ask: Judge, samples: list[str], usage: Usage) -> Judged:
-    """How far they agree with the answer, where telling that takes no judge."""
+    """Return the mean agreement of the samples with the answer. Raises ValueError if there are no samples."""
     if not samples:
         raise ValueError("no samples were written")
     return to_judged(ask, mean_agreement(ask.compare, ask.answer, samples), 1.0, usage)

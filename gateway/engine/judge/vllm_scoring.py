@@ -1,6 +1,6 @@
-"""How an upstream that scores is asked: vLLM's tokenizer pages, and `prompt_logprobs` on its completions endpoint.
+"""Scores texts with vLLM: its tokenizer endpoints, and `prompt_logprobs` of its completions endpoint.
 
-Texts are put to it as its own token ids throughout: the chat template and the vocabulary are its own.
+All texts are sent as vLLM's own token ids, made with its chat template and vocabulary.
 """
 
 import re
@@ -14,39 +14,39 @@ from gateway.wire.responses import usage_of
 from routers.plan import GreedyToken, Scored, ScoredToken
 
 TEMPLATE_FIELDS = ("chat_template_kwargs", "chat_template", "documents", "reasoning_effort")
-"""Fields of a request that its prompt's tokens depend on."""
+"""Fields of a request that its prompt's tokens depend on, apart from the messages."""
 SCHEDULING_FIELDS = ("priority", "cache_salt")
-"""Fields that say when and beside whom it is answered."""
+"""Fields that affect scheduling and caching, but not the answer."""
 FIELDS_LEFT_OUT = frozenset(
     {"messages", "prompt", "smallfirst", "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs"}
 ) | set(TEMPLATE_FIELDS)
 SPECIAL_TOKEN = re.compile(r"\s*|[<\[|].*[>\]|]")
-"""What tokens that end an answer look like, and few others: nothing, or a name within marks."""
+"""Matches the text of tokens that end an answer, and of few others: empty, or a name in marks such as `<|end|>`."""
 
 
 class Prompt(NamedTuple):
-    """A request as the scorer's token ids; `context` is how many tokens it takes at all."""
+    """A request in the scorer's token ids. `context` is the scorer's context length in tokens."""
 
     ids: Sequence[int]
     context: int
 
 
 def build_tokenize_request(body: Body, endpoint: Endpoint, model: str) -> Body:
-    """For the tokenizer: the request's prompt, its chat template filled in."""
+    """Return the tokenizer's request for a prompt, or for messages in the chat template."""
     if endpoint == "completions":
         return {"model": model, "prompt": body["prompt"]}
-    given = {name: body[name] for name in TEMPLATE_FIELDS if name in body}
-    return {"model": model, "messages": body["messages"], "add_generation_prompt": True, **given}
+    template = {name: body[name] for name in TEMPLATE_FIELDS if name in body}
+    return {"model": model, "messages": body["messages"], "add_generation_prompt": True, **template}
 
 
 def parse_prompt(answer: bytes) -> Prompt:
-    """Raises what reading an answer of another shape ends in."""
+    """Return the prompt of an answer of /tokenize. Raises one of MISSHAPEN for a malformed answer."""
     data = orjson.loads(answer)
     return Prompt([int(id_) for id_ in data["tokens"]], int(data["max_model_len"]))
 
 
 def parse_detokenized(answer: bytes) -> str:
-    """The text of token ids. Raises as `prompt_of`."""
+    """Return the text of an answer of /detokenize. Raises one of MISSHAPEN for a malformed answer."""
     text = orjson.loads(answer)["prompt"]
     if not isinstance(text, str):
         raise TypeError(f"a text was expected, not {text!r}")
@@ -54,21 +54,25 @@ def parse_detokenized(answer: bytes) -> str:
 
 
 def build_text_request(text: str, model: str) -> Body:
-    """For the tokenizer: a part of an answer."""
+    """Return the tokenizer's request for a part of an answer, without special tokens."""
     return {"model": model, "prompt": text, "add_special_tokens": False}
 
 
 def added_text(prefix: str, draft: str) -> str:
-    """What a draft adds to the text it goes on from. It was shown that text without the whitespace at its end, and
-    mostly begins with it."""
+    """Return the text that a draft adds to `prefix`.
+
+    The drafting model saw `prefix` without its trailing whitespace, so its draft mostly begins with this whitespace.
+    """
     joined = prefix.rstrip() + draft
     return joined.removeprefix(prefix) if joined.startswith(prefix) else draft.lstrip()
 
 
 def build_score_request(body: Body, ids: Sequence[int], model: str) -> Body:
-    """Reads `ids`, tells how likely it found each of them and what it would have written instead, and writes one more,
-    at temperature 0."""
-    given: Body = {name: body[name] for name in SCHEDULING_FIELDS if name in body}
+    """Return the request that scores `ids` and writes one more token, at temperature 0.
+
+    The answer has the log-probability of each token, and the greedy token at its place.
+    """
+    scheduling: Body = {name: body[name] for name in SCHEDULING_FIELDS if name in body}
     return {
         "model": model,
         "prompt": ids,
@@ -77,26 +81,29 @@ def build_score_request(body: Body, ids: Sequence[int], model: str) -> Body:
         "prompt_logprobs": 1,
         "logprobs": 0,
         "return_token_ids": True,
-        **given,
+        **scheduling,
     }
 
 
 def build_forced_request(ids: Sequence[int], forced: int, model: str) -> Body:
-    """Writes one given token; how that finishes tells whether it is one that ends answers."""
+    """Return the request that forces one token. Its finish reason tells whether the token ends an answer."""
     return {"model": model, "prompt": ids, "max_tokens": 1, "allowed_token_ids": [forced]}
 
 
 def build_continuation(
     body: Body, prompt: Prompt, after: Sequence[int], model: str, limit: int | None
 ) -> Body:
-    """A stream that goes on from token ids, sampled as the request says."""
+    """Return the request for a stream that continues token ids, with the sampling fields of `body`.
+
+    `limit` is the maximum number of tokens to write; None if only the body and the context length limit them.
+    """
     fields = {name: value for name, value in body.items() if name not in FIELDS_LEFT_OUT}
-    limits_asked = [
+    requested_limits = [
         body[name] for name in ("max_tokens", "max_completion_tokens") if isinstance(body.get(name), int)
     ]
     limits = [
         prompt.context - len(prompt.ids),
-        *limits_asked,
+        *requested_limits,
         *([] if limit is None else [limit + len(after)]),
     ]
     return fields | {
@@ -110,26 +117,28 @@ def build_continuation(
 
 
 class ParsedScores(NamedTuple):
-    """A score as it was answered. `doubtful` are the tokens, of those that the scorer would have written, whose looks
-    do not tell whether they end the answer: their places, and one past the text for the next one."""
+    """Parsed scores. `undetermined` holds the greedy tokens that may end the answer: token ids by place in the text."""
 
     scored: Scored
     undetermined: dict[int, int]
 
 
 def parse_scores(answer: bytes, before: int, ids: Sequence[int], ending: dict[int, bool]) -> ParsedScores:
-    """Of a text of `ids` after `before` other tokens; `ending` is what is known of special tokens, and learns. Raises
-    what reading an answer of another shape ends in."""
+    """Return the scores of the tokens `ids`, which follow `before` other tokens.
+
+    `ending` tells by token id whether a special token ends an answer; an entry is added if the answer shows one.
+    Raises one of MISSHAPEN for a malformed answer.
+    """
     data = orjson.loads(answer)
     choice = data["choices"][0]
     places: list[dict[str, Any]] = choice["prompt_logprobs"][before:]
-    tokens, doubtful = [], {}
+    tokens, undetermined = [], {}
     for place, (id_, entry) in enumerate(zip(ids, places, strict=True)):
-        own_id, own = next((int(key), found) for key, found in entry.items() if found["rank"] == 1)
-        if own_id not in ending and SPECIAL_TOKEN.fullmatch(own["decoded_token"] or ""):
-            doubtful[place] = own_id
-        best = GreedyToken(own_id, float(own["logprob"]), ending.get(own_id, False))
-        tokens.append(ScoredToken(id_, float(entry[str(id_)]["logprob"]), best))
+        greedy_id, best = next((int(key), token) for key, token in entry.items() if token["rank"] == 1)
+        if greedy_id not in ending and SPECIAL_TOKEN.fullmatch(best["decoded_token"] or ""):
+            undetermined[place] = greedy_id
+        greedy = GreedyToken(greedy_id, float(best["logprob"]), ending.get(greedy_id, False))
+        tokens.append(ScoredToken(id_, float(entry[str(id_)]["logprob"]), greedy))
     written = choice["token_ids"][0]
     ends = choice["finish_reason"] == "stop"
     if ends:
@@ -137,11 +146,11 @@ def parse_scores(answer: bytes, before: int, ids: Sequence[int], ending: dict[in
     following = GreedyToken(written, float(choice["logprobs"]["token_logprobs"][0]), ends)
     usage = usage_of(data)
     assert usage is not None  # noqa: S101  this kind of server always reports it
-    return ParsedScores(Scored(tokens, following, usage), doubtful)
+    return ParsedScores(Scored(tokens, following, usage), undetermined)
 
 
 def to_chat_chunk(event: Body) -> Body:
-    """A chunk of the completions endpoint as one of chat."""
+    """Convert a chunk of the completions endpoint to a chat chunk."""
     choices = []
     for choice in event.get("choices") or ():
         fields = {name: value for name, value in choice.items() if name != "text"}
