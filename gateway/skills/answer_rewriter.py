@@ -1,4 +1,4 @@
-"""An upstream's answer with its texts rewritten: whole, or event by event as a stream runs."""
+"""Rewrites the texts of an upstream's answer: of a plain response, or of each event of a stream."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,36 +14,38 @@ from gateway.wire.responses import tool_call_index
 from gateway.wire.sse import DONE, DONE_EVENT, EventReader, encode_event, payload_of
 
 TEXT_KEYS = ("content", "refusal", "reasoning_content", "reasoning")
-"""What a message, or a stream's delta, says in running text."""
+"""The text fields of a message or of a stream's delta."""
 
 
 class TextFilter(Protocol):
-    """Rewrites one running text, piece by piece: a pure state machine, whose output depends on the text alone and not
-    on where it was cut."""
+    """Rewrites one text, piece by piece.
+
+    It is a pure state machine: its output depends on the text alone, and not on how the text is split.
+    """
 
     @property
     def has_pending_text(self) -> bool:
-        """Whether something that was fed is not out yet."""
+        """Whether some of the text is held back."""
         ...
 
     def feed(self, text: str) -> str:
-        """Return the text that may go on now. Raises UnusableAnswer."""
+        """Add a piece of the text, and return what may be sent now. Raises UnusableAnswer."""
         ...
 
     def flush(self) -> str:
-        """Return the text that was held back. Raises UnusableAnswer."""
+        """Return what was held back, at the end of the text. Raises UnusableAnswer."""
         ...
 
 
 class _FilterChain:
-    """Filters one after another."""
+    """Applies several filters, one after another."""
 
     def __init__(self, filters: Sequence[TextFilter]) -> None:
         self._filters = filters
 
     @property
     def has_pending_text(self) -> bool:
-        return any(one.has_pending_text for one in self._filters)
+        return any(text_filter.has_pending_text for text_filter in self._filters)
 
     def feed(self, text: str) -> str:
         for text_filter in self._filters:
@@ -58,7 +60,10 @@ class _FilterChain:
 
 
 class _TextField:
-    """A place in an event or a message that holds text."""
+    """A field of an event or a message that holds text.
+
+    `channel` identifies the running text that the field belongs to, across the events of a stream.
+    """
 
     def __init__(self, channel: tuple[Any, ...], container: Body, key: str) -> None:
         self.channel = channel
@@ -76,10 +81,12 @@ class _TextField:
 
 
 def _find_text_fields(choice: Body) -> Iterator[_TextField]:
-    """All there are in a choice, of a stream's chunk or of a whole answer, chat or completion. Raises what reading one
-    of another shape ends in."""
+    """Yield the text fields of a choice: of a chunk or a plain response, chat or completion.
+
+    Raises one of MISSHAPEN for a malformed choice.
+    """
     index = choice.get("index", 0)
-    hash(index)  # raises TypeError for what can't tell choices apart
+    hash(index)  # raises TypeError for an index that can not be a key
     if isinstance(choice.get("text"), str):
         yield _TextField((index, "text"), choice, "text")
     message = choice.get("delta") or choice.get("message")
@@ -95,11 +102,13 @@ def _find_text_fields(choice: Body) -> Iterator[_TextField]:
 
 
 class RewrittenResponse:
-    """A response whose texts pass filters: `filters` makes those of one text, the flag telling that it is a tool
-    call's arguments, which are JSON.
+    """A response whose texts pass through filters.
 
-    An event that brings text is held while any filter holds some of it, and all after it too: so a token's event
-    never leaves before its text, and what a filter held to the end is still an event's that has tokens.
+    `make_filters` returns the filters of one text; its argument tells whether the text is a tool call's arguments,
+    which are JSON.
+
+    While any filter holds back text, that text's event and all later ones are held too. So a token's event is never
+    sent before its text, and text that a filter holds until the end still belongs to an event with tokens.
     """
 
     def __init__(self, response: Response, make_filters: Callable[[bool], Sequence[TextFilter]]) -> None:
@@ -124,9 +133,10 @@ class RewrittenResponse:
         self._response.close()
 
     async def read(self) -> bytes:
-        """Return the rewritten body; one that is no answer of OpenAI's shape stays as it is.
+        """Return the rewritten body; a body that is no answer of OpenAI's format is unchanged.
 
-        Raises TransportError, and Garbage if only a part has OpenAI's shape."""
+        Raises TransportError, Garbage if only a part of the answer is malformed, and UnusableAnswer.
+        """
         data = await self._response.read()
         try:
             body = read_json(data)
@@ -136,14 +146,14 @@ class RewrittenResponse:
         except TooDeep as error:
             raise Garbage(f"the response: {error}") from error
         with parsing("a choice of OpenAI's shape"):
-            places = [place for choice in choices for place in _find_text_fields(choice)]
-        for field in places:
+            fields = [field for choice in choices for field in _find_text_fields(choice)]
+        for field in fields:
             chain = self._chain_for(field.channel)
             field.text = chain.feed(field.text) + chain.flush()
         return orjson.dumps(body) if choices else data
 
     async def next(self, gap: float | None = None) -> bytes:
-        """Return complete events. Raises TransportError."""
+        """Return the next complete events, rewritten; b"" at the end. Raises TransportError, UnusableAnswer."""
         while not self._ended:
             data = await self._response.next(gap)
             if data:
@@ -165,8 +175,10 @@ class RewrittenResponse:
                 self._pending.append(self._rewrite_event(payload))
 
     def _rewrite_event(self, payload: bytes) -> bytes | Body:
-        """Whoever reads what is no chunk of OpenAI's shape judges it. No filter runs where that is found out: what one
-        raises is no fault of the chunk's."""
+        """Return the rewritten event. An event that is no chunk of OpenAI's format is unchanged: its reader judges it.
+
+        Filters run outside of the `try`: an exception of a filter does not mean that the chunk is malformed.
+        """
         try:
             chunk = read_json(payload)
             choices = [(choice, [*_find_text_fields(choice)]) for choice in chunk.get("choices") or ()]
@@ -174,22 +186,22 @@ class RewrittenResponse:
             return b"data: " + payload + b"\n\n"
         except TooDeep as error:
             raise Garbage(f"an event: {error}") from error
-        for choice, places in choices:
-            self._filter(places)
+        for choice, fields in choices:
+            self._filter(fields)
             if choice.get("finish_reason") is not None:
                 index = choice.get("index", 0)
                 self._flush_channels([channel for channel in self._chains if channel[0] == index])
         body: Body = chunk
         return body
 
-    def _filter(self, places: "Sequence[_TextField]") -> None:
-        for place in places:
-            if place.text:
-                self._last_fields[place.channel] = place
-                place.text = self._chain_for(place.channel).feed(place.text)
+    def _filter(self, fields: "Sequence[_TextField]") -> None:
+        for field in fields:
+            if field.text:
+                self._last_fields[field.channel] = field
+                field.text = self._chain_for(field.channel).feed(field.text)
 
     def _flush_channels(self, channels: Sequence[tuple[Any, ...]]) -> None:
-        """What their filters still hold is the end of the last text that each got."""
+        """End these texts: append what their filters still hold to the last field of each."""
         for channel in channels:
             if flushed := self._chains.pop(channel).flush():
                 self._last_fields[channel].text += flushed
@@ -197,7 +209,9 @@ class RewrittenResponse:
     def _drain(self) -> bytes:
         if any(chain.has_pending_text for chain in self._chains.values()):
             return b""
-        out = b"".join([one if isinstance(one, bytes) else encode_event(one) for one in self._pending])
+        out = b"".join(
+            [event if isinstance(event, bytes) else encode_event(event) for event in self._pending]
+        )
         self._pending.clear()
         return out
 

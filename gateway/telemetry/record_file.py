@@ -1,4 +1,4 @@
-"""Appends to the day's record file. Each file can be read alone, even if others rotate it meanwhile."""
+"""Appends records to the day's file. Each file is complete in itself, even if another process rotates it."""
 
 import os
 import time
@@ -12,7 +12,7 @@ from policies.schema.policy import Policy
 
 
 class Extent(NamedTuple):
-    """The identity and the size in bytes of a file."""
+    """A file's identity and its size in bytes."""
 
     device: int
     inode: int
@@ -27,8 +27,8 @@ class Extent(NamedTuple):
 class RecordFile:
     """Appends batches to `<folder>/<day>-<pid>.jsonl`, with each policy's line before its first exchange in the file.
 
-    If the file is not as the last batch left it (new, renamed, deleted, truncated, written by another process), it is
-    assumed to hold no policies and perhaps half a line at its end.
+    If the file has changed since the last batch (new, renamed, deleted, truncated, written by another process), it is
+    assumed to hold no policies, and its last line may be incomplete.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,7 +41,7 @@ class RecordFile:
         return self._folder / f"{time.strftime('%Y%m%d')}-{os.getpid()}.jsonl"
 
     def append(self, lines: Sequence[tuple[Policy, bytes]]) -> None:
-        """Append all exchange lines, each given with the policy it ran under, or none of them. Raises OSError."""
+        """Append all exchange lines, each paired with the policy it ran under, or none of them. Raises OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
@@ -56,7 +56,7 @@ class RecordFile:
             _write(descriptor, data, extent.size)
         finally:
             os.close(descriptor)
-        # Computed, not read again, so that the next batch notices what others did to the file during this one.
+        # The size is computed, so that the next batch notices what other processes wrote during this one.
         self._last_extent = extent._replace(size=extent.size + len(data))
         self._introduced = introduced | new.keys()
 
@@ -66,17 +66,17 @@ def _encode_policy_line(policy: Policy) -> bytes:
 
 
 def _is_at_line_start(descriptor: int, size: int) -> bool:
-    """Return whether appended data would begin a line."""
+    """Return whether appended data would begin a new line."""
     return size == 0 or os.pread(descriptor, 1, size - 1) in (b"\n", b"")
 
 
 def _write(descriptor: int, data: bytes, size: int) -> None:
-    """Append all of `data`. Raises OSError, after truncating the file to `size` again."""
+    """Append all of `data`. If that fails, truncate the file to `size` again and raise OSError."""
     rest = memoryview(data)
     try:
         while rest:
             rest = rest[os.write(descriptor, rest) :]
     except OSError:
-        with suppress(OSError):  # if this fails too, the next batch ends the half line
+        with suppress(OSError):  # if this fails too, the next batch ends the incomplete line
             os.ftruncate(descriptor, size)
         raise

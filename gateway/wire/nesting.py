@@ -1,14 +1,14 @@
-"""JSON that was read can be written again: what nests too deeply for that is refused as it is read."""
+"""Reads JSON, and refuses what is nested too deeply to be written again."""
 
 from typing import Any
 
 import orjson
 
 MAX_NESTING = 200
-"""Levels of objects and lists in a JSON text. orjson reads 1024 and writes 254."""
+"""Maximum levels of objects and lists in a JSON text. orjson reads 1024 levels and writes 254."""
 
 SPARE = 54
-"""Levels that orjson can write around those: a record, a response or an event holds parts of a request."""
+"""Levels that orjson can write around those. A record, a response or an event contains parts of a request."""
 
 
 MIN_DEEP_BYTES = 2 * MAX_NESTING
@@ -16,8 +16,10 @@ MIN_DEEP_BYTES = 2 * MAX_NESTING
 
 
 class TooDeep(ValueError):
-    """A JSON text that nests more than `MAX_NESTING` levels. `field` is the key of the outermost object under which it
-    does; None for a list."""
+    """A JSON text is nested more than `MAX_NESTING` levels deep.
+
+    `field` is the key of the outermost object whose value is too deep; None for a list.
+    """
 
     def __init__(self, field: str | None) -> None:
         what = "it" if field is None else field
@@ -28,7 +30,7 @@ class TooDeep(ValueError):
 
 
 def read_json(raw: bytes | str) -> Any:
-    """The value of a JSON text, which orjson can write again. Raises orjson.JSONDecodeError, TooDeep."""
+    """Return the value of a JSON text, which orjson can write again. Raises orjson.JSONDecodeError, TooDeep."""
     value = orjson.loads(raw)
     if _may_be_deep(raw) and not _is_writable(value):
         raise TooDeep(_deep_field(value))
@@ -36,9 +38,11 @@ def read_json(raw: bytes | str) -> Any:
 
 
 def _may_be_deep(raw: bytes | str) -> bool:
-    """Whether a JSON text has as many brackets, in strings or not, as its nesting would take. Splitting ends at the
-    last one that matters; counting them all takes a third of the time of parsing."""
-    if len(raw) <= MIN_DEEP_BYTES:
+    """Return whether a JSON text has enough brackets, in strings or not, to be nested too deeply.
+
+    `split` stops at the last bracket that matters. Counting all brackets would take a third of the time of parsing.
+    """
+    if len(raw) <= 2 * MAX_NESTING:
         return False
     objects, lists = (b"{", b"[") if isinstance(raw, bytes) else ("{", "[")
     half = MAX_NESTING // 2

@@ -1,4 +1,4 @@
-"""Server-sent events: bytes in any chunking -> events' data, and back (WHATWG HTML, section 9.2)."""
+"""Parses and writes server-sent events (WHATWG HTML, section 9.2)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ HEARTBEAT = b": waiting\n\n"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 MAX_EVENT = 16 * 2**20
-"""Bytes of one event of an upstream's."""
+"""Maximum bytes of one event from an upstream."""
 
 
 class EventTooLarge(ValueError):
@@ -19,10 +19,10 @@ class EventTooLarge(ValueError):
 
 
 class EventReader:
-    """Splits a stream into events.
+    """Splits a stream into events, however its bytes are split into reads.
 
     Line ends may be LF, CRLF or CR. Comments, other fields and a byte order mark at the beginning are skipped.
-    `too_large` is what is raised for an event over the limit.
+    `too_large` builds the exception that is raised for an event over the limit.
     """
 
     def __init__(self, too_large: Callable[[str], Exception] = EventTooLarge) -> None:
@@ -32,8 +32,11 @@ class EventReader:
         self._at_start = True
 
     def read_blocks(self, data: bytes) -> list[bytes]:
-        """The events that `data` completes, raw, each without its blank line. Takes time linear in all data, wherever
-        it is cut. Raises `too_large` for an event of more than `MAX_EVENT` bytes, be it complete or not."""
+        """Return the raw events that `data` completes, each without its blank line.
+
+        The time is linear in all data, wherever it is split. Raises `too_large` for an event of more than `MAX_EVENT`
+        bytes, even if it is incomplete.
+        """
         if self._after_cr or b"\r" in data:
             data = self._normalize_line_ends(data)
         if self._rest:
@@ -47,10 +50,10 @@ class EventReader:
         return self._split(data)
 
     def _split(self, buffer: bytes) -> list[bytes]:
-        """The events of a buffer whose last part is then the rest."""
+        """Return the complete events of a buffer, and keep the rest."""
         if self._at_start:
             if BYTE_ORDER_MARK.startswith(buffer):
-                self._rest += buffer  # perhaps all of the mark, perhaps its beginning
+                self._rest += buffer  # this may be the mark or only its beginning
                 return []
             buffer, self._at_start = buffer.removeprefix(BYTE_ORDER_MARK), False
         *complete, rest = buffer.split(b"\n\n")
@@ -60,14 +63,14 @@ class EventReader:
         return complete
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The data of the events that `data` completes."""
+        """Return the data of each event that `data` completes. Raises `too_large` like `read_blocks`."""
         if not self._rest and not self._after_cr and _is_one_event(data):
             self._at_start = False
             return [data[6:-2]]
         return [payload for block in self.read_blocks(data) if (payload := payload_of(block))]
 
     def flush(self) -> bytes:
-        """What came after the last complete event: a server may leave out the last blank line."""
+        """Return what came after the last complete event: a server may leave out the last blank line."""
         rest = bytes(self._rest)
         self._rest.clear()
         return rest
@@ -78,7 +81,7 @@ class EventReader:
             raise self._too_large(f"an event is over the limit of {MAX_EVENT} bytes")
 
     def _normalize_line_ends(self, data: bytes) -> bytes:
-        """`data` with LF for every line end. A CRLF may be split between two reads."""
+        """Return `data` with LF for every line end. A CRLF may be split between two reads."""
         after_cr, self._after_cr = self._after_cr, data.endswith(b"\r") if data else self._after_cr
         if after_cr:
             data = data.removeprefix(b"\n")
@@ -86,13 +89,13 @@ class EventReader:
 
 
 def _is_one_event(data: bytes) -> bool:
-    """The common case, as a model writes: one line of data and its blank line."""
+    """Return whether `data` is one line of data and its blank line, as is common while a model writes."""
     one_line = data.find(b"\n") == len(data) - 2 and b"\r" not in data
     return one_line and data.startswith(b"data: ") and data.endswith(b"}\n\n")
 
 
 def payload_of(block: bytes) -> bytes:
-    """An event's data; empty where it has none."""
+    """Return an event's data; b"" if it has none."""
     if block.startswith(b"data: ") and b"\n" not in block:
         return block[6:]
     lines = (line for line in block.split(b"\n") if line.startswith(b"data:") or line == b"data")
@@ -104,5 +107,5 @@ def encode_event(data: dict[str, Any]) -> bytes:
 
 
 def encode_comment(name: str, data: dict[str, Any]) -> bytes:
-    """A comment line: ignored by clients, read by people and by our own tools."""
+    """Return a comment line, which clients ignore."""
     return b": " + name.encode() + b" " + orjson.dumps(data) + b"\n\n"

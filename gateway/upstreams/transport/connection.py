@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection: sends a request, holds what has arrived of its response (RFC 9112)."""
+"""An HTTP/1.1 connection (RFC 9112): sends a request, and buffers the response."""
 
 import asyncio
 import math
@@ -12,24 +12,26 @@ from gateway.timers import Deadline, Deadlines
 from .transport import TransportError, read_whole, too_large
 
 HIGH_WATER_BYTES = 2**18
-"""Bytes of a body that may wait for their reader before the server has to."""
+"""Buffered bytes of a body above which reading from the socket pauses."""
 
 MAX_FRAMING_BYTES = 2**16
-"""Bytes that may come without one of a body: heads, trailers, chunk extensions."""
+"""Maximum bytes of heads, trailers and chunk extensions that may arrive without a byte of a body."""
 
 WRITE_CHUNK_BYTES = 2**18
-"""Bytes of a request that are written at once."""
+"""Maximum bytes of a request that are written at once."""
 
 
 class Connection(asyncio.Protocol):
-    """One connection to a server, which carries one response at a time.
+    """A connection that carries one request at a time.
 
-    `status` is 0 until the response's head is there, `parts` are what of its body was not taken yet, and `ended` says
-    that no more comes. If it will never end, `failure` says why. `on_close` is called once, as the connection closes.
+    Of the current response, `status` is 0 until its head has arrived, `parts` holds the body's bytes that were not
+    taken yet, and `ended` is whether it is complete. `failure` is why it can not be completed, else None.
+
+    `on_close` is called once, when the connection closes.
     """
 
     deadline: Deadline
-    """When what is being waited for must have come: a head, more of a body, the next request."""
+    """The time limit of what is awaited: a head, more of a body, the next request."""
 
     def __init__(self, deadlines: Deadlines, on_close: Callable[["Connection"], None]) -> None:
         self.status = 0
@@ -38,13 +40,15 @@ class Connection(asyncio.Protocol):
         self.ended = False
         self.closed = False
         self.failure: TransportError | None = None
-        self.on_body = self.parts.append  # the parser's callback, without a Python frame for each piece
+        self.on_body = (
+            self.parts.append
+        )  # the parser calls `append` directly, without a Python frame for each piece
         self._deadlines = deadlines
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
         self.time = self._loop.time
         self._parser = HttpResponseParser(self)
-        # RFC 9112 has recipients bear with them: folded lines, LF alone, blanks after a chunk's size.
+        # RFC 9112 tells recipients to tolerate folded lines, LF alone and blanks after a chunk's size.
         self._parser.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
@@ -59,7 +63,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_reusable(self) -> bool:
-        """Whether another request may be sent, now that the response has ended."""
+        """Whether the response has ended and another request may be sent."""
         return (
             self._keeps_alive
             and self.ended
@@ -67,8 +71,11 @@ class Connection(asyncio.Protocol):
         )
 
     async def send_request(self, head: bytes, body: bytes, timeout_s: float, due: float) -> None:
-        """Send a request and return when the response's head is there, which may take `timeout_s`: until `due`,
-        by the loop's clock. Raises TransportError."""
+        """Send a request, and return when the response's head has arrived.
+
+        `due` is the time limit by the loop's clock; `timeout_s`, the same limit in seconds, is for the error message.
+        Raises TransportError.
+        """
         self.raise_if_broken()
         self.status, self.ended, self._buffered_bytes = 0, False, 0
         self._timeout_s, self.deadline.due = timeout_s, due
@@ -85,7 +92,7 @@ class Connection(asyncio.Protocol):
         self.deadline.due = math.inf
 
     async def _send(self, head: bytes, body: bytes) -> None:
-        """A large body leaves as the server takes it, and no longer than until the server refuses it."""
+        """Send a large body as fast as the server reads it. Stop if the server answers with status 300 or more."""
         self._transport.write(head)
         rest = memoryview(body)
         while rest:
@@ -98,17 +105,17 @@ class Connection(asyncio.Protocol):
             rest = rest[WRITE_CHUNK_BYTES:]
 
     def raise_if_broken(self) -> None:
-        """Raise the TransportError if the response will never end."""
+        """Raise TransportError if the response can not be completed."""
         if self.failure is not None:
             raise self.failure
 
     def wait_for_change(self) -> asyncio.Future[None]:
-        """Done at the next change."""
+        """Return a future that is done when the connection's state changes."""
         self._waiter = self._loop.create_future()
         return self._waiter
 
     def take_body(self) -> bytes:
-        """What of the body has arrived since it was last taken."""
+        """Return what has arrived of the body since the last call."""
         parts = self.parts
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
@@ -119,7 +126,7 @@ class Connection(asyncio.Protocol):
         return data
 
     def close(self) -> None:
-        """At once: the server sees its client gone."""
+        """Close the connection at once. The server sees that its client has left."""
         self._break("lost", "the connection was closed by us")
 
     def _break(self, why: str, message: str) -> None:
@@ -143,10 +150,10 @@ class Connection(asyncio.Protocol):
         what = "the response stopped coming" if self.status else f"no response within {self._timeout_s:g} s"
         self._break("timeout", what)
 
-    # What the event loop calls.
+    # Callbacks of the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is no subclass
         self.deadline = self._deadlines.schedule(math.inf, self._time_out)
 
     def data_received(self, data: bytes) -> None:
@@ -165,12 +172,12 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         if self.status and not self.headers.keys() & {b"content-length", b"transfer-encoding"}:
-            self.ended = True  # such a body ends with its connection
+            self.ended = True  # without a length, a body ends with its connection
         self._break("lost", _describe_loss(self.status, "the server closed the connection"))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._break("lost", _describe_loss(self.status, str(error)))
-        del self._parser  # it holds us in turn: a cycle that only a collection would free
+        del self._parser  # this breaks a reference cycle, which only garbage collection frees
 
     def pause_writing(self) -> None:
         self._is_writing_paused = True
@@ -179,11 +186,11 @@ class Connection(asyncio.Protocol):
         self._is_writing_paused = False
         self._wake()
 
-    # What the parser calls.
+    # Callbacks of the parser.
 
     def on_message_begin(self) -> None:
         if self.ended:
-            raise ValueError("nothing was asked")  # more than one response: `data_received` closes
+            raise ValueError("nothing was asked")  # a second response: `data_received` closes the connection
         self.headers = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -196,7 +203,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status < 200:
-            return  # it only announces the response
+            return  # an interim response
         if self.headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
             raise ValueError("a transfer coding that was not asked for")
         self.status = status
@@ -210,10 +217,10 @@ class Connection(asyncio.Protocol):
 
 
 class HttpResponse:
-    """A `Response` as it arrives on its connection.
+    """A `Response` that is read from its connection as it arrives.
 
-    It has the connection until it is closed: then `release` gets it back. `gap` is the limit in seconds between two
-    reads, and `limit` the maximum number of bytes of a body that is read whole.
+    It owns the connection until `close`, which passes the connection to `release`. `gap` is the maximum seconds between
+    two reads, and `limit` the maximum bytes of a body that `read` returns.
     """
 
     __slots__ = ("_closed", "_connection", "_fields", "_gap", "_limit", "_release", "status", "waited_s")
@@ -236,7 +243,7 @@ class HttpResponse:
 
     async def read(self) -> bytes:
         if self._connection.ended:
-            body = self._connection.take_body()  # it came with the head, as short responses do
+            body = self._connection.take_body()  # a short body arrives with the head
             if len(body) > self._limit:
                 raise too_large(self._limit)
             return body
@@ -252,7 +259,7 @@ class HttpResponse:
             connection.deadline.due = began + (gap or self._gap)
             try:
                 await connection.wait_for_change()
-            finally:  # between reads we are waited for, or a slow client
+            finally:  # the limit does not apply between calls, while the gateway or a slow client is busy
                 connection.deadline.due = math.inf
                 self.waited_s += connection.time() - began
         return connection.take_body()

@@ -1,4 +1,4 @@
-"""Compressed responses: we ask for none, and some servers compress all the same (RFC 9110, section 8.4)."""
+"""Decompresses responses: some servers compress without being asked to (RFC 9110, section 8.4)."""
 
 import zlib
 from collections.abc import Mapping
@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from .transport import Response, TransportError, read_whole
 
 MAX_INFLATED_BYTES = 2**20
-"""Bytes that one piece is inflated to before its reader has taken them."""
+"""Maximum bytes that one piece is inflated to before its reader takes them."""
 
 PIECE = 2**14
-"""Bytes that zlib is given at once: it copies what it leaves of them, and a body may have many members."""
+"""Bytes that zlib gets at once. It copies what it does not use, and a body may have many members."""
 
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 BARE_DEFLATE = -zlib.MAX_WBITS
 
 
 def decode_content(response: Response, coding: bytes, limit: int) -> Response:
-    """Return the response without its content coding. Reading its whole body fails over `limit` bytes.
+    """Return the response with its content coding removed. `limit` is the maximum bytes that its `read` returns.
 
-    Raises TransportError for an unknown coding."""
+    Raises TransportError for an unknown coding.
+    """
     coding = coding.strip().lower()
     if coding in (b"identity", b""):
         return response
@@ -31,8 +32,10 @@ def decode_content(response: Response, coding: bytes, limit: int) -> Response:
 
 
 class InflatedResponse:
-    """A `Response` whose body is inflated as it comes: gzip, zlib, or deflate without zlib's header, which some
-    servers send as `deflate`."""
+    """A `Response` whose body is inflated as it arrives: gzip, zlib, or deflate without zlib's header.
+
+    Some servers send the last as `deflate`.
+    """
 
     def __init__(self, response: Response, limit: int) -> None:
         self.status = response.status
@@ -69,7 +72,7 @@ class InflatedResponse:
         self._response.close()
 
     def _inflate(self) -> bytes:
-        """Inflate as much of the next compressed piece as may be held at once."""
+        """Inflate the next piece of `_compressed`, up to MAX_INFLATED_BYTES. Raises TransportError."""
         piece = self._compressed[self._at : self._at + PIECE]
         if not self._has_begun or self._zlib.eof:  # a gzip body may have several members
             self._zlib = zlib.decompressobj(_choose_window_bits(piece[0]))
@@ -93,5 +96,5 @@ class InflatedResponse:
 
 
 def _choose_window_bits(first: int) -> int:
-    """zlib's `wbits` for a body by its first byte: gzip begins with 0x1f, zlib with a method of 8."""
+    """Return zlib's `wbits` for a body by its first byte: gzip begins with 0x1f, zlib with a method of 8."""
     return GZIP_OR_ZLIB if first == 0x1F or first & 0x0F == 8 else BARE_DEFLATE

@@ -1,4 +1,4 @@
-"""Our own HTTP/1.1 client: requests to one origin on kept connections (docs/decisions/0006-own-http-client.md)."""
+"""An HTTP/1.1 client for one origin, with keep-alive connections (docs/decisions/0006-own-http-client.md)."""
 
 import asyncio
 import ssl
@@ -15,13 +15,12 @@ from .transport import MAX_BODY, Response
 
 
 class HttpTransport:
-    """Asks the origin of `url`, and no other. Follows no redirect, keeps no cookie, asks no proxy.
+    """Sends requests to the origin of `url`, and to no other. Follows no redirects, and uses no cookies and no proxy.
 
-    `headers` go with every request. `connect` and `gap` (between two reads of a response) are time limits in
-    seconds. `keep_alive` is off for servers that close connections they said they would keep; else one is kept
-    for `idle` seconds. `tls` verifies the server, by the system's certificates where it is not given. `limit` is the
-    most bytes of a body that is read whole. Raises ValueError for a URL that no request can be sent to, and for headers
-    that would break one.
+    `headers` are sent with every request. `connect` and `gap` (between two reads of a response) are time limits in
+    seconds. An idle connection is kept for `idle` seconds; `keep_alive` is False for servers that close connections
+    which they promised to keep. `tls` verifies the server, by default with the system's certificates. `limit` is the
+    maximum bytes of a body that is read whole. Raises ValueError for an invalid URL or invalid headers.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class HttpTransport:
         self._idle_connections: dict[Connection, None] = {}
         self._open_connections: set[Connection] = set()
 
-    # These give the coroutine that does the work, not one around it: it is resumed with every read.
+    # These return the coroutine that does the work, without one around it, which would be resumed at every read.
 
     def get(self, url: str, timeout_s: float) -> Coroutine[Any, Any, Response]:
         return self._send(self._build_head("GET", url) + b"\r\n", b"", timeout_s)
@@ -91,7 +90,7 @@ class HttpTransport:
         return Connection(self._deadlines, self._forget)
 
     def release(self, connection: Connection) -> None:
-        """For the next request, where that is possible."""
+        """Keep the connection for another request if it is reusable, else close it."""
         if self._keep_alive and connection.is_reusable:
             connection.deadline.due = connection.time() + self._max_idle_s
             self._idle_connections[connection] = None

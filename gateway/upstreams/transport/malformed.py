@@ -1,4 +1,4 @@
-"""Tells an upstream's answer of another shape than its endpoint gives from a fault of our own."""
+"""Tells malformed answers of upstreams from faults of the gateway."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,15 +6,14 @@ from contextlib import contextmanager
 from .transport import Garbage
 
 MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError, ValueError)
-"""What reading an answer of another shape ends in."""
+"""The exceptions that parsing a malformed answer raises."""
 
 
 @contextmanager
 def parsing(what: str) -> Iterator[None]:
-    """Raise Garbage if what reads an answer in here fails on its shape.
+    """Turn one of MISSHAPEN, raised in the `with` block, into Garbage. `what` names the expected answer.
 
-    Only the reading of a server's bytes belongs in here: a fault of the gateway or of a plan would be taken for the
-    server's.
+    The block must only parse a server's bytes: any other fault in it would be blamed on the server.
     """
     try:
         yield

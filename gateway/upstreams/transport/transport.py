@@ -1,12 +1,15 @@
-"""Bytes to an HTTP server and back: the one seam between us and the network."""
+"""The interface between the gateway and HTTP servers, which tests replace."""
 
 from collections.abc import Mapping
 from typing import Protocol
 
 
 class TransportError(Exception):
-    """The exchange of bytes failed. `why`: `down` (no connection), `timeout`, `lost` (it broke off), or
-    `garbage` (it is no answer). `before_response`: nothing of a response had arrived."""
+    """A request failed, or its response could not be read.
+
+    `why` is `down` (no connection), `timeout`, `lost` (the response broke off) or `garbage` (it is malformed).
+    `before_response` is whether nothing of the response had arrived.
+    """
 
     def __init__(self, why: str, message: str, *, before_response: bool) -> None:
         super().__init__(message)
@@ -15,13 +18,15 @@ class TransportError(Exception):
 
 
 class Garbage(TransportError):
-    """A response that is no answer."""
+    """A response is malformed or too large."""
 
     def __init__(self, message: str) -> None:
         super().__init__("garbage", message, before_response=False)
 
 
 class Response(Protocol):
+    """A response whose head has arrived."""
+
     status: int
 
     @property
@@ -31,25 +36,27 @@ class Response(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """By name in lower case; the values of a repeated one are joined by commas."""
+        """The headers, by name in lower case. The values of a repeated header are joined by commas."""
         ...
 
     async def read(self) -> bytes:
-        """Return the whole body. Raises TransportError, and Garbage if it is too large."""
+        """Return the whole body. Raises TransportError, and Garbage for a body that is too large."""
         ...
 
     async def next(self, gap: float | None = None) -> bytes:
-        """All of the body that has arrived since the last call, or the next to arrive; nothing at its end. `gap`
-        overrides for this call how many seconds it may take. Raises TransportError."""
+        """Return what has arrived of the body since the last call; wait if nothing has. Returns b"" at the end.
+
+        `gap` overrides the maximum seconds to wait, for this call. Raises TransportError.
+        """
         ...
 
     def close(self) -> None:
-        """Before the body's end, the server sees its client gone."""
+        """End the response. Before the body's end, this closes the connection, so that the server stops."""
         ...
 
 
 MAX_BODY = 256 * 2**20
-"""Bytes of a response that is read whole: OpenAI's largest, 2048 embeddings of 3072 numbers, has some 140 million."""
+"""Maximum bytes of a response that is read whole. OpenAI's largest (2048 embeddings of 3072 numbers) has 140 MB."""
 
 
 def too_large(limit: int) -> Garbage:
@@ -57,7 +64,7 @@ def too_large(limit: int) -> Garbage:
 
 
 async def read_whole(response: Response, limit: int) -> bytes:
-    """Return all of a response's body. Raises TransportError, and Garbage for more than `limit` bytes."""
+    """Return a response's whole body. Raises TransportError, and Garbage if it has more than `limit` bytes."""
     parts, size = [], 0
     while data := await response.next():
         size += len(data)
@@ -68,8 +75,10 @@ async def read_whole(response: Response, limit: int) -> bytes:
 
 
 class Transport(Protocol):
+    """Sends requests to one server."""
+
     async def post(self, url: str, body: bytes, timeout_s: float) -> Response:
-        """Send the request and wait up to `timeout_s` for the response's head. Raises TransportError."""
+        """Send a request, and wait up to `timeout_s` seconds for the response's head. Raises TransportError."""
         ...
 
     async def close(self) -> None: ...
