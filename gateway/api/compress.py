@@ -86,13 +86,13 @@ def compress_route(
 
 def read_request(body: Body, policies: LivePolicies) -> CompressionRequest:
     """Return the request that a checked JSON object holds. Raises ApiError for an unknown or invalid field."""
-    own = read_smallfirst_field(body)
+    field = read_smallfirst_field(body)
     if unknown := next((key for key in body if key not in KEYS), None):
         raise invalid(f"{unknown} is not known here; expected {', '.join(KEYS)}", unknown)
     policy = DEFAULT_POLICY
-    if own.policy or body.get("model") is not None:
-        check_type("model", body.get("model", own.policy), str, "the name of a policy or of a model")
-        policy = resolve_policy(body, own, policies.catalog)
+    if field.policy or body.get("model") is not None:
+        check_type("model", body.get("model", field.policy), str, "the name of a policy or of a model")
+        policy = resolve_policy(body, field, policies.catalog)
     form = _find_form(body)
     content = {form: body[form]} | ({"question": body["question"]} if "question" in body else {})
     endpoint: Endpoint = "chat" if form == "messages" else "completions"

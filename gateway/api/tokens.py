@@ -74,10 +74,10 @@ def find_tokenizer(body: Body, policies: LivePolicies, pools: Mapping[Tier, Pool
     If both tiers may answer, the small model's upstreams come first. A private request goes to no cloud. Raises
     ApiError if there is no such upstream.
     """
-    own, catalogue = read_smallfirst_field(body), policies.catalog
-    policy = resolve_policy(body, own, catalogue)
+    field, catalogue = read_smallfirst_field(body), policies.catalog
+    policy = resolve_policy(body, field, catalogue)
     needs = Requirements(model=policy.name if policy.name in catalogue.models else None)
-    allowed = without_clouds(pools) if own.private or policy.private else pools
+    allowed = without_clouds(pools) if field.private or policy.private else pools
     candidates = _find_tokenizers(policy, allowed, needs)
     if candidates:
         return next((upstream for upstream in candidates if upstream.is_up), candidates[0])

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def report_filter(
-    calls: "Sequence[Call]", chosen: PassageFilter, count: int, shown: Sequence[int] | None
+    calls: "Sequence[Call]", passage_filter: PassageFilter, count: int, shown: Sequence[int] | None
 ) -> dict[str, Any]:
-    """Return a report on a filter of `count` passages; `shown` are the places of those it kept, None for all.
+    """Return a report on a filter of `count` passages; `shown` are the places of those it kept.
 
     The report has the number of passages and of those kept, their `order`, the places of those `dropped`, each
-    passage's calibrated P(relevant) as `p`, and the kind of judgement as `by`. If there was no judgement, it has `why`
-    instead. Places count from 0.
+    passage's calibrated P(relevant) as `p`, and the kind of judgement as `by`. If `shown` is None, nothing was judged,
+    and the report has `why` instead. Places count from 0.
     """
     judgements = [
         (call, call.ask) for call in calls if isinstance(call.ask, Judge) and call.ask.passage is not None
@@ -35,6 +35,8 @@ def report_filter(
         "dropped": sorted(set(range(count)) - set(shown)),
         "p": [
             float(f"{relevance:.4g}")
-            for relevance in chosen.calibrate([p[(*last.labels, "request")[0]] for p in probabilities])
+            for relevance in passage_filter.calibrate(
+                [p[(*last.labels, "request")[0]] for p in probabilities]
+            )
         ],
     }

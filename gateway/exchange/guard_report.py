@@ -14,8 +14,8 @@ def report_guard(exchange: Exchange) -> None:
         return
     report: dict[str, Any] = {}
     thresholds = {"input": guard.input, "output": guard.output, "instead": guard.output}
-    judged = {name: threshold for name, threshold in thresholds.items() if threshold is not None}
-    for (name, threshold), p in zip(judged.items(), _judgements(exchange), strict=False):
+    active = {name: threshold for name, threshold in thresholds.items() if threshold is not None}
+    for (name, threshold), p in zip(active.items(), _list_probabilities(exchange), strict=False):
         if p is not None:
             report[name] = round(p, 4)
             report |= {"flagged": name} if p >= threshold else {}
@@ -25,7 +25,7 @@ def report_guard(exchange: Exchange) -> None:
         exchange.skills["guard"] = report
 
 
-def _judgements(exchange: Exchange) -> list[float | None]:
+def _list_probabilities(exchange: Exchange) -> list[float | None]:
     """Return P(harmful) of each of the guard's judgements, in order; None if no judge could answer."""
     return [
         None if call.judged is None else call.judged.p[call.ask.labels[0]]

@@ -37,10 +37,10 @@ def resolve_policy(body: Body, field: SmallfirstField, catalog: Catalog) -> Poli
         raise invalid(f"smallfirst.{error}", f"smallfirst.{error.at}") from error
 
 
-def _split_key(split: Split, body: Body, own: SmallfirstField) -> str:
+def _split_key(split: Split, body: Body, field: SmallfirstField) -> str:
     """Return the text that a split hashes: the request's key or conversation, else a random number."""
     if split.split.by == "key":
-        candidates = [own.key, *(body.get(name) for name in IDENTITY_FIELDS)]
+        candidates = [field.key, *(body.get(name) for name in IDENTITY_FIELDS)]
         if named := next((name for name in candidates if isinstance(name, str) and name), None):
             return named
     if split.split.by == "conversation":

@@ -73,7 +73,7 @@ def read_request(
     body: Body, rubrics: Mapping[str, Rubric], upstreams: Mapping[str, Upstream]
 ) -> EvaluationRequest:
     """Return the parsed request. Raises ApiError."""
-    own = read_smallfirst_field(body)
+    field = read_smallfirst_field(body)
     batch = "items" in body
     known = KEYS if batch else (*KEYS, *ITEM_KEYS)
     if unknown := next((key for key in body if key not in known), None):
@@ -86,7 +86,7 @@ def read_request(
     ]
     for place, item in enumerate(items):
         _check_item(item, evaluators, f"items[{place}]." if batch else "")
-    return EvaluationRequest(items, evaluators, tier, model, own.private, own.tags, batch)
+    return EvaluationRequest(items, evaluators, tier, model, field.private, field.tags, batch)
 
 
 def _read_items(body: Body) -> list[Any]:
