@@ -68,9 +68,8 @@ class App(FastAPI):
         response = ResponseTracker(send)
         try:
             await super().__call__(scope, receive, response)
-        except (
-            Exception
-        ) as error:  # a route's name is the label, since clients could make up any number of paths
+        except Exception as error:
+            # The metric's label is the route's name, since clients could make up any number of paths.
             endpoint = getattr(scope.get("route"), "name", "none")
             await self.internal_errors.conclude(error, endpoint, response)
 

@@ -29,9 +29,8 @@ class Deadline:
 
     def cancel(self) -> None:
         self._deadlines.pending.discard(self)
-        self._act = (
-            None  # the owner refers to the deadline: this breaks a cycle that only garbage collection frees
-        )
+        # The owner refers to the deadline, whose `act` refers to the owner: break the cycle, or it takes a collection.
+        self._act = None
 
     def fire(self) -> None:
         act = self._act
@@ -63,9 +62,8 @@ class Deadlines:
         if not self.pending:
             self._is_running = False
             return
-        loop.call_later(
-            CHECK_PERIOD_S, self._check, loop
-        )  # before the deadlines, so that one that raises does not stop the checks
+        # The next check is scheduled first, so that a deadline whose `act` raises does not stop the checks.
+        loop.call_later(CHECK_PERIOD_S, self._check, loop)
         now = loop.time()
         for deadline in [deadline for deadline in self.pending if deadline.due <= now]:
             deadline.fire()

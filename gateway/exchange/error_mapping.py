@@ -35,9 +35,8 @@ def to_api_error(failure: Unavailable, causes: list[str]) -> ApiError:
     retry_after = failure.retry_after if isinstance(failure, Failure) else None
     if status in (429, 503) and retry_after is None:
         retry_after = 1.0
-    messages = (
-        () if failure.why == "guarded" else dict.fromkeys(causes)
-    )  # a guard refuses without a failed call
+    # A guard refuses without a failed call, so `causes` do not explain the refusal.
+    messages = () if failure.why == "guarded" else dict.fromkeys(causes)
     message = "; then ".join(messages) or str(failure)
     return ApiError(status, code, message, kind=kind, retry_after=retry_after)
 

@@ -118,7 +118,7 @@ class Exchange:
 
     @property
     def full_body(self) -> Body:
-        """The body as the client sent it, with all passages."""
+        """The body with all passages, before a plan has chosen which to show."""
         return self.body if self.passages is None else self.passages.body_with()
 
     @property

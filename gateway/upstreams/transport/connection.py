@@ -40,9 +40,8 @@ class Connection(asyncio.Protocol):
         self.ended = False
         self.closed = False
         self.failure: TransportError | None = None
-        self.on_body = (
-            self.parts.append
-        )  # the parser calls `append` directly, without a Python frame for each piece
+        # The parser calls `append` directly, without a Python frame for each piece.
+        self.on_body = self.parts.append
         self._deadlines = deadlines
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
