@@ -96,7 +96,7 @@ def read_request(body: Body, policies: LivePolicies) -> CompressionRequest:
     form = _find_form(body)
     content = {form: body[form]} | ({"question": body["question"]} if "question" in body else {})
     endpoint: Endpoint = "chat" if form == "messages" else "completions"
-    exchange = build_task_exchange(NAME, endpoint, policy, content, tags=own.tags, private=own.private)
+    exchange = build_task_exchange(NAME, endpoint, policy, content, tags=field.tags, private=field.private)
     return CompressionRequest(exchange, _build_section(body, policy))
 
 

@@ -57,7 +57,7 @@ class Admission:
         """
         ceilings = self._exchange.policy.ceilings
         counts = not isinstance(ask, Skill)  # a skill's call prepares one of the plan's, and is not counted
-        if counts and self._call_count >= (max_calls := self._exchange.max_calls):
+        if counts and self._call_count and self._call_count >= (max_calls := self._exchange.max_calls):
             raise self.refuse("ceiling", ask, f"more than {max_calls} upstream calls")
         self.check_time(ask)
         limit = inf

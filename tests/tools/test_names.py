@@ -22,13 +22,6 @@ PUBLISHED_FIELDS = {
 }
 """Fields that keep their name, and why."""
 
-TO_RENAME = {
-    "gateway/api/evaluation/endpoint.py": {"asked", "one"},
-    "gateway/api/responses/writers.py": {"asked"},
-    "gateway/engine/judge/prompt.py": {"found"},
-}
-"""Temporary: names that are still to be changed. An entry that no longer applies fails the test. Empty it."""
-
 Names = Iterator[tuple[int, str]]
 
 
@@ -66,10 +59,8 @@ def refused_names(source: str) -> Names:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_name_says_nothing(path: Path) -> None:
-    postponed = TO_RENAME.get(str(path.relative_to(ROOT)), set())
-    refused = [*refused_names(path.read_text(encoding="utf-8"))]
-    assert [f"{path}:{line}: {name}" for line, name in refused if name not in postponed] == []
-    assert postponed - {name for _, name in refused} == set()
+    refused = refused_names(path.read_text(encoding="utf-8"))
+    assert [f"{path}:{line}: {name}" for line, name in refused] == []
 
 
 def test_each_published_field_exists() -> None:
