@@ -136,6 +136,15 @@ def test_the_api_keeps_the_names_it_has() -> None:
     assert shown["calls"][0].keys() >= CALL_KEYS
 
 
+def test_the_example_in_the_documentation_has_every_field_of_the_api() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
+    _, section = page.split("## `GET /v1/exchanges/{id}`\n")
+    example = json.loads(section.split("```json\n")[1].split("```")[0])
+    shown = to_api_object(json.loads(encode_compact(build_exchange_line(full_exchange()))))
+    assert example.keys() == shown.keys() | {"evaluation"}
+    assert example["calls"][0].keys() == shown["calls"][0].keys()
+
+
 def marked(model: type[Line]) -> set[str]:
     return {
         mark.name or key
