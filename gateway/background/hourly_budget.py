@@ -15,14 +15,14 @@ class HourlyBudget:
 
     def can_spend(self, policy: str, max_usd: float | None) -> bool:
         """Whether the policy has spent less than `max_usd` dollars within the hour. None: no limit."""
-        if max_usd is None:
-            return True
-        began, spent = self._spent.get(policy, (self._clock(), 0.0))
-        if self._clock() - began >= HOUR_S:
-            self._spent.pop(policy, None)
-            return True
-        return spent < max_usd
+        return max_usd is None or self._window(policy)[1] < max_usd
 
     def spend(self, policy: str, usd: float) -> None:
-        began, spent = self._spent.get(policy, (self._clock(), 0.0))
+        began, spent = self._window(policy)
         self._spent[policy] = (began, spent + usd)
+
+    def _window(self, policy: str) -> tuple[float, float]:
+        """Return when the policy's current count began, and its dollars."""
+        now = self._clock()
+        began, spent = self._spent.get(policy, (now, 0.0))
+        return (began, spent) if now - began < HOUR_S else (now, 0.0)

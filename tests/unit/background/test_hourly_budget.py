@@ -39,6 +39,17 @@ def test_the_next_hour_begins_with_what_is_spent_next():
     assert hourly.can_spend("one", 1.0)
 
 
+def test_dollars_of_work_that_ends_in_the_next_hour_count_for_that_hour():
+    clock = Clock()
+    hourly = HourlyBudget(clock)
+    hourly.spend("one", 0.5)
+    clock.now += HOUR_S
+    hourly.spend("one", 1.0)
+    assert not hourly.can_spend("one", 1.0)
+    clock.now += HOUR_S - 0.001
+    assert not hourly.can_spend("one", 1.0)
+
+
 def test_policies_spend_apart_and_one_without_a_limit_affords_all():
     hourly = HourlyBudget(Clock())
     hourly.spend("one", 9.0)
