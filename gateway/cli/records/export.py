@@ -165,5 +165,5 @@ def _count_selection(selection: Selection) -> list[tuple[str, int]]:
         ("selected for training", len(selection.examples)),
         ("not selected: easier for the small model", selection.easier),
         ("not selected: no likelier after their prompts", selection.outliers),
-        ("not selected: too long for the small model", selection.unscored),
+        ("not selected: unreadable for the small model", selection.unscored),
     ]

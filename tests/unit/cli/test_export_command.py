@@ -182,7 +182,7 @@ async def test_the_answers_that_the_small_model_finds_least_likely_are_selected(
         await recorded(slm, llm, tmp_path / "odd", [turns[3]])
         empty = await asyncio.to_thread(run, tmp_path / "odd", *options, "--out", tmp_path / "none")
     assert result.exit_code == 0, result.output
-    why = "none of 1 examples could be selected: 1 no likelier after their prompts, 0 too long"
+    why = "none of 1 examples could be selected: 1 no likelier after their prompts, 0 unreadable"
     assert (empty.exit_code, why in " ".join(empty.stderr.split())) == (1, True), empty.output
     asked = [line["messages"][0]["content"] for line in lines(tmp_path / "set" / "train.jsonl")]
     assert asked == ["harder?", "hard?"]
@@ -191,7 +191,7 @@ async def test_the_answers_that_the_small_model_finds_least_likely_are_selected(
     assert {what: number for what, number in told.items() if what.startswith("not selected")} == {
         "not selected: easier for the small model": "1",
         "not selected: no likelier after their prompts": "1",
-        "not selected: too long for the small model": "1",
+        "not selected: unreadable for the small model": "1",
     }
 
 
