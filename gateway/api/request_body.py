@@ -8,7 +8,7 @@ import orjson
 from gateway.errors import ApiError, invalid
 from gateway.wire.body_types import Body
 from gateway.wire.nesting import MIN_DEEP_BYTES, TooDeep, read_json
-from gateway.wire.validation import _type_name
+from gateway.wire.validation import type_name
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -46,5 +46,5 @@ def parse_body(raw: bytes) -> Body:
     except TooDeep as error:
         raise invalid(str(error), error.field) from error
     if not isinstance(body, dict):
-        raise invalid(f"the request body must be a JSON object, not {_type_name(body)}", code="invalid_json")
+        raise invalid(f"the request body must be a JSON object, not {type_name(body)}", code="invalid_json")
     return body

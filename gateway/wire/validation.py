@@ -50,7 +50,7 @@ def check_chat(body: Body) -> None:
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             where = f"messages[{index}]"
-            raise invalid(f"{where} must be an object with a role, not {_type_name(message)}", where)
+            raise invalid(f"{where} must be an object with a role, not {type_name(message)}", where)
 
 
 def check_completions(body: Body) -> None:
@@ -85,8 +85,8 @@ def is_judgeable(body: Body) -> bool:
 def check_type(key: str, value: Any, kind: type, expected: str) -> None:
     """Raises ApiError for a value of another kind than JSON's `kind`; `key` is its path in the body."""
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise invalid(f"{key} must be {expected}, not {_type_name(value)}", key)
+        raise invalid(f"{key} must be {expected}, not {type_name(value)}", key)
 
 
-def _type_name(value: Any) -> str:
+def type_name(value: Any) -> str:
     return JSON_TYPE_NAMES.get(type(value), "null")
