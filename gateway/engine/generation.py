@@ -125,12 +125,11 @@ class GenerateCalls:
             scored = self._dispatcher.scorer_of(ask).prompt
             body = vllm_scoring.build_continuation(prompt, scored, ask.after, upstream.model, limit)
             return UpstreamRequest(upstream.url("completions"), body, stream, ask.patience)
-        url = upstream.url(exchange.endpoint)
-        if not stream and limit is None and self._leaves_unchanged(ask, prompt, upstream):
-            return UpstreamRequest(url, exchange.raw, stream, ask.patience)
-        body = self._build_body(ask, prompt, upstream, limit, stream=stream)
+        content: Body | bytes = exchange.raw
+        if stream or limit is not None or not self._leaves_unchanged(ask, prompt, upstream):
+            content = self._build_body(ask, prompt, upstream, limit, stream=stream)
         on_response = self._reply.trim if ask.prefix != ask.prefix.rstrip() else None
-        return UpstreamRequest(url, body, stream, ask.patience, on_response)
+        return UpstreamRequest(upstream.url(exchange.endpoint), content, stream, ask.patience, on_response)
 
     def _leaves_unchanged(self, ask: Generate, prompt: Body, upstream: Upstream) -> bool:
         if prompt is not self._exchange.body or ask.n is not None or ask.prefix or ask.prediction:

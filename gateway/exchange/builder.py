@@ -226,13 +226,13 @@ def build_request(
     """What the policy's plan may know of a checked body."""
     needs = needs._replace(tokens=0) if needs.tokens else needs  # a prompt too long is the call's to refuse
     unable = [tier for tier, pool in pools.items() if not pool.can_serve(needs)]
+    llm = pools.get("llm")
+    is_llm_up = llm is not None and (llm.is_up if "llm" in unable else llm.can_serve_now(needs))
     request = Request(
         stream=bool(body.get("stream")),
         judgeable=is_judgeable(body),
         whole=expected.needs_complete_answer,
-        tiers=_TIERS[
-            "slm" in pools, "llm" in pools and _is_tier_up(pools["llm"], needs, "llm" not in unable)
-        ],
+        tiers=_TIERS["slm" in pools, is_llm_up],
         able=_TIERS["slm" not in unable, "llm" not in unable],
         features=extract_prompt_features(body, endpoint) if policy.router.reads_features else NO_FEATURES,
         renormalised="slm" in pools and pools["slm"].renormalises and is_constrained(body),
@@ -252,10 +252,6 @@ def build_request(
 def without_clouds(pools: Mapping[Tier, Pool]) -> Mapping[Tier, Pool]:
     """Without clouds: the door lets what is private out to none."""
     return {tier: pool.without_clouds for tier, pool in pools.items() if pool.without_clouds is not None}
-
-
-def _is_tier_up(pool: Pool, needs: Requirements, able: bool) -> bool:
-    return pool.can_serve_now(needs) if able else pool.is_up
 
 
 _TIERS: dict[tuple[bool, bool], frozenset[Tier]] = {

@@ -95,8 +95,11 @@ class Exchange:
     status: int = 200
     error: str | None = None
     cancelled: bool = False
+    route: str = "none"
+    """The tiers whose text the answer holds, once the exchange is accounted for; "none" without an answer."""
     cost_usd: float = 0.0
     llm_alone_usd: float | None = None
+    saved_usd: float | None = None
 
     @property
     def wanted_logprobs(self) -> int | None:
@@ -147,14 +150,6 @@ class Exchange:
             if self.needs.tokens:
                 self.needs = self.needs._replace(tokens=min_prompt_tokens(self.body, self.endpoint))
 
-    @property
-    def saved_usd(self) -> float | None:
-        return None if self.llm_alone_usd is None else self.llm_alone_usd - self.cost_usd
-
-    @property
-    def route(self) -> str:
-        return self.answer.route if self.answer else "none"
-
     def create_shadow(self, policy: Policy, request: Request) -> "Exchange":
         """Return a second exchange of the same request under another policy. No client waits for it."""
         body = without_stream_fields(self.full_body)
@@ -195,7 +190,7 @@ class Exchange:
             self.ttft = self.elapsed()
 
     def account(self) -> None:
-        """Sum the costs of the calls, and estimate what the LLM alone would have cost."""
+        """Sum up the exchange: its route, the costs of its calls, and what the LLM alone would have cost."""
         self.cost_usd = 0.0
         prompt = 0
         for call in self.calls:
@@ -206,10 +201,14 @@ class Exchange:
                     + (self.compressed_tokens if call.tier == "llm" else 0)
                     + self.hidden_tokens
                 )
-        if self.answer is not None and self.alone_price is not None:
+        if self.answer is None:
+            return
+        self.route = self.answer.route
+        if self.alone_price is not None:
             prompt = prompt or self.answer.parts[0].usage.prompt_tokens + self.hidden_tokens
             served = sum([part.usage.completion_tokens for part in self.answer.parts])
             self.llm_alone_usd = llm_alone_cost(prompt, served, self.policy.length_ratio, self.alone_price)
+            self.saved_usd = self.llm_alone_usd - self.cost_usd
 
     def figures(self) -> dict[str, Any]:
         """Return the known figures, for the last event of a stream and GET /v1/exchanges/{id}. Costs are in dollars."""
