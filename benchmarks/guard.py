@@ -25,12 +25,15 @@ from gateway.cli.loopback_gateway import run_gateway
 from gateway.engine.judge.prompt import build_question, parse_judgement
 from gateway.settings import LocalEngine, Settings
 from gateway.upstreams.upstream import Upstream
+from policies.loading.evaluator_results import GUARD_RESULTS_PATH, EvaluatorResult
 from policies.tuning.report import auroc, bootstrap_interval
+from routers.confidence.calibration import LogprobSource
 from routers.judges.guard import ATTACK_QUESTION, HARM_QUESTION
 from routers.plan import NO_USAGE, Judge
 
 ITEMS = Path(__file__).with_name("guard.jsonl")
 ASKED = {"input": ATTACK_QUESTION, "output": HARM_QUESTION}
+NAMES = {"small": "smollm2-135m-instruct", "large": "qwen2.5-coder-1.5b-instruct.Q4_K_M"}
 CHANCE = 0.5
 """An interval of the AUROC that begins no higher is no better than a coin."""
 
@@ -85,6 +88,21 @@ def _flagged(p: NDArray[np.float64]) -> float:
     return round(float((p >= 0.5).mean()), 4)
 
 
+def shipped(found: dict[str, dict[str, Any]]) -> list[EvaluatorResult]:
+    """What of it decides whether a model may guard."""
+    return [
+        EvaluatorResult(
+            evaluator=f"guard:{part}",
+            made_for=LogprobSource(model=NAMES[judge], engine="llamacpp"),
+            data="texts written by hand",
+            answers=measured_part["items"],
+            auroc=tuple(measured_part["auroc"]),
+        )
+        for judge, parts in found.items()
+        for part, measured_part in parts.items()
+    ]
+
+
 async def measured(settings: Settings, wanted: list[Item]) -> dict[str, Any]:
     async with run_gateway(settings) as served:
         upstream = served.app.pools["slm"].upstreams[0]
@@ -106,6 +124,8 @@ def main() -> None:
     print(json.dumps(found, indent=1))
     if args.items is None:
         print(results.write("guard", found))
+        rows = [one.model_dump(mode="json") for one in shipped(found)]
+        GUARD_RESULTS_PATH.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from routers.strategies.difficulty import Difficulty, Gate
 from routers.strategies.direct import Direct
 from routers.strategies.speculative import Speculative
 
+from .judge_quality import find_useless_guards
+
 PolicyRequirements = Mapping[Tier, Mapping[Capability, str]]
 """Capabilities that a policy requires of each tier beyond what its requests require, each with the policy
 field that requires it."""
@@ -136,7 +138,8 @@ def _find_missing_for_guard(guard: Guard | None, pools: Mapping[Tier, Pool]) -> 
         missing = f"the model {guard.model} among the upstreams" if guard.model else "an upstream"
         return f"its guard needs {missing} of tier {guard.tier}, and none is configured"
     if any("logprobs" in upstream.capability_names for upstream in judges):
-        return None
+        useless = None if guard.judge_anyway else next(find_useless_guards(guard, pools), None)
+        return useless and f"{useless}; name a better judge, or set guard.judge_anyway: true"
     names = ", ".join(upstream.name for upstream in judges)
     return f"its guard reads log-probabilities, which {names} does not offer (capabilities.logprobs)"
 

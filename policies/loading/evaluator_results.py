@@ -1,6 +1,6 @@
-"""Measured quality of evaluators by judging model, read from `evaluators.json`.
+"""Measured quality of evaluators and guards by judging model.
 
-`python -m benchmarks.evaluators` writes that file.
+`python -m benchmarks.evaluators` writes `evaluators.json`, and `python -m benchmarks.guard` writes `guard.json`.
 """
 
 from functools import cache
@@ -14,13 +14,15 @@ from routers.config_models import Finite
 from .layers import BUILT_IN
 
 RESULTS_PATH = BUILT_IN / "evaluators.json"
+GUARD_RESULTS_PATH = BUILT_IN / "guard.json"
 
 
 class EvaluatorResult(Finite):
     """How well an evaluator tells right answers from wrong ones on labelled data."""
 
     evaluator: str
-    """The evaluator's name in results, such as `rate:correctness`."""
+    """The evaluator's name in results, such as `rate:correctness`; `guard:input` or `guard:output` for a guard's
+    question."""
     made_for: LogprobSource
     """The model and engine that judged."""
     data: str
@@ -34,6 +36,15 @@ class EvaluatorResult(Finite):
         """True if the evaluator may be no better than chance: the interval contains 0.5 or lies below it."""
         return self.auroc[1] <= 0.5
 
+    def describe(self) -> str:
+        """Return a clause that says how good it is, such as `verify was no better than chance on small (...)`."""
+        value, low, high = self.auroc
+        worth = "no better" if self.is_chance_level else "better"
+        return (
+            f"{self.evaluator} was {worth} than chance on {self.made_for.model} "
+            f"(AUROC {value:.2f}, {low:.2f} to {high:.2f}, {self.answers} answers of {self.data})"
+        )
+
     def to_summary(self) -> dict[str, Any]:
         return {
             "auroc": list(self.auroc),
@@ -45,9 +56,9 @@ class EvaluatorResult(Finite):
 
 @cache
 def _read_results() -> tuple[EvaluatorResult, ...]:
-    if not RESULTS_PATH.exists():
-        return ()
-    return TypeAdapter(tuple[EvaluatorResult, ...]).validate_json(RESULTS_PATH.read_bytes())
+    read = TypeAdapter(tuple[EvaluatorResult, ...]).validate_json
+    paths = [path for path in (RESULTS_PATH, GUARD_RESULTS_PATH) if path.exists()]
+    return tuple(result for path in paths for result in read(path.read_bytes()))
 
 
 def find_result(evaluator: str, source: LogprobSource) -> EvaluatorResult | None:

@@ -100,6 +100,9 @@ class Guard(Finite):
     """The tier whose model judges."""
     model: str | None = None
     """The model of that tier that judges, as an upstream's `model` names it; null: any of the tier."""
+    judge_anyway: bool = False
+    """Whether a model may judge that was measured to be no better than chance at the built-in question. A policy
+    with such a judge is not served otherwise."""
     ask_input: GuardQuestion | None = None
     """The question about a request; null: whether it is an attack, in words for a small model."""
     ask_output: GuardQuestion | None = None

@@ -17,9 +17,9 @@ QUESTION = {"role": "user", "content": "What is the opposite of hot? Answer with
 REPEAT = [{"role": "system", "content": SECRET}, {"role": "user", "content": f"Say this again: {SECRET}"}]
 
 POLICIES = {
-    "open": Guard(input=1.0, output=1.0),
-    "shut": Guard(input=1e-9),
-    "held": Guard(output=1e-9),
+    "open": Guard(input=1.0, output=1.0, judge_anyway=True),
+    "shut": Guard(input=1e-9, judge_anyway=True),
+    "held": Guard(output=1e-9, judge_anyway=True),
     "secretive": Guard(leak=RUN),
 }
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gateway.catalog.catalog import build_catalog
-from gateway.catalog.evaluator_warnings import evaluator_warnings
+from gateway.catalog.judge_quality import judge_warnings
 from gateway.cli.output import ConfigOption, fail, out
 from gateway.local.factory import check_local, to_upstream_settings
 from gateway.local.settings import LOCAL_UPSTREAM_NAME
@@ -53,7 +53,7 @@ def check(
         )
         out.print(f"policy {name}: ok{privacy_note}", markup=False)
     for name, served in catalog.policies.items():
-        for warning in evaluator_warnings(served, by_tier):
+        for warning in judge_warnings(served, by_tier):
             out.print(f"policy {name}: {warning}", markup=False)
     for name, why in catalog.unavailable.items():
         out.print(f"policy {name}: not served: {why}", markup=False)

@@ -18,6 +18,7 @@ except ImportError:  # uvloop does not exist for Windows
 
 from gateway.api.server_protocol import JoiningProtocol
 from gateway.app import App, create_app
+from gateway.catalog.judge_quality import judge_warnings
 from gateway.cli.output import err
 from gateway.local.supervisor import Supervisor
 from gateway.settings import Settings
@@ -129,6 +130,9 @@ def print_welcome(app: App, settings: Settings, listener: socket.socket) -> None
     err.print(f"  policies  {', '.join(catalog.policies)}", markup=False)
     for name, why in catalog.unavailable.items():
         err.print(f"  policy {name} is not served: {why}", markup=False)
+    for name, policy in catalog.policies.items():
+        for warning in judge_warnings(policy, app.pools):
+            err.print(f"  policy {name}: {warning}", markup=False)
     err.print(f"  records   {settings.records.path or 'not kept'}", markup=False)
     model = "auto" if "auto" in catalog.policies else catalog.names()[0]
     body = (

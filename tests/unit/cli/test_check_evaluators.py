@@ -1,14 +1,17 @@
-"""What `smallfirst check` says of evaluators: rubrics of no use, and judges that are known to be worth nothing."""
+"""What `check` and `serve` say of judges: rubrics of no use, and models that judge no better than chance."""
 
+import socket
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from gateway.catalog.evaluator_warnings import evaluator_warnings
+from gateway.app import create_app
+from gateway.catalog.judge_quality import judge_warnings
 from gateway.cli import app
+from gateway.cli.serving.server import print_welcome
 from gateway.local.factory import to_upstream_settings
-from gateway.settings import LocalEngine
+from gateway.settings import LocalEngine, load_settings
 from gateway.upstreams.pool import build_pools
 from gateway.upstreams.upstream import Upstream
 from policies.loading import evaluator_results as measured
@@ -72,4 +75,60 @@ def test_the_built_in_policies_use_none_that_is_known_to_be_worth_nothing():
     by_tier = build_pools([Upstream(to_upstream_settings(LocalEngine(), port=1))])
     for policy in load_policies().values():
         assert isinstance(policy, Policy)
-        assert list(evaluator_warnings(policy, by_tier)) == []
+        assert list(judge_warnings(policy, by_tier)) == []
+
+
+GUARDED = """\
+description: x
+extends: careful
+guard: {guard}
+"""
+USELESS = (
+    "guard.{part}: guard:{part} was no better than chance on smollm2-135m-instruct (AUROC 0.40, 0.30 to 0.49, "
+    "9 answers of sums)"
+)
+
+
+def check_guard(config: Path, guard: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what `check` says of a policy with this guard, judged by a model that was measured at chance."""
+    found = (at((0.4, 0.3, 0.49), "guard:input"), at((0.4, 0.3, 0.49), "guard:output"))
+    monkeypatch.setattr(measured, "_read_results", lambda: found)
+    (config.parent / "policies" / "mine.yaml").write_text(GUARDED.format(guard=guard))
+    result = CliRunner().invoke(app, ["check", "--config", str(config)])
+    assert result.exit_code == 0, result.output
+    return [line for line in result.stdout.splitlines() if line.startswith("policy mine:")]
+
+
+@pytest.mark.parametrize("part", ["input", "output"])
+def test_a_guard_whose_judge_is_no_better_than_chance_is_not_served(
+    config: Path, monkeypatch: pytest.MonkeyPatch, part: str
+):
+    (line,) = check_guard(config, f"{{{part}: true}}", monkeypatch)
+    remedy = "name a better judge, or set guard.judge_anyway: true"
+    assert line == f"policy mine: not served: {USELESS.format(part=part)}; {remedy}"
+
+
+def test_it_is_served_if_the_policy_says_so_and_check_warns(config: Path, monkeypatch: pytest.MonkeyPatch):
+    ok, *warnings = check_guard(config, "{input: true, output: true, judge_anyway: true}", monkeypatch)
+    assert ok == "policy mine: ok"
+    assert warnings == [f"policy mine: {USELESS.format(part=part)}" for part in ("input", "output")]
+
+
+@pytest.mark.parametrize(
+    "guard",
+    ["{leak: true}", "{input: true, ask_input: {question: 'Bad? {messages}', labels: ['yes', 'no']}}"],
+)
+def test_a_guard_that_puts_no_measured_question_is_served(
+    config: Path, monkeypatch: pytest.MonkeyPatch, guard: str
+):
+    assert check_guard(config, guard, monkeypatch) == ["policy mine: ok"]
+
+
+async def test_serve_warns_too(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(measured, "_read_results", lambda: (at((0.52, 0.44, 0.6)),))
+    settings = load_settings(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print_welcome(create_app(settings), settings, listener)
+    assert "policy mine: router.judge: verify was no better than chance" in capsys.readouterr().err
