@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
         self._transport: asyncio.Transport
+        self._is_made = False
         self._waiter: asyncio.Future[None] | None = None
         self._timeout_s = 0.0
         self._buffered_bytes = 0
@@ -128,6 +129,15 @@ class Connection(asyncio.Protocol):
         """Close the connection at once. The server sees that its client has left."""
         self._break("lost", "the connection was closed by us")
 
+    def abandon(self) -> None:
+        """Close the connection, or have it closed as soon as it is made: whoever wanted it has left.
+
+        uvloop tells no protocol that its connection is closed if `create_connection` is cancelled after that.
+        """
+        if self._is_made:
+            self.close()
+        self.closed = True
+
     def _break(self, why: str, message: str) -> None:
         if not self.ended and self.failure is None:
             self.failure = TransportError(
@@ -153,6 +163,10 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is no subclass
+        if self.closed:
+            self._transport.abort()
+            return
+        self._is_made = True
         self.deadline = self._deadlines.schedule(math.inf, self._time_out)
 
     def data_received(self, data: bytes) -> None:

@@ -52,10 +52,15 @@ async def _resolve_and_connect(
 
     async def connect(address: str) -> Connection:
         name = origin.host if tls is not None else None
-        _, made = await loop.create_connection(
-            new_connection, address, origin.port, ssl=tls, server_hostname=name
-        )
-        return made
+        connection = new_connection()
+        try:
+            await loop.create_connection(
+                lambda: connection, address, origin.port, ssl=tls, server_hostname=name
+            )
+        except BaseException:
+            connection.abandon()
+            raise
+        return connection
 
     if _is_address(origin.host):
         return await connect(origin.host)

@@ -1,20 +1,23 @@
 """Whom a client connects to, whom it believes, and what it says where it can't."""
 
 import asyncio
+import gc
 import ipaddress
 import shutil
 import socket
 import ssl
 import subprocess
+import weakref
 from pathlib import Path
 from typing import cast
 
 import pytest
 from support.raw_server import Answers, listening
-from support.waiting import soon
+from support.waiting import soon, until
 
+from gateway.timers import Deadlines
 from gateway.upstreams.transport.connection import Connection
-from gateway.upstreams.transport.dialing import connect_first, interleave_families
+from gateway.upstreams.transport.dialing import connect_first, dial, interleave_families
 from gateway.upstreams.transport.http_client import HttpTransport
 from gateway.upstreams.transport.origin import build_request_head, parse_origin
 from gateway.upstreams.transport.transport import TransportError
@@ -141,6 +144,39 @@ def test_families_are_tried_in_turn():
     found = [(6, "a6"), (6, "b6"), (6, "c6"), (4, "a4"), (4, "b4")]
     assert interleave_families(found) == ["a6", "a4", "b6", "b4", "c6"]
     assert interleave_families([]) == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_dial_that_is_cancelled_at_any_turn_leaves_no_connection_and_no_deadline(
+    certificate: Path, served_as: tuple[ssl.SSLContext, list[str | None]], host: str, secure: bool
+):
+    async def serve(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    deadlines, made = Deadlines(), weakref.WeakSet[Connection]()
+
+    def new_connection() -> Connection:
+        connection = Connection(deadlines, lambda closed: None)
+        made.add(connection)
+        return connection
+
+    tls = ssl.create_default_context(cafile=certificate) if secure else None
+    async with listening(serve, served_as[0] if secure else None) as port:
+        origin = parse_origin(f"http://{host}:{port}")
+        for turns in range(60 if secure else 20):
+            dialling = asyncio.ensure_future(dial(new_connection, origin, tls, 5.0))
+            for _ in range(turns % 30):
+                await asyncio.sleep(0)
+            dialling.cancel()
+            await asyncio.wait([dialling])
+            if not dialling.cancelled() and dialling.exception() is None:
+                dialling.result().close()
+            del dialling
+        await until(lambda: not deadlines.pending)
+        if not secure:  # uvloop keeps a handshake that was cancelled until its own time limit, a minute
+            gc.collect()
+            await until(lambda: not made)
 
 
 class Attempt:
