@@ -1,6 +1,7 @@
 """POST /tokenize and /detokenize, in vLLM's format, answered by an upstream that could answer the request."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
@@ -27,6 +28,9 @@ from routers.strategies.direct import Direct
 
 from .request_body import ClientGone, parse_body, read_body
 
+MAX_BODY_BYTES = 8 * 2**20
+"""Maximum bytes of a request: about two million tokens. The answer to a longer one would hold up all streams."""
+
 TOKENIZER_FIELDS = {"add_special_tokens"}
 """Fields that only vLLM accepts for generation, but that every server's `/tokenize` accepts."""
 
@@ -36,7 +40,7 @@ def token_routes(policies: LivePolicies, pools: Mapping[Tier, Pool], body_limit:
 
     async def read(request: Request) -> tuple[Body, Upstream]:
         try:
-            body = parse_body(await read_body(request.receive, body_limit))
+            body = parse_body(await read_body(request.receive, min(body_limit, MAX_BODY_BYTES)))
         except ClientGone as gone:
             raise invalid("the client went away", code="invalid_json") from gone
         check_common(body)
@@ -61,11 +65,18 @@ def token_routes(policies: LivePolicies, pools: Mapping[Tier, Pool], body_limit:
     async def detokenize(request: Request) -> Body:
         body, upstream = await read(request)
         check_type("tokens", body.get("tokens"), list, "a list")
-        for place, token in enumerate(body["tokens"]):
-            check_type(f"tokens[{place}]", token, int, "an integer")
+        _check_tokens(body["tokens"])
         return await _fetch_answer(upstream, "detokenize", body)
 
     return router
+
+
+def _check_tokens(tokens: list[Any]) -> None:
+    """Raise ApiError for the first that is no integer. No path is built for the others: they may be millions."""
+    kinds = [*map(type, tokens)]
+    if set(kinds) - {int}:
+        place = next(place for place, kind in enumerate(kinds) if kind is not int)
+        check_type(f"tokens[{place}]", tokens[place], int, "an integer")
 
 
 def find_tokenizer(body: Body, policies: LivePolicies, pools: Mapping[Tier, Pool]) -> Upstream:

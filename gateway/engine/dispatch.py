@@ -13,7 +13,7 @@ from gateway.skills.transforms import UnusableAnswer, encode_request, wrap_respo
 from gateway.timers import Deadlines, TaskTimeout
 from gateway.upstreams.failures import Failure
 from gateway.upstreams.pool import Pool, fallbacks_after
-from gateway.upstreams.transport.transport import Response, TransportError
+from gateway.upstreams.transport.transport import MAX_BODY, Response, TransportError
 from gateway.upstreams.upstream import Call as OpenCall
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body
@@ -263,7 +263,7 @@ class Dispatcher:
         try:
             opened = await upstream.send(upstream.url(page), content, stream=False)
             try:
-                return await opened.response.read()
+                return await opened.response.read(MAX_BODY)
             finally:
                 opened.close()
         finally:

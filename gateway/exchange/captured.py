@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import orjson
-
 from gateway.wire import sse
 from gateway.wire.body_types import Body, Endpoint, Event, read_event
+from gateway.wire.nesting import read_json
 from gateway.wire.responses import assemble_response
 
 MAX_CAPTURED_BYTES = 4 * 1024 * 1024
@@ -53,7 +52,7 @@ class CapturedAnswer:
         """
         body = self._body
         try:
-            answer = assemble_response(self._events(), endpoint) if body is None else orjson.loads(body)
+            answer = assemble_response(self._events(), endpoint) if body is None else read_json(body)
             choice: Body = answer["choices"][0]
             return choice if "message" in choice or "text" in choice else None
         except UNREADABLE:
@@ -77,6 +76,6 @@ class CapturedAnswer:
         for part in self._parts:
             if isinstance(part, RawEvents):
                 payloads = (sse.payload_of(block) for block in part.data.split(b"\n\n"))
-                yield from (orjson.loads(payload) for payload in payloads if payload)
+                yield from (read_json(payload) for payload in payloads if payload)
             else:
                 yield read_event(part)

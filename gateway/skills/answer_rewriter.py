@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import orjson
 
 from gateway.upstreams.transport.malformed import parsing
-from gateway.upstreams.transport.transport import Garbage, Response
+from gateway.upstreams.transport.transport import MAX_ANSWER, Garbage, Response
 from gateway.wire.body_types import Body
 from gateway.wire.nesting import TooDeep, read_json
 from gateway.wire.responses import tool_call_index
@@ -132,12 +132,12 @@ class RewrittenResponse:
     def close(self) -> None:
         self._response.close()
 
-    async def read(self) -> bytes:
+    async def read(self, limit: int = MAX_ANSWER) -> bytes:
         """Return the rewritten body; a body that is no answer of OpenAI's format is unchanged.
 
         Raises TransportError, Garbage if only a part of the answer is malformed, and UnusableAnswer.
         """
-        data = await self._response.read()
+        data = await self._response.read(limit)
         try:
             body = read_json(data)
             choices = [choice for choice in body.get("choices") or () if isinstance(choice, dict)]

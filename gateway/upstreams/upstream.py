@@ -6,6 +6,8 @@ import math
 import time
 from collections.abc import Callable
 
+import orjson
+
 from policies.loading.yaml_files import ConfigError
 
 from .endpoint import Endpoint
@@ -19,7 +21,7 @@ from .resilience.retries import retry
 from .settings import UpstreamSettings
 from .transport.address import build_headers, collect_secrets
 from .transport.http_client import HttpTransport
-from .transport.transport import Response, Transport, TransportError
+from .transport.transport import MAX_ERROR, Response, Transport, TransportError
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +188,7 @@ class Upstream(Endpoint):
             raise self._build_failure(broken.why, str(broken)) from broken
         if response.status < 300:
             return response
-        answer = self._redact(await _read_all(response))
+        answer = self._redact(await _read_error_body(response))
         failure = parse_failure(self.name, self.tier, response.status, response.headers, answer)
         if failure.why in ("error", "overloaded", "timeout"):
             self.breaker.record_failure()
@@ -249,10 +251,11 @@ def _build_transport(settings: UpstreamSettings) -> HttpTransport:
         raise ConfigError(f"the upstream {settings.name}: {error}") from error
 
 
-async def _read_all(response: Response) -> bytes:
+async def _read_error_body(response: Response) -> bytes:
+    """Return an error's body, or one that says why it could not be read."""
     try:
-        return await response.read()
-    except TransportError:
-        return b""
+        return await response.read(MAX_ERROR)
+    except TransportError as error:
+        return orjson.dumps({"error": {"message": str(error)}})
     finally:
         response.close()

@@ -60,6 +60,8 @@ ENDPOINT_CAPABILITIES: dict[Endpoint, frozenset[Capability]] = {
 def capabilities_of(body: Body, endpoint: Endpoint) -> frozenset[Capability]:
     """Return the capabilities that a validated body requires beyond plain text."""
     capabilities = ENDPOINT_CAPABILITIES[endpoint]
+    if endpoint == "embeddings":
+        return capabilities  # fields that shape a written answer mean nothing here: the upstream judges them
     if not CAPABILITY_FIELDS.isdisjoint(body):
         capabilities |= frozenset(_field_capabilities(body))
     if endpoint == "chat":

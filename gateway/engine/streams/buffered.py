@@ -5,8 +5,9 @@ import orjson
 from gateway.exchange.call import Call
 from gateway.exchange.exchange import Exchange
 from gateway.upstreams.transport.malformed import MISSHAPEN
-from gateway.upstreams.transport.transport import Garbage, Response
+from gateway.upstreams.transport.transport import MAX_ANSWER, MAX_BODY, Garbage, Response
 from gateway.wire.body_types import Body
+from gateway.wire.nesting import TooDeep, read_json
 from gateway.wire.requests import find_answer_prefix
 from gateway.wire.responses import strip_answer_prefix, usage_of
 from routers.plan import Draft, Usage
@@ -34,15 +35,17 @@ async def read_buffered(
 
     The body is unchanged, but without `prefix`: the beginning of the answer that some servers repeat.
     """
-    body = await response.read()
+    body = await response.read(MAX_BODY if exchange.endpoint == "embeddings" else MAX_ANSWER)
     call.ended = exchange.elapsed()
     try:
-        data = orjson.loads(body)
+        data = read_json(body)
         first = data["data" if exchange.endpoint == "embeddings" else "choices"][0]
         call.finish = first.get("finish_reason") or "stop"
         usage = usage_of(data) or _estimate_usage(call, first)
         if prefix:
             body = orjson.dumps(strip_answer_prefix(data, prefix))
+    except TooDeep as error:
+        raise Garbage(f"the response: {error}") from error
     except MISSHAPEN as error:
         raise Garbage(f"the response is not what {exchange.endpoint} gives: {body[:80]!r}") from error
     return body, Draft(call.tier, finish=call.finish, usage=usage)

@@ -88,13 +88,13 @@ async def tokenize(post: Post, body: Body) -> Body:
     """
     text = body["prompt"] if "messages" not in body else (await post("apply-template", body))["prompt"]
     request = {"content": text, "add_special": body.get("add_special_tokens", True), "parse_special": True}
-    pieces = (await post("tokenize", request | {"with_pieces": True}))["tokens"]
-    strings = (
-        [_to_bytes(one["piece"]).decode(errors="replace") for one in pieces]
-        if body.get("return_token_strs")
-        else None
-    )
-    tokens = [one["id"] for one in pieces]
+    strings = None
+    if body.get("return_token_strs"):
+        pieces = (await post("tokenize", request | {"with_pieces": True}))["tokens"]
+        strings = [_to_bytes(one["piece"]).decode(errors="replace") for one in pieces]
+        tokens = [one["id"] for one in pieces]
+    else:  # a long text has a tenth of the bytes without its pieces
+        tokens = (await post("tokenize", request))["tokens"]
     return {"count": len(tokens), "max_model_len": None, "tokens": tokens, "token_strs": strings}
 
 

@@ -9,7 +9,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.timers import Deadline, Deadlines
 
-from .transport import TransportError, read_whole, too_large
+from .transport import MAX_ANSWER, TransportError, read_whole, too_large
 
 HIGH_WATER_BYTES = 2**18
 """Buffered bytes of a body above which reading from the socket pauses."""
@@ -233,10 +233,20 @@ class HttpResponse:
     """A `Response` that is read from its connection as it arrives.
 
     It owns the connection until `close`, which passes the connection to `release`. `gap` is the maximum seconds between
-    two reads, and `limit` the maximum bytes of a body that `read` returns.
+    two reads, and `limit` the maximum bytes of the body.
     """
 
-    __slots__ = ("_closed", "_connection", "_fields", "_gap", "_limit", "_release", "status", "waited_s")
+    __slots__ = (
+        "_closed",
+        "_connection",
+        "_fields",
+        "_gap",
+        "_limit",
+        "_release",
+        "_size",
+        "status",
+        "waited_s",
+    )
 
     def __init__(
         self, connection: Connection, gap: float, limit: int, release: Callable[[Connection], None]
@@ -248,19 +258,20 @@ class HttpResponse:
         self._limit = limit
         self._release = release
         self._closed = False
+        self._size = 0
         self.waited_s = 0.0
 
     @property
     def headers(self) -> Mapping[str, str]:
         return {name.decode("latin-1"): value.decode("latin-1") for name, value in self._fields.items()}
 
-    async def read(self) -> bytes:
-        if self._connection.ended:
-            body = self._connection.take_body()  # a short body arrives with the head
-            if len(body) > self._limit:
-                raise too_large(self._limit)
+    async def read(self, limit: int = MAX_ANSWER) -> bytes:
+        if self._connection.ended:  # a short body arrives with the head
+            body = self._take()
+            if len(body) > limit:
+                raise too_large(limit)
             return body
-        return await read_whole(self, self._limit)
+        return await read_whole(self, limit)
 
     async def next(self, gap: float | None = None) -> bytes:
         connection = self._connection
@@ -275,7 +286,14 @@ class HttpResponse:
             finally:  # the limit does not apply between calls, while the gateway or a slow client is busy
                 connection.deadline.due = math.inf
                 self.waited_s += connection.time() - began
-        return connection.take_body()
+        return self._take()
+
+    def _take(self) -> bytes:
+        data = self._connection.take_body()
+        self._size += len(data)
+        if self._size > self._limit:
+            raise too_large(self._limit)
+        return data
 
     def close(self) -> None:
         """Keep the connection for the next request if the response has ended, else close it."""

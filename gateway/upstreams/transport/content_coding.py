@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Mapping
 
-from .transport import Response, TransportError, read_whole
+from .transport import MAX_ANSWER, Response, TransportError, read_whole, too_large
 
 MAX_INFLATED_BYTES = 2**20
 """Maximum bytes that one piece is inflated to before its reader takes them."""
@@ -16,7 +16,7 @@ BARE_DEFLATE = -zlib.MAX_WBITS
 
 
 def decode_content(response: Response, coding: bytes, limit: int) -> Response:
-    """Return the response with its content coding removed. `limit` is the maximum bytes that its `read` returns.
+    """Return the response with its content coding removed. `limit` is the maximum bytes of its inflated body.
 
     Raises TransportError for an unknown coding.
     """
@@ -46,6 +46,7 @@ class InflatedResponse:
         self._compressed = b""
         self._at = 0
         self._has_more = False
+        self._size = 0
 
     @property
     def waited_s(self) -> float:
@@ -55,8 +56,8 @@ class InflatedResponse:
     def headers(self) -> Mapping[str, str]:
         return self._response.headers
 
-    async def read(self) -> bytes:
-        return await read_whole(self, self._limit)
+    async def read(self, limit: int = MAX_ANSWER) -> bytes:
+        return await read_whole(self, limit)
 
     async def next(self, gap: float | None = None) -> bytes:
         data = b""
@@ -66,6 +67,9 @@ class InflatedResponse:
                 if not self._compressed:
                     return self._finish()
             data = self._inflate()
+        self._size += len(data)
+        if self._size > self._limit:
+            raise too_large(self._limit)
         return data
 
     def close(self) -> None:

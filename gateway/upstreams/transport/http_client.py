@@ -20,7 +20,7 @@ class HttpTransport:
     `headers` are sent with every request. `connect` and `gap` (between two reads of a response) are time limits in
     seconds. An idle connection is kept for `idle` seconds; `keep_alive` is False for servers that close connections
     which they promised to keep. `tls` verifies the server, by default with the system's certificates. `limit` is the
-    maximum bytes of a body that is read whole. Raises ValueError for an invalid URL or invalid headers.
+    maximum bytes of a response. Raises ValueError for an invalid URL or invalid headers.
     """
 
     def __init__(

@@ -24,6 +24,18 @@ class Garbage(TransportError):
         super().__init__("garbage", message, before_response=False)
 
 
+MAX_BODY = 256 * 2**20
+"""Maximum bytes of a response, streamed or whole, once it is decompressed. OpenAI's largest plain one (2048 embeddings
+of 3072 numbers) has 140 MB."""
+
+MAX_ANSWER = 64 * 2**20
+"""Maximum bytes of an answer that is read whole. Its text takes several times that memory while it is parsed and sent
+on."""
+
+MAX_ERROR = 2**20
+"""Maximum bytes of an error's body."""
+
+
 class Response(Protocol):
     """A response whose head has arrived."""
 
@@ -39,8 +51,8 @@ class Response(Protocol):
         """The headers, by name in lower case. The values of a repeated header are joined by commas."""
         ...
 
-    async def read(self) -> bytes:
-        """Return the whole body. Raises TransportError, and Garbage for a body that is too large."""
+    async def read(self, limit: int = MAX_ANSWER) -> bytes:
+        """Return the whole body. Raises TransportError, and Garbage for a body of more than `limit` bytes."""
         ...
 
     async def next(self, gap: float | None = None) -> bytes:
@@ -53,10 +65,6 @@ class Response(Protocol):
     def close(self) -> None:
         """End the response. Before the body's end, this closes the connection, so that the server stops."""
         ...
-
-
-MAX_BODY = 256 * 2**20
-"""Maximum bytes of a response that is read whole. OpenAI's largest (2048 embeddings of 3072 numbers) has 140 MB."""
 
 
 def too_large(limit: int) -> Garbage:

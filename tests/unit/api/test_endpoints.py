@@ -128,6 +128,15 @@ async def test_embeddings_by_policy_are_recorded_under_what_ran(gateway: Gateway
         assert (await gateway.exchange(headers["x-smallfirst-id"]))["policy"] == "test"
 
 
+@pytest.mark.parametrize("logprobs", ["x", [1], {"a": 1}, 10**30, True, 3])
+async def test_fields_of_written_answers_are_the_upstreams_to_judge_in_embeddings(
+    gateway: Gateway, llm: Scripted, logprobs: object
+):
+    odd = {"logprobs": logprobs, "top_logprobs": 3, "tools": [{}], "response_format": {"type": "json_schema"}}
+    status, _, _ = await gateway.post("/embeddings", {"model": "large", "input": "hot", **odd})
+    assert (status, llm.requests[-1]["logprobs"]) == (200, logprobs)
+
+
 async def test_embeddings_that_nobody_offers_are_a_clear_error(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):

@@ -1,6 +1,8 @@
 """POST /tokenize and /detokenize: vLLM's shapes, whichever server tells the tokens."""
 
+import io
 import json
+import time
 from typing import Any
 
 import pytest
@@ -61,11 +63,11 @@ async def test_llama_cpp_is_asked_in_its_own_way_and_answers_the_same(start: Sta
     )
     asked = {"content": "Hello world", "add_special": True, "parse_special": True, "with_pieces": True}
     assert slm.requests == [asked]
-    slm.says(Reply(body={"prompt": "<user>Hi"}), Reply(body={"tokens": PIECES}))
+    slm.says(Reply(body={"prompt": "<user>Hi"}), Reply(body={"tokens": [19556, 905, 7]}))
     status, found = await post(gateway, "/tokenize", model="test", messages=MESSAGES)
     assert (status, found["tokens"], found["token_strs"]) == (200, [19556, 905, 7], None)
     assert (slm.paths[-2:], slm.requests[-2]["messages"]) == (["/apply-template", "/tokenize"], MESSAGES)
-    assert slm.requests[-1]["content"] == "<user>Hi"
+    assert (slm.requests[-1]["content"], "with_pieces" in slm.requests[-1]) == ("<user>Hi", False)
     slm.says(Reply(body={"content": "Hello"}))
     assert await post(gateway, "/detokenize", model="test", tokens=[19556]) == (200, {"prompt": "Hello"})
 
@@ -110,6 +112,7 @@ async def test_private_text_is_shown_to_no_cloud(
         ("/tokenize", {"model": "gpt-9", "prompt": "x"}, "model_not_found", "model"),
         ("/detokenize", {"model": "test", "tokens": "x"}, "invalid_value", "tokens"),
         ("/detokenize", {"model": "test", "tokens": [1, "x"]}, "invalid_value", "tokens[1]"),
+        ("/detokenize", {"model": "test", "tokens": [1, 2, True]}, "invalid_value", "tokens[2]"),
     ],
 )
 async def test_a_misshapen_request_is_told_where(
@@ -137,6 +140,20 @@ async def test_a_failing_tokenizer_is_told_as_any_upstream(
     slm.says(reply)
     found, error = await post(gateway, "/tokenize", model="test", prompt="x")
     assert (found, error["error"]["code"]) == (status, code)
+
+
+async def test_millions_of_ids_do_not_hold_up_the_loop_and_more_are_refused(
+    start: StartGateway, slm: Scripted
+):
+    """They took 5.6 s of CPU in one turn of the loop."""
+    gateway = await made(start, upstream(slm, "slm", engine="vllm"))
+    for count, expected in ((4_000_000, "tokens[4000000]"), (5_000_000, "over the limit")):
+        body = b'{"model":"test","tokens":[' + b"1," * count + b'"x"]}'
+        began = time.process_time()
+        async with gateway.http.post(f"{gateway.root}/detokenize", data=io.BytesIO(body)) as response:
+            assert expected in (await response.json())["error"]["message"]
+        assert time.process_time() - began < 1.5
+    assert slm.requests == []
 
 
 async def test_a_large_body_is_refused(start: StartGateway, slm: Scripted):

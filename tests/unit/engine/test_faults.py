@@ -359,7 +359,7 @@ class Fixed:
     def __init__(self, body: bytes) -> None:
         self._body = body
 
-    async def read(self) -> bytes:
+    async def read(self, limit: int = 0) -> bytes:
         return self._body
 
     async def next(self, gap: float | None = None) -> bytes:

@@ -25,7 +25,7 @@ class Told:
     def headers(self) -> Mapping[str, str]:
         return {"content-type": "text/event-stream"}
 
-    async def read(self) -> bytes:
+    async def read(self, limit: int = 0) -> bytes:
         return b"".join(self._pieces)
 
     async def next(self, gap: float | None = None) -> bytes:

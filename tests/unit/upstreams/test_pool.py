@@ -23,7 +23,7 @@ class Begun:
     status = 200
     headers: Mapping[str, str] = {}
 
-    async def read(self) -> bytes:
+    async def read(self, limit: int = 0) -> bytes:
         return b""
 
     async def next(self, gap: float | None = None) -> bytes:

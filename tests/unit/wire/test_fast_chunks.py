@@ -119,7 +119,7 @@ class Arrived:
     def __init__(self, *events: Any) -> None:
         self._left = [b"data: %b\n\n" % compact(one) for one in events]
 
-    async def read(self) -> bytes:
+    async def read(self, limit: int = 0) -> bytes:
         return b"".join(self._left)
 
     async def next(self, gap: float | None = None) -> bytes:

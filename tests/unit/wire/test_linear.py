@@ -42,7 +42,7 @@ class Arrived:
     def __init__(self, *parts: bytes) -> None:
         self._left = iter(parts)
 
-    async def read(self) -> bytes:
+    async def read(self, limit: int = 0) -> bytes:
         return b"".join(self._left)
 
     async def next(self, gap: float | None = None) -> bytes:

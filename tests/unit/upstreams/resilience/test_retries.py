@@ -54,7 +54,7 @@ class Head(NamedTuple):
     status: int
     headers: Mapping[str, str]
 
-    async def read(self) -> bytes:
+    async def read(self, limit: int = 0) -> bytes:
         return b""
 
     async def next(self, gap: float | None = None) -> bytes:

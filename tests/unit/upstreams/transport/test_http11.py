@@ -36,6 +36,11 @@ async def whole(response: Response) -> bytes:
         response.close()
 
 
+async def streamed(response: Response) -> None:
+    while await response.next():
+        pass
+
+
 def plain(body: bytes, *headers: bytes, status: bytes = b"200 OK") -> bytes:
     lines = [b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *headers]
     return b"\r\n".join([*lines, b"", body])
@@ -231,6 +236,28 @@ async def test_a_body_over_the_limit_is_garbage_however_it_is_sent(size: int):
                     await whole(await ask())
             else:
                 assert await whole(await ask()) == body
+
+
+@pytest.mark.parametrize("how", ["plain", "gzip"])
+async def test_a_stream_over_the_limit_is_garbage_too(how: str):
+    pieces = [b"x" * 400] * 5
+    packed = gzip.compress(b"".join(pieces))
+    answer = chunked(*pieces) if how == "plain" else plain(packed, b"Content-Encoding: gzip")
+    async with asking(Answers(answer), limit=1000) as ask:
+        response = await ask()
+        with pytest.raises(Garbage, match="over the limit of 1000 bytes"):
+            await streamed(response)
+        response.close()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_reader_may_take_less_than_the_limit(packed: bool):
+    body = bytes(2000)
+    answer = plain(gzip.compress(body), b"Content-Encoding: gzip") if packed else plain(body)
+    async with asking(Answers(answer, answer)) as ask:
+        with pytest.raises(Garbage, match="over the limit of 1000 bytes"):
+            await (await ask()).read(1000)
+        assert await (await ask()).read(2000) == body
 
 
 def body_until_the_end(body: bytes) -> bytes:
