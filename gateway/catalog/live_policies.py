@@ -93,14 +93,14 @@ class LivePolicies:
     async def _load(self) -> None:
         """Load the files in a thread, since parsing would block every stream."""
         try:
-            loaded = await asyncio.to_thread(self._files.load)
+            catalog = await asyncio.to_thread(lambda: self._build_catalog(self._files.load()))
         except ConfigError as error:
             for line in str(error).splitlines():
                 log.error("policies stay as they were: %s", line)
         except Exception:  # the watcher must survive any failed load
             log.exception("policies stay as they were")
         else:
-            self._replace(await asyncio.to_thread(self._build_catalog, loaded))
+            self._replace(catalog)
             self._on_load(True)
             return
         self._on_load(False)

@@ -1,11 +1,13 @@
 """`extends`: merging a policy file over the policy that it names."""
 
+import reprlib
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .yaml_files import ConfigError, KeyPath, Places, ReadFile, find_place, read_yaml, to_places
+from .regular_files import ReadFile, read_file
+from .yaml_files import ConfigError, KeyPath, Places, find_place, read_yaml, to_places
 
 BUILT_IN = Path(str(resources.files("policies") / "builtin"))
 
@@ -32,7 +34,7 @@ def list_policy_files(folder: Path) -> list[Path]:
     return [path for path in listed if path.suffix == ".yaml" and not path.name.startswith(".")]
 
 
-def resolve_layers(path: Path, read: ReadFile = Path.read_bytes) -> Layer:
+def resolve_layers(path: Path, read: ReadFile = read_file) -> Layer:
     """Return the content of a policy file merged over the policies that it extends. Raises ConfigError."""
     layers = list(_read_chain(path, read))
     merged = layers.pop()
@@ -64,7 +66,7 @@ def _find_base(name: Any, visited: list[Path], where: str) -> Path:
     """Return the file of the policy that the last of `visited` extends: one beside it, or a built-in."""
     path = visited[-1]
     if not isinstance(name, str):
-        raise ConfigError(f"{where}expected the name of a policy, found {name!r}")
+        raise ConfigError(f"{where}expected the name of a policy, found {reprlib.repr(name)}")
     beside = [other for other in list_policy_files(path.parent) if other != path]
     known = {other.stem: other for other in [*list_policy_files(BUILT_IN), *beside]}
     base = known.get(name)

@@ -7,9 +7,10 @@ from policies.schema.policy import Policy
 from policies.schema.split import AnyPolicy, Split
 
 from .layers import BUILT_IN, Layer, list_policy_files, resolve_layers
+from .regular_files import ReadFile, read_file
 from .rubric_files import fill_rubrics
 from .trained_files import fill_trained
-from .yaml_files import ConfigError, ReadFile, validate
+from .yaml_files import ConfigError, validate
 
 
 class LoadedPolicy(NamedTuple):
@@ -24,16 +25,14 @@ def load_policy(path: Path) -> AnyPolicy:
     return load_with_layer(path).policy
 
 
-def load_policies(folder: Path | None = None, read: ReadFile = Path.read_bytes) -> dict[str, AnyPolicy]:
+def load_policies(folder: Path | None = None, read: ReadFile = read_file) -> dict[str, AnyPolicy]:
     """Return the policies of `folder` and the built-in ones, by name; those of `folder` win.
 
     Raises ConfigError, which lists the mistakes in all of them."""
     return {name: loaded.policy for name, loaded in load_all_with_layers(folder, read).items()}
 
 
-def load_all_with_layers(
-    folder: Path | None = None, read: ReadFile = Path.read_bytes
-) -> dict[str, LoadedPolicy]:
+def load_all_with_layers(folder: Path | None = None, read: ReadFile = read_file) -> dict[str, LoadedPolicy]:
     """Return what `load_policies` returns, each with the merged content of its files. Raises ConfigError."""
     policies: dict[str, LoadedPolicy] = {}
     problems: list[str] = []
@@ -56,7 +55,7 @@ def find_policy_paths(folder: Path | None = None) -> dict[str, Path]:
     return {path.stem: path for path in [*list_policy_files(BUILT_IN), *own]}
 
 
-def load_with_layer(path: Path, read: ReadFile = Path.read_bytes) -> LoadedPolicy:
+def load_with_layer(path: Path, read: ReadFile = read_file) -> LoadedPolicy:
     """Return the policy in a file and the merged content of its files. Raises ConfigError."""
     layer = resolve_layers(path, read)
     data = fill_trained({**layer.data, "name": path.stem}, layer.places, read)

@@ -8,6 +8,7 @@ from routers.judges.rubric import Rubric
 
 from .layers import list_policy_files
 from .loader import load_policies
+from .regular_files import read_file
 from .rubric_files import RUBRICS_FOLDER, load_rubrics
 from .yaml_files import ConfigError
 
@@ -36,7 +37,7 @@ class PolicyFiles:
         def read_once(path: Path) -> bytes:
             if path not in contents:
                 self.stamps[path] = read_stamp(path)
-                contents[path] = path.read_bytes()
+                contents[path] = read_file(path)
             return contents[path]
 
         policies = load_policies(self._folder, read_once)

@@ -7,11 +7,11 @@ from typing import Any
 from routers.judges.rubric import Rubric
 
 from .layers import BUILT_IN, list_policy_files
+from .regular_files import ReadFile, read_file
 from .yaml_files import (
     ConfigError,
     KeyPath,
     Places,
-    ReadFile,
     find_place,
     read_yaml,
     to_dotted,
@@ -30,7 +30,7 @@ RATING_PATHS: tuple[KeyPath, ...] = (
 """Key paths at which a policy file may name a rubric."""
 
 
-def load_rubric(path: Path, read: ReadFile = Path.read_bytes) -> Rubric:
+def load_rubric(path: Path, read: ReadFile = read_file) -> Rubric:
     """Return the rubric in a file. Raises ConfigError, also if its name is not the file's."""
     data, lines = read_yaml(path, read)
     places = to_places(path, lines)
@@ -54,7 +54,7 @@ def find_rubric_paths(folder: Path | None = None) -> dict[str, Path]:
     return {path.stem: path for path in [*list_policy_files(BUILT_IN / RUBRICS_FOLDER), *own]}
 
 
-def load_rubrics(folder: Path | None = None, read: ReadFile = Path.read_bytes) -> dict[str, Rubric]:
+def load_rubrics(folder: Path | None = None, read: ReadFile = read_file) -> dict[str, Rubric]:
     """Return all rubrics by name. Raises ConfigError, which lists the mistakes in all of them."""
     rubrics: dict[str, Rubric] = {}
     problems: list[str] = []

@@ -10,13 +10,13 @@ from routers.confidence.calibration import Calibrator
 from routers.strategies.difficulty import Scorer
 
 from .layers import BUILT_IN
+from .regular_files import ReadFile
 from .yaml_files import (
     ConfigError,
     KeyLines,
     KeyPath,
     Place,
     Places,
-    ReadFile,
     find_place,
     read_yaml,
     to_config_error,

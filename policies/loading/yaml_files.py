@@ -1,6 +1,6 @@
 """Reads and validates YAML files. An error names the file, the line, the key path and what was expected."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -10,10 +10,17 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from .regular_files import ReadFile, read_file
+
 M = TypeVar("M", bound=BaseModel)
 KeyPath = tuple[str | int, ...]
 KeyLines = dict[KeyPath, int]
-ReadFile = Callable[[Path], bytes]
+
+MAX_YAML_CHARACTERS = 2**20
+"""Maximum characters of a YAML text. Parsing takes seconds for each hundred thousand."""
+
+MAX_DEPTH = 64
+"""Maximum levels of mappings and sequences in a YAML text."""
 
 
 class ConfigError(ValueError):
@@ -33,7 +40,7 @@ class Place(NamedTuple):
 Places = dict[KeyPath, Place]
 
 
-def read_yaml(path: Path, read: ReadFile = Path.read_bytes) -> tuple[dict[str, Any], KeyLines]:
+def read_yaml(path: Path, read: ReadFile = read_file) -> tuple[dict[str, Any], KeyLines]:
     """Return the mapping in a YAML file and the 1-based line of each key path in it.
 
     Raises ConfigError if the file cannot be read, is not YAML, has a duplicate key or holds no mapping.
@@ -44,11 +51,10 @@ def read_yaml(path: Path, read: ReadFile = Path.read_bytes) -> tuple[dict[str, A
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text") from error
-    try:
-        cached, lines = _parse(text, path)
-        data = deepcopy(cached)
-    except RecursionError as error:
-        raise ConfigError(f"{path}:1: is nested too deeply") from error
+    if len(text) > MAX_YAML_CHARACTERS:
+        raise ConfigError(f"{path}: has more than {MAX_YAML_CHARACTERS} characters")
+    cached, lines = _parse(text, path)
+    data = deepcopy(cached)
     if data is None:
         return {}, lines
     if not isinstance(data, dict):
@@ -56,16 +62,44 @@ def read_yaml(path: Path, read: ReadFile = Path.read_bytes) -> tuple[dict[str, A
     return data, lines
 
 
+class _TooDeep(Exception):
+    """A YAML text is nested more than `MAX_DEPTH` levels deep."""
+
+    def __init__(self, problem_mark: yaml.Mark) -> None:
+        super().__init__(problem_mark)
+        self.problem_mark = problem_mark
+
+
+class _BoundedLoader(yaml.SafeLoader):
+    """Stops at the first node that is too deep: the time to scan open brackets is quadratic in their number."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH + 1:  # a scalar stands below the last level
+            raise _TooDeep(self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+
 @lru_cache(128)
 def _parse(text: str, path: Path) -> tuple[Any, KeyLines]:
     """Parse YAML text; cached, since a base is read for each policy that extends it, and at reloads."""
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _BoundedLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None, {}
         lines = dict(_find_lines(node, (), path, set()))  # before construction, which changes the nodes
         return loader.construct_document(node), lines
+    except _TooDeep as error:
+        what = f"is nested too deeply: expected at most {MAX_DEPTH} levels"
+        raise ConfigError(f"{path}:{error.problem_mark.line + 1}: {what}") from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: is not YAML: {error.problem}") from error

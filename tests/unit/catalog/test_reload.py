@@ -169,6 +169,47 @@ async def test_a_bad_edit_leaves_all_policies_as_they_were_and_is_told(
     assert await reason(live) == "low_confidence"
 
 
+def write_brackets(path: Path) -> None:
+    path.write_text("router: " + "[" * 3000)
+
+
+def write_much(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(17 * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (os.mkfifo, "Not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "Not a regular file"),
+        (Path.mkdir, "Is a directory"),
+        (write_brackets, "is nested too deeply: expected at most 64 levels"),
+        (write_much, "Larger than 16777216 bytes"),
+    ],
+    ids=["a pipe", "a device", "a folder", "brackets", "a large file"],
+)
+@pytest.mark.parametrize("name", ["new.yaml", "later.json"])
+async def test_what_is_no_file_to_read_stops_neither_the_watch_nor_the_end(
+    live: Gateway,
+    folder: Path,
+    make: Callable[[Path], None],
+    expected: str,
+    name: str,
+    caplog: pytest.LogCaptureFixture,
+):
+    if name == "later.json":
+        (folder / "next.yaml").write_text(policy(0.5).replace("own", "later"))
+        expected = "Invalid JSON" if make is write_brackets else expected
+    make(folder / name)
+    await until(lambda: _above(failed_loads(live), 0) if expected in caplog.text else asyncio.sleep(0))
+    assert await reason(live) == "confident"
+    for path in (folder / name, folder / "next.yaml"):
+        path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+    await loaded(live, lambda: (folder / "mine.yaml").write_text(policy(0.8)))
+    assert await reason(live) == "low_confidence"
+
+
 async def test_a_calibrator_that_is_missing_at_first_is_waited_for(
     live: Gateway, folder: Path, caplog: pytest.LogCaptureFixture
 ):

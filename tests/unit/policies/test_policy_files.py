@@ -12,9 +12,11 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from support.router_builders import calibrator
 
+from policies.loading import policy_files
 from policies.loading.layers import BUILT_IN
 from policies.loading.loader import load_policies
 from policies.loading.policy_files import PolicyFiles
+from policies.loading.regular_files import read_file
 from policies.loading.yaml_files import ConfigError
 
 NAMES = ("a", "b", "auto")
@@ -102,8 +104,7 @@ def test_each_file_is_read_once_a_load(tmp_path: Path, monkeypatch: pytest.Monke
     for name in NAMES:
         (tmp_path / f"{name}.yaml").write_text("description: x\nextends: auto\nrouter: {accept: 0.65}\n")
     read: list[Path] = []
-    whole = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: [read.append(path), whole(path)][1])
+    monkeypatch.setattr(policy_files, "read_file", lambda path: [read.append(path), read_file(path)][1])
     files = PolicyFiles(tmp_path)
     files.load()
     assert sorted(read) == sorted(files.stamps)
