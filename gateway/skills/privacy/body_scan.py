@@ -24,6 +24,10 @@ PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 """Keys that an error message may quote."""
 MIN_PRIVATE_NUMBER = 100_000_000
 """Smaller numbers identify nobody."""
+MAX_PRIVATE_NUMBER = 10**40
+"""Larger numbers are longer than any private data."""
+DATA_KEYS = frozenset({"data", "file_data"})
+"""Keys of attachments that hold their data."""
 MAX_NAMED_PLACES = 8
 """Maximum number of places that a message names."""
 
@@ -60,13 +64,13 @@ class BodyScan:
         return ", ".join(places[:MAX_NAMED_PLACES]) + more
 
     def _scan_field(self, key: str, value: Any) -> tuple[str, Any]:
-        """Scan a top-level field. Numbers are settings there, unless they encode a text."""
+        """Scan a top-level field."""
         if value is not None and (
             key == EMBEDDINGS_FIELD or (key in TOKEN_ID_FIELDS and _has_numbers(value))
         ):
             self.unscannable.append(key)
             return key, value
-        if key == "model" or not isinstance(value, str | list | dict):
+        if key == "model":  # each upstream gets its own
             return key, value
         hidden, name = self._scan_key(key, "the body")
         scanned = self._scan_value(value, name)
@@ -86,13 +90,14 @@ class BodyScan:
             return [self._scan_value(one, f"{path}[{place}]") for place, one in enumerate(value)]
         if isinstance(value, dict):
             return self._scan_object(value, path)
-        if (
-            isinstance(value, int)
-            and abs(value) >= MIN_PRIVATE_NUMBER
-            and self._scan_string(str(value), path) != str(value)
-        ):
-            self.unscannable.append(path)  # a placeholder cannot replace a number
+        if isinstance(value, int | float) and MIN_PRIVATE_NUMBER <= abs(value) < MAX_PRIVATE_NUMBER:
+            self._scan_number(str(abs(int(value))), path)
         return value
+
+    def _scan_number(self, digits: str, path: str) -> None:
+        """Scan a number, of a float what is before the point. A placeholder cannot replace it."""
+        if self._scan_string(digits, path) != digits:
+            self.unscannable.append(path)
 
     def _scan_object(self, value: dict[str, Any], path: str) -> dict[str, Any]:
         attached = PART_PATH.fullmatch(path) is not None and value.get("type") not in TEXT_PART_TYPES
@@ -114,7 +119,8 @@ class BodyScan:
         """Scan an image, audio or a file that may pass. Its data stays as it is."""
         if isinstance(value, dict):
             return self._scan_items(value, path, self._scan_attachment)
-        if isinstance(value, str) and (value.startswith("data:") or path.endswith(("data", ".file_data"))):
+        key = path.rpartition(".")[2]
+        if isinstance(value, str) and (value.startswith("data:") or key in DATA_KEYS):
             return value
         return self._scan_value(value, path)
 

@@ -1,17 +1,22 @@
 """Detects private data in a text with presidio-analyzer's recognisers and the operator's own patterns.
 
+Three readings of a text are searched: as it is written; as a person reads it, if that differs; and its numbers in
+groups, with the separators that the recognisers expect.
+
 Only the library's pattern and checksum recognisers are used: no language model, no download, no network. The
 import takes seconds, so it happens only if a policy needs it.
 """
 
-import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 from policies.schema.private import Private
+
+from .readings import Reading, is_uniform, read_plainly, regroup
+from .recognizers import Matcher, PatternTimeout, build_matcher, build_pattern_matcher, load_recognizers
 
 MISSING_EXTRA = "needs presidio-analyzer, which is not installed here: pip install 'smallfirst[privacy]'"
 MAX_PIECE_CHARS = 8192
@@ -20,15 +25,9 @@ OVERLAP_CHARS = 512
 """Characters that neighbouring pieces share. Private data is shorter, so one piece contains all of it."""
 MAX_SCAN_S = 10.0
 """Seconds after which a scan stops and the request counts as private. Tables of numbers can be that slow."""
-OWN_PATIENCE = 1.0
-"""Maximum seconds that a pattern of the operator's may take for a piece."""
 
 
-UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f]"
-)
-"""Letters of scripts without spaces around foreign words. The recognisers would read them as part of an
-address."""
+BACKSLASH = re.compile(r"\\(?=[^\w\s])")
 
 
 class ScanTimeout(Exception):
@@ -58,20 +57,49 @@ PUNCTUATION = (
     r"\uff08-\uff0f\uff3b\uff3d\uff5e"
 )
 """Characters allowed within a telephone number (VALID_PUNCTUATION of `phonenumbers`)."""
+LONG_NUMBER_PREFILTER = Prefilter(re.compile(r"\d(?:[- .]?\d){8,}"), 16)
 NUMBER_PREFILTER = Prefilter(re.compile(r"\d+"), 96)
 DECIMAL = re.compile(r"(?<![\d.+(])(?!\d{3}\.\d{7}(?!\d))(?:0|[1-9]\d*)\.\d+(?![\d.])")
 """A decimal fraction. No telephone number is written like one, and each would be tried under eight numbering
 plans."""
+ODD_SEPARATOR = re.compile(
+    r"[_\u00b7\u2022\u2219](?<=\d.)(?=\d)"
+    r"|/(?:(?<=\+\d/)|(?<=\+\d\d/)|(?<=\+\d\d\d/)"
+    r"|(?<=(?<!\d)\d{3}/)(?=\d{3}/\d{4}(?!\d))|(?<=(?<!\d)\d{3}/\d{3}/)(?=\d{4}(?!\d)))"
+)
+"""Separators that `phonenumbers` does not know within a number, or not there."""
 PREFILTERS = {
     "EMAIL_ADDRESS": Prefilter(re.compile("@"), 320),
+    "CREDIT_CARD": LONG_NUMBER_PREFILTER,
+    "US_SSN": LONG_NUMBER_PREFILTER,
     "PHONE_NUMBER": Prefilter(re.compile(rf"(?:\d[{PUNCTUATION}]{{0,4}}){{6,}}\d"), 32),
     "IP_ADDRESS": Prefilter(re.compile(r"\d+|::"), 96),
     "MAC_ADDRESS": Prefilter(re.compile(r"[0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}|[0-9A-Fa-f]{4}\."), 32),
 }
 """The prefilters of entities that do not use `NUMBER_PREFILTER`."""
 
-Matcher = Callable[[str], Iterator[tuple[int, int]]]
-"""Yields the spans of an entity in a piece of text."""
+GROUP_SEPARATORS = {
+    "CREDIT_CARD": " ",
+    "IBAN_CODE": " ",
+    "US_SSN": " ",
+    "ABA_ROUTING_NUMBER": "-",
+    "AU_ABN": " ",
+    "AU_MEDICARE": " ",
+    "AU_TFN": " ",
+    "DE_VAT_ID": " ",
+    "ES_NIE": "-",
+    "ES_NIF": "-",
+    "FI_PERSONAL_IDENTITY_CODE": "-",
+    "IN_AADHAAR": " ",
+    "KR_RRN": "-",
+    "SE_PERSONNUMMER": "-",
+    "UK_NHS": " ",
+    "UK_NINO": " ",
+    "US_ITIN": " ",
+}
+"""The entities that are written in groups, and the separator that their recognisers expect."""
+GROUP_DIGITS = {"CREDIT_CARD": 12, "ES_NIE": 7, "ES_NIF": 7, "UK_NINO": 6}
+"""The least digits that such an entity has, unless 9."""
 
 
 class Detector:
@@ -79,17 +107,20 @@ class Detector:
     installed."""
 
     def __init__(self, private: Private) -> None:
-        offered = _load_recognizers()
         self._matchers: list[tuple[str, Prefilter | None, Matcher]] = [
-            (
-                entity,
-                PREFILTERS.get(entity, NUMBER_PREFILTER),
-                partial(_match_recognizer, offered[entity], entity, private.score),
-            )
+            (entity, PREFILTERS.get(entity, NUMBER_PREFILTER), build_matcher(entity, private.score))
             for entity in private.entities
         ]
+        self._grouped = {
+            separator: [
+                (entity, prefilter, matcher)
+                for entity, prefilter, matcher in self._matchers
+                if GROUP_SEPARATORS.get(entity) == separator
+            ]
+            for separator in sorted(set(GROUP_SEPARATORS.values()))
+        }
         self._matchers += [
-            (name, None, _build_pattern_matcher(pattern)) for name, pattern in private.patterns.items()
+            (name, None, build_pattern_matcher(pattern)) for name, pattern in private.patterns.items()
         ]
 
     def find(self, text: str, deadline: float | None = None) -> list[Finding]:
@@ -97,17 +128,43 @@ class Detector:
         monotonic clock, by default `MAX_SCAN_S` seconds from now."""
         deadline = time.monotonic() + MAX_SCAN_S if deadline is None else deadline
         findings = [one for look in self._matchers for one in _find_entity(text, *look, deadline)]
-        spaced = UNSPACED.sub(" ", text)
-        if spaced != text:
-            findings += [one for look in self._matchers for one in _find_entity(spaced, *look, deadline)]
-        return merge_overlaps(text, [one._replace(value=text[one.start : one.end]) for one in findings])
+        reading = read_plainly(text)
+        if reading is None:
+            findings += self._find_grouped(text, deadline)
+        else:
+            plain = [
+                one for look in self._matchers for one in _find_entity(reading.text, *look, deadline, reading)
+            ]
+            plain += self._find_grouped(reading.text, deadline)
+            findings += [_to_original(one, reading) for one in plain]
+        return merge_overlaps(text, findings)
+
+    def _find_grouped(self, text: str, deadline: float) -> Iterator[Finding]:
+        """Yield what is found once all groups of a number have the separator that recognisers expect."""
+        for separator, matchers in self._grouped.items():
+            min_digits = min((GROUP_DIGITS.get(entity, 9) for entity, *_ in matchers), default=0)
+            for at, run in regroup(text, separator, min_digits) if matchers else ():
+                for look in matchers:
+                    for one in _find_entity(run.text, *look, deadline):
+                        start, end = run.original_span(one.start, one.end)
+                        if is_uniform(text[at + start : at + end]):
+                            yield Finding(one.entity, at + start, at + end, text[at + start : at + end])
+
+
+def _to_original(finding: Finding, reading: Reading) -> Finding:
+    """Return a finding in a reading as one in its original. Its value is as written, but for the backslashes of
+    a pattern or of Markdown: what fits the pattern has none."""
+    start, end = reading.original_span(finding.start, finding.end)
+    if BACKSLASH.match(reading.original, max(0, start - 1)):
+        start -= 1
+    return Finding(finding.entity, start, end, BACKSLASH.sub("", reading.original[start:end]))
 
 
 def find_detection_problem(private: Private) -> str | None:
     """Return why a policy's private data cannot be detected, as the end of a sentence. None if it can be; the
     detector is then loaded."""
     try:
-        recognizers = _load_recognizers()
+        recognizers = load_recognizers()
     except ImportError:
         return MISSING_EXTRA
     if missing := [entity for entity in private.entities if entity not in recognizers]:
@@ -124,67 +181,32 @@ def get_detector(private: Private) -> Detector:
     return Detector(private)
 
 
-@lru_cache(maxsize=1)
-def _load_recognizers() -> dict[str, Any]:
-    """Return the library's pattern recognisers by entity. Recognisers that need a service, a model or
-    settings are excluded."""
-    import presidio_analyzer.predefined_recognizers as known
-    from presidio_analyzer import PatternRecognizer
-
-    logging.getLogger("presidio-analyzer").disabled = True  # its log quotes values that fail validation
-    recognizers = {}
-    for kind in vars(known).values():
-        if isinstance(kind, type) and issubclass(kind, PatternRecognizer | known.PhoneRecognizer):
-            recognizer = kind(leniency=2) if kind is known.PhoneRecognizer else kind()  # 2: no dates
-            recognizers[recognizer.supported_entities[0]] = recognizer
-    recognizers["EMAIL_ADDRESS"].validate_result = _build_domain_check()
-    return recognizers
-
-
-def _build_domain_check() -> Callable[[str], bool]:
-    """Build the library's check of addresses by the list of public suffixes, with the installed list. The
-    library itself would download a newer list and cache it in a folder."""
-    from tldextract import TLDExtract
-
-    extract = TLDExtract(cache_dir=None, suffix_list_urls=())
-    return lambda address: extract(address).fqdn != ""
-
-
-def _match_recognizer(recognizer: Any, entity: str, score: float, piece: str) -> Iterator[tuple[int, int]]:
-    for result in recognizer.analyze(piece, [entity], None):
-        if result.score >= score:
-            yield result.start, result.end
-
-
-def _build_pattern_matcher(pattern: str) -> Matcher:
-    """Build the matcher of an operator's pattern, with a time limit."""
-    import regex  # supports timeouts; the recognisers use it too
-
-    compiled = regex.compile(pattern)
-
-    def find_spans(piece: str) -> Iterator[tuple[int, int]]:
-        try:
-            for match in compiled.finditer(piece, timeout=OWN_PATIENCE):
-                yield match.span()
-        except TimeoutError as error:
-            raise ScanTimeout from error
-
-    return find_spans
-
-
 def _find_entity(
-    text: str, entity: str, prefilter: Prefilter | None, matcher: Matcher, deadline: float
+    text: str,
+    entity: str,
+    prefilter: Prefilter | None,
+    matcher: Matcher,
+    deadline: float,
+    reading: Reading | None = None,
 ) -> Iterator[Finding]:
+    """Yield an entity's findings. Of a `reading`, only what is not read as it is written is searched."""
+    source = text
     if entity == "PHONE_NUMBER":
-        text = DECIMAL.sub(lambda number: "#" * len(number[0]), text)
+        text = ODD_SEPARATOR.sub("-", DECIMAL.sub(lambda number: "#" * len(number[0]), text))
     windows = [(0, len(text))] if prefilter is None else _find_windows(text, prefilter)
     for start, end in windows:
+        if reading is not None and reading.is_verbatim(start, end):
+            continue
         for at in range(start, max(start + 1, end - OVERLAP_CHARS), MAX_PIECE_CHARS - OVERLAP_CHARS):
             if time.monotonic() > deadline:
                 raise ScanTimeout
             piece = text[at : min(at + MAX_PIECE_CHARS, end)]
-            for found_at, found_end in matcher(piece):
-                yield Finding(entity, at + found_at, at + found_end, piece[found_at:found_end])
+            try:
+                for found_at, found_end in matcher(piece):
+                    start_at, end_at = at + found_at, at + found_end
+                    yield Finding(entity, start_at, end_at, source[start_at:end_at])
+            except PatternTimeout as error:
+                raise ScanTimeout from error
 
 
 def _find_windows(text: str, prefilter: Prefilter) -> Iterator[tuple[int, int]]:

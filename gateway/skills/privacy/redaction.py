@@ -10,7 +10,7 @@ import orjson
 from policies.schema.private import RESERVED_NAME
 
 from .detection import Finding, merge_overlaps
-from .json_escapes import UnescapedText
+from .json_escapes import undo_json_escapes
 
 PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9_]{0,31}_[0-9]{1,9}>")
 """The form of a placeholder: `<EMAIL_ADDRESS_1>`. A request's own text of this form is itself replaced, so
@@ -22,8 +22,8 @@ PARTIAL_QUOTED_PLACEHOLDER = re.compile(
 )
 MAX_PLACEHOLDER_CHARS = 64
 """Maximum characters of a placeholder, including the escapes of its brackets."""
-JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-"""A string in a JSON text."""
+JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*', re.DOTALL)
+"""A string or a number in a JSON text."""
 
 Find = Callable[[str], Sequence[Finding]]
 
@@ -59,14 +59,15 @@ def redact_text(text: str, find: Find, vault: Vault, entities: set[str]) -> str:
     """Replace what `find` finds by placeholders, also if it is written with JSON escapes. A number in JSON
     gets a quoted placeholder. The found entities are added to `entities`."""
     findings = find_private(text, find)
-    lookalikes = [
-        Finding(RESERVED_NAME, *match.span(), f"<{match[1]}>") for match in QUOTED_PLACEHOLDER.finditer(text)
-    ]
-    if lookalikes:
-        findings = merge_overlaps(text, [*findings, *lookalikes])
-    if not findings:
+    lookalikes = [*QUOTED_PLACEHOLDER.finditer(text)]
+    if not findings and not lookalikes:
         return text
-    bare_numbers = _find_bare_numbers(text, findings)
+    is_json = _is_json(text)
+    if lookalikes:
+        findings = merge_overlaps(text, [*findings, *(_reserve(one, is_json) for one in lookalikes)])
+    bare_numbers: set[Finding] = set()
+    if is_json:
+        findings, bare_numbers = _extend_bare_numbers(text, findings)
     out: list[str] = []
     at = 0
     for finding in findings:
@@ -80,12 +81,10 @@ def redact_text(text: str, find: Find, vault: Vault, entities: set[str]) -> str:
 def find_private(text: str, find: Find) -> list[Finding]:
     """Find private data in a text and in its unescaped form. In a JSON text only the unescaped form counts:
     an address after `\\n` does not begin with n."""
-    if "\\" not in text or (unescaped := UnescapedText(text)).text == text:
+    if "\\" not in text or (unescaped := undo_json_escapes(text)).text == text:
         return [*find(text)]
     findings = [
-        Finding(
-            one.entity, unescaped.original_offset(one.start), unescaped.original_offset(one.end), one.value
-        )
+        Finding(one.entity, *unescaped.original_span(one.start, one.end), one.value)
         for one in find_private(unescaped.text, find)
     ]
     return findings if _is_json(text) else merge_overlaps(text, [*findings, *find(text)])
@@ -101,13 +100,26 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _find_bare_numbers(text: str, findings: Sequence[Finding]) -> set[Finding]:
-    """Return the findings that are JSON numbers outside of strings."""
-    numbers = [found for found in findings if found.value.isdigit()]
-    if not numbers or not _is_json(text):
-        return set()
-    ends = [edge for string in JSON_STRING.finditer(text) for edge in string.span()]
-    return {found for found in numbers if bisect_right(ends, found.start) % 2 == 0}
+def _reserve(match: re.Match[str], is_json: bool) -> Finding:
+    """Return the finding of the text's own placeholder. In JSON its escapes mean brackets; elsewhere they are
+    text, and come back as they are."""
+    return Finding(RESERVED_NAME, *match.span(), f"<{match[1]}>" if is_json else match[0])
+
+
+def _extend_bare_numbers(text: str, findings: Sequence[Finding]) -> tuple[list[Finding], set[Finding]]:
+    """Extend findings in JSON numbers outside of strings to the whole number. Return all findings, and these."""
+    if not any(found.value.isdigit() for found in findings):
+        return [*findings], set()
+    numbers = [token for token in JSON_TOKEN.finditer(text) if token[0][0] != '"']
+    starts = [token.start() for token in numbers]
+    extended, bare = {}, set()
+    for found in findings:
+        index = bisect_right(starts, found.start) - 1
+        if index >= 0 and found.end <= numbers[index].end():
+            found = Finding(found.entity, *numbers[index].span(), numbers[index][0])
+            bare.add(found)
+        extended[found.start] = found
+    return [*extended.values()], bare
 
 
 class PlaceholderRestorer:

@@ -13,13 +13,14 @@ import pytest
 from pydantic import ValidationError
 from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, upstream
 from support.judge_replies import said
+from support.private_values import EXAMPLES
 from support.scripted_server import Reply, Scripted
 from support.strategy_requests import chunks_of, policy, streamed
 from support.waiting import until
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.skills.privacy import detection as detect
+from gateway.skills.privacy import recognizers
 from gateway.skills.privacy.detection import Detector, ScanTimeout, get_detector
 from policies.schema.evaluate import Evaluate
 from policies.schema.policy import Policy, Shadow
@@ -34,36 +35,8 @@ from routers.strategies.speculative import Speculative
 
 pytest.importorskip("presidio_analyzer", reason="smallfirst[privacy] is not installed")
 
-MAIL, CARD, IBAN = "canary@example.com", "4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00"
+MAIL, CARD, IBAN = EXAMPLES["EMAIL_ADDRESS"], EXAMPLES["CREDIT_CARD"], EXAMPLES["IBAN_CODE"]
 CANARIES = (MAIL, CARD, IBAN)
-EXAMPLES = {
-    "EMAIL_ADDRESS": MAIL,
-    "CREDIT_CARD": CARD,
-    "IBAN_CODE": IBAN,
-    "PHONE_NUMBER": "+49 30 901820",
-    "US_SSN": "536-90-4399",
-    "IP_ADDRESS": "192.168.17.4",
-    "MAC_ADDRESS": "00:1B:44:11:3A:B7",
-    "CRYPTO": "1BoatSLRHtKNngkdXEeobR76b53LETtpyT",
-    "ABA_ROUTING_NUMBER": "121000358",
-    "AU_ABN": "51 824 753 556",
-    "AU_MEDICARE": "2123 45670 1",
-    "AU_TFN": "876 543 210",
-    "DE_TAX_ID": "86095742719",
-    "DE_VAT_ID": "DE 136 695 976",
-    "ES_NIE": "X9613851N",
-    "ES_NIF": "55555555-K",
-    "FI_PERSONAL_IDENTITY_CODE": "010594-9032",
-    "IN_AADHAAR": "312345678909",
-    "IT_FISCAL_CODE": "AAAAAA00B11C333Y",
-    "KR_RRN": "960121-1234567",
-    "PL_PESEL": "44051401458",
-    "SE_PERSONNUMMER": "811228-9874",
-    "SG_NRIC_FIN": "S2740116C",
-    "UK_NHS": "401-023-2137",
-    "UK_NINO": "AA 12 34 56 B",
-    "US_ITIN": "911-70-1234",
-}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,7 +46,7 @@ def offline() -> None:
     def refuse(*_: Any) -> Any:
         raise AssertionError("something asks the network")
 
-    detect._load_recognizers.cache_clear()
+    recognizers.load_recognizers.cache_clear()
     get_detector.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", refuse)
@@ -102,7 +75,7 @@ def test_a_wrong_checksum_is_not_private_and_long_texts_are_looked_through_whole
 def test_own_patterns_find_and_none_can_hang_the_gateway(monkeypatch: pytest.MonkeyPatch):
     private = Private(action="block", entities=(), patterns={"TICKET": r"SF-\d+"})
     assert values(private, "see SF-1234, SF-9") == ["SF-1234", "SF-9"]
-    monkeypatch.setattr(detect, "OWN_PATIENCE", 0.05)
+    monkeypatch.setattr(recognizers, "PATIENCE_S", 0.05)
     began = time.process_time()
     with pytest.raises(ScanTimeout):
         Detector(Private(action="block", entities=(), patterns={"BAD": r"(a|aa)+$"})).find("a" * 60 + "b")
@@ -397,7 +370,7 @@ async def test_records_hold_no_content_of_what_stays_and_placeholders_of_what_wa
 async def test_without_the_library_such_a_policy_is_not_served_and_says_what_to_install(
     start: StartGateway, slm: Scripted, llm: Scripted, monkeypatch: pytest.MonkeyPatch
 ):
-    detect._load_recognizers.cache_clear()
+    recognizers.load_recognizers.cache_clear()
     monkeypatch.setitem(sys.modules, "presidio_analyzer.predefined_recognizers", None)
     gateway = await both(start, slm, llm, action="redact")
     status, _, raw = await gateway.post("/chat/completions", ASK | {"model": "direct"})

@@ -50,6 +50,8 @@ WORDS = [
     "\\u0040",
     "\\",
     '"',
+    "\\u003cEMAIL_ADDRESS_1\\u003e",
+    "<EMAIL_ADDRESS_1\\u003E",
 ]
 
 
@@ -69,6 +71,7 @@ def test_what_an_answer_repeats_of_a_text_comes_back_as_it_was_wherever_it_is_cu
     assert not restoring.has_pending_text
     meant = json.loads(got)["a"] if quoted else got
     assert meant == text or "\\u0040" in text  # an address with an escape comes back without
+    assert meant.count("u003") == text.count("u003")
 
 
 @settings(max_examples=50)
@@ -126,6 +129,26 @@ def test_what_stands_in_json_is_found_through_its_escapes_and_stays_json():
     assert hidden('say "bob\\u0040example.com" twice') == 'say "<EMAIL_ADDRESS_1>" twice'
 
 
+def test_a_placeholder_of_the_texts_own_comes_back_as_it_was_escaped():
+    for text in ("\\u003cEMAIL_ADDRESS_1\\u003e", "<EMAIL_ADDRESS_1\\u003e", f"\\u003CWORD_7> of {MAIL}"):
+        vault = Vault()
+        sent = hidden(text, vault)
+        assert restored(sent, vault) == text
+        assert json.loads(restored(json.dumps({"a": sent}), vault, quoted=True)) == {"a": text}
+    vault = Vault()
+    meant = {"a": "<EMAIL_ADDRESS_1>"}
+    sent = hidden('{"a": "\\u003cEMAIL_ADDRESS_1\\u003e"}', vault)
+    assert json.loads(restored(sent, vault, quoted=True)) == meant
+
+
+def test_a_number_in_json_is_hidden_whole():
+    vault = Vault()
+    text = '{"card": 4111111111111111.0, "of": [-4111111111111112, 5.5e3]}'
+    sent = hidden(text, vault)
+    assert json.loads(sent) == {"card": "<CREDIT_CARD_1>", "of": ["<CREDIT_CARD_2>", 5500.0]}
+    assert json.loads(restored(sent, vault, quoted=True))["card"] == "4111111111111111.0"
+
+
 def test_an_original_with_quotes_is_escaped_in_a_tool_calls_arguments():
     vault = Vault()
     vault.get_placeholder("WORD", 'a "b"\n')
@@ -146,7 +169,7 @@ def looked(body: dict[str, object], **private: object) -> BodyScan:
 def test_all_strings_and_keys_of_a_body_are_looked_through_and_nothing_else_is_touched():
     body = {
         "model": "large",
-        "seed": 123456789012,
+        "seed": 12345678,
         "temperature": 0.5,
         "messages": [
             {"role": "user", "name": MAIL, "content": [{"type": "text", "text": f"I am {MAIL}"}]},
@@ -186,6 +209,9 @@ def test_of_the_gateways_own_field_only_passages_count_and_nothing_is_recorded()
         ({"prompt": ["a", [1, 2]]}, "prompt"),
         ({"prompt_embeds": "AAAA"}, "prompt_embeds"),
         ({"tools": [{"const": 4111111111111111}]}, "tools[0].const"),
+        ({"tools": [{"const": 4111111111111111.0}]}, "tools[0].const"),
+        ({"seed": 4111111111111111}, "seed"),
+        ({"own": -4111111111111111}, "own"),
         (
             {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
             "messages[0].content[0]",
@@ -204,6 +230,18 @@ def test_attachments_may_pass_with_their_data_as_it_is():
     found = looked({"messages": [{"role": "user", "content": [part]}]}, attachments="pass")
     assert not found.must_stay_local
     assert found.body["messages"][0]["content"][0]["image_url"] == {"url": url, "detail": "<EMAIL_ADDRESS_1>"}
+
+
+def test_of_an_attachment_that_may_pass_only_its_data_passes_unseen():
+    part = {"type": "file", "metadata": MAIL, "file": {"file_data": "AAAA", "filename": MAIL}}
+    found = looked({"messages": [{"role": "user", "content": [part]}]}, attachments="pass")
+    assert MAIL not in json.dumps(found.body)
+    assert found.body["messages"][0]["content"][0]["file"]["file_data"] == "AAAA"
+
+
+def test_a_key_is_looked_through_whatever_its_value():
+    for value in (5, 5.5, True, None):
+        assert looked({MAIL: value}).body == {"<EMAIL_ADDRESS_1>": value}
 
 
 def test_a_body_nested_deeper_than_can_be_followed_is_private():
