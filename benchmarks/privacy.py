@@ -26,6 +26,7 @@ EACH = 100
 """Sentences of each kind."""
 AROUND = "卡号写给好"
 """Letters that are no part of what they surround."""
+WIDE = {ord(digit): ord(digit) + 0xFEE0 for digit in "0123456789"}
 SENTENCES = (
     "Please send it to {} by Friday.",
     "{} is what the customer wrote.",
@@ -155,6 +156,13 @@ DISGUISED: dict[str, tuple[str, Make]] = {
     ),
     "an address in a URL's escapes": ("EMAIL_ADDRESS", lambda draw: mail(draw).replace("@", "%40")),
     "a card with dots": ("CREDIT_CARD", lambda draw: grouped(card(draw), ".")),
+    "an address in a path": ("EMAIL_ADDRESS", lambda draw: f"sales/{mail(draw)}"),
+    "a card with slashes": ("CREDIT_CARD", lambda draw: grouped(card(draw), "/")),
+    "a card with no-break spaces": ("CREDIT_CARD", lambda draw: grouped(card(draw), "\u00a0")),
+    "a card in full-width digits": ("CREDIT_CARD", lambda draw: grouped(card(draw), " ").translate(WIDE)),
+    "a card with zero-width spaces": ("CREDIT_CARD", lambda draw: grouped(card(draw), "\u200b")),
+    "a card on two lines": ("CREDIT_CARD", lambda draw: grouped(card(draw), "\n")),
+    "a card with commas": ("CREDIT_CARD", lambda draw: grouped(card(draw), ",")),
     "a card within Chinese": ("CREDIT_CARD", lambda draw: f"卡号{card(draw)}好"),
     "an address within Chinese": ("EMAIL_ADDRESS", lambda draw: f"写给{mail(draw)}好"),
     "an IBAN in lower case": ("IBAN_CODE", lambda draw: iban(draw).lower()),
@@ -210,7 +218,7 @@ class Told(NamedTuple):
 def told(private: Private, make: Make, draw: random.Random) -> Told:
     value, sentence = make(draw), draw.choice(SENTENCES)
     text = sentence.format(value)
-    value = value.strip(AROUND)
+    value = value.strip(AROUND).removeprefix("sales/")
     start = text.index(value)
     found = [(one.entity, one.start, one.end) for one in get_detector(private).find(text)]
     return Told(found, start, start + len(value))
@@ -281,7 +289,7 @@ def texts() -> dict[str, str]:
 
 
 def cost() -> dict[str, Any]:
-    """Milliseconds a KiB, the median of three; without telephone numbers too, which take most of it."""
+    """Milliseconds of the processor a KiB, the median of three; also without telephone numbers, which take most."""
     without = tuple(name for name in Private(action="redact").entities if name != "PHONE_NUMBER")
     sections = {
         "default": Private(action="redact"),
@@ -297,12 +305,12 @@ def per_kib(private: Private, text: str) -> float | None:
     """None where it takes longer than anybody waits."""
     took = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             get_detector(private).find(text)
         except ScanTimeout:
             return None
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
     return round(1000 * median(took) / (len(text.encode()) / 1024), 3)
 
 
@@ -313,15 +321,15 @@ def long() -> dict[str, Any]:
     prompt = " ".join(prompt.split()[:200_000]) + " ann@example.com"
     short = {"messages": [{"role": "user", "content": "What is the opposite of hot?"}]}
     body = {"messages": [{"role": "user", "content": prompt}]}
-    began = time.perf_counter()
+    began = time.process_time()
     looked = PrivacyScreen(section).scan_body(body)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     assert looked.entities_by_path
     took = []
     for _ in range(200):
-        began = time.perf_counter()
+        began = time.process_time()
         PrivacyScreen(section).scan_body(short)
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
     return {
         "words": 200_000,
         "mebibytes": round(len(prompt) / 2**20, 2),
@@ -333,9 +341,9 @@ def long() -> dict[str, Any]:
 
 def loading() -> dict[str, float]:
     """What a policy with such a section costs at the start."""
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     get_detector(Private(action="redact"))
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     return {"seconds": round(seconds, 2), "mebibytes": round(more / 1024, 1)}
 

@@ -95,8 +95,10 @@ class BodyScan:
         return value
 
     def _scan_number(self, digits: str, path: str) -> None:
-        """Scan a number, of a float what is before the point. A placeholder cannot replace it."""
-        if self._scan_string(digits, path) != digits:
+        """Scan a number, of a float what is before the point, beside its key: `phone: 2125551234`. A placeholder
+        cannot replace it."""
+        text = f"{path.rpartition('.')[2]}: {digits}"
+        if self._scan_string(text, path) != text:
             self.unscannable.append(path)
 
     def _scan_object(self, value: dict[str, Any], path: str) -> dict[str, Any]:

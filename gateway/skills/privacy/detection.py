@@ -27,6 +27,8 @@ MAX_SCAN_S = 10.0
 """Seconds after which a scan stops and the request counts as private. Tables of numbers can be that slow."""
 
 
+DATA_SIGN = re.compile(r"[^A-Za-z\s,.;!?'\"/_*#=+-]")
+"""A sign without which a text holds no value of any entity, nor an escape: a digit, an `@`, a bracket."""
 BACKSLASH = re.compile(r"\\(?=[^\w\s])")
 
 
@@ -119,22 +121,24 @@ class Detector:
             ]
             for separator in sorted(set(GROUP_SEPARATORS.values()))
         }
-        self._matchers += [
+        self._own = [
             (name, None, build_pattern_matcher(pattern)) for name, pattern in private.patterns.items()
         ]
+        self._matchers += self._own
 
     def find(self, text: str, deadline: float | None = None) -> list[Finding]:
         """Return all findings, sorted and without overlaps. Raises ScanTimeout soon after `deadline` on the
         monotonic clock, by default `MAX_SCAN_S` seconds from now."""
         deadline = time.monotonic() + MAX_SCAN_S if deadline is None else deadline
-        findings = [one for look in self._matchers for one in _find_entity(text, *look, deadline)]
+        matchers = self._matchers if DATA_SIGN.search(text) else self._own
+        if not matchers:
+            return []
+        findings = [one for look in matchers for one in _find_entity(text, *look, deadline)]
         reading = read_plainly(text)
         if reading is None:
             findings += self._find_grouped(text, deadline)
         else:
-            plain = [
-                one for look in self._matchers for one in _find_entity(reading.text, *look, deadline, reading)
-            ]
+            plain = [one for look in matchers for one in _find_entity(reading.text, *look, deadline, reading)]
             plain += self._find_grouped(reading.text, deadline)
             findings += [_to_original(one, reading) for one in plain]
         return merge_overlaps(text, findings)
