@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from policies.loading.policy_files import PolicyFiles
@@ -15,12 +16,14 @@ from routers.plan import Tier
 from . import __version__
 from .api.compress import compress_route
 from .api.evaluation.endpoint import evaluate_route
-from .api.generation import SURFACES, GenerationEndpoint, Scope
+from .api.generation import SURFACES, GenerationEndpoint
 from .api.info import info_routes
 from .api.internal_error import InternalErrors, ResponseTracker
-from .api.request_body import Receive
+from .api.listener.browser_access import BrowserAccess, is_preflight, respond_preflight
+from .api.listener.paths import ApiPaths
+from .api.request_body import Receive, Scope
 from .api.tokens import token_routes
-from .api.writers import Send
+from .api.writers import Send, respond_error
 from .background.evaluations import Evaluations
 from .background.shadows import Shadows
 from .catalog.live_policies import LivePolicies
@@ -38,6 +41,7 @@ from .telemetry.metrics import Metrics
 from .telemetry.record_writer import Recorder
 from .upstreams.health import run_probes
 from .upstreams.pool import Pool, build_pools
+from .upstreams.transport.hosts import is_loopback_host
 from .upstreams.upstream import Upstream
 
 
@@ -52,26 +56,44 @@ class App(FastAPI):
     pools: dict[Tier, Pool]
     exchanges: Exchanges
     hot: Mapping[str, GenerationEndpoint]
+    browsers: BrowserAccess
+    paths: ApiPaths
+    metrics: Metrics
     internal_errors: InternalErrors
     local: Supervisor | None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Return the coroutine that does the work, without one around it, which would be resumed at every read."""
-        endpoint = self.hot.get(scope["path"]) if scope["type"] == "http" else None
-        return self._serve(scope, receive, send) if endpoint is None else endpoint(scope, receive, send)
+        if scope["type"] != "http":
+            return super().__call__(scope, receive, send)
+        try:
+            send = self.browsers.admit(scope, send)
+        except ApiError as error:
+            return self._refuse(error, send)
+        if scope["method"] == "POST" and (endpoint := self.hot.get(scope["path"])) is not None:
+            return endpoint(scope, receive, send)
+        return self._serve(scope, receive, send)
+
+    async def _refuse(self, error: ApiError, send: Send) -> None:
+        self.metrics.count_rejected(endpoint="none", code=error.code, status=error.status)
+        await respond_error(send, error)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve all but the generation endpoints: FastAPI's routes, and the server's lifespan events."""
-        if scope["type"] != "http":
-            await super().__call__(scope, receive, send)
+        """Serve all but plain calls of the generation endpoints: preflights, odd paths, FastAPI's routes."""
+        if is_preflight(scope):
+            await respond_preflight(scope, send)
+            return
+        scope = self.paths.normalise(scope)
+        if (endpoint := self.hot.get(scope["path"])) is not None:
+            await endpoint(scope, receive, send)
             return
         response = ResponseTracker(send)
         try:
             await super().__call__(scope, receive, response)
         except Exception as error:
             # The metric's label is the route's name, since clients could make up any number of paths.
-            endpoint = getattr(scope.get("route"), "name", "none")
-            await self.internal_errors.conclude(error, endpoint, response)
+            route = getattr(scope.get("route"), "name", "none")
+            await self.internal_errors.conclude(error, route, response)
 
 
 def create_app(
@@ -83,6 +105,7 @@ def create_app(
     model weights that can not be used.
     """
     metrics, exchanges = Metrics(), Exchanges()
+    listen = settings.listen
     stack = AsyncExitStack()
 
     upstreams = [Upstream(upstream) for upstream in settings.upstreams]
@@ -127,16 +150,28 @@ def create_app(
             await stack.enter_async_context(run_probes(upstreams))
             yield
 
-    app = App(title="Smallfirst", version=__version__, lifespan=lifespan)
+    # Its pages of documentation would load scripts from elsewhere into this origin. `ApiPaths` minds slashes.
+    app = App(
+        title="Smallfirst",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.policies, app.pools, app.exchanges, app.local = policies, by_tier, exchanges, supervisor
-    app.include_router(info_routes(policies, engine, exchanges, metrics, engines, ledger))
-    app.include_router(compress_route(policies, engine, evaluations, metrics, settings.listen.body_limit))
-    app.include_router(token_routes(policies, by_tier, settings.listen.body_limit))
-    app.include_router(evaluate_route(policies, engine, evaluations, metrics, settings.listen.body_limit))
+    routers = [
+        info_routes(policies, engine, exchanges, metrics, engines, ledger),
+        compress_route(policies, engine, evaluations, metrics, listen.body_limit),
+        token_routes(policies, by_tier, listen.body_limit),
+        evaluate_route(policies, engine, evaluations, metrics, listen.body_limit),
+    ]
+    for router in routers:
+        app.include_router(router)
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _leave_to_app)
-    app.internal_errors = InternalErrors(metrics)
+    app.metrics, app.internal_errors = metrics, InternalErrors(metrics)
     app.hot = {
         path: GenerationEndpoint(
             surface,
@@ -146,10 +181,17 @@ def create_app(
             shadows=shadows,
             evaluations=evaluations,
             metrics=metrics,
-            listen=settings.listen,
+            listen=listen,
         )
         for path, surface in SURFACES.items()
     }
+    app.browsers = BrowserAccess(listen.origins, is_loopback=is_loopback_host(listen.host))
+    app.paths = ApiPaths(
+        [
+            *app.hot,
+            *(route.path for router in routers for route in router.routes if isinstance(route, APIRoute)),
+        ]
+    )
     return app
 
 
@@ -161,6 +203,8 @@ async def _api_error(_: Request, error: Exception) -> JSONResponse:
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  the handler is registered for this class
     message = f"{request.method} {request.url.path}: {error.detail}"
+    if error.status_code == 404:
+        message += f"; the base URL of the API is {request.url.scheme}://{request.url.netloc}/v1"
     api_error = ApiError(
         error.status_code, "not_found" if error.status_code == 404 else "http_error", message
     )

@@ -63,7 +63,9 @@ def compress_route(
     )
     async def compress(request: Request) -> Body:
         try:
-            compression = read_request(parse_body(await read_body(request.receive, body_limit)), policies)
+            compression = read_request(
+                parse_body(await read_body(request.scope, request.receive, body_limit)), policies
+            )
             evaluations.begin_request()
             try:
                 result = await run_while_connected(

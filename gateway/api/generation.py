@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, MutableMapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import orjson
 
@@ -20,15 +20,13 @@ from gateway.wire.body_types import Body, Endpoint
 from gateway.wire.validation import check_chat, check_completions, check_embeddings
 
 from .disconnect import DisconnectWatch
-from .request_body import ClientGone, Receive, parse_body, read_body
+from .request_body import ClientGone, Receive, Scope, parse_body, read_body
 from .responses.request import to_chat
 from .responses.writers import ResponseReply, ResponseStream
 from .settings import Listen
 from .writers import PlainReply, Reply, Send, StreamReply, respond_error
 
 log = logging.getLogger(__name__)
-
-Scope = MutableMapping[str, Any]
 
 
 class Surface(NamedTuple):
@@ -103,8 +101,11 @@ class GenerationEndpoint:
         surface = self._surface
         reply: Reply | None = None
         try:
-            raw = await read_body(receive, self._body_limit)
+            raw = await read_body(scope, receive, self._body_limit)
             request = parse_body(raw)
+            if "azure_deployment" in scope:
+                request["model"] = scope["azure_deployment"]
+                raw = orjson.dumps(request)
             body, raw = surface.read(request, raw)
             exchange = await self._builder.build(surface.name, surface.endpoint, body, raw)
             is_sampled = exchange.policy.evaluate is not None and self._evaluations.sample(exchange)

@@ -54,6 +54,7 @@ def info_routes(
     async def live() -> dict[str, str]:
         return {"status": "ok"}
 
+    @router.get("/health", summary="The same as /health/ready, where clients of vLLM and llama.cpp look")
     @router.get("/health/ready", summary="At least one model can answer")
     async def ready() -> JSONResponse:
         states = {upstream.name: {"tier": upstream.tier, "up": upstream.is_up} for upstream in upstreams}

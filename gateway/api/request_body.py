@@ -1,24 +1,54 @@
-"""Reads a request's body and parses its JSON object."""
+"""Reads a request's body, decompresses it, and parses its JSON object."""
 
+import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import orjson
 
 from gateway.errors import ApiError, invalid
+from gateway.upstreams.transport.content_coding import choose_window_bits
 from gateway.wire.body_types import Body
 from gateway.wire.nesting import MIN_DEEP_BYTES, TooDeep, read_json
 from gateway.wire.validation import type_name
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Scope = MutableMapping[str, Any]
+
+JSON = b"application/json"
+CODINGS = (b"gzip", b"x-gzip", b"deflate")
+MAX_MEMBERS = 64
+"""Maximum members of a gzip body. Each takes a copy of the rest."""
 
 
 class ClientGone(Exception):
     """The client disconnected before its request was read or answered."""
 
 
-async def read_body(receive: Receive, limit: int) -> bytes:
-    """Return the request's body. Raises ApiError if it has more than `limit` bytes, ClientGone if the client left."""
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """Return the request's body, decompressed.
+
+    Raises ApiError if the body is not sent as JSON or has more than `limit` bytes, ClientGone if the client left.
+    """
+    headers = dict(scope["headers"])
+    if (content_type := headers.get(b"content-type", b"")) != JSON:
+        _check_json(content_type)
+    body = await _receive_body(receive, limit)
+    coding = headers.get(b"content-encoding")
+    return body if coding is None else _decompress(body, coding, limit)
+
+
+def _check_json(content_type: bytes) -> None:
+    """Raise ApiError unless a media type is JSON's. Others are what a web page may send without asking first."""
+    media_type = content_type.partition(b";")[0].strip().lower()
+    if media_type == JSON or media_type.endswith(b"+json"):
+        return
+    sent = f"not {media_type.decode('latin-1')!r}" if media_type else "and this request has no content type"
+    what = f"the body must be sent with the header Content-Type: application/json, {sent}"
+    raise ApiError(415, "unsupported_media_type", what)
+
+
+async def _receive_body(receive: Receive, limit: int) -> bytes:
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientGone
@@ -33,8 +63,44 @@ async def read_body(receive: Receive, limit: int) -> bytes:
             size += len(parts[-1])
         body = b"".join(parts)
     if len(body) > limit:
-        raise ApiError(413, "body_too_large", f"the request body is over the limit of {limit} bytes")
+        raise _too_large(limit)
     return body
+
+
+def _decompress(body: bytes, coding: bytes, limit: int) -> bytes:
+    """Return the body without its content coding, of which the limit holds too. Raises ApiError."""
+    coding = coding.strip().lower()
+    if coding in (b"", b"identity") or not body:
+        return body
+    if coding not in CODINGS:
+        what = f"the body's Content-Encoding is {coding.decode('latin-1')!r}; expected gzip or deflate"
+        raise ApiError(415, "unsupported_media_type", what)
+    try:
+        return _inflate(body, limit)
+    except zlib.error as error:
+        what = f"the body is not compressed as its Content-Encoding says: {error}"
+        raise invalid(what, code="invalid_json") from error
+
+
+def _inflate(body: bytes, limit: int) -> bytes:
+    """Return what a gzip or zlib body, or one of bare deflate, inflates to. Raises zlib.error, ApiError."""
+    parts, size = [], 0
+    for _ in range(MAX_MEMBERS):
+        inflater = zlib.decompressobj(choose_window_bits(body[0]))
+        parts.append(inflater.decompress(body, limit + 1 - size))
+        size += len(parts[-1])
+        if size > limit:
+            raise _too_large(limit)
+        if not inflater.eof:
+            raise zlib.error("it breaks off")
+        body = inflater.unused_data
+        if not body:
+            return b"".join(parts)
+    raise zlib.error(f"it has over {MAX_MEMBERS} members")
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, "body_too_large", f"the request body is over the limit of {limit} bytes")
 
 
 def parse_body(raw: bytes) -> Body:

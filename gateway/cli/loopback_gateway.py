@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from gateway.api.server_protocol import JoiningProtocol
+from gateway.api.listener.server_protocol import build_protocol
 from gateway.app import App, create_app
 from gateway.settings import Settings
 from policies.schema.split import AnyPolicy
@@ -40,7 +40,8 @@ async def run_gateway(
             uvicorn.Config(
                 app,
                 interface="asgi3",
-                http=JoiningProtocol,
+                http=build_protocol(settings.listen),
+                ws="none",
                 lifespan="off",
                 access_log=False,
                 log_level="warning",

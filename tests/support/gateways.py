@@ -109,7 +109,9 @@ class Gateway:
         return self.app.pools[tier].upstreams[0]
 
     async def post(self, path: str, body: Any) -> tuple[int, dict[str, str], bytes]:
-        data = {"data": body} if isinstance(body, bytes) else {"json": body}
+        """POST a body as JSON; `bytes` are sent as they are."""
+        as_json = {"headers": {"Content-Type": "application/json"}}
+        data = {"data": body, **as_json} if isinstance(body, bytes) else {"json": body}
         async with self.http.post(f"{self.url}{path}", **data) as response:
             headers = {name.lower(): value for name, value in response.headers.items()}
             return response.status, headers, await response.read()

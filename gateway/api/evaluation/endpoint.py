@@ -64,7 +64,7 @@ def evaluate_route(
     @router.post("/v1/evaluate", summary="Judges answers: one, or several as `items`")
     async def evaluate(request: Request) -> Body:
         try:
-            body = parse_body(await read_body(request.receive, body_limit))
+            body = parse_body(await read_body(request.scope, request.receive, body_limit))
             evaluation = read_request(body, policies.rubrics, upstreams)
         except ClientGone as gone:
             raise invalid("the client went away") from gone

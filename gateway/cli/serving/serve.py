@@ -5,10 +5,12 @@ import socket
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
+from gateway.api.settings import Listen
 from gateway.cli.output import ConfigOption, fail
 from gateway.local.supervisor import EngineFailed
-from gateway.settings import default_config_path, load_settings
+from gateway.settings import Settings, default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError
 
 
@@ -32,16 +34,27 @@ def serve(
         level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
     try:
-        settings = load_settings(config or default_config_path(), slm)
+        settings = override_listen(load_settings(config or default_config_path(), slm), host, port)
         from .server import run_server  # imported here, since it loads the whole gateway
 
-        listen = settings.listen
-        with _bind_listener(host or listen.host, port or listen.port) as listener:
+        with _bind_listener(settings.listen.host, settings.listen.port) as listener:
             run_server(settings, listener)
     except ConfigError as error:
         fail(error)
     except EngineFailed as error:
         fail(f"{error}\n`smallfirst serve --verbose` shows its whole log", 1)
+
+
+def override_listen(settings: Settings, host: str | None, port: int | None) -> Settings:
+    """Return the settings with the address of the command line. Raises ConfigError."""
+    options = {"host": host, "port": port}
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        listen = Listen.model_validate(settings.listen.model_dump() | given)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"--{' and --'.join(given)}: {reason}") from error
+    return settings.model_copy(update={"listen": listen})
 
 
 def _bind_listener(host: str, port: int) -> socket.socket:

@@ -16,12 +16,13 @@ try:
 except ImportError:  # uvloop does not exist for Windows
     uvloop = None  # type: ignore[assignment]
 
-from gateway.api.server_protocol import JoiningProtocol
+from gateway.api.listener.server_protocol import build_protocol
 from gateway.app import App, create_app
 from gateway.catalog.judge_quality import judge_warnings
 from gateway.cli.output import err
 from gateway.local.supervisor import Supervisor
 from gateway.settings import Settings
+from gateway.upstreams.transport.hosts import is_loopback_host
 
 
 def run_server(settings: Settings, listener: socket.socket) -> None:
@@ -37,7 +38,8 @@ async def _run(app: App, settings: Settings, listener: socket.socket) -> None:
             app,
             interface="asgi3",
             loop="none",
-            http=JoiningProtocol,
+            http=build_protocol(settings.listen),
+            ws="none",
             lifespan="off",
             access_log=False,
             proxy_headers=False,
@@ -112,12 +114,23 @@ def _tune_garbage_collector() -> None:
     gc.set_threshold(5_000, 10, 20)
 
 
+def describe_address(listener: socket.socket) -> tuple[str, str]:
+    """Return where the gateway listens, and the URL by which this machine reaches it, without `/v1`."""
+    host, port = listener.getsockname()[:2]
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not bound
+    url = f"http://[{local}]:{port}" if ":" in local else f"http://{local}:{port}"
+    if local == host:
+        return f"{url}/v1", url
+    return f"all addresses of this machine, port {port}: {url}/v1 from here", url
+
+
 def print_welcome(app: App, settings: Settings, listener: socket.socket) -> None:
     """Print where the gateway listens, what it serves, and a request to try."""
     catalog = app.policies.catalog
-    host, port = listener.getsockname()[:2]
-    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104  compared, not bound
-    err.print(f"[bold]Smallfirst[/bold] listens on [bold]{url}/v1[/bold]")
+    address, url = describe_address(listener)
+    err.print(f"[bold]Smallfirst[/bold] listens on [bold]{address}[/bold]")
+    if not is_loopback_host(settings.listen.host):
+        err.print("  open      whoever reaches it can use it: clients are not authenticated", markup=False)
     for upstream in [upstream for pool in app.pools.values() for upstream in pool.upstreams]:
         free = upstream.tier == "slm" or upstream.has_price
         state = ", starting" if upstream.is_restarting else ""

@@ -79,7 +79,7 @@ class InflatedResponse:
         """Inflate the next piece of `_compressed`, up to MAX_INFLATED_BYTES. Raises TransportError."""
         piece = self._compressed[self._at : self._at + PIECE]
         if not self._has_begun or self._zlib.eof:  # a gzip body may have several members
-            self._zlib = zlib.decompressobj(_choose_window_bits(piece[0]))
+            self._zlib = zlib.decompressobj(choose_window_bits(piece[0]))
             self._has_begun = True
         try:
             data = self._zlib.decompress(piece, MAX_INFLATED_BYTES)
@@ -99,6 +99,6 @@ class InflatedResponse:
         return b""
 
 
-def _choose_window_bits(first: int) -> int:
+def choose_window_bits(first: int) -> int:
     """Return zlib's `wbits` for a body by its first byte: gzip begins with 0x1f, zlib with a method of 8."""
     return GZIP_OR_ZLIB if first == 0x1F or first & 0x0F == 8 else BARE_DEFLATE

@@ -159,7 +159,5 @@ async def test_millions_of_ids_do_not_hold_up_the_loop_and_more_are_refused(
 async def test_a_large_body_is_refused(start: StartGateway, slm: Scripted):
     settings = settings_of(upstream(slm, "slm", engine="vllm"), listen={"body_limit": 100})
     gateway = await start(settings, [simple_policy(calibrator=simple_calibrator(engine="vllm"))])
-    async with gateway.http.post(
-        f"{gateway.root}/tokenize", data=json.dumps({"prompt": "x" * 200})
-    ) as response:
+    async with gateway.http.post(f"{gateway.root}/tokenize", json={"prompt": "x" * 200}) as response:
         assert response.status == 413

@@ -79,7 +79,8 @@ async def request_body(pieces: int) -> None:
         left -= 1
         return {"type": "http.request", "body": SMALL, "more_body": left > 0}
 
-    assert len(await read_body(receive, 10**9)) == 16 * pieces * len(SMALL)
+    scope = {"headers": [(b"content-type", b"application/json")]}
+    assert len(await read_body(scope, receive, 10**9)) == 16 * pieces * len(SMALL)
 
 
 async def one_event(pieces: int) -> None:

@@ -14,6 +14,7 @@ from gateway.api.request_body import parse_body
 from gateway.errors import ApiError
 from gateway.wire.nesting import MAX_NESTING, SPARE
 
+AS_JSON = {"Content-Type": "application/json"}
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
@@ -62,7 +63,7 @@ FIELDS: dict[str, Any] = {
 
 
 async def post(gateway: Gateway, path: str, body: bytes) -> tuple[int, str, dict[str, Any]]:
-    async with gateway.http.post(f"{gateway.root}{path}", data=body) as response:
+    async with gateway.http.post(f"{gateway.root}{path}", data=body, headers=AS_JSON) as response:
         found = orjson.loads(await response.read())
         return response.status, response.headers["content-type"], found
 
@@ -98,7 +99,9 @@ async def test_what_nests_as_deeply_as_it_may_is_no_internal_error(gateway: Gate
                 body["model"] = model
             assert depth_of(body) == MAX_NESTING
             for more in ({}, {"stream": True}):
-                async with gateway.http.post(f"{gateway.root}{path}", data=written(body | more)) as response:
+                async with gateway.http.post(
+                    f"{gateway.root}{path}", data=written(body | more), headers=AS_JSON
+                ) as response:
                     raw = await response.read()
                 assert b"internal_error" not in raw, (field, model, raw)
 
