@@ -75,6 +75,12 @@ class Admission:
             seconds = self._exchange.policy.ceilings.seconds
             raise self.refuse("ceiling", ask, f"the {seconds:g} s of this exchange are over")
 
+    def check_cost(self, tier: Tier) -> None:
+        """Raise Unavailable if the calls so far cost more than the ceiling on dollars."""
+        max_usd = self._exchange.policy.ceilings.usd
+        if max_usd is not None and sum(call.cost_so_far for call in self._exchange.calls) > max_usd:
+            raise Unavailable("ceiling", tier, "the dollars of this exchange are spent")
+
     def _remaining_tokens(self) -> float:
         max_tokens = self._exchange.policy.ceilings.tokens
         if max_tokens is None:

@@ -148,6 +148,11 @@ class Dispatcher:
         """Raise Unavailable if the exchange's time is over, for an ask that makes no call of its own."""
         self._admission.check_time(ask)
 
+    def check_reading(self, call: Call, tokens: int) -> None:
+        """Note that a call has read so many tokens by now. Raises Unavailable if they cost more than the ceiling."""
+        call.prompt_tokens = max(call.prompt_tokens, tokens)
+        self._admission.check_cost(call.tier)
+
     async def dispatch(
         self,
         ask: Generate | Question | Skill,

@@ -9,13 +9,14 @@ from gateway.exchange.exchange import Exchange
 from gateway.skills.compress.surprisal import SurprisalReader, TokenTextMismatch
 from gateway.upstreams.transport.malformed import parsing
 from gateway.upstreams.transport.transport import TransportError
-from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body
 from gateway.wire.requirements import Requirements
 from routers.plan import Judge, Skill, Unavailable, Usage
 
 from .dispatch import Attempt, Dispatcher
 
+MAX_REQUESTS = 1024
+"""Maximum requests of one reading: one for each window of a long text, and those that split it into tokens."""
 SURPRISAL_REQUIREMENTS = Requirements(surprisal=True)
 
 T = TypeVar("T")
@@ -34,7 +35,7 @@ async def score_text(
 
     async def perform(attempt: Attempt) -> T:
         upstream = attempt.upstream
-        reader = _open_reader(dispatcher, upstream)
+        reader = _open_reader(dispatcher, attempt)
         attempt.call.sent = exchange.elapsed()
         try:
             result = await read(reader)
@@ -51,12 +52,22 @@ async def score_text(
     return await dispatcher.dispatch(ask, SURPRISAL_REQUIREMENTS, perform)
 
 
-def _open_reader(dispatcher: Dispatcher, upstream: Upstream) -> SurprisalReader:
+def _open_reader(dispatcher: Dispatcher, attempt: Attempt) -> SurprisalReader:
+    upstream, call = attempt.upstream, attempt.call
+    requests = 0
+
     async def post(page: str, body: Body) -> Body:
+        nonlocal requests
+        requests += 1
+        if requests > MAX_REQUESTS:
+            what = f"{upstream.name}: reading the text takes more than {MAX_REQUESTS} requests"
+            raise Unavailable("ceiling", call.tier, what)
+        dispatcher.check_reading(call, reader.tokens_read)
         answer = await dispatcher.fetch(upstream, page, body)
         with parsing("JSON"):
             parsed: Body = orjson.loads(answer)
             return parsed
 
     assert upstream.scorer is not None  # noqa: S101  SURPRISAL_REQUIREMENTS demand it
-    return SurprisalReader(upstream.scorer, upstream.model, upstream.context_length, post)
+    reader = SurprisalReader(upstream.scorer, upstream.model, upstream.context_length, post)
+    return reader

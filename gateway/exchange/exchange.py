@@ -37,7 +37,7 @@ ID_BYTES = 10
 IDS_PER_READ = 256
 
 
-def _generate_ids() -> Iterator[str]:
+def generate_ids() -> Iterator[str]:
     """Yield ids that nobody can guess, since whoever knows one can read its exchange's figures.
 
     The system's random numbers are read many at once, which takes a quarter of the time.
@@ -48,7 +48,7 @@ def _generate_ids() -> Iterator[str]:
             yield f"sf-{digits[at : at + 2 * ID_BYTES]}"
 
 
-_ids = _generate_ids()
+_ids = generate_ids()
 
 
 def _decode_steps(usage: Usage) -> int:

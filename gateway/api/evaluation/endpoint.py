@@ -1,7 +1,9 @@
 """POST /v1/evaluate: judges one or several answers with the evaluators that the request names."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from fastapi import APIRouter, Request
 
@@ -30,6 +32,16 @@ MAX_CONCURRENT = 4
 TRIES = 4
 """Maximum number of a tier's upstreams that each call of an evaluator may try in turn."""
 
+MIN_SECONDS = 0.001
+"""Seconds that an answer gets whose request has used up its ceiling: enough to be refused."""
+
+
+class Judged(NamedTuple):
+    """An answer's exchange, and what its evaluators found."""
+
+    exchange: Exchange
+    results: list[Result]
+
 
 def evaluate_route(
     policies: LivePolicies, engine: Engine, evaluations: Evaluations, metrics: Metrics, body_limit: int
@@ -44,28 +56,25 @@ def evaluate_route(
         return await engine.perform(exchange, run_fragment(fragment))
 
     async def judge_items(evaluation: EvaluationRequest) -> Body:
-        slots = asyncio.Semaphore(MAX_CONCURRENT)
+        slots, began = asyncio.Semaphore(MAX_CONCURRENT), time.monotonic()
 
-        async def judge_in_slot(exchange: Exchange, item: Item) -> list[Result]:
+        async def judge_in_slot(item: Item) -> Judged:
             async with slots:
-                return await judge_item(exchange, item, evaluation)
+                exchange = _build_exchange(item, evaluation, time.monotonic() - began)
+                return Judged(exchange, await judge_item(exchange, item, evaluation))
 
-        exchanges = [_build_exchange(item, evaluation) for item in evaluation.items]
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(judge_in_slot(exchange, item))
-                    for exchange, item in zip(exchanges, evaluation.items, strict=True)
-                ]
+                tasks = [group.create_task(judge_in_slot(item)) for item in evaluation.items]
         except ExceptionGroup as failed:
             raise failed.exceptions[0]  # noqa: B904  the group adds nothing to its first exception
-        return _to_body(exchanges, [task.result() for task in tasks], upstreams)
+        return _to_body([task.result() for task in tasks], upstreams)
 
     @router.post("/v1/evaluate", summary="Judges answers: one, or several as `items`")
     async def evaluate(request: Request) -> Body:
         try:
             body = parse_body(await read_body(request.scope, request.receive, body_limit))
-            evaluation = read_request(body, policies.rubrics, upstreams)
+            evaluation = read_request(body, policies.rubrics, policies.catalog, upstreams)
         except ClientGone as gone:
             raise invalid("the client went away") from gone
         except ApiError as error:
@@ -82,9 +91,9 @@ def evaluate_route(
     return router
 
 
-def _build_exchange(item: Item, evaluation: EvaluationRequest) -> Exchange:
+def _build_exchange(item: Item, evaluation: EvaluationRequest, elapsed_s: float) -> Exchange:
     body: Body = {"model": evaluation.model or EVALUATE, "messages": item.messages}
-    ceilings = Ceilings(calls=max(1, sum(evaluator.calls for evaluator in evaluation.evaluators)) * TRIES)
+    ceilings = _share_ceilings(evaluation, elapsed_s)
     policy = Policy(
         name=EVALUATE,
         description="Answers that were sent to be judged.",
@@ -96,25 +105,33 @@ def _build_exchange(item: Item, evaluation: EvaluationRequest) -> Exchange:
     )
 
 
-def _to_body(
-    exchanges: Sequence[Exchange],
-    results: Sequence[list[Result]],
-    upstreams: Mapping[str, Upstream],
-) -> Body:
+def _share_ceilings(evaluation: EvaluationRequest, elapsed_s: float) -> Ceilings:
+    """Return an answer's share of the request's ceilings, `elapsed_s` after the request began."""
+    limits, answers = evaluation.ceilings, len(evaluation.items)
+    return Ceilings(
+        calls=max(1, evaluation.calls_per_item) * TRIES,
+        tokens=None if limits.tokens is None else max(1, limits.tokens // answers),
+        usd=None if limits.usd is None else limits.usd / answers,
+        seconds=None if limits.seconds is None else max(MIN_SECONDS, limits.seconds - elapsed_s),
+    )
+
+
+def _to_body(judged: Sequence[Judged], upstreams: Mapping[str, Upstream]) -> Body:
     """Return the response's body. Raises ApiError, with the first result's error, if every evaluator failed."""
-    flat = [result for item_results in results for result in item_results]
+    flat = [result for _, results in judged for result in results]
     if all("error" in result for result in flat):
         raise _to_error(flat[0])
     rows = [
         {
             "index": index,
             "id": exchange.id,
-            "results": [_add_measured_worth(result, upstreams) for result in item_results],
+            "results": [_add_measured_worth(result, upstreams) for result in results],
             "usage": sum_usage([exchange]),
             "cost_usd": exchange.cost_usd,
         }
-        for index, (exchange, item_results) in enumerate(zip(exchanges, results, strict=True))
+        for index, (exchange, results) in enumerate(judged)
     ]
+    exchanges = [exchange for exchange, _ in judged]
     total = {"usage": sum_usage(exchanges), "cost_usd": sum(exchange.cost_usd for exchange in exchanges)}
     return {"object": "smallfirst.evaluation", "data": rows, **total}
 

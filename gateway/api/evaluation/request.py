@@ -6,12 +6,15 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import ConfigDict, Tag, TypeAdapter, ValidationError
 
 from gateway.background.evaluators import EVALUATE, Evaluator, Output, parse_output
+from gateway.catalog.catalog import Catalog
 from gateway.errors import ApiError, invalid
+from gateway.exchange.policy_resolution import resolve_policy
 from gateway.exchange.smallfirst_field import read_smallfirst_field
 from gateway.upstreams.transport.malformed import MISSHAPEN
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body
 from gateway.wire.validation import check_chat, check_type
+from policies.schema.ceilings import Ceilings
 from routers.judges.evaluators import Agreement, Rating, Structure, Verification, kind_discriminator
 from routers.judges.rubric import Rubric
 from routers.plan import Tier
@@ -20,6 +23,8 @@ from routers.structure.answer_form import AnswerForm
 MAX_ITEMS = 128
 """Maximum number of answers in one request."""
 MAX_EVALUATORS = 8
+MAX_CALLS = 512
+"""Maximum upstream calls that one request may need, so that a small body can not cost much."""
 KEYS = ("items", "evaluators", "tier", "model", "smallfirst")
 ITEM_KEYS = ("messages", "input", "output", "context")
 
@@ -58,7 +63,7 @@ class Item(NamedTuple):
 
 
 class EvaluationRequest(NamedTuple):
-    """A parsed request to /v1/evaluate. `batch` is True if it has `items`."""
+    """A parsed request to /v1/evaluate. `batch` is True if it has `items`. `ceilings` are for all answers together."""
 
     items: Sequence[Item]
     evaluators: Sequence[Evaluator]
@@ -67,13 +72,19 @@ class EvaluationRequest(NamedTuple):
     private: bool
     tags: dict[str, str]
     batch: bool
+    ceilings: Ceilings
+
+    @property
+    def calls_per_item(self) -> int:
+        return sum(evaluator.calls for evaluator in self.evaluators)
 
 
 def read_request(
-    body: Body, rubrics: Mapping[str, Rubric], upstreams: Mapping[str, Upstream]
+    body: Body, rubrics: Mapping[str, Rubric], catalog: Catalog, upstreams: Mapping[str, Upstream]
 ) -> EvaluationRequest:
     """Return the parsed request. Raises ApiError."""
     field = read_smallfirst_field(body)
+    policy = resolve_policy(body, field, catalog) if field.policy is not None else None
     batch = "items" in body
     known = KEYS if batch else (*KEYS, *ITEM_KEYS)
     if unknown := next((key for key in body if key not in known), None):
@@ -86,7 +97,22 @@ def read_request(
     ]
     for place, item in enumerate(items):
         _check_item(item, evaluators, f"items[{place}]." if batch else "")
-    return EvaluationRequest(items, evaluators, tier, model, field.private, field.tags, batch)
+    private = field.private or (policy is not None and bool(policy.private))
+    ceilings = Ceilings() if policy is None else policy.ceilings
+    evaluation = EvaluationRequest(items, evaluators, tier, model, private, field.tags, batch, ceilings)
+    _check_calls(evaluation)
+    return evaluation
+
+
+def _check_calls(evaluation: EvaluationRequest) -> None:
+    """Raise ApiError if the request needs more calls than one may, or than its policy's ceiling."""
+    answers, each = len(evaluation.items), evaluation.calls_per_item
+    limit = min(MAX_CALLS, evaluation.ceilings.calls or MAX_CALLS)
+    if answers * each > limit:
+        what = f"{answers} answers need {answers * each} upstream calls ({each} each), and one request may need {limit}"
+        raise invalid(
+            f"{what}: send fewer answers or evaluators", "items" if evaluation.batch else "evaluators"
+        )
 
 
 def _read_items(body: Body) -> list[Any]:

@@ -13,6 +13,7 @@ from support.strategy_requests import policy
 from typer.testing import CliRunner
 
 from gateway.cli import app
+from policies.schema.ceilings import Ceilings
 from policies.schema.compress import Compress
 from routers.strategies.direct import Direct
 
@@ -104,6 +105,31 @@ async def test_a_small_model_that_fails_is_an_error(both: Gateway, reader: Reade
     status, found = await posted(both, text=TEXT, **HALF)
     assert (status, found["error"]["code"]) == (502, "upstream_error")
     assert "small-server" in found["error"]["message"]
+
+
+async def test_a_text_that_takes_too_many_requests_or_dollars_is_not_read(
+    start: StartGateway, reader: ReaderVllm
+):
+    price = {"input": 1000.0, "output": 0.0}
+    cheap = policy(Direct(tier="slm", fallback=False)).replace(ceilings=Ceilings(usd=0.1))
+    settings = settings_of(upstream(reader, "slm", engine="vllm", context=16, price=price))
+    gateway = await start(settings, [cheap])
+    status, found = await posted(gateway, text=TEXT * 2, model="test", question_aware=False, **HALF)
+    assert (status, found["error"]["code"]) == (403, "ceiling_reached")
+    assert "dollars" in found["error"]["message"]
+    (ceiling,) = await costs(gateway)
+    assert 0.1 < ceiling < 0.15
+
+    before = len(reader.requests)
+    status, found = await posted(gateway, text=TEXT * 400, question_aware=False, **HALF)
+    assert (status, found["error"]["code"]) == (403, "ceiling_reached")
+    assert "more than 1024 requests" in found["error"]["message"]
+    assert len(reader.requests) - before <= 1024
+
+
+async def costs(gateway: Gateway) -> list[float]:
+    await gateway.get("/v1/exchanges/sf-0")  # finished exchanges are booked when one is asked for
+    return [(await gateway.exchange(name))["cost_usd"] for name in gateway.app.exchanges.ids()]
 
 
 def test_the_command_says_what_it_cannot_read(tmp_path: Path):

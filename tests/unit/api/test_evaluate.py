@@ -5,10 +5,12 @@ import json
 from typing import Any
 
 import pytest
-from support.gateways import Gateway, StartGateway, settings_of, upstream
+from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 from support.judge_replies import said, samples
 from support.scripted_server import Reply, Scripted
 from support.waiting import soon
+
+from policies.schema.ceilings import Ceilings
 
 ASKED = {"input": "What is 2 + 2?", "output": "It is 4."}
 CLOUD = {"cloud": True}
@@ -219,3 +221,51 @@ async def test_an_item_that_cannot_be_read_is_told_by_its_place(judge: Gateway):
         status, error = await refusal(judge, {"evaluators": ["verify"], "items": items})
         assert (status, error["param"]) == (400, param)
         assert param in error["message"]
+
+
+# --- what one request may cost
+
+
+async def test_a_request_that_would_take_too_many_calls_is_refused(judge: Gateway, slm: Scripted):
+    sixteen = {"kind": "agree", "samples": 16, "compare": "entailment"}
+    body = {"items": [ASKED] * 128, "evaluators": [sixteen, "verify"]}
+    status, error = await refusal(judge, body)
+    assert (status, error["param"]) == (400, "items")
+    assert "128 answers need 2432 upstream calls (19 each)" in error["message"]
+    assert slm.requests == []
+
+
+async def test_the_ceilings_of_a_named_policy_hold_for_all_answers_together(
+    start: StartGateway, slm: Scripted
+):
+    price = {"input": 1000.0, "output": 1000.0}
+    policies = [
+        simple_policy().replace(name="cheap", ceilings=Ceilings(usd=0.5)),
+        simple_policy().replace(name="few", ceilings=Ceilings(calls=3)),
+        simple_policy().replace(name="quick", ceilings=Ceilings(seconds=0.2)),
+    ]
+    gateway = await start(settings_of(upstream(slm, "slm", price=price)), policies)
+    slm.says(said(yes=0.6, no=0.2))
+    many = {"items": [ASKED] * 20, "evaluators": ["verify"]}
+    whole = await evaluate(gateway, **many)
+    assert whole["cost_usd"] > 0.2
+    limited = named("cheap")
+    status, error = await refusal(gateway, many | limited)
+    assert (status, error["code"]) == (403, "ceiling_reached")
+    assert (await evaluate(gateway, evaluators=["verify"], **ASKED, **limited))["cost_usd"] <= 0.5
+
+    status, error = await refusal(gateway, {"items": [ASKED] * 2, "evaluators": ["verify"]} | named("few"))
+    assert (status, error["param"], "one request may need 3" in error["message"]) == (400, "items", True)
+
+    slm.says(Reply("yes", gate=asyncio.Event()))
+    status, error = await refusal(gateway, many | named("quick"))
+    assert (status, error["code"]) == (403, "ceiling_reached")
+
+
+async def test_a_policy_that_does_not_exist_is_an_error(judge: Gateway):
+    status, error = await refusal(judge, ASKED | {"evaluators": ["verify"]} | named("nobody"))
+    assert (status, error["param"]) == (404, "smallfirst.policy")
+
+
+def named(policy: str) -> dict[str, Any]:
+    return {"smallfirst": {"policy": policy}}

@@ -3,11 +3,11 @@
 import re
 from itertools import islice
 
-from gateway.exchange.exchange import IDS_PER_READ, _generate_ids
+from gateway.exchange.exchange import IDS_PER_READ, generate_ids
 
 
 def test_ids_have_80_random_bits_and_never_come_back():
-    ids = list(islice(_generate_ids(), 4 * IDS_PER_READ))
+    ids = list(islice(generate_ids(), 4 * IDS_PER_READ))
     assert all(re.fullmatch(r"sf-[0-9a-f]{20}", name) for name in ids)
     assert len(set(ids)) == len(ids)
     bits = [int(name[3:], 16) for name in ids]
