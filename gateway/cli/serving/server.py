@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 
@@ -24,9 +24,12 @@ from gateway.local.supervisor import Supervisor
 from gateway.settings import Settings
 from gateway.upstreams.transport.hosts import is_loopback_host
 
+MAX_OPEN_FILES = 65_536
+
 
 def run_server(settings: Settings, listener: socket.socket) -> None:
     """Serve on the listener until a signal stops the server. Raises ConfigError and EngineFailed."""
+    _raise_open_files()
     app = create_app(settings, tell=lambda line: err.print(f"  {line}", markup=False))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
         runner.run(_run(app, settings, listener))
@@ -104,6 +107,19 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+
+
+def _raise_open_files() -> None:
+    """Raise the limit on open files as far as the system lets it: each connection takes one, and 256 are soon used."""
+    if sys.platform == "win32":
+        return
+    import resource  # which Windows does not have
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # macOS names a hard limit that it does not grant
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _tune_garbage_collector() -> None:
