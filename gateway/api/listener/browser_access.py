@@ -43,7 +43,7 @@ class BrowserAccess:
         """
         headers = dict(scope["headers"])
         host = headers.get(b"host")
-        if self._is_loopback and host and not self._is_own_host(host):
+        if self._is_loopback and host and not (_is_local_host(host) or self._is_own_host(host)):
             raise _refuse_host(host)
         origin = headers.get(b"origin")
         if origin is None:

@@ -58,7 +58,8 @@ class ListenerProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._refuse(ApiError(400, "invalid_http", f"the request is not valid HTTP/1.1: {error}"))
         else:
-            self._check_progress(len(data))
+            if self._deadline is not None or not self._has_whole_request():
+                self._check_progress(len(data))
 
     def on_headers_complete(self) -> None:
         if not self.parser.should_upgrade():
@@ -84,6 +85,10 @@ class ListenerProtocol(HttpToolsProtocol):
         lines += [b"%b: %b" % header for header in self.headers if header[0] not in UPGRADE_HEADERS]
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"\r\n".join([*lines, b"", rest]))
+
+    def _has_whole_request(self) -> bool:
+        """Return whether a request has arrived that is not yet answered, and nothing after it."""
+        return "method" in self.scope and not (self.cycle.more_body or self.cycle.response_complete)
 
     def _check_progress(self, count: int) -> None:
         """Watch a request that is incomplete after `count` more bytes. Refuse one that has too many."""
