@@ -53,17 +53,13 @@ def test_any_path_becomes_one_that_stays_as_it_is(path: str):
     assert PATHS.resolve(resolved).path == resolved
 
 
-@pytest.mark.parametrize(
-    "base", ["{root}", "{root}/", "{root}/v1/", "{root}//v1", "{root}/openai/v1", "{root}/v1/v1"]
-)
-async def test_the_official_client_works_with_any_of_these_base_urls(
-    gateway: Gateway, slm: Scripted, base: str
-):
+async def test_the_official_client_works_with_any_of_these_base_urls(gateway: Gateway, slm: Scripted):
     slm.says(Reply("Cold."))
-    client = gateway.client.with_options(base_url=base.format(root=gateway.root))
-    answer = await client.chat.completions.create(model="test", messages=ASK["messages"])
-    assert answer.choices[0].message.content == "Cold."
-    assert "test" in {model.id async for model in client.models.list()}
+    for base in ("", "/", "/v1/", "//v1", "/openai/v1", "/v1/v1"):
+        client = gateway.client.with_options(base_url=f"{gateway.root}{base}")
+        answer = await client.chat.completions.create(model="test", messages=ASK["messages"])
+        assert answer.choices[0].message.content == "Cold."
+        assert "test" in {model.id async for model in client.models.list()}
 
 
 async def test_azures_client_names_the_policy_in_the_path(gateway: Gateway, slm: Scripted):
@@ -83,24 +79,22 @@ async def test_azures_client_names_the_policy_in_the_path(gateway: Gateway, slm:
     assert (status, json.loads(raw)["error"]["code"]) == (404, "model_not_found")
 
 
-@pytest.mark.parametrize("path", ["/health", "/health/live", "/v1/models", "/v1/models/test", "/metrics"])
-async def test_what_can_be_got_can_be_asked_for_by_head(gateway: Gateway, path: str):
-    async with gateway.http.get(f"{gateway.root}{path}") as got:
-        size = len(await got.read())
-    async with gateway.http.head(f"{gateway.root}{path}") as response:
-        assert (response.status, await response.read()) == (200, b"")
-        assert path == "/metrics" or int(response.headers["content-length"]) == size
+async def test_what_can_be_got_can_be_asked_for_by_head(gateway: Gateway):
+    for path in ("/health", "/health/live", "/v1/models", "/v1/models/test", "/metrics"):
+        async with gateway.http.get(f"{gateway.root}{path}") as got:
+            size = len(await got.read())
+        async with gateway.http.head(f"{gateway.root}{path}") as response:
+            assert (response.status, await response.read()) == (200, b"")
+            assert path == "/metrics" or int(response.headers["content-length"]) == size
 
 
 async def test_health_says_whether_a_model_can_answer(gateway: Gateway):
     assert (await gateway.get("/health")) == (await gateway.get("/health/ready"))
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/messages", "/api/chat", "/v1", "/", "/openai/deployments/test/images/edits"]
-)
-async def test_a_path_that_is_not_served_names_the_base_url(gateway: Gateway, path: str):
-    async with gateway.http.post(f"{gateway.root}{path}", json=ASK) as response:
-        error = (await response.json())["error"]
-    assert (response.status, error["code"]) == (404, "not_found")
-    assert gateway.url in error["message"]
+async def test_a_path_that_is_not_served_names_the_base_url(gateway: Gateway):
+    for path in ("/v1/messages", "/api/chat", "/v1", "/", "/openai/deployments/test/images/edits"):
+        async with gateway.http.post(f"{gateway.root}{path}", json=ASK) as response:
+            error = (await response.json())["error"]
+        assert (response.status, error["code"]) == (404, "not_found")
+        assert gateway.url in error["message"]
