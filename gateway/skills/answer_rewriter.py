@@ -1,6 +1,6 @@
 """Rewrites the texts of an upstream's answer: of a plain response, or of each event of a stream."""
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -9,8 +9,8 @@ import orjson
 from gateway.upstreams.transport.malformed import parsing
 from gateway.upstreams.transport.transport import MAX_ANSWER, Garbage, Response
 from gateway.wire.body_types import Body
+from gateway.wire.chunks.tool_calls import ToolCalls, stringify_arguments
 from gateway.wire.nesting import TooDeep, read_json
-from gateway.wire.responses import tool_call_index
 from gateway.wire.sse import DONE, DONE_EVENT, EventReader, encode_event, payload_of
 
 TEXT_KEYS = ("content", "refusal", "reasoning_content", "reasoning")
@@ -98,7 +98,7 @@ def _find_text_fields(choice: Body) -> Iterator[_TextField]:
     for position, call in enumerate(message.get("tool_calls") or ()):
         function = call.get("function")
         if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-            yield _TextField((index, "arguments", tool_call_index(call, position)), function, "arguments")
+            yield _TextField((index, "arguments", call.get("index", position)), function, "arguments")
 
 
 class RewrittenResponse:
@@ -115,6 +115,7 @@ class RewrittenResponse:
         self.status = response.status
         self._response = response
         self._make_filters = make_filters
+        self._tool_calls: defaultdict[Any, ToolCalls] = defaultdict(ToolCalls)
         self._chains: dict[tuple[Any, ...], _FilterChain] = {}
         self._last_fields: dict[tuple[Any, ...], _TextField] = {}
         self._reader = EventReader(Garbage)
@@ -146,6 +147,7 @@ class RewrittenResponse:
         except TooDeep as error:
             raise Garbage(f"the response: {error}") from error
         with parsing("a choice of OpenAI's shape"):
+            stringify_arguments(choices)
             fields = [field for choice in choices for field in _find_text_fields(choice)]
         for field in fields:
             chain = self._chain_for(field.channel)
@@ -181,6 +183,8 @@ class RewrittenResponse:
         """
         try:
             chunk = read_json(payload)
+            for choice in chunk.get("choices") or ():
+                self._tool_calls[choice.get("index", 0)].normalize(choice.get("delta") or {})
             choices = [(choice, [*_find_text_fields(choice)]) for choice in chunk.get("choices") or ()]
         except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError):
             return b"data: " + payload + b"\n\n"

@@ -3,12 +3,14 @@
 Unknown fields pass through unchanged, both ways.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from routers.plan import Answer, Token, TokenLike, Usage
 
 from .body_types import Body, Endpoint
+from .chunks.tool_calls import ToolCalls
 
 
 def strip_answer_prefix(completion: Body, prefix: str) -> Body:
@@ -161,16 +163,18 @@ def split_finish(event: Body) -> Body:
 
 
 def assemble_response(events: Iterable[Body], endpoint: Endpoint) -> Body:
-    """Assemble a stream's chunks into one plain response. Texts are joined, lists are extended, tool calls
-    are merged by index. For any other value the last one wins."""
+    """Assemble a stream's chunks into one plain response. Texts are joined, lists are extended, the deltas of a
+    tool call are merged. For any other value the last one wins."""
     response: Body = {}
     choices: dict[int, Body] = {}
+    calls: defaultdict[int, ToolCalls] = defaultdict(ToolCalls)
     for event in events:
         for key, value in event.items():
             if key != "choices" and value is not None:
                 response[key] = value
         for choice in event.get("choices") or ():
-            _add_choice(choices.setdefault(choice.get("index", 0), {}), choice, endpoint)
+            index = choice.get("index", 0)
+            _add_choice(choices.setdefault(index, {}), choice, endpoint, calls[index])
     response["object"] = "chat.completion" if endpoint == "chat" else "text_completion"
     response["choices"] = [choices[index] for index in sorted(choices)]
     for choice in response["choices"]:
@@ -197,10 +201,13 @@ def _join(target: Body) -> None:
             _join(value)
 
 
-def _add_choice(target: Body, choice: Body, endpoint: Endpoint) -> None:
+def _add_choice(target: Body, choice: Body, endpoint: Endpoint, calls: ToolCalls) -> None:
     if endpoint == "chat":
         message = target.setdefault("message", {"role": "assistant", "content": None})
-        _merge(message, choice.get("delta") or {})
+        delta = choice.get("delta") or {}
+        _merge(message, delta)
+        if parts := delta.get("tool_calls"):
+            _merge_tool_calls(message.setdefault("tool_calls", []), calls.read(parts))
     for key, value in choice.items():
         if key == "text":
             target.setdefault("text", _Growing()).append(value or "")
@@ -213,7 +220,7 @@ def _add_choice(target: Body, choice: Body, endpoint: Endpoint) -> None:
             target[key] = value
 
 
-UNSPLIT_KEYS = frozenset({"role", "id", "type", "name"})
+UNSPLIT_KEYS = frozenset({"role", "id", "type"})
 """Keys whose value arrives in one piece. A repeated or empty value from a later chunk is ignored."""
 
 
@@ -222,9 +229,9 @@ def _merge(target: Body, delta: Body) -> Body:
         current = target.get(key)
         if current and key in UNSPLIT_KEYS:
             continue
-        if key == "tool_calls" and isinstance(value, list):
-            target[key] = _merge_tool_calls(current or [], value)
-        elif isinstance(value, dict):
+        if key == "tool_calls":
+            continue
+        if isinstance(value, dict):
             target[key] = _merge(current if isinstance(current, dict) else {}, value)
         elif isinstance(value, list):
             _extend(target, key, value)
@@ -252,19 +259,8 @@ def _extend_text(target: Body, key: str, value: str) -> None:
         held.append(value)
 
 
-def _merge_tool_calls(calls: list[Body], deltas: list[Body]) -> list[Body]:
-    for position, delta in enumerate(deltas):
-        index = tool_call_index(delta, position)
-        call = next((call for call in calls if call["index"] == index), None)
-        if call is None:
-            call = {"index": index}
-            calls.append(call)
-        _merge(call, delta)
-    return calls
-
-
-def tool_call_index(delta: Body, position: int) -> int:
-    """Return the index of the tool call that a delta belongs to. If the server sends no index, each call is
-    complete in one delta, and its position there is the index."""
-    index = delta.get("index")
-    return index if isinstance(index, int) else position
+def _merge_tool_calls(calls: list[Body], deltas: list[Body]) -> None:
+    for delta in deltas:
+        if delta["index"] == len(calls):
+            calls.append({})
+        _merge(calls[delta["index"]], delta)

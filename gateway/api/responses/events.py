@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 
 from gateway.wire import sse
 from gateway.wire.body_types import Body
-from gateway.wire.responses import tool_call_index
+from gateway.wire.chunks.tool_calls import ToolCalls, are_complete_arguments
 
 from . import output
 from .completed import INCOMPLETE_REASONS, finish_response, start_response
@@ -41,7 +41,8 @@ class ResponseEvents:
         self._finish: str | None = None
         self._items: list[_Item] = []
         self._current: _Item | None = None
-        self._calls: dict[int, _Item] = {}
+        self._tool_calls = ToolCalls()
+        self._calls: list[_Item] = []
         self._logprobs: list[Body] = []
         self._sent = 0
 
@@ -93,8 +94,8 @@ class ResponseEvents:
         self._logprobs += output.list_logprobs(choice)
         for kind, text in output.list_texts(delta):
             yield from self._text(kind, text)
-        for place, call in enumerate(delta.get("tool_calls") or ()):
-            yield from self._call(call, place)
+        for call in self._tool_calls.read(delta.get("tool_calls") or ()):
+            yield from self._call(call)
 
     def _text(self, kind: str, text: str) -> Iterator[Body]:
         item, item_kind = self._current, output.item_kind(kind)
@@ -109,17 +110,18 @@ class ResponseEvents:
         logprobs = {"logprobs": self._take_logprobs(item)} if kind == "output_text" else {}
         yield self._event(f"response.{kind}.delta", **item.location(kind), delta=text, **logprobs)
 
-    def _call(self, call: Body, place: int) -> Iterator[Body]:
-        index = tool_call_index(call, place)
-        item = self._calls.get(index)
+    def _call(self, call: Body) -> Iterator[Body]:
         arguments = (call.get("function") or {}).get("arguments") or ""
-        if item is None:
-            item = self._calls[index] = yield from self._open_item("function_call", call)
-        elif item.done is not None or not arguments:
-            return  # nothing but blanks can follow complete arguments
-        elif item is not self._current:
-            yield from self._close_current()
-            self._current = item
+        if call["index"] == len(self._calls):
+            item = yield from self._open_item("function_call", call)
+            self._calls.append(item)
+        else:
+            item = self._calls[call["index"]]
+            if item.done is not None or not arguments:
+                return  # nothing but blanks can follow complete arguments
+            if item is not self._current:
+                yield from self._close_current()
+                self._current = item
         if arguments:
             item.texts[ARGUMENTS].append(arguments)
             yield self._event(f"response.{ARGUMENTS}.delta", **item.location(ARGUMENTS), delta=arguments)
@@ -197,10 +199,9 @@ class _Item:
     def arguments_end(self) -> bool:
         """Return whether a call's arguments are complete.
 
-        This is checked at every turn between calls, so the text is only parsed if it ends like an object.
+        This is checked at every turn between calls.
         """
-        last = next((piece for piece in reversed(self.texts[ARGUMENTS]) if not piece.isspace()), "")
-        return last.rstrip().endswith("}") and output.is_complete_json_object(self.text(ARGUMENTS))
+        return are_complete_arguments(self.texts[ARGUMENTS])
 
     def location(self, kind: str) -> Body:
         """Return the fields that tell an event's item and content part."""

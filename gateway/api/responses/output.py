@@ -1,11 +1,10 @@
 """Converts the texts and calls of a chat message to output items and content parts of the Responses API."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
-
-import orjson
+from typing import Literal
 
 from gateway.wire.body_types import Body
+from gateway.wire.chunks.tool_calls import is_complete_json_object
 
 Status = Literal["in_progress", "completed", "incomplete"]
 Kind = Literal["reasoning", "message", "function_call"]
@@ -89,12 +88,3 @@ def text_key(kind: str) -> str:
 def call_status(arguments: str, *, cut: bool) -> Status:
     """Return a call's status. If the answer was cut off, only a call with complete arguments is completed."""
     return "incomplete" if cut and not is_complete_json_object(arguments) else "completed"
-
-
-def is_complete_json_object(arguments: str) -> bool:
-    """Return whether `arguments` is a JSON object. No proper prefix of an object is one."""
-    try:
-        parsed: Any = orjson.loads(arguments)
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(parsed, dict)

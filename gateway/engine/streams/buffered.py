@@ -7,6 +7,7 @@ from gateway.exchange.exchange import Exchange
 from gateway.upstreams.transport.malformed import MISSHAPEN
 from gateway.upstreams.transport.transport import MAX_ANSWER, MAX_BODY, Garbage, Response
 from gateway.wire.body_types import Body
+from gateway.wire.chunks.tool_calls import may_hold_tool_calls, stringify_arguments
 from gateway.wire.nesting import TooDeep, read_json
 from gateway.wire.requests import find_answer_prefix
 from gateway.wire.responses import strip_answer_prefix, usage_of
@@ -33,7 +34,8 @@ async def read_buffered(
 ) -> tuple[bytes, Draft]:
     """Return a plain response's body and its draft. Raises TransportError.
 
-    The body is unchanged, but without `prefix`: the beginning of the answer that some servers repeat.
+    The body is unchanged, but without `prefix`, the beginning of the answer that some servers repeat, and with the
+    arguments of tool calls as text.
     """
     body = await response.read(MAX_BODY if exchange.endpoint == "embeddings" else MAX_ANSWER)
     call.ended = exchange.elapsed()
@@ -44,6 +46,8 @@ async def read_buffered(
         usage = usage_of(data) or _estimate_usage(call, first)
         if prefix:
             body = orjson.dumps(strip_answer_prefix(data, prefix))
+        if may_hold_tool_calls(body) and stringify_arguments(data.get("choices") or ()):
+            body = orjson.dumps(data)
     except TooDeep as error:
         raise Garbage(f"the response: {error}") from error
     except MISSHAPEN as error:

@@ -1,5 +1,7 @@
 """Passes an upstream's stream through as it comes, if nobody watches it."""
 
+from collections import defaultdict
+
 import orjson
 
 from gateway.engine.dispatch import Attempt
@@ -8,6 +10,7 @@ from gateway.exchange.exchange import Exchange
 from gateway.upstreams.transport.malformed import MISSHAPEN
 from gateway.upstreams.transport.transport import Garbage, Response, TransportError
 from gateway.wire.body_types import Body
+from gateway.wire.chunks.tool_calls import ToolCalls, may_hold_tool_calls
 from gateway.wire.responses import usage_of
 from gateway.wire.sse import MAX_EVENT, EventReader, payload_of
 from routers.plan import Draft, Usage
@@ -20,12 +23,13 @@ class PassthroughStream(AttemptReader):
     """Passes a stream through, from the first event that says something.
 
     Earlier events only name a role: they decide no race and rule out no fallback. Of later events only those that speak
-    of usage, of the finish or of an error are parsed. The last of these wait for the reply's end.
+    of usage, of tool calls, of the finish or of an error are parsed. The last of these wait for the reply's end.
     """
 
     def __init__(self, exchange: Exchange, attempt: Attempt, sink: Sink) -> None:
         super().__init__(exchange, attempt, sink)
         self._usage: Usage | None = None
+        self._tool_calls: defaultdict[int, ToolCalls] = defaultdict(ToolCalls)
         self._has_begun = False
         self._withheld = bytearray()
 
@@ -70,7 +74,12 @@ class PassthroughStream(AttemptReader):
 
     def _filter_event(self, block: bytes) -> bytes:
         """Return what the client gets of an event; empty if nothing."""
-        if self._has_begun and b'"finish_reason":null' in block and b'"usage":{' not in block:
+        if (
+            self._has_begun
+            and b'"finish_reason":null' in block
+            and b'"usage":{' not in block
+            and (b'"tool_calls"' not in block or not may_hold_tool_calls(block))
+        ):
             self.call.chunks += 1
             return block  # the common case, decided without parsing
         payload = payload_of(block)
@@ -93,10 +102,19 @@ class PassthroughStream(AttemptReader):
         self.call.chunks += 1
         self.call.finish = choices[0].get("finish_reason") or self.call.finish
         self._has_begun = self._has_begun or _has_content(choices[0])
+        is_changed = self._normalize_tool_calls(choices)
         if usage is not None and not self.exchange.wants_usage:
             del event["usage"]
-            return b"data: " + orjson.dumps(event)
-        return block
+            is_changed = True
+        return b"data: " + orjson.dumps(event) if is_changed else block
+
+    def _normalize_tool_calls(self, choices: list[Body]) -> bool:
+        """Bring the deltas of tool calls into OpenAI's form. Return whether that has changed any."""
+        changes = [
+            self._tool_calls[choice.get("index") or 0].normalize(choice.get("delta") or {})
+            for choice in choices
+        ]
+        return True in changes
 
 
 def _has_content(choice: Body) -> bool:

@@ -9,15 +9,15 @@ from gateway.exchange.exchange import Exchange
 from gateway.upstreams.transport.malformed import MISSHAPEN
 from gateway.upstreams.transport.transport import Garbage, Response, TransportError
 from gateway.wire.body_types import Body, Event
+from gateway.wire.chunks.reasoning import TAG_START, THINK_END, ReasoningTracker
+from gateway.wire.chunks.tool_calls import ToolCalls
 from gateway.wire.fast_chunks import PlainChunk, parse_plain_chunk
-from gateway.wire.reasoning import TAG_START, THINK_END, ReasoningTracker
 from gateway.wire.responses import (
     is_well_formed,
     mark_reasoning,
     split_finish,
     text_of,
     tokens_of,
-    tool_call_index,
     trim_logprobs,
     usage_of,
 )
@@ -65,7 +65,7 @@ class WatchedStream(AttemptReader):
         self._committed_events = 0
         self._texts: list[str] = []
         self._committed_texts = 0
-        self._tool_calls: dict[int, tuple[list[str], list[str]]] = {}
+        self._tool_calls = ToolCalls()
         self._refusal: list[str] = []
 
     async def read(self, response: Response) -> Draft:
@@ -151,10 +151,7 @@ class WatchedStream(AttemptReader):
         )
 
     def _tool_calls_so_far(self) -> list[ToolCall]:
-        return [
-            ToolCall("".join(name), "".join(arguments))
-            for _, (name, arguments) in sorted(self._tool_calls.items())
-        ]
+        return [ToolCall(call.name, call.text) for call in self._tool_calls.calls]
 
     def _find_flaw(self) -> Reason | None:
         text = "".join(self._texts).rpartition(THINK_END)[2]
@@ -261,11 +258,7 @@ class WatchedStream(AttemptReader):
 
     def _add_tool_calls(self, delta: Body) -> None:
         """Add a chunk's parts of tool calls and of a refusal."""
-        for place, part in enumerate(delta.get("tool_calls") or ()):
-            name, arguments = self._tool_calls.setdefault(tool_call_index(part, place), ([], []))
-            function = part.get("function") or {}
-            name.append(function.get("name") or "")
-            arguments.append(function.get("arguments") or "")
+        self._tool_calls.normalize(delta)
         if delta.get("refusal"):
             self._refusal.append(delta["refusal"])
 

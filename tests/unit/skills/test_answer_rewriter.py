@@ -154,3 +154,26 @@ async def test_without_transforms_bytes_leave_and_arrive_as_they_are():
     assert json.loads(encode_request([Both()], upstream, b'{"a":1}')) == {"a": 1, "seen_by": "here"}
     arrived = wrap_response([Both()], upstream, Told(chunk({"content": "[cat]"}, "stop")))
     assert b"[dog & co]" in await arrived.next()
+
+
+async def test_each_call_s_arguments_are_one_text_however_the_server_numbers_the_calls():
+    def part(call_id: str, arguments: Any) -> dict[str, Any]:
+        return {"index": 0, "id": call_id, "function": {"name": "f", "arguments": arguments}}
+
+    parts = [part("a", '{"x":"[c'), part("b", '{"x":"[c'), part("a", 'at]"}'), part("b", 'at]"}')]
+    parts.append(part("c", {"x": "[cat]"}))
+    raw = b"".join(chunk({"tool_calls": [each]}) for each in parts) + chunk({}, "tool_calls")
+    chunks = await all_of(RewrittenResponse(Told(raw + b"data: [DONE]\n\n"), swapping))
+    found = ["", "", ""]
+    for one in chunks:
+        for call in one["choices"][0]["delta"].get("tool_calls", []):
+            found[call["index"]] += call["function"]["arguments"]
+    assert found == ['{"x":"[dog & co]"}'] * 3
+
+
+async def test_arguments_of_a_whole_answer_that_are_an_object_are_rewritten():
+    calls = [{"id": "a", "function": {"name": "f", "arguments": {"x": "[cat]"}}}]
+    body = {"choices": [{"index": 0, "message": {"role": "assistant", "tool_calls": calls}}]}
+    found = json.loads(await RewrittenResponse(Told(json.dumps(body).encode()), swapping).read())
+    (call,) = found["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["arguments"] == '{"x":"[dog & co]"}'
