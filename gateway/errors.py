@@ -4,7 +4,11 @@ from typing import Any
 
 
 class ApiError(Exception):
-    """An error response. `code` is stable; `message` is for people and holds no secret. `retry_after` is in seconds."""
+    """An error response. `message` is for people and holds no secret. `retry_after` is in seconds.
+
+    `code` is stable, or an upstream's own. `reason` is what metrics count it as, by default the code; an upstream's
+    codes have no bound, so each such error has the same reason.
+    """
 
     def __init__(
         self,
@@ -15,6 +19,7 @@ class ApiError(Exception):
         param: str | None = None,
         kind: str = "invalid_request_error",
         retry_after: float | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -23,6 +28,7 @@ class ApiError(Exception):
         self.param = param
         self.kind = kind
         self.retry_after = retry_after
+        self.reason = reason or code
 
     def body(self) -> dict[str, Any]:
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}

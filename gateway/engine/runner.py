@@ -158,7 +158,7 @@ def note_failure(exchange: Exchange, failure: Unavailable) -> ApiError:
 
 
 def note_error(exchange: Exchange, error: ApiError) -> ApiError:
-    exchange.status, exchange.error = error.status, error.code
+    exchange.status, exchange.error, exchange.error_reason = error.status, error.code, error.reason
     return error
 
 

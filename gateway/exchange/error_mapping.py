@@ -1,9 +1,8 @@
 """Maps the failure that a plan ended in to the error that the client gets."""
 
-import orjson
-
 from gateway.errors import ApiError
 from gateway.upstreams.failures import Failure
+from gateway.upstreams.providers.refusals import read_refusal
 from routers.plan import Unavailable
 
 STATUS_AND_CODE = {
@@ -12,6 +11,7 @@ STATUS_AND_CODE = {
     "busy": (503, "overloaded"),
     "overloaded": (503, "upstream_overloaded"),
     "rate_limited": (429, "rate_limit_exceeded"),
+    "out_of_quota": (429, "insufficient_quota"),
     "timeout": (504, "upstream_timeout"),
     "refused": (502, "upstream_refused"),
     "context": (400, "context_length_exceeded"),
@@ -33,7 +33,9 @@ def to_api_error(failure: Unavailable, causes: list[str]) -> ApiError:
     status, code = STATUS_AND_CODE.get(failure.why, (502, "upstream_error"))
     kind = "invalid_request_error" if status == 400 else "upstream_error"
     retry_after = failure.retry_after if isinstance(failure, Failure) else None
-    if status in (429, 503) and retry_after is None:
+    if failure.why == "out_of_quota":
+        kind, retry_after = code, None  # OpenAI's type; to wait does not help
+    elif status in (429, 503) and retry_after is None:
         retry_after = 1.0
     # A guard refuses without a failed call, so `causes` do not explain the refusal.
     messages = () if failure.why == "guarded" else dict.fromkeys(causes)
@@ -43,15 +45,12 @@ def to_api_error(failure: Unavailable, causes: list[str]) -> ApiError:
 
 def _pass_on(failure: Failure) -> ApiError:
     """Return the upstream's own error about the request, with its status and fields."""
-    try:
-        detail = orjson.loads(failure.body)
-        detail = detail.get("error", detail)
-        return ApiError(
-            failure.status,
-            str(detail.get("code") or "invalid_value"),
-            str(detail.get("message") or failure),
-            param=detail.get("param"),
-            kind=str(detail.get("type") or "invalid_request_error"),
-        )
-    except (orjson.JSONDecodeError, AttributeError):
-        return ApiError(failure.status, "invalid_value", str(failure))
+    refusal = read_refusal(failure.body)
+    return ApiError(
+        failure.status,
+        refusal.code or "invalid_value",
+        refusal.message if refusal.is_standard else str(failure),
+        param=refusal.param,
+        kind=refusal.type or "invalid_request_error",
+        reason=failure.why,
+    )

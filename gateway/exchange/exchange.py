@@ -109,6 +109,9 @@ class Exchange:
     """Route, reason and the draft's confidence, once it is decided which model writes: for a stream's headers."""
     status: int = 200
     error: str | None = None
+    """The code of the error that the client got, which may be an upstream's own."""
+    error_reason: str | None = None
+    """What metrics count the error as."""
     cancelled: bool = False
     route: str = "none"
     """The tiers whose text the answer holds, once the exchange is accounted for; "none" without an answer."""

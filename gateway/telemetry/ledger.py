@@ -65,7 +65,7 @@ class Ledger:
             policy=exchange.policy.name,
             endpoint=exchange.surface,
             route=exchange.route,
-            reason=answer.reason if answer else exchange.error or _fallback_reason(exchange),
+            reason=answer.reason if answer else exchange.error_reason or _fallback_reason(exchange),
             status=exchange.status,
             seconds=exchange.seconds,
             overhead=max(0.0, exchange.seconds - exchange.upstream_wait_s),

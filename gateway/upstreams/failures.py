@@ -4,11 +4,10 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
-
-import orjson
 
 from routers.plan import Draft, Tier, Unavailable
+
+from .providers.refusals import read_refusal
 
 
 class Failure(Unavailable):
@@ -58,11 +57,13 @@ def parse_failure(upstream: str, tier: Tier, status: int, headers: Mapping[str, 
 
     A redirect means a misconfigured URL, so its reason is `refused`.
     """
-    detail = _parse_detail(body)
+    refusal = read_refusal(body)
     why = REASON_BY_STATUS.get(status) or _reason_by_class(status)
-    if _is_context_overflow(detail):
+    if refusal.is_context_overflow:
         why = "context"
-    message = str(detail.get("message") or f"HTTP {status}")[:500]
+    elif refusal.is_out_of_quota:
+        why = "out_of_quota"
+    message = (refusal.message or f"HTTP {status}")[:500]
     if status in (401, 403):
         message = "it does not accept our credentials"  # the upstream's message may quote them
     return Failure(
@@ -72,7 +73,7 @@ def parse_failure(upstream: str, tier: Tier, status: int, headers: Mapping[str, 
         upstream=upstream,
         status=status,
         body=body,
-        retry_after=_parse_retry_after(headers.get("retry-after")),
+        retry_after=_read_retry_after(headers),
     )
 
 
@@ -82,21 +83,12 @@ def _reason_by_class(status: int) -> str:
     return "rejected" if status >= 400 else "refused"
 
 
-def _parse_detail(body: bytes) -> dict[str, Any]:
-    try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    error = parsed.get("error", parsed) if isinstance(parsed, dict) else {}
-    return error if isinstance(error, dict) else {"message": str(error)}
-
-
-def _is_context_overflow(detail: dict[str, Any]) -> bool:
-    """Return whether the prompt exceeds the context: OpenAI says so in `code`, llama.cpp in `type`, vLLM in
-    `message`."""
-    if detail.get("code") == "context_length_exceeded" or detail.get("type") == "exceed_context_size_error":
-        return True
-    return "maximum context length" in str(detail.get("message", ""))
+def _read_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait. OpenAI and Azure also send them to the millisecond, as `retry-after-ms`."""
+    milliseconds = _parse_retry_after(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    return _parse_retry_after(headers.get("retry-after"))
 
 
 def _parse_retry_after(value: str | None) -> float | None:

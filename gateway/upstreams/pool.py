@@ -9,7 +9,18 @@ from routers.plan import Tier, Unavailable
 from .upstream import Upstream
 
 FAILOVER_REASONS = frozenset(
-    {"down", "busy", "overloaded", "rate_limited", "timeout", "refused", "error", "lost", "garbage"}
+    {
+        "down",
+        "busy",
+        "overloaded",
+        "rate_limited",
+        "out_of_quota",
+        "timeout",
+        "refused",
+        "error",
+        "lost",
+        "garbage",
+    }
 )
 """Reasons of a failure after which another upstream may succeed."""
 

@@ -29,7 +29,7 @@ RESEND_INTERVAL_S = 0.1
 """Seconds between two attempts of a call that waits for an engine to restart."""
 
 MAX_BACK_OFF_S = 60.0
-"""Maximum seconds for which other upstreams are preferred after a `Retry-After`."""
+"""Maximum seconds for which other upstreams are preferred after a `Retry-After`, and those after an exhausted quota."""
 
 
 class Upstream(Endpoint):
@@ -194,8 +194,8 @@ class Upstream(Endpoint):
             self.breaker.record_failure()
         else:
             self._record_answer()
-        if failure.why in ("overloaded", "rate_limited") and failure.retry_after is not None:
-            self._backing_off_until = time.monotonic() + min(MAX_BACK_OFF_S, failure.retry_after)
+        if (seconds := _choose_back_off(failure)) is not None:
+            self._backing_off_until = time.monotonic() + seconds
         if failure.why == "refused":
             log.warning(
                 "%s refuses us with status %d: check its key, url and model", self.name, response.status
@@ -249,6 +249,15 @@ def _build_transport(settings: UpstreamSettings) -> HttpTransport:
         )
     except ValueError as error:
         raise ConfigError(f"the upstream {settings.name}: {error}") from error
+
+
+def _choose_back_off(failure: Failure) -> float | None:
+    """Return the seconds for which other upstreams are preferred after a failure; None for no time."""
+    if failure.why == "out_of_quota":
+        return MAX_BACK_OFF_S
+    if failure.why in ("overloaded", "rate_limited") and failure.retry_after is not None:
+        return min(MAX_BACK_OFF_S, failure.retry_after)
+    return None
 
 
 async def _read_error_body(response: Response) -> bytes:

@@ -34,6 +34,7 @@ WORDS = {
     "overloaded": "The gateway's queue for this upstream is full: `limits.in_flight` and `limits.queued`.",
     "upstream_overloaded": "The upstream answered 502, 503 or 529.",
     "rate_limit_exceeded": "The upstream answered 429.",
+    "insufficient_quota": "The credit of the account at the upstream is used up. To repeat the request does not help.",
     "upstream_timeout": "A time limit passed, or the upstream answered 408 or 504.",
     "upstream_refused": "The upstream refused the gateway, not the request: its key, URL or model is wrong.",
     "context_length_exceeded": "The prompt is too long for the models that were asked.",
