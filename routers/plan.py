@@ -24,6 +24,7 @@ Capability = Literal[
     "prediction",
     "prefill",
     "tools",
+    "custom_tools",
     "json_schema",
     "vision",
     "audio",

@@ -40,7 +40,9 @@ def token_routes(policies: LivePolicies, pools: Mapping[Tier, Pool], body_limit:
 
     async def read(request: Request) -> tuple[Body, Upstream]:
         try:
-            body = parse_body(await read_body(request.scope, request.receive, min(body_limit, MAX_BODY_BYTES)))
+            body = parse_body(
+                await read_body(request.scope, request.receive, min(body_limit, MAX_BODY_BYTES))
+            )
         except ClientGone as gone:
             raise invalid("the client went away", code="invalid_json") from gone
         check_common(body)

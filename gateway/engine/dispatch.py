@@ -18,7 +18,7 @@ from gateway.upstreams.upstream import Call as OpenCall
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body
 from gateway.wire.requests import estimate_prompt_tokens
-from gateway.wire.requirements import Requirements
+from gateway.wire.requirements import NO_REQUIREMENTS, Requirements
 from routers.plan import (
     NO_USAGE,
     Ask,
@@ -79,12 +79,21 @@ class DraftReader(Protocol):
 class Attempt:
     """One call of an ask to one upstream. Whoever reads a draft sets `reader`."""
 
-    __slots__ = ("_dispatcher", "call", "is_last", "reader", "upstream")
+    __slots__ = ("_dispatcher", "call", "is_last", "needs", "reader", "upstream")
 
-    def __init__(self, dispatcher: "Dispatcher", call: Call, upstream: Upstream, *, is_last: bool) -> None:
+    def __init__(
+        self,
+        dispatcher: "Dispatcher",
+        call: Call,
+        upstream: Upstream,
+        needs: Requirements = NO_REQUIREMENTS,
+        *,
+        is_last: bool,
+    ) -> None:
         self._dispatcher = dispatcher
         self.call = call
         self.upstream = upstream
+        self.needs = needs
         self.is_last = is_last
         self.reader: DraftReader | None = None
 
@@ -175,22 +184,20 @@ class Dispatcher:
             upstream = pool.choose(remaining)
             limit = self._admission.token_limit(ask, upstream.price, prompt_tokens, share)
             call = self._open_account(ask, upstream, prompt_tokens, limit)
-            attempt = Attempt(self, call, upstream, is_last=not remaining)
+            attempt = Attempt(self, call, upstream, requirements, is_last=not remaining)
             try:
-                return await self._attempt(attempt, requirements, perform)
+                return await self._attempt(attempt, perform)
             except Unavailable as failure:
                 remaining = fallbacks_after(failure, upstream, remaining)
                 if not remaining:
                     raise
                 call.retried = True
 
-    async def _attempt(
-        self, attempt: Attempt, requirements: Requirements, perform: Callable[[Attempt], Awaitable[T]]
-    ) -> T:
+    async def _attempt(self, attempt: Attempt, perform: Callable[[Attempt], Awaitable[T]]) -> T:
         """Perform one attempt, and settle its account however it ends."""
         call, upstream = attempt.call, attempt.upstream
         try:
-            if not upstream.can_serve(requirements) and (lack := upstream.find_mismatch(requirements)):
+            if not upstream.can_serve(attempt.needs) and (lack := upstream.find_mismatch(attempt.needs)):
                 raise lack
             return await perform(attempt)
         except (asyncio.CancelledError, LostRace):
@@ -236,15 +243,33 @@ class Dispatcher:
 
     async def send(self, attempt: Attempt, request: UpstreamRequest) -> OpenCall:
         """Send an attempt's request and return the call once its response begins. Raises Unavailable."""
-        call, upstream, exchange = attempt.call, attempt.upstream, self.exchange
+        upstream, exchange = attempt.upstream, self.exchange
+        try:
+            opened = await self._open(attempt, request)
+        except Failure as failure:
+            body = request.body
+            accepted = upstream.drop_refused_field(body, failure) if isinstance(body, dict) else None
+            if accepted is None:
+                raise
+            opened = await self._open(attempt, request._replace(body=accepted))
+        if exchange.transforms:
+            opened.response = wrap_response(exchange.transforms, upstream, opened.response)
+        return opened
+
+    async def _open(self, attempt: Attempt, request: UpstreamRequest) -> OpenCall:
+        call, upstream = attempt.call, attempt.upstream
         content = await self._serialize(upstream, request.body)
+        known = upstream.capability_names
         began = time.perf_counter()
 
         def note_departure() -> None:
+            # While the call waited for the engine, it may have been learned what the engine lacks.
+            if upstream.capability_names is not known and (lack := upstream.find_mismatch(attempt.needs)):
+                raise lack
             call.sent = self._now()
 
         try:
-            opened = await upstream.send(
+            return await upstream.send(
                 request.url,
                 content,
                 stream=request.stream,
@@ -253,10 +278,7 @@ class Dispatcher:
                 on_send=note_departure,
             )
         finally:
-            exchange.upstream_wait_s += time.perf_counter() - began
-        if exchange.transforms:
-            opened.response = wrap_response(exchange.transforms, upstream, opened.response)
-        return opened
+            self.exchange.upstream_wait_s += time.perf_counter() - began
 
     async def fetch(self, upstream: Upstream, page: str, body: Body) -> bytes:
         """POST to an auxiliary endpoint (tokenize, detokenize) and return its bytes.

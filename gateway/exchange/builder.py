@@ -1,5 +1,6 @@
 """Opens an exchange: resolves the policy, screens for privacy, works out requirements, builds."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from gateway.skills.guard.prompt_leak import build_leak_guards
 from gateway.skills.privacy.screen import PrivacyScreen
 from gateway.skills.transforms import Transform
 from gateway.upstreams.pool import Pool
+from gateway.upstreams.transport.transport import TransportError
 from gateway.wire.body_types import Body, Endpoint
 from gateway.wire.prompt_text import extract_prompt_features
 from gateway.wire.requirements import Requirements, capabilities_of, min_prompt_tokens, top_logprobs_of
@@ -75,6 +77,8 @@ class ExchangeBuilder:
         private = field.private or policy.private is True or (privacy is not None and privacy.must_stay_local)
         pools = without_clouds(self._pools) if private else self._pools
         policy, needs = self._find_requirements(policy, catalog, endpoint, body, raw, pools)
+        if "tools" in needs.capabilities:
+            await self._learn_tool_support(pools)
         expected = AnswerForm.from_body(body)
         llm = self._pools["llm"].find_first(needs) if "llm" in self._pools else None
         return Exchange(
@@ -95,6 +99,16 @@ class ExchangeBuilder:
             transforms=_build_transforms(policy, body, privacy),
             skills={} if privacy is None else {"private": privacy.account},
         )
+
+    async def _learn_tool_support(self, pools: Mapping[Tier, Pool]) -> None:
+        """Ask the servers that may leave tools out in silence, before it is decided who is asked."""
+        upstreams = [upstream for pool in pools.values() for upstream in pool.upstreams]
+        asked = [upstream for upstream in upstreams if upstream.doubts_tools and upstream.is_up]
+        for result in await asyncio.gather(
+            *[each.learn_tool_support() for each in asked], return_exceptions=True
+        ):
+            if isinstance(result, BaseException) and not isinstance(result, TransportError):
+                raise result
 
     def _resolve_policy(self, body: Body, catalog: Catalog) -> tuple[Policy, SmallfirstField]:
         check_removed_fields(body, self._removed)

@@ -94,6 +94,8 @@ def build_local_engine(
     launch = (_build_vllm_launch if local.engine == "vllm" else _build_llamacpp_launch)(
         local, settings, key, path
     )
+    if upstream.doubts_tools:
+        launch = launch._replace(warm_up=upstream.learn_tool_support)
     supervisor = Supervisor(
         launch, port_holder=holder, on_running=upstream.set_running, on_restart=on_restart, report=report
     )

@@ -25,7 +25,10 @@ class Capabilities(BaseModel):
     prefill: bool | None = None
     """Continues a partial assistant message at the end of `messages`."""
     tools: bool | None = None
-    """Calls tools."""
+    """Calls tools. A llama.cpp server is asked, the first time that it matters, whether its model's chat template
+    shows tools to the model at all."""
+    custom_tools: bool | None = None
+    """Calls OpenAI's custom tools, whose input is free text."""
     json_schema: bool | None = None
     """Answers in JSON that conforms to a given schema."""
     vision: bool | None = None

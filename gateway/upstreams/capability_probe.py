@@ -63,6 +63,13 @@ class ProbeClient:
         """Return the answer to a completions request of one token. Raises Failure."""
         return await self._send("completions", body, 1)
 
+    async def asks_template(self) -> bool | None:
+        """Return whether the model's chat template shows tools to the model; None if the server does not tell."""
+        try:
+            return await self._upstream.fetch_tool_support()
+        except TransportError:
+            return None
+
     async def embed(self) -> Body:
         """Return the answer to an embeddings request. Raises Failure."""
         return await self._send("embeddings", {"input": "Hi"}, 0)
@@ -120,9 +127,16 @@ async def _check_prefill(client: ProbeClient) -> bool:
 
 
 async def _check_tools(client: ProbeClient) -> bool:
-    """Check that the field is accepted; one token cannot show more."""
+    """Ask how the model's template treats tools, if the server tells. Else check that the field is accepted; one
+    token cannot show more."""
+    if (shown := await client.asks_template()) is not None:
+        return shown
     function = {"name": "greet", "description": "Greets.", "parameters": {"type": "object", "properties": {}}}
     return "choices" in await client.chat(tools=[{"type": "function", "function": function}])
+
+
+async def _check_custom_tools(client: ProbeClient) -> bool:
+    return "choices" in await client.chat(tools=[{"type": "custom", "custom": {"name": "run"}}])
 
 
 async def _check_json_schema(client: ProbeClient) -> bool:
@@ -180,6 +194,7 @@ CHECKS: dict[str, Check] = {
     "prediction": _check_prediction,
     "prefill": _check_prefill,
     "tools": _check_tools,
+    "custom_tools": _check_custom_tools,
     "json_schema": _check_json_schema,
     "vision": _check_vision,
     "logit_bias": _check_logit_bias,

@@ -1,11 +1,14 @@
 """What the settings say of one OpenAI-compatible endpoint: its model, price, capabilities and URLs."""
 
+from collections.abc import Callable, Mapping
+
 from gateway.wire.body_types import Body
 from gateway.wire.requirements import Requirements
 from gateway.wire.structured_outputs import drop_fields
 from gateway.wire.vendor_fields import ANSWER_CHANGING, ANSWER_NEUTRAL, OPENAI
 from routers.confidence.calibration import LogprobSource
 from routers.cost import FREE, Price
+from routers.plan import Capability
 
 from .capabilities import Capabilities
 from .failures import Failure
@@ -14,6 +17,12 @@ from .providers.registry import SERVER_KINDS
 from .providers.server_kind import Scorer
 from .settings import UpstreamSettings
 from .transport.address import build_base_url, build_probe, build_urls
+
+DISPENSABLE_FIELDS: Mapping[str, Body] = {"stream_options": {"include_usage": True}}
+"""Fields that the gateway adds by itself, with the values that it gives them. Without usage, it is estimated."""
+
+KNOWN_KEYS = {"stream_options": {"include_usage", "include_obfuscation"}}
+"""The keys that OpenAI's API has in these fields. A server may refuse any others in them, and the client shall know."""
 
 
 class Endpoint:
@@ -29,6 +38,8 @@ class Endpoint:
         self.weight = settings.weight
         self.is_cloud = settings.is_cloud
         self.context_length = settings.context
+        self._on_change: list[Callable[[], None]] = []
+        self._lost: dict[str, str] = {}
         self.capabilities = _resolve_capabilities(settings)
         self.capability_names = self.capabilities.to_set()
         self.max_top_logprobs = self.capabilities.top_logprobs or 0
@@ -69,8 +80,9 @@ class Endpoint:
         if needs.model is None and self.judges_only:
             return self._build_failure("incapable", "judges only, and answers no requests")
         if not needs.capabilities <= self.capability_names:
-            missing = ", ".join(sorted(needs.capabilities - self.capability_names))
-            return self._build_failure("incapable", f"does not offer {missing}")
+            missing = sorted(needs.capabilities - self.capability_names)
+            named = [f"{name} ({self._lost[name]})" if name in self._lost else name for name in missing]
+            return self._build_failure("incapable", f"does not offer {', '.join(named)}")
         if needs.top_logprobs > self.max_top_logprobs:
             what = f"gives {self.max_top_logprobs} alternatives a token, not {needs.top_logprobs}"
             return self._build_failure("incapable", what)
@@ -82,6 +94,31 @@ class Endpoint:
         if self.context_length is not None and needs.tokens > self.context_length:
             what = f"the prompt has at least {needs.tokens} tokens, and the context is {self.context_length}"
             return self._build_failure("context", what)
+        return None
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Have `call` called whenever it is learned that the server can do less than was thought."""
+        self._on_change.append(call)
+
+    def lose_capability(self, name: Capability, why: str) -> None:
+        """Note that the server lacks a capability that its kind has."""
+        self._lost[name] = why
+        self.capabilities = self.capabilities.model_copy(update={name: False})
+        self.capability_names = self.capabilities.to_set()
+        for call in self._on_change:
+            call()
+
+    def drop_refused_field(self, body: Body, failure: Failure) -> Body | None:
+        """Return the body without a field that the server refuses, and that the gateway can do without; else None.
+
+        If the field is as the gateway adds it, the server gets it no more. Another value may be what was refused.
+        """
+        for name, own in DISPENSABLE_FIELDS.items():
+            sent = body.get(name)
+            if isinstance(sent, dict) and sent.keys() <= KNOWN_KEYS[name] and name.encode() in failure.body:
+                if sent == own:
+                    self._dropped_fields |= {name}
+                return drop_fields(body, name)
         return None
 
     def url(self, endpoint: str) -> str:

@@ -40,6 +40,8 @@ class Pool:
         self.upstreams = tuple(sorted(upstreams, key=lambda upstream: upstream.priority))
         self._credit = dict.fromkeys(self.upstreams, 0.0)
         self._find_able_cached = lru_cache(MATCH_CACHE_SIZE)(self._match)
+        for upstream in self.upstreams:
+            upstream.on_change(self._find_able_cached.cache_clear)
 
     @cached_property
     def writers(self) -> tuple[Upstream, ...]:

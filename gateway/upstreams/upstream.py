@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import orjson
 
+from gateway.wire.body_types import Body
 from policies.loading.yaml_files import ConfigError
 
 from .endpoint import Endpoint
@@ -21,7 +22,8 @@ from .resilience.retries import retry
 from .settings import UpstreamSettings
 from .transport.address import build_headers, collect_secrets
 from .transport.http_client import HttpTransport
-from .transport.transport import MAX_ERROR, Response, Transport, TransportError
+from .transport.pages import post_page
+from .transport.transport import MAX_ERROR, Garbage, Response, Transport, TransportError
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,10 @@ RESEND_INTERVAL_S = 0.1
 
 MAX_BACK_OFF_S = 60.0
 """Maximum seconds for which other upstreams are preferred after a `Retry-After`, and those after an exhausted quota."""
+
+
+QUESTION_TIMEOUT_S = 5.0
+"""Seconds that a server may take to say how it treats tools."""
 
 
 class Upstream(Endpoint):
@@ -56,6 +62,9 @@ class Upstream(Endpoint):
         self._is_probe_missed = False
         self._backing_off_until = 0.0
         self._last_answer_at = -math.inf
+        declared = settings.capabilities.tools is not None
+        self.doubts_tools = self.kind.shows_tools is not None and not declared
+        """Whether the server has still to be asked if its model gets to see tools."""
 
     @property
     def waiting(self) -> int:
@@ -105,6 +114,35 @@ class Upstream(Endpoint):
             self.breaker.record_success()
         else:
             self._running.clear()
+
+    async def learn_tool_support(self) -> None:
+        """Ask the server, once, whether its model gets to see tools; it is never asked if the settings say so.
+
+        Raises TransportError if it cannot be asked now. A server that does not tell is left as its kind is.
+        """
+        if not self.doubts_tools:
+            return
+        try:
+            shown = await self.fetch_tool_support()
+        except Garbage:
+            shown = None
+        self.doubts_tools = False
+        if shown is False:
+            self.lose_capability("tools", "the model's chat template leaves them out")
+            log.warning(
+                "%s gets no requests with tools: the model's chat template leaves them out", self.name
+            )
+
+    async def fetch_tool_support(self) -> bool | None:
+        """Return whether the model gets to see tools; None if only requests can show. Raises TransportError."""
+        if self.kind.shows_tools is None:
+            return None
+        return await self.kind.shows_tools(self._post_page)
+
+    async def _post_page(self, page: str, body: Body) -> Body:
+        return await post_page(
+            self._transport, self.url(page), body | {"model": self.model}, QUESTION_TIMEOUT_S
+        )
 
     def record_success(self) -> None:
         """Record that a response ended, or that we stopped it."""

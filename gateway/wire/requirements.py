@@ -79,6 +79,8 @@ def _part_capabilities(body: Body) -> frozenset[Capability]:
 def _field_capabilities(body: Body) -> Iterator[Capability]:
     if body.get("tools") or body.get("functions"):
         yield "tools"
+    if any(_type_of(tool) == "custom" for tool in body.get("tools") or ()):
+        yield "custom_tools"
     if _type_of(body.get("response_format")) == "json_schema":
         yield "json_schema"
     if (body.get("n") or 1) != 1:

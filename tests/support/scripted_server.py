@@ -115,10 +115,12 @@ class Scripted:
     `gone` when a client went away, at `gone_at` on the loop's clock. A GET is answered with the status `health`, and
     its path kept in `looks`.
 
-    With `llamacpp` it does what llama.cpp's server does otherwise than OpenAI's.
+    With `llamacpp` it does what llama.cpp's server does otherwise than OpenAI's. Its chat template shows tools if
+    `shows_tools`; what it is asked about the template is no request of a client, and kept in `looks`.
     """
 
     llamacpp = False
+    shows_tools = True
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -148,6 +150,11 @@ class Scripted:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
+        if self.llamacpp and request.path == "/apply-template":
+            self.looks.append(request.path)
+            return web.json_response(
+                {"prompt": json.dumps([body["messages"], self.shows_tools and body.get("tools")])}
+            )
         self.requests.append(body)
         self.headers.append(dict(request.headers))
         self.paths.append(request.path)

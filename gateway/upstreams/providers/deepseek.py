@@ -16,6 +16,7 @@ def build_capabilities(model: str, url: str) -> Capabilities:
         prediction=False,
         prefill=url.rstrip("/").endswith("/beta"),
         tools=True,
+        custom_tools=False,
         json_schema=False,
         vision=False,
         audio=False,

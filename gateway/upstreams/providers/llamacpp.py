@@ -5,6 +5,7 @@ from typing import Any
 
 from gateway.upstreams.capabilities import Capabilities
 from gateway.upstreams.transport.malformed import parsing
+from gateway.upstreams.transport.transport import Garbage
 from gateway.wire.body_types import Body
 from gateway.wire.structured_outputs import drop_fields, parse_constraint, to_response_format
 from gateway.wire.vendor_fields import OPENAI, REMOVED_FROM_VLLM, VLLM
@@ -27,6 +28,7 @@ def build_capabilities(model: str, url: str) -> Capabilities:
         prediction=False,
         prefill=True,
         tools=True,
+        custom_tools=False,
         json_schema=True,
         vision=False,
         audio=False,
@@ -107,6 +109,34 @@ async def detokenize(post: Post, body: Body) -> Body:
     return {"prompt": (await post("detokenize", {"tokens": body["tokens"]}))["content"]}
 
 
+TOOL_NAME = "smallfirst_template_probe"
+TOOL_QUESTION: Body = {"messages": [{"role": "user", "content": "Hi"}]}
+"""A request whose prompt shows what the chat template makes of tools."""
+
+
+async def shows_tools(post: Post) -> bool:
+    """Return whether the prompt that the chat template makes has the request's tools.
+
+    Without them the server constrains nothing and says nothing: the model never learns of the tools. It refuses tools
+    if it was started without `--jinja`.
+    """
+    with parsing("what /apply-template gives"):
+        plain = str((await post("apply-template", TOOL_QUESTION))["prompt"])
+    function = {
+        "name": TOOL_NAME,
+        "description": "Greets.",
+        "parameters": {"type": "object", "properties": {}},
+    }
+    try:
+        answer = await post(
+            "apply-template", TOOL_QUESTION | {"tools": [{"type": "function", "function": function}]}
+        )
+    except Garbage:
+        return False
+    with parsing("what /apply-template gives"):
+        return answer["prompt"] != plain and TOOL_NAME in answer["prompt"]
+
+
 async def tokenize_text(post: Post, text: str) -> TokenizedText:
     request = {"content": text, "add_special": True, "parse_special": False, "with_pieces": True}
     answer = await post("tokenize", request)
@@ -174,6 +204,7 @@ KIND = ServerKind(
     echoes_prefill=True,
     keep_alive=False,
     tokenizer=Tokenizer(tokenize, detokenize),
+    shows_tools=shows_tools,
     scorer=Scorer(tokenize_text, score_by_forcing),
     health_url=build_root_health_url,
     context_path=("meta", "n_ctx"),

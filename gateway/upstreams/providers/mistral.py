@@ -16,6 +16,7 @@ def build_capabilities(model: str, url: str) -> Capabilities:
         prediction=True,
         prefill=True,
         tools=True,
+        custom_tools=False,
         json_schema=True,
         vision=True,
         audio=True,

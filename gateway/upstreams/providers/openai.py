@@ -20,6 +20,7 @@ def build_capabilities(model: str, url: str) -> Capabilities:
         prediction=model.startswith(PREDICTION_FAMILIES),
         prefill=False,
         tools=True,
+        custom_tools=True,
         json_schema=True,
         vision=True,
         audio=True,

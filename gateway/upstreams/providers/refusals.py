@@ -67,9 +67,11 @@ def _find_fields(value: Any) -> dict[str, Any]:
 
 
 def _find_text(fields: dict[str, Any], *keys: str) -> str:
-    """Return the first text under one of the keys. A number is only the status once more (Gemini, llama.cpp)."""
-    texts = [fields.get(key) for key in keys]
-    return next((text for text in texts if isinstance(text, str) and text and not text.isdigit()), "")
+    """Return the first text under one of the keys, else the first number: mostly the HTTP status once more."""
+    values = [fields.get(key) for key in keys]
+    texts = [value for value in values if isinstance(value, str) and value]
+    numbers = [str(value) for value in values if type(value) is int]
+    return next(iter([*texts, *numbers]), "")
 
 
 def _find_messages(value: Any, depth: int = 0) -> Iterator[str]:

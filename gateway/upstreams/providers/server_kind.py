@@ -79,6 +79,9 @@ class ServerKind(NamedTuple):
     """Whether the server really keeps the connections that it announces to keep."""
     tokenizer: Tokenizer | None = None
     """Access to its tokenizer; None if it offers none."""
+    shows_tools: Callable[[Post], Awaitable[bool]] | None = None
+    """Returns whether the model's chat template shows a request's tools to the model; None if the kind offers no
+    way to know. Raises TransportError if the server does not tell."""
     scorer: Scorer | None = None
     """Access to log-probabilities of a given text; None if it offers none."""
     health_url: Callable[[str], str] = lambda url: f"{url}/models"

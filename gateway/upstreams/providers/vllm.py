@@ -21,6 +21,7 @@ def build_capabilities(model: str, url: str) -> Capabilities:
         prediction=False,
         prefill=True,
         tools=True,
+        custom_tools=False,
         json_schema=True,
         vision=True,
         audio=True,

@@ -71,15 +71,33 @@ async def test_what_is_known_of_llama_cpp_is_what_it_does(alone: Gateway):
     local = alone.upstream("slm")
     found = await probe_capabilities(local)
     known = SERVER_KINDS["llamacpp"].capabilities(local.model, "").model_dump()
+    known["tools"] = (
+        local.capabilities.tools
+    )  # its kind calls them, but this model's template leaves them out
+    assert not known["tools"]
     assert found == {name: known[name] for name in found}
     assert await fetch_context_length(local) == local.context_length == 2048
 
 
-async def test_a_draft_that_might_call_a_tool_is_judged(real: Gateway):
-    """Its server refuses a stream with tools its `logprobs`, and is asked in its own way."""
+async def test_a_draft_that_might_call_a_tool_is_judged(start: StartGateway, alone: Gateway, llm: Scripted):
+    """Its server refuses a stream with tools its `logprobs`, and is asked in its own way.
+
+    The model's template leaves tools out; whoever declares `tools` gets drafts all the same.
+    """
+    engine = alone.upstream("slm")
+    declared = {
+        "name": "declared",
+        "tier": "slm",
+        "url": engine.url("chat").removesuffix("/chat/completions"),
+        "model": engine.model,
+        "engine": "llamacpp",
+        "headers": {"Authorization": engine.probe.headers["Authorization"]},
+        "capabilities": {"tools": True},
+    }
+    gateway = await start(Settings(local=None, upstreams=(declared, upstream(llm, "llm"))))
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
-    _, headers, _ = await real.post("/chat/completions", ask(EASY, max_tokens=40, tools=[tool]))
-    exchange = await real.exchange(headers["x-smallfirst-id"])
+    _, headers, _ = await gateway.post("/chat/completions", ask(EASY, max_tokens=40, tools=[tool]))
+    exchange = await gateway.exchange(headers["x-smallfirst-id"])
     assert exchange["calls"][0]["outcome"] in ("ok", "stopped")
     assert exchange["confidence"] is not None
 

@@ -1,7 +1,6 @@
 """POST /tokenize and /detokenize: vLLM's shapes, whichever server tells the tokens."""
 
 import io
-import json
 from typing import Any
 
 import pytest

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.upstreams.capability_probe import CHECKS
 
+TOOL_CAPABILITIES = {"function": "tools", "custom": "custom_tools"}
+
 
 class Server:
     """Can do what `can` names, and as servers do ignores or refuses the rest."""
@@ -49,7 +51,7 @@ class Server:
             (endpoint == "embeddings" and "embeddings" not in self.can)
             or (endpoint == "completions" and "completions" not in self.can)
             or ("min_p" in body and "min_p" not in self.can)
-            or ("tools" in body and "tools" not in self.can)
+            or not {TOOL_CAPABILITIES[tool["type"]] for tool in body.get("tools", [])} <= self.can
             or (parts and "vision" not in self.can)
             or ("max_tokens" in body and "reasons" in self.can)
         )

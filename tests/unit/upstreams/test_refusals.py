@@ -36,7 +36,7 @@ def read(body: Any) -> Refusal:
         (QUOTA, QUOTA["error"]["message"], "insufficient_quota"),
         ({"error": "no such model"}, "no such model", ""),
         ({"code": "invalid-argument", "error": "too long"}, "too long", "invalid-argument"),
-        ({"object": "error", "message": "no", "code": 400}, "no", ""),
+        ({"object": "error", "message": "no", "code": 400}, "no", "400"),
         (
             [{"error": {"code": 400, "message": 'Unknown name "x".', "status": "INVALID_ARGUMENT"}}],
             'Unknown name "x".',
@@ -63,8 +63,8 @@ def read(body: Any) -> Refusal:
             "body.temperature: too high",
             "",
         ),
-        ({"errors": [{"message": "a", "code": 10000}, {"message": "b"}]}, "a; b", ""),
-        ({"title": "Bad Request", "detail": "too high", "status": 400}, "too high", ""),
+        ({"errors": [{"message": "a", "code": "x"}, {"message": "b"}]}, "a; b", ""),
+        ({"title": "Bad Request", "detail": "too high", "status": 400}, "too high", "400"),
         (
             {
                 "error": {
@@ -74,7 +74,7 @@ def read(body: Any) -> Refusal:
                 }
             },
             "Provider returned error; prompt is too long",
-            "",
+            "400",
         ),
     ],
 )

@@ -31,6 +31,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 MESSAGE = {"role": "user", "content": "Hi"}
 ASKED: list[tuple[str, Body, Endpoint]] = [
     ("`tools` or `functions`, not empty", {"tools": [{}]}, "chat"),
+    ('a tool of `"type": "custom"`', {"tools": [{"type": "custom"}]}, "chat"),
     ('`response_format: {"type": "json_schema"}`', {"response_format": {"type": "json_schema"}}, "chat"),
     ('`response_format: {"type": "json_object"}`', {"response_format": {"type": "json_object"}}, "chat"),
     (

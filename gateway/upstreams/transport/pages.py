@@ -1,0 +1,22 @@
+"""Posts JSON to pages of a server beside its endpoints, without retries or a limit on concurrent calls."""
+
+import orjson
+
+from gateway.wire.body_types import Body
+
+from .malformed import parsing
+from .transport import Garbage, Transport
+
+
+async def post_page(transport: Transport, url: str, body: Body, timeout_s: float) -> Body:
+    """Return the JSON object that the page answers. Raises TransportError, and Garbage for any other answer."""
+    response = await transport.post(url, orjson.dumps(body), timeout_s)
+    try:
+        raw = await response.read()
+    finally:
+        response.close()
+    if response.status >= 300:
+        raise Garbage(f"{url} answered {response.status}: {raw[:80]!r}")
+    with parsing(f"what {url} gives"):
+        answer: Body = dict(orjson.loads(raw))
+    return answer
