@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, with limits on slow and large requests, and one system call for a response's first bytes."""
+"""uvicorn's HTTP protocol, with limits on slow and large requests."""
 
 import asyncio
 from functools import partial
@@ -11,6 +11,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from gateway.api.settings import Listen
 from gateway.errors import ApiError
 from gateway.timers import Deadline, Deadlines
+
+from .joining_transport import JoiningTransport
 
 MAX_HEAD_BYTES = 2**16
 """Maximum bytes of a request's line and headers."""
@@ -42,7 +44,7 @@ class ListenerProtocol(HttpToolsProtocol):
         """Bytes received of the request that is incomplete."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast(asyncio.Transport, _Joining(transport, self.loop)))
+        super().connection_made(cast(asyncio.Transport, JoiningTransport(transport, self.loop)))
         self._watch(self._listen.head_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -75,13 +77,12 @@ class ListenerProtocol(HttpToolsProtocol):
 
         `rest` is what follows the head. Java's client asks for HTTP/2 in this way by default.
         """
-        if self._get_upgrade() is None:
-            self._refuse(
-                ApiError(405, "method_not_allowed", "this is a server and no proxy: it takes no CONNECT")
-            )
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            what = "this is a server and no proxy: it takes no CONNECT"
+            self._refuse(ApiError(405, "method_not_allowed", what))
             return
-        version = self.parser.get_http_version().encode()
-        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
         lines += [b"%b: %b" % header for header in self.headers if header[0] not in UPGRADE_HEADERS]
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"\r\n".join([*lines, b"", rest]))
@@ -179,35 +180,3 @@ def _encode_error(error: ApiError) -> tuple[bytes, bytes]:
     body = orjson.dumps(error.body())
     head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
     return STATUS_LINE[error.status] + head, body
-
-
-class _Joining:
-    """A transport that holds back a response's head until its body is written, or the loop's next iteration."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._head = b""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        if self._head:
-            self._transport.write(self._head + data)
-            self._head = b""
-        elif data.startswith(b"HTTP/1.1 "):
-            self._head = data
-            self._loop.call_soon(self._flush)
-        else:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._head:
-            head, self._head = self._head, b""
-            if not self._transport.is_closing():
-                self._transport.write(head)

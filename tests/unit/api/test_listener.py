@@ -154,6 +154,7 @@ async def test_a_body_without_end_is_cut_off(quick: Gateway):
 UPGRADES = {
     "java": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n",
     "websocket": b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: eA==\r\n",
+    "twice": b"Connection: Upgrade\r\nConnection: HTTP2-Settings\r\nUpgrade: h2c\r\n",
     "unknown": b"connection: upgrade\r\nupgrade: TLS/1.0\r\n",
 }
 
