@@ -118,7 +118,7 @@ CONTEXT_WORDINGS = (
         "OpenAI, Azure, DeepSeek, OpenRouter, vLLM, SGLang, Mistral, LiteLLM",
         r"maximum context length",
         "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens.",
-        "OpenAI's chat completions; vllm/entrypoints/openai; sglang/srt/managers/tokenizer_manager.py",
+        "OpenAI's chat completions; vllm/entrypoints/openai; `_validate_one_request` of SGLang's tokenizer manager",
     ),
     ContextWording(
         "OpenAI (Responses)",
@@ -130,13 +130,19 @@ CONTEXT_WORDINGS = (
         "vLLM",
         r"longer than the maximum model length",
         "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
-        "vllm/v1/engine",
+        "vllm/v1/engine/input_processor.py",
     ),
     ContextWording(
         "llama.cpp",
         r"exceeds? the available context size",
         "request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it",
-        "llama.cpp tools/server",
+        "llama.cpp tools/server; pull request 15780 of ggml-org/llama.cpp added the type",
+    ),
+    ContextWording(
+        "llama.cpp, in the middle of an answer",
+        r"context size has been exceeded",
+        "Context size has been exceeded.",
+        "llama.cpp tools/server; issue 19774 of ggml-org/llama.cpp: sent with status 500",
     ),
     ContextWording(
         "llama-cpp-python",
@@ -148,7 +154,7 @@ CONTEXT_WORDINGS = (
         "SGLang, Together",
         r"longer than the model's context length",
         "The input (5000 tokens) is longer than the model's context length (4096 tokens).",
-        "sglang/srt/managers/tokenizer_manager.py",
+        "`_validate_one_request` in sglang/srt/managers/tokenizer_manager.py",
     ),
     ContextWording(
         "Anthropic",
