@@ -12,7 +12,8 @@ ENTITIES: Mapping[str, str] = MappingProxyType(
         "EMAIL_ADDRESS": "an e-mail address in a domain under a public suffix",
         "CREDIT_CARD": "a card's number (checksum)",
         "IBAN_CODE": "an international bank account number (checksum, the country's format)",
-        "PHONE_NUMBER": "a telephone number, international or of US, GB, DE, FR, IL, IN, CA or BR (numbering plans)",
+        "PHONE_NUMBER": "a telephone number, international or of US, GB, DE, FR, IL, IN, CA or BR (numbering plans); "
+        "ten digits in a row, unless the first is 0, only beside a word such as `phone`: they may be a time or an id",
         "US_SSN": "a US social security number, its parts apart",
         "IP_ADDRESS": "an IPv4 or IPv6 address",
         "MAC_ADDRESS": "a network card's address",

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from policies.schema.private import Private
 
+from .bare_numbers import hide_bare_numbers
 from .readings import Reading, is_uniform, read_plainly, regroup
 from .recognizers import Matcher, PatternTimeout, build_matcher, build_pattern_matcher, load_recognizers
 
@@ -196,7 +197,8 @@ def _find_entity(
     """Yield an entity's findings. Of a `reading`, only what is not read as it is written is searched."""
     source = text
     if entity == "PHONE_NUMBER":
-        text = ODD_SEPARATOR.sub("-", DECIMAL.sub(lambda number: "#" * len(number[0]), text))
+        text = hide_bare_numbers(DECIMAL.sub(lambda number: "#" * len(number[0]), text))
+        text = ODD_SEPARATOR.sub("-", text)
     windows = [(0, len(text))] if prefilter is None else _find_windows(text, prefilter)
     for start, end in windows:
         if reading is not None and reading.is_verbatim(start, end):
