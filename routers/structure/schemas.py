@@ -6,6 +6,7 @@ requests. A constraint that can't be checked within the bounds is not enforced.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Context, Decimal
 from functools import cache
 from math import inf
 from typing import Any
@@ -103,7 +104,8 @@ def _meter_dialect(dialect: Any) -> Any:
     checks: dict[str, Keyword] = {**dialect.VALIDATORS, **dict.fromkeys(UNCHECKED_KEYWORDS, _ignore_keyword)}
     checks["additionalProperties"] = _meter_additional_properties(checks["additionalProperties"])
     metered = {name: _meter_keyword(name, check) for name, check in checks.items()}
-    return extend(dialect, {**metered, "pattern": _check_pattern})  # type: ignore[no-untyped-call]
+    own = {"pattern": _check_pattern, "multipleOf": _meter_keyword("multipleOf", _check_multiple)}
+    return extend(dialect, {**metered, **own})  # type: ignore[no-untyped-call]
 
 
 def _meter_keyword(name: str, check: Keyword) -> Keyword:
@@ -148,6 +150,20 @@ def _meter_additional_properties(check: Keyword) -> Keyword:
         return None if "patternProperties" in schema else check(validator, value, instance, schema)
 
     return additional
+
+
+DECIMALS = Context(prec=2_000)
+"""Digits of the largest quotient: of an integer of `MAX_INTEGER_DIGITS` by the smallest number that is not 0."""
+
+
+def _check_multiple(validator: Any, divisor: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    """Check `multipleOf` in decimals, as numbers are written: as binary fractions 0.3 is no multiple of 0.1."""
+    if validator.is_type(instance, "number") and DECIMALS.remainder(*map(_to_decimal, (instance, divisor))):
+        yield ValidationError(f"{instance} is not a multiple of {divisor}")
+
+
+def _to_decimal(number: float) -> Decimal:
+    return Decimal(repr(number)) if isinstance(number, float) else Decimal(number)
 
 
 def _check_pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:

@@ -4,11 +4,14 @@ is stopped, and so named, by the tests' time limit."""
 import json
 import socket
 from collections.abc import Callable
+from decimal import Decimal
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from routers.structure.schemas import (
     MAX_DEPTH,
@@ -287,6 +290,46 @@ def test_a_patterns_steps_are_bounded_by_its_choices(pattern: str, length: int, 
 
 
 # --- numbers and depth
+
+
+@pytest.mark.parametrize(
+    ("number", "divisor", "met"),
+    [
+        (0.3, 0.1, True),
+        (19.99, 0.01, True),
+        (1.1, 0.1, True),
+        (4.35, 0.01, True),
+        (1e-7, 1e-8, True),
+        (-0.3, 0.1, True),
+        (0, 0.1, True),
+        (7, 3.5, True),
+        (9, 3, True),
+        (1e308, 0.01, True),
+        (10**600, 1e-300, True),
+        (10**17 + 1, 10, False),
+        (0.35, 0.1, False),
+        (0.30000000000000004, 0.1, False),
+        (19.995, 0.01, False),
+        (10, 3, False),
+        ("0.35", 0.1, True),
+        (True, 3, True),
+    ],
+)
+def test_a_multiple_is_one_as_the_numbers_are_written(number: Any, divisor: float, met: bool) -> None:
+    assert meets_schema({"multipleOf": divisor}, number) is met
+
+
+@given(st.integers(-(10**9), 10**9), st.integers(1, 10**6), st.integers(0, 9))
+def test_every_multiple_of_a_decimal_is_one(factor: int, digits: int, places: int) -> None:
+    divisor = Decimal(digits).scaleb(-places)
+    product = factor * divisor
+    assert meets_schema({"multipleOf": float(divisor)}, float(product)) or product != Decimal(
+        repr(float(product))
+    )
+    beside = product + divisor / 2
+    assert not meets_schema({"multipleOf": float(divisor)}, float(beside)) or beside != Decimal(
+        repr(float(beside))
+    )
 
 
 @pytest.mark.parametrize("number", [10**600, -(10**600), 1e308, inf, -inf, 0.1])
