@@ -20,7 +20,7 @@ from gateway.wire.body_types import Body, Endpoint
 from gateway.wire.validation import check_chat, check_completions, check_embeddings
 
 from .disconnect import DisconnectWatch
-from .request_body import ClientGone, Receive, Scope, parse_body, read_body
+from .request_body import ClientGone, Receive, Scope, parse_request, read_body
 from .responses.request import to_chat
 from .responses.writers import ResponseReply, ResponseStream
 from .settings import Listen
@@ -101,8 +101,7 @@ class GenerationEndpoint:
         surface = self._surface
         reply: Reply | None = None
         try:
-            raw = await read_body(scope, receive, self._body_limit)
-            request = parse_body(raw)
+            request, raw = parse_request(await read_body(scope, receive, self._body_limit))
             if "azure_deployment" in scope:
                 request["model"] = scope["azure_deployment"]
                 raw = orjson.dumps(request)

@@ -9,7 +9,8 @@ import orjson
 from gateway.errors import ApiError, invalid
 from gateway.upstreams.transport.content_coding import choose_window_bits
 from gateway.wire.body_types import Body
-from gateway.wire.nesting import MIN_DEEP_BYTES, TooDeep, read_json
+from gateway.wire.parsing.nesting import TooDeep, read_json
+from gateway.wire.parsing.odd_json import repair_surrogates
 from gateway.wire.validation import type_name
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -105,12 +106,20 @@ def _too_large(limit: int) -> ApiError:
 
 def parse_body(raw: bytes) -> Body:
     """Return the JSON object in `raw`. Raises ApiError if it is none, or is nested too deeply."""
+    return parse_request(raw)[0]
+
+
+def parse_request(raw: bytes) -> tuple[Body, bytes]:
+    """Return the JSON object in `raw`, and its bytes: those that came, unless a lone half of a surrogate pair had to be
+    replaced, which many servers refuse. Raises ApiError like `parse_body`."""
     try:
-        body = orjson.loads(raw) if len(raw) <= MIN_DEEP_BYTES else read_json(raw)
+        body = read_json(raw)
     except orjson.JSONDecodeError as error:
+        if (repaired := repair_surrogates(raw)) != raw:
+            return parse_request(repaired)
         raise invalid(f"the request body is not valid JSON: {error}", code="invalid_json") from error
     except TooDeep as error:
         raise invalid(str(error), error.field) from error
     if not isinstance(body, dict):
         raise invalid(f"the request body must be a JSON object, not {type_name(body)}", code="invalid_json")
-    return body
+    return body, raw

@@ -18,7 +18,7 @@ from gateway.upstreams.transport.malformed import MISSHAPEN
 from gateway.upstreams.transport.transport import TransportError
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body, Endpoint
-from gateway.wire.nesting import read_json
+from gateway.wire.parsing.nesting import read_json
 from gateway.wire.requirements import Requirements
 from gateway.wire.validation import check_chat, check_common, check_type
 from gateway.wire.vendor_fields import present_fields

@@ -140,11 +140,11 @@ class Runner:
         usage_event = None
         for reader in self._generation.readers:
             if isinstance(reader, PassthroughStream):
-                usage_event = reader.usage_event
+                usage_event = reader.usage.chunk
         for reader in self._generation.readers:
             if isinstance(reader, WatchedStream) and reader.is_part_of(answer):
                 await reader.release_all(self._reply)
-                usage_event = reader.usage_event
+                usage_event = reader.usage.chunk
                 if reader.gave_up:  # what it has stands all the same
                     await self._verified_text.finish(reader.call.model, "length", self._reply)
         return usage_event

@@ -3,13 +3,12 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import orjson
-
 from gateway.exchange.exchange import Exchange
 from gateway.skills.compress.surprisal import SurprisalReader, TokenTextMismatch
 from gateway.upstreams.transport.malformed import parsing
 from gateway.upstreams.transport.transport import TransportError
 from gateway.wire.body_types import Body
+from gateway.wire.parsing.answers import read_answer
 from gateway.wire.requirements import Requirements
 from routers.plan import Judge, Skill, Unavailable, Usage
 
@@ -65,7 +64,7 @@ def _open_reader(dispatcher: Dispatcher, attempt: Attempt) -> SurprisalReader:
         dispatcher.check_reading(call, reader.tokens_read)
         answer = await dispatcher.fetch(upstream, page, body)
         with parsing("JSON"):
-            parsed: Body = orjson.loads(answer)
+            parsed: Body = read_answer(answer)[0]
             return parsed
 
     assert upstream.scorer is not None  # noqa: S101  SURPRISAL_REQUIREMENTS demand it

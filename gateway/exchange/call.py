@@ -31,6 +31,7 @@ class Call:
     chunks: the number of chunks of a stream that was passed through.
     kept: how many of the tokens were committed.
     begun: whether a failed call's draft had already reached the client in part.
+    reported_usd: the dollars that the server says the call cost, if the upstream has no price; else None.
     judged, scored: the outcome of a Judge or Score ask.
     retried: whether another upstream of the tier was tried after this call failed.
     inner: whether this call is only a part of a judgement, which a later call concludes.
@@ -53,6 +54,7 @@ class Call:
     message: str = ""
     finish: str | None = None
     usage: Usage = NO_USAGE
+    reported_usd: float | None = None
     cost_usd: float = 0.0
     tokens: list[TokenLike] = field(default_factory=list)
     at: list[float] = field(default_factory=list)
@@ -102,6 +104,9 @@ class Call:
             written = max(len(self.tokens), self.chunks)
             usage = Usage(self.prompt_tokens if charged or written else 0, written, estimated=True)
         self.usage = usage
+        if self.reported_usd is not None:
+            self.cost_usd = self.reported_usd
+            return
         self.cost_usd = compute_cost(usage, self.price, 0.0 if self.sent is None else now - self.sent)
 
 

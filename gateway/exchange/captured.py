@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from gateway.wire import sse
 from gateway.wire.body_types import Body, Endpoint, Event, read_event
-from gateway.wire.nesting import read_json
+from gateway.wire.parsing.nesting import read_json
 from gateway.wire.responses import assemble_response
 
 MAX_CAPTURED_BYTES = 4 * 1024 * 1024

@@ -10,7 +10,8 @@ from gateway.upstreams.transport.malformed import parsing
 from gateway.upstreams.transport.transport import MAX_ANSWER, Garbage, Response
 from gateway.wire.body_types import Body
 from gateway.wire.chunks.tool_calls import ToolCalls, stringify_arguments
-from gateway.wire.nesting import TooDeep, read_json
+from gateway.wire.parsing.answers import read_answer
+from gateway.wire.parsing.nesting import TooDeep
 from gateway.wire.sse import DONE, DONE_EVENT, EventReader, encode_event, payload_of
 
 TEXT_KEYS = ("content", "refusal", "reasoning_content", "reasoning")
@@ -140,7 +141,7 @@ class RewrittenResponse:
         """
         data = await self._response.read(limit)
         try:
-            body = read_json(data)
+            body = read_answer(data)[0]
             choices = [choice for choice in body.get("choices") or () if isinstance(choice, dict)]
         except (orjson.JSONDecodeError, AttributeError, TypeError):
             return data
@@ -182,7 +183,7 @@ class RewrittenResponse:
         Filters run outside of the `try`: an exception of a filter does not mean that the chunk is malformed.
         """
         try:
-            chunk = read_json(payload)
+            chunk = read_answer(payload)[0]
             for choice in chunk.get("choices") or ():
                 self._tool_calls[choice.get("index", 0)].normalize(choice.get("delta") or {})
             choices = [(choice, [*_find_text_fields(choice)]) for choice in chunk.get("choices") or ()]

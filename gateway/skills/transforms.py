@@ -7,6 +7,7 @@ import orjson
 
 from gateway.upstreams.transport.transport import Response, TransportError
 from gateway.wire.body_types import Body
+from gateway.wire.parsing.nesting import read_json
 
 from .answer_rewriter import RewrittenResponse, TextFilter
 
@@ -38,7 +39,7 @@ class Transform(Protocol):
 def encode_request(transforms: Sequence[Transform], upstream: "Upstream", body: Body | bytes) -> bytes:
     """Apply all transforms to a body and encode it as JSON bytes. Raises Unavailable."""
     if transforms:
-        body = orjson.loads(body) if isinstance(body, bytes) else body
+        body = read_json(body) if isinstance(body, bytes) else body
         for transform in transforms:
             body = transform.rewrite_request(upstream, body)
     return body if isinstance(body, bytes) else orjson.dumps(body)

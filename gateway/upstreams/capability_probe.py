@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from gateway.wire.body_types import Body, Endpoint
+from gateway.wire.parsing.answers import read_answer
 
 from .failures import Failure
 from .health import PROBE_TIMEOUT_S
@@ -83,8 +84,8 @@ class ProbeClient:
         finally:
             upstream.breaker.record_success()  # a refusal is a result here, not a fault
         try:
-            answer: Body = orjson.loads(await call.response.read())
-        except (TransportError, orjson.JSONDecodeError) as error:
+            answer: Body = read_answer(await call.response.read())[0]
+        except (TransportError, ValueError) as error:
             raise Failure("garbage", upstream.tier, str(error), upstream=upstream.name) from error
         finally:
             call.close()

@@ -79,8 +79,8 @@ class UpstreamSettings(Strict):
     embeddings_path: str = "/embeddings"
     """Path of embeddings, appended to `url`."""
     price: Price | None = None
-    """Prices per million tokens. If absent, they come from genai-prices; if unknown there, calls count as 0
-    and are marked so."""
+    """Prices per million tokens. If absent, they come from genai-prices. If unknown there, a call costs what the server
+    reports (`usage.cost`); without that, calls count as 0 and are marked so."""
     limits: Limits = Limits()
     """Time limits, and limits on concurrent calls."""
 

@@ -53,6 +53,7 @@ class _Choice(msgspec.Struct, gc=False):
     finish_reason: None = None
     logprobs: msgspec.Raw = JSON_NULL
     index: int = 0
+    usage: None = None
 
 
 class _Chunk(msgspec.Struct, gc=False):

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from routers.plan import Answer, Token, TokenLike, Usage
+from routers.plan import Answer, Token, TokenLike
 
 from .body_types import Body, Endpoint
 from .chunks.tool_calls import ToolCalls
@@ -36,15 +36,15 @@ class ParsedToken:
 
     def __init__(self, entry: Body, *, reasoning: bool = False) -> None:
         self.text: str = entry["token"]
-        self.logprob: float | None = entry["logprob"]
+        self.logprob: float | None = entry.get("logprob")
         self.reasoning = reasoning
         self._top = entry.get("top_logprobs") or ()
 
     @property
     def top(self) -> Sequence[float]:
-        """The alternatives' log-probabilities, highest first. They are sorted on demand, since some servers
-        list the sampled token first, whatever its rank."""
-        logprobs = [alternative["logprob"] for alternative in self._top]
+        """The alternatives' log-probabilities, highest first; those without one are left out. They are sorted on
+        demand, since some servers list the sampled token first, whatever its rank."""
+        logprobs = [p for alternative in self._top if (p := alternative.get("logprob")) is not None]
         logprobs.sort(reverse=True)
         return logprobs
 
@@ -95,29 +95,9 @@ def _legacy_tokens(logprobs: Body) -> list[Token]:
     mappings."""
     tops = logprobs.get("top_logprobs") or [{}] * len(logprobs["tokens"])
     return [
-        Token(token, logprob, sorted((top or {}).values(), reverse=True))
+        Token(token, logprob, sorted((p for p in (top or {}).values() if p is not None), reverse=True))
         for token, logprob, top in zip(logprobs["tokens"], logprobs["token_logprobs"], tops, strict=True)
     ]
-
-
-def usage_of(data: Body) -> Usage | None:
-    """Return the usage that a response reports, or None."""
-    usage = data.get("usage")
-    if not isinstance(usage, dict):
-        return None
-    prompt_details = usage.get("prompt_tokens_details") or {}
-    reported = Usage(
-        prompt_tokens=usage.get("prompt_tokens") or 0,
-        completion_tokens=usage.get("completion_tokens") or 0,
-        cached_tokens=prompt_details.get("cached_tokens") or 0,
-    )
-    completion_details = usage.get("completion_tokens_details")
-    if not isinstance(completion_details, dict):
-        return reported
-    return reported._replace(
-        accepted=completion_details.get("accepted_prediction_tokens") or 0,
-        rejected=completion_details.get("rejected_prediction_tokens") or 0,
-    )
 
 
 def summed(answer: Answer, last: Body) -> Body:
@@ -149,7 +129,8 @@ def trim_logprobs(event: Body, max_alternatives: int | None) -> Body:
 
 
 def _most_likely(top: dict[str, float] | None, count: int) -> dict[str, float]:
-    return dict(sorted((top or {}).items(), key=lambda item: -item[1])[:count])
+    likely = {token: logprob for token, logprob in (top or {}).items() if logprob is not None}
+    return dict(sorted(likely.items(), key=lambda item: -item[1])[:count])
 
 
 def split_finish(event: Body) -> Body:

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 from routers.plan import Capability
 
 from .body_types import Body
-from .nesting import read_json
+from .parsing.nesting import read_json
 
 Form = Literal["json", "json_object", "choice", "grammar"]
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import orjson
+
 from gateway.errors import invalid
 
 from .body_types import Body
@@ -13,6 +15,7 @@ JSON_TYPE_NAMES: dict[type, str] = {
     str: "a string",
     bool: "a boolean",
     int: "an integer",
+    orjson.Fragment: "an integer of more than 64 bits",
     float: "a number",
 }
 

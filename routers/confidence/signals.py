@@ -89,12 +89,16 @@ class Signals:
         for token in self._pending:
             logprob, top = token.logprob, token.top
             if token.reasoning:
-                self._reasoning.append(MIN_LOGPROB if logprob is None else max(logprob, MIN_LOGPROB))
+                self._reasoning.append(
+                    MIN_LOGPROB if logprob is None else min(max(logprob, MIN_LOGPROB), 0.0)
+                )
                 continue
             if logprob is None:
                 raise MissingLogprobs("a token came without its log-probability")
             if len(top) < 2:
                 raise MissingLogprobs("a token came with fewer than two alternatives")
+            if logprob > 0.0 or top[0] > 0.0:  # no log-probability is
+                logprob, top = min(logprob, 0.0), [min(other, 0.0) for other in top]
             self._logprobs.append(logprob if logprob > MIN_LOGPROB else MIN_LOGPROB)
             self._margins.append(max(top[0], MIN_LOGPROB) - max(top[1], MIN_LOGPROB))
             self._entropies.append(_entropy(top))
@@ -176,6 +180,11 @@ def _entropy(top: Sequence[float]) -> float:
         if p:
             entropy -= p * logprob
     return entropy - rest * log(rest) if rest > 1e-9 else entropy
+
+
+def to_probability(logprob: float) -> float:
+    """Return the probability. No log-probability is above 0: a server that reports one means certainty."""
+    return exp(min(logprob, 0.0))
 
 
 def _quantile(ordered: Sequence[float], q: float) -> float:

@@ -4,6 +4,7 @@ OpenAI, API reference, "The response object"; fields as in the official client's
 """
 
 from gateway.wire.body_types import Body
+from gateway.wire.parsing.usage_fields import COMPLETION_DETAILS, PROMPT_DETAILS, parse_usage, read_detail
 
 from . import output
 
@@ -118,18 +119,19 @@ def _to_call(call: Body, response_id: str, place: int, *, cut: bool) -> Body:
 
 
 def _to_usage(usage: Body | None) -> Body | None:
-    if not usage:
+    if not usage or not isinstance(usage, dict):
         return None
-    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-    read = usage.get("prompt_tokens_details") or {}
-    written = usage.get("completion_tokens_details") or {}
+    reported = parse_usage(usage)
+    prompt, completion = reported.prompt_tokens or 0, reported.completion_tokens or 0
     return {
         "input_tokens": prompt,
         "input_tokens_details": {
-            "cached_tokens": read.get("cached_tokens") or 0,
-            "cache_write_tokens": read.get("cache_write_tokens") or 0,
+            "cached_tokens": reported.cached_tokens,
+            "cache_write_tokens": read_detail(usage, PROMPT_DETAILS, "cache_write_tokens"),
         },
         "output_tokens": completion,
-        "output_tokens_details": {"reasoning_tokens": written.get("reasoning_tokens") or 0},
-        "total_tokens": usage.get("total_tokens") or prompt + completion,
+        "output_tokens_details": {
+            "reasoning_tokens": read_detail(usage, COMPLETION_DETAILS, "reasoning_tokens")
+        },
+        "total_tokens": prompt + completion,
     }

@@ -43,7 +43,7 @@ def _token(entry: Body) -> Body:
     token_bytes = entry.get("bytes")
     if token_bytes is None:
         token_bytes = list(entry["token"].encode())
-    return {"token": entry["token"], "bytes": token_bytes, "logprob": entry["logprob"]}
+    return {"token": entry["token"], "bytes": token_bytes, "logprob": entry.get("logprob")}
 
 
 def item_id(kind: Kind, response_id: str, place: int) -> str:

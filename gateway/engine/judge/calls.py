@@ -16,6 +16,7 @@ from gateway.upstreams.transport.malformed import parsing
 from gateway.upstreams.transport.transport import Response
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body
+from gateway.wire.parsing.usage import UsageReader
 from gateway.wire.requests import find_answer_prefix
 from gateway.wire.requirements import Requirements
 from routers.plan import GreedyToken, Judge, Judged, Score, Scored, Unavailable, Usage
@@ -165,9 +166,9 @@ class JudgeCalls:
             ids = (await self._tokenize(upstream, scoring.build_text_request(text, upstream.model))).ids
         before = [*prompt.ids, *ask.after]
         body = scoring.build_score_request(self._exchange.body, [*before, *ids], upstream.model)
-        answer, _ = await self._post(attempt, "completions", body)
+        answer, usage = await self._post(attempt, "completions", body)
         with parsing("scores"):
-            scores = scoring.parse_scores(answer, len(before), ids, upstream.ends_answer)
+            scores = scoring.parse_scores(answer, usage, len(before), ids, upstream.ends_answer)
         scored = await self._resolve_endings(scores, upstream, [*before, *ids], len(before))
         return scored._replace(seconds=attempt.call.duration_s)
 
@@ -191,12 +192,15 @@ class JudgeCalls:
         return scored._replace(tokens=tokens)
 
     async def _post(self, attempt: Attempt, endpoint: str, body: Body) -> tuple[bytes, Usage]:
+        reported = UsageReader()
+
         async def read(response: Response) -> tuple[bytes, Usage]:
-            answer, draft = await read_buffered(response, self._exchange, attempt.call)
+            answer, draft = await read_buffered(response, self._exchange, attempt.call, reported)
             return answer, draft.usage
 
         upstream = attempt.upstream
         request = UpstreamRequest(upstream.url(endpoint), upstream.adapt_body(body, continues=False))
         answer, usage = await attempt.post(request, read)
         attempt.call.usage = usage
+        attempt.call.reported_usd = None if upstream.has_price else reported.reported.cost_usd
         return answer, usage

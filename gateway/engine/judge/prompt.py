@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Sequence
-from math import exp
 
 import orjson
 
 from gateway.skills.compress.surprisal import TokenSurprisal
 from gateway.wire.body_types import Body, Endpoint
 from gateway.wire.prompt_text import MAX_JUDGED_CHARS, SYSTEM_ROLES, find_last_user_text, render_conversation
+from routers.confidence.signals import to_probability
 from routers.plan import Judge, Judged, Usage
 
 MAX_ALTERNATIVES = 20
@@ -78,7 +78,7 @@ def to_likelihood(surprisals: Sequence[TokenSurprisal], tokens_read: int) -> Jud
     logprobs = [token.logprob for token in surprisals if token.logprob is not None]
     if not logprobs:
         raise ValueError("there is nothing to read")
-    return Judged({"request": exp(sum(logprobs) / len(logprobs))}, 1.0, Usage(tokens_read))
+    return Judged({"request": to_probability(sum(logprobs) / len(logprobs))}, 1.0, Usage(tokens_read))
 
 
 def parse_judgement(ask: Judge, answer: bytes, usage: Usage) -> Judged:
@@ -91,8 +91,8 @@ def parse_judgement(ask: Judge, answer: bytes, usage: Usage) -> Judged:
     mass = dict.fromkeys(ask.labels, 0.0)
     for alternative in alternatives:
         label = _match_label(alternative["token"], ask.labels)
-        if label is not None:
-            mass[label] += exp(alternative["logprob"])
+        if label is not None and alternative["logprob"] is not None:
+            mass[label] += to_probability(alternative["logprob"])
     total = sum(mass.values())
     if not total:
         raise ValueError(f"none of {', '.join(ask.labels)} is among the likeliest tokens")

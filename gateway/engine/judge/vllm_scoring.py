@@ -3,6 +3,7 @@
 All texts are sent as vLLM's own token ids, made with its chat template and vocabulary.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,8 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from gateway.wire.body_types import Body, Endpoint
-from gateway.wire.responses import usage_of
-from routers.plan import GreedyToken, Scored, ScoredToken
+from routers.plan import GreedyToken, Scored, ScoredToken, Usage
 
 TEMPLATE_FIELDS = ("chat_template_kwargs", "chat_template", "documents", "reasoning_effort")
 """Fields of a request that its prompt's tokens depend on, apart from the messages."""
@@ -123,7 +123,9 @@ class ParsedScores(NamedTuple):
     undetermined: dict[int, int]
 
 
-def parse_scores(answer: bytes, before: int, ids: Sequence[int], ending: dict[int, bool]) -> ParsedScores:
+def parse_scores(
+    answer: bytes, usage: Usage, before: int, ids: Sequence[int], ending: dict[int, bool]
+) -> ParsedScores:
     """Return the scores of the tokens `ids`, which follow `before` other tokens.
 
     `ending` tells by token id whether a special token ends an answer; an entry is added if the answer shows one.
@@ -137,16 +139,21 @@ def parse_scores(answer: bytes, before: int, ids: Sequence[int], ending: dict[in
         greedy_id, best = next((int(key), token) for key, token in entry.items() if token["rank"] == 1)
         if greedy_id not in ending and SPECIAL_TOKEN.fullmatch(best["decoded_token"] or ""):
             undetermined[place] = greedy_id
-        greedy = GreedyToken(greedy_id, float(best["logprob"]), ending.get(greedy_id, False))
-        tokens.append(ScoredToken(id_, float(entry[str(id_)]["logprob"]), greedy))
+        greedy = GreedyToken(greedy_id, _to_logprob(best["logprob"]), ending.get(greedy_id, False))
+        tokens.append(ScoredToken(id_, _to_logprob(entry[str(id_)]["logprob"]), greedy))
     written = choice["token_ids"][0]
     ends = choice["finish_reason"] == "stop"
     if ends:
         ending[written] = True
-    following = GreedyToken(written, float(choice["logprobs"]["token_logprobs"][0]), ends)
-    usage = usage_of(data)
-    assert usage is not None  # noqa: S101  this kind of server always reports it
+    following = GreedyToken(written, _to_logprob(choice["logprobs"]["token_logprobs"][0]), ends)
     return ParsedScores(Scored(tokens, following, usage), undetermined)
+
+
+def _to_logprob(value: Any) -> float:
+    """Return a log-probability. Raises TypeError or ValueError for what is none, which would not be written again."""
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is no log-probability")
+    return float(value)
 
 
 def to_chat_chunk(event: Body) -> Body:

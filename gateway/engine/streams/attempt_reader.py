@@ -5,12 +5,12 @@ from gateway.engine.race import RaceLeg
 from gateway.engine.reply import Sink
 from gateway.exchange.exchange import Exchange
 from gateway.upstreams.transport.transport import Garbage, TransportError
-from gateway.wire.body_types import Body
+from gateway.wire.parsing.usage import UsageReader
 from routers.plan import Draft, Usage, Verdict
 
 
 class AttemptReader:
-    """Reads the response of one attempt into a draft. `usage_event` is the stream's last chunk, if it reports usage."""
+    """Reads the response of one attempt into a draft. `usage` reads what the server reports of it."""
 
     def __init__(self, exchange: Exchange, attempt: Attempt, sink: Sink) -> None:
         self.exchange = exchange
@@ -19,7 +19,7 @@ class AttemptReader:
         self.sink = sink
         if isinstance(sink, RaceLeg):
             sink.draft_so_far = self.draft_so_far
-        self.usage_event: Body | None = None
+        self.usage = UsageReader()
         self._done = False
 
     def partial(self) -> Draft | None:
@@ -44,6 +44,9 @@ class AttemptReader:
     def _conclude(self, draft: Draft) -> Draft:
         """Note the draft on its call's account, and what it tells of the upstream's speed."""
         self.call.usage = draft.usage
+        reported_usd = self.usage.reported.cost_usd
+        if reported_usd is not None and not self.upstream.has_price:
+            self.call.reported_usd = reported_usd
         self.call.outcome = "ok" if draft.finish else "stopped"
         if self.exchange.policy.compress is not None:  # only compression asks how fast a server is
             self._record_latency(draft.usage)

@@ -1,12 +1,11 @@
 """Parses the events of an upstream's stream."""
 
-from typing import Any
-
 import orjson
 
 from gateway.upstreams.transport.transport import Garbage
 from gateway.wire.body_types import Body
-from gateway.wire.nesting import MIN_DEEP_BYTES, TooDeep, read_json
+from gateway.wire.parsing.answers import read_answer
+from gateway.wire.parsing.nesting import TooDeep
 
 DONE = b"[DONE]"
 """The data of a stream's last event."""
@@ -15,9 +14,15 @@ END_GRACE_S = 1.0
 
 
 def parse_event(payload: bytes) -> Body:
-    """Parse an event. Raises Garbage if it is no JSON object, or if it is the server's error."""
+    """Parse an event. Raises Garbage like `read_event`."""
+    return read_event(payload)[0]
+
+
+def read_event(payload: bytes) -> tuple[Body, bytes]:
+    """Return an event, and its text as `read_answer` gives it. Raises Garbage if it is no JSON object, or if it is the
+    server's error."""
     try:
-        event: Any = orjson.loads(payload) if len(payload) <= MIN_DEEP_BYTES else read_json(payload)
+        event, text = read_answer(payload)
     except orjson.JSONDecodeError as error:
         raise Garbage(f"an event is not JSON: {payload[:80]!r}") from error
     except TooDeep as error:
@@ -28,4 +33,4 @@ def parse_event(payload: bytes) -> Body:
         detail = event["error"]
         message = detail.get("message") if isinstance(detail, dict) else detail
         raise Garbage(f"the server broke off: {str(message)[:300]}")
-    return event
+    return event, text

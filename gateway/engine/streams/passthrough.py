@@ -11,12 +11,13 @@ from gateway.upstreams.transport.malformed import MISSHAPEN
 from gateway.upstreams.transport.transport import Garbage, Response, TransportError
 from gateway.wire.body_types import Body
 from gateway.wire.chunks.tool_calls import ToolCalls, may_hold_tool_calls
-from gateway.wire.responses import usage_of
+from gateway.wire.parsing.answers import may_need_mending
+from gateway.wire.parsing.usage import strip_usage
 from gateway.wire.sse import MAX_EVENT, EventReader, payload_of
-from routers.plan import Draft, Usage
+from routers.plan import Draft
 
 from .attempt_reader import AttemptReader
-from .events import DONE, END_GRACE_S, parse_event
+from .events import DONE, END_GRACE_S, read_event
 
 
 class PassthroughStream(AttemptReader):
@@ -28,9 +29,10 @@ class PassthroughStream(AttemptReader):
 
     def __init__(self, exchange: Exchange, attempt: Attempt, sink: Sink) -> None:
         super().__init__(exchange, attempt, sink)
-        self._usage: Usage | None = None
         self._tool_calls: defaultdict[int, ToolCalls] = defaultdict(ToolCalls)
         self._has_begun = False
+        self._is_mended = False
+        self._is_suspicious = exchange.wanted_logprobs is not None  # they may not be finite
         self._withheld = bytearray()
 
     async def read(self, response: Response) -> Draft:
@@ -46,7 +48,7 @@ class PassthroughStream(AttemptReader):
             raise TransportError("lost", "the stream ended before the answer did", before_response=False)
         self._has_begun = True  # an answer without a word is one too
         await self._send(b"")
-        usage = self._usage or Usage(self.call.prompt_tokens, self.call.chunks, estimated=True)
+        usage = self.usage.to_usage(self.call.prompt_tokens, self.call.chunks)
         return self._conclude(Draft(self.call.tier, finish=self.call.finish or "stop", usage=usage))
 
     async def _send(self, out: bytes) -> None:
@@ -79,6 +81,7 @@ class PassthroughStream(AttemptReader):
             and b'"finish_reason":null' in block
             and b'"usage":{' not in block
             and (b'"tool_calls"' not in block or not may_hold_tool_calls(block))
+            and ((b"\\" not in block and not self._is_suspicious) or not self._must_parse(block))
         ):
             self.call.chunks += 1
             return block  # the common case, decided without parsing
@@ -89,22 +92,27 @@ class PassthroughStream(AttemptReader):
         if not payload:
             # A comment before the first chunk would begin the reply, and rule out a fallback.
             return block if block.startswith(b":") and self.call.chunks else b""
-        return self._filter_chunk(parse_event(payload), block)
+        event, raw = read_event(payload)
+        if raw is not payload:
+            self._is_mended = self._is_suspicious = True
+            block = b"data: " + raw
+        return self._filter_chunk(event, block)
+
+    def _must_parse(self, block: bytes) -> bool:
+        """Return whether an event may need mending. A server that is mended once is mended throughout."""
+        return self._is_mended or may_need_mending(block)
 
     def _filter_chunk(self, event: Body, block: bytes) -> bytes:
-        usage = None if event.get("usage") is None else usage_of(event)
-        if usage is not None:
-            self._usage = usage
+        has_usage = self.usage.read(event)
         choices = event.get("choices")
         if not choices:
-            self.usage_event = event if usage is not None else self.usage_event
-            return b"" if usage is not None else block
+            return b"" if has_usage else block
         self.call.chunks += 1
         self.call.finish = choices[0].get("finish_reason") or self.call.finish
         self._has_begun = self._has_begun or _has_content(choices[0])
         is_changed = self._normalize_tool_calls(choices)
-        if usage is not None and not self.exchange.wants_usage:
-            del event["usage"]
+        if has_usage:
+            strip_usage(event)  # the client gets it once, at the end, if it asked for it
             is_changed = True
         return b"data: " + orjson.dumps(event) if is_changed else block
 

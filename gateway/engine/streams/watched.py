@@ -12,6 +12,7 @@ from gateway.wire.body_types import Body, Event
 from gateway.wire.chunks.reasoning import TAG_START, THINK_END, ReasoningTracker
 from gateway.wire.chunks.tool_calls import ToolCalls
 from gateway.wire.fast_chunks import PlainChunk, parse_plain_chunk
+from gateway.wire.parsing.usage import strip_usage
 from gateway.wire.responses import (
     is_well_formed,
     mark_reasoning,
@@ -19,7 +20,6 @@ from gateway.wire.responses import (
     text_of,
     tokens_of,
     trim_logprobs,
-    usage_of,
 )
 from gateway.wire.sse import EventReader, payload_of
 from routers.plan import Answer, Draft, Reason, TokenLike, ToolCall, Usage, Verdict, Watch
@@ -53,14 +53,13 @@ class WatchedStream(AttemptReader):
     ) -> None:
         super().__init__(exchange, attempt, sink)
         self.watch = watch
-        self.usage: Usage | None = None
         self.gave_up = False
         self._as_chunk = as_chunk
         self._reasoning = ReasoningTracker()
         self._undecided: list[_Chunk] = []
         self._wanted_logprobs = exchange.wanted_logprobs
         self._reads_plainly = self._wanted_logprobs is None and exchange.endpoint == "chat"
-        self._hides_usage = exchange.request.stream and not exchange.wants_usage
+        self._streams = exchange.request.stream
         self._held: list[Event] = []
         self._committed_events = 0
         self._texts: list[str] = []
@@ -126,7 +125,7 @@ class WatchedStream(AttemptReader):
             text="".join(self._texts),
             tokens=call.tokens,
             finish=call.finish,
-            usage=self.usage or Usage(call.prompt_tokens, len(call.tokens), estimated=True),
+            usage=self.usage.to_usage(call.prompt_tokens, len(call.tokens)),
             verdict=call.verdict or Verdict.CONTINUE,
             reason=call.reason,
             confidence=call.confidence,
@@ -195,14 +194,10 @@ class WatchedStream(AttemptReader):
             raise Garbage("an event is not shaped as a chunk") from error
 
     def _to_chunks(self, event: Body) -> "Sequence[_Chunk]":
-        usage = usage_of(event) if event.get("usage") is not None else None
         choices = event.get("choices")
-        if usage is not None:
-            self.usage = usage
-            if choices and self._hides_usage:
-                del event["usage"]
+        if self.usage.read(event) and self._streams:
+            strip_usage(event)  # the client gets it once, at the end, if it asked for it
         if not choices:
-            self.usage_event = self.usage_event if usage is None else event
             return ()
         choice = choices[0]
         text = text_of(choice)

@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from gateway.wire.body_types import Body
 from policies.schema.private import Private
 
@@ -92,6 +94,8 @@ class BodyScan:
             return self._scan_object(value, path)
         if isinstance(value, int | float) and MIN_PRIVATE_NUMBER <= abs(value) < MAX_PRIVATE_NUMBER:
             self._scan_number(str(abs(int(value))), path)
+        if isinstance(value, orjson.Fragment):  # an integer of more than 64 bits
+            self._scan_number(orjson.dumps(value).decode().removeprefix("-"), path)
         return value
 
     def _scan_number(self, digits: str, path: str) -> None:

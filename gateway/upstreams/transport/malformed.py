@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from .transport import Garbage
 
-MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError, ValueError)
+MISSHAPEN = (KeyError, IndexError, TypeError, AttributeError, ValueError, ArithmeticError)
 """The exceptions that parsing a malformed answer raises."""
 
 

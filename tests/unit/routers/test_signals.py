@@ -18,6 +18,7 @@ from routers.confidence.signals import (
     SignalName,
     Signals,
     compute_signals,
+    to_probability,
 )
 from routers.plan import Token
 
@@ -263,3 +264,31 @@ def test_a_probability_is_not_counted_twice_in_the_rest() -> None:
     top = [log(0.6), log(0.4)]
     assert compute_signals([token(top=top)])["entropy_max"] == pytest.approx(entropy(0.6, 0.4))
     assert sum(map(exp, top)) == pytest.approx(1.0)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(-30.0, allow_nan=False), st.lists(st.floats(allow_nan=False), min_size=2, max_size=5)
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    st.booleans(),
+)
+def test_no_server_is_surer_than_certain(draft: list[tuple[float, list[float]]], thinks: bool) -> None:
+    """A positive log-probability, which no probability has, counts as 0."""
+    drafts = [
+        [Token("a", 0.0, (0.0, -1.0), reasoning=True)] * thinks
+        + [Token("b", bound(logprob), sorted(map(bound, top), reverse=True)) for logprob, top in draft]
+        + [Token("c", bound(draft[0][0]), (), reasoning=True)]
+        for bound in (lambda p: p, lambda p: min(p, 0.0))
+    ]
+    odd, usual = (compute_signals(tokens) for tokens in drafts)
+    assert odd == usual
+    assert all(map(isfinite, odd.values()))
+
+
+@pytest.mark.parametrize(("logprob", "p"), [(0.0, 1.0), (1e308, 1.0), (-inf, 0.0), (log(0.25), 0.25)])
+def test_a_probability_is_one_at_most(logprob: float, p: float) -> None:
+    assert to_probability(logprob) == pytest.approx(p)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.skills.privacy.body_scan import BodyScan
 from gateway.skills.privacy.detection import Finding
 from gateway.skills.privacy.redaction import PlaceholderRestorer, Vault, redact_text
+from gateway.wire.parsing.nesting import read_json
 from policies.schema.private import Private
 
 MAIL = "bob@example.com"
@@ -164,6 +165,11 @@ def looked(body: dict[str, object], **private: object) -> BodyScan:
         return redact_text(text, find, vault, told), frozenset(told)
 
     return BodyScan(Private(**({"action": "redact"} | private)), body, hide)
+
+
+def test_an_integer_of_more_than_64_bits_is_looked_at():
+    scan = looked(read_json(b'{"metadata": {"id": -411111111111111111111111}}'), action="stay_local")
+    assert scan.must_stay_local
 
 
 def test_all_strings_and_keys_of_a_body_are_looked_through_and_nothing_else_is_touched():

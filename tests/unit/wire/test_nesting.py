@@ -12,7 +12,7 @@ from support.scripted_server import Reply, Scripted
 
 from gateway.api.request_body import parse_body
 from gateway.errors import ApiError
-from gateway.wire.nesting import MAX_NESTING, SPARE
+from gateway.wire.parsing.nesting import MAX_NESTING, SPARE
 
 AS_JSON = {"Content-Type": "application/json"}
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -135,11 +135,22 @@ def test_any_body_that_is_accepted_can_be_written_with_much_around_it(body: dict
         assert ("nested" in found.message) == (depth_of(body) > MAX_NESTING) or found.code == "invalid_json"
         return
     assert depth_of(body) <= MAX_NESTING
-    assert orjson.loads(orjson.dumps(found)) == found
+    assert json.loads(orjson.dumps(found)) == without_surrogates(body)
     around: Any = found
     for _ in range(SPARE):
         around = [around]
     orjson.dumps(around)
+
+
+def without_surrogates(value: Any) -> Any:
+    """Each lone half of a surrogate pair replaced."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, list):
+        return [without_surrogates(inner) for inner in value]
+    if isinstance(value, dict):
+        return {without_surrogates(key): without_surrogates(inner) for key, inner in value.items()}
+    return value
 
 
 def read(raw: bytes) -> dict[str, Any] | ApiError:

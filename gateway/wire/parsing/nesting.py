@@ -1,8 +1,10 @@
-"""Reads JSON, and refuses what is nested too deeply to be written again."""
+"""Reads JSON so that it can be written again: with all digits, and not nested too deeply."""
 
 from typing import Any
 
 import orjson
+
+from .odd_json import may_have_long_integers, parse_exactly
 
 MAX_NESTING = 200
 """Maximum levels of objects and lists in a JSON text. orjson reads 1024 levels and writes 254."""
@@ -30,11 +32,15 @@ class TooDeep(ValueError):
 
 
 def read_json(raw: bytes | str) -> Any:
-    """Return the value of a JSON text, which orjson can write again. Raises orjson.JSONDecodeError, TooDeep."""
+    """Return the value of a JSON text, which orjson can write again. Raises orjson.JSONDecodeError, TooDeep.
+
+    An integer that needs more than 64 bits becomes an `orjson.Fragment`, which is written with the same digits.
+    """
     value = orjson.loads(raw)
     if _may_be_deep(raw) and not _is_writable(value):
         raise TooDeep(_deep_field(value))
-    return value
+    data = raw if isinstance(raw, bytes) else raw.encode()
+    return parse_exactly(data) if may_have_long_integers(data) else value
 
 
 def _may_be_deep(raw: bytes | str) -> bool:
@@ -42,7 +48,7 @@ def _may_be_deep(raw: bytes | str) -> bool:
 
     `split` stops at the last bracket that matters. Counting all brackets would take a third of the time of parsing.
     """
-    if len(raw) <= 2 * MAX_NESTING:
+    if len(raw) <= MIN_DEEP_BYTES:
         return False
     objects, lists = (b"{", b"[") if isinstance(raw, bytes) else ("{", "[")
     half = MAX_NESTING // 2

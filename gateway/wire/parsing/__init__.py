@@ -1,0 +1,1 @@
+"""Reads what clients and servers really send: deep and odd JSON, content in parts, every server's usage."""
