@@ -25,6 +25,7 @@ from .supervisor import LaunchSpec, Supervisor, reserve_port
 from .vllm.arguments import build_command, build_environment, build_model_name, inherit_environment
 from .vllm.preflight import check_vllm
 from .vllm.startup_stages import parse_stage
+from .watchdog import build_vital_signs
 
 KEEPER_SCRIPT = Path(__file__).with_name("vllm") / "subreaper.py"
 
@@ -97,7 +98,12 @@ def build_local_engine(
     if upstream.doubts_tools:
         launch = launch._replace(warm_up=upstream.learn_tool_support)
     supervisor = Supervisor(
-        launch, port_holder=holder, on_running=upstream.set_running, on_restart=on_restart, report=report
+        launch,
+        vital_signs=build_vital_signs(upstream, local.hung_after),
+        port_holder=holder,
+        on_running=upstream.set_running,
+        on_restart=on_restart,
+        report=report,
     )
     upstream.set_running(False)
     return upstream, supervisor

@@ -10,7 +10,7 @@ from pydantic import (
     model_validator,
 )
 
-from routers.config_models import Count, Strict, Weight
+from routers.config_models import Count, Seconds, Strict, Weight
 from routers.cost import Price
 
 from .model_catalog import CATALOG
@@ -67,6 +67,10 @@ class LocalEngine(Strict):
     """llama.cpp: compute threads. The default is half of the cores."""
     queued: Annotated[int, Field(ge=0)] = 64
     """Requests that may wait for a slot. Further requests are refused as `busy`, to be retried later."""
+    hung_after: Seconds = 60.0
+    """Seconds after which an engine that shows no sign of life is restarted: it writes no token for the gateway, and
+    its counters of tokens stand still. It counts as down after 10. Give it more time if it needs that for 512 tokens
+    of a prompt."""
     embeddings: bool = False
     """llama.cpp: whether it offers embeddings. It then returns no hidden states, so scoring a text takes
     longer."""

@@ -1,5 +1,5 @@
-"""Supervises a local engine as a child process: starts it, checks its health and restarts it with
-back-off."""
+"""Supervises a local engine as a child process: starts it, checks its health and restarts it with back-off, also if it
+hangs."""
 
 import asyncio
 import json
@@ -14,6 +14,7 @@ from gateway.upstreams.transport.transport import TransportError
 
 from .child_process import ChildProcess, start_child
 from .startup_error import MAX_LOG_LINES, find_error_lines
+from .watchdog import VitalSigns, wait_until_hung
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ STABLE_AFTER_S = 60.0
 """Seconds of running after which the next crash resets the back-off."""
 HEALTH_INTERVAL_S = 0.1
 HEALTH_TIMEOUT_S = 2.0
+HUNG_EXIT_TIMEOUT_S = 1.0
+"""Seconds for an engine that hangs to exit before it is killed."""
 READY = "ready"
 
 
@@ -55,7 +58,7 @@ class LaunchSpec(NamedTuple):
 
 
 class Supervisor:
-    """Runs an engine until `stop`, and restarts it when it exits.
+    """Runs an engine until `stop`, and restarts it when it exits, or when `vital_signs` show that it hangs.
 
     `port_holder` reserves the engine's port between its runs. `on_running` is called with each change,
     `on_restart` at each restart, and `report` with each stage of a start.
@@ -65,6 +68,7 @@ class Supervisor:
         self,
         launch: LaunchSpec,
         *,
+        vital_signs: VitalSigns | None = None,
         port_holder: socket.socket | None = None,
         on_running: Callable[[bool], None],
         on_restart: Callable[[], None] = lambda: None,
@@ -72,6 +76,7 @@ class Supervisor:
     ) -> None:
         self.name = launch.name
         self._launch = launch
+        self._vital_signs = vital_signs
         self._port_holder = port_holder
         self._on_running = on_running
         self._on_restart = on_restart
@@ -138,16 +143,25 @@ class Supervisor:
     async def _run_once(self) -> int:
         """Run the engine until it exits, and return its exit code."""
         child = await start_child(self._launch.command, self._launch.environment, self._handle_line)
-        announcement = asyncio.create_task(self._announce_when_ready(child))
+        care = asyncio.create_task(self._attend(child))
         try:
             child.write_line(json.dumps(self._launch.config).encode())
             await child.exited.wait()
             return child.exit_code
         finally:
-            announcement.cancel()
+            care.cancel()
             self._on_running(False)
             await child.terminate(self._launch.exit_timeout_s)
-            await asyncio.gather(announcement, return_exceptions=True)
+            await asyncio.gather(care, return_exceptions=True)
+
+    async def _attend(self, child: ChildProcess) -> None:
+        """Announce when the engine is ready. End it if it hangs after that."""
+        await self._announce_when_ready(child)
+        if self._vital_signs is not None:
+            await wait_until_hung(self._vital_signs)
+            log.error("%s hangs: no token in %.0f s; ending it", self.name, self._vital_signs.limit_s)
+            self._on_running(False)
+            await child.terminate(HUNG_EXIT_TIMEOUT_S)
 
     def _handle_line(self, line: str) -> None:
         log.info("%s: %s", self.name, line)

@@ -167,6 +167,24 @@ async def test_a_committed_stream_survives_kill_9(alone: Gateway):
     assert len(text.split()) > 10
 
 
+async def test_an_engine_that_hangs_is_noticed_and_restarted(
+    start: StartGateway, llm: Scripted, weights: Path
+):
+    """Stopped, it still accepts connections. A stream that it was writing goes to the LLM."""
+    llm.says("Cold, says the cloud.")
+    gateway = await start(local_settings(upstream(llm, "llm"), hung_after=4))
+    before = engine_pid()
+    asking = asyncio.create_task(gateway.post("/chat/completions", ask(EASY, max_tokens=200, stream=True)))
+    await until(lambda: gateway.upstream("slm").load)
+    os.kill(before, signal.SIGSTOP)
+    status, _, raw = await soon(asking)
+    assert status == 200
+    assert b'"reason":"no_slm"' in raw
+    _, headers, _ = await until_local(gateway)
+    assert headers["x-smallfirst-route"] == "slm"
+    assert engine_pid() != before
+
+
 async def test_the_engine_ends_with_a_gateway_that_is_killed(weights: Path, tmp_path: Path):
     script = textwrap.dedent("""
         import asyncio, sys
