@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from gateway.background.evaluations import Evaluations
 from gateway.catalog.live_policies import LivePolicies
-from gateway.engine.compression import Compression, Compressor
+from gateway.engine.compression import Compression, Compressor, format_path
 from gateway.engine.engine import Engine
 from gateway.engine.runner import Runner
 from gateway.errors import ApiError, invalid
@@ -142,4 +142,13 @@ def to_body(exchange: Exchange, compression: Compression) -> Body:
     content = replace_texts(exchange.body, compression.done.texts)
     content.pop("question", None)
     account = {"why": None, **compression.to_account(), "cost_usd": exchange.cost_usd}
-    return {"object": "smallfirst.compression", "id": exchange.id, **content, "account": account}
+    dropped = [
+        {"text": format_path(one.path), "spans": one.spans} for one in compression.done.dropped if one.spans
+    ]
+    return {
+        "object": "smallfirst.compression",
+        "id": exchange.id,
+        **content,
+        "account": account,
+        "dropped": dropped,
+    }

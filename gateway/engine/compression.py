@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -11,12 +11,13 @@ from gateway.exchange.exchange import Exchange
 from gateway.skills.compress.compression import (
     Compressed,
     CompressionPlan,
+    Dropped,
     Goal,
     compress,
     run_in_thread_if_large,
 )
 from gateway.skills.compress.cost_benefit import Estimate, ModelPair, estimate_cost_benefit
-from gateway.skills.compress.messages import Keep, parse_segments, replace_texts
+from gateway.skills.compress.messages import BodyPath, Keep, parse_segments, replace_texts
 from gateway.skills.compress.surprisal import SurprisalReader
 from gateway.skills.privacy.screen import PrivacyScreen
 from gateway.upstreams.pool import Pool
@@ -33,6 +34,8 @@ from .text_scoring import SURPRISAL_REQUIREMENTS, score_text
 MAX_PRIVATE_VALUES = 2000
 """Maximum number of private values that compression keeps intact in a prompt."""
 COMPRESSION_ASK = Skill("slm", Reason.COMPRESSED)
+WARM_UP_CHARS = 32
+"""Characters that are read before, so that what a server does only once does not count."""
 SAMPLE_CHARS = 400
 """Characters of a prompt that are read to measure a model's prefill speed."""
 
@@ -58,12 +61,40 @@ class Compression(NamedTuple):
             account |= {"tokens_before": done.before, "tokens_after": done.after}
             account |= {"target": done.target, "ratio": round(done.after / done.before, 4)}
         if done.blocks:
-            account |= {"blocks": done.blocks, "blocks_left_out": done.left_out}
+            account |= {
+                "blocks": done.blocks,
+                "blocks_left_out": done.left_out,
+                **_count_dropped(done.dropped),
+            }
         if done.why:
             account["why"] = done.why
         if self.estimate is not None:
             account |= {f"estimated_{name}": _round(value) for name, value in self.estimate._asdict().items()}
         return account | {"seconds": _round(self.seconds), "saved_usd": _round(self.saved_usd)}
+
+
+def _count_dropped(dropped: Sequence[Dropped]) -> dict[str, Any]:
+    """Return how much went, in all and of each text."""
+    texts = [
+        {
+            "text": format_path(one.path),
+            "words": one.of_words,
+            "words_dropped": one.words,
+            "sentences_dropped": one.sentences,
+        }
+        for one in dropped
+        if one.words
+    ]
+    return {
+        "words_dropped": sum(one.words for one in dropped),
+        "sentences_dropped": sum(one.sentences for one in dropped),
+        "dropped": texts,
+    }
+
+
+def format_path(path: BodyPath) -> str:
+    """Return a position in a body as messages name it: `messages[1].content`."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
 
 
 def _round(value: float) -> float:
@@ -136,7 +167,9 @@ class Compressor:
             async def find_objection(plan: CompressionPlan) -> str:
                 pair[:] = [await self._measure_pair(reader, plan.sample)]
                 estimates[:] = [estimate_cost_benefit(plan.reads, plan.before, plan.target, *pair)]
-                return estimates[0].find_objection(section.worth, max_seconds)
+                return estimates[0].find_objection(
+                    section.worth, max_seconds, is_measured=pair[0].is_measured
+                )
 
             try:
                 async with asyncio.timeout(max_seconds):
@@ -172,6 +205,7 @@ class Compressor:
         """Return the prices and prefill speeds of both models; measure the small model's speed if it is unknown."""
         slm = self._find_reader()
         if slm.latency.scoring_s_per_token is None:
+            await reader.read_surprisals(sample[:WARM_UP_CHARS])
             began, tokens_before = time.perf_counter(), reader.tokens_read
             await reader.read_surprisals(sample[:SAMPLE_CHARS])
             slm.latency.record_scoring(reader.tokens_read - tokens_before, time.perf_counter() - began)
@@ -182,6 +216,7 @@ class Compressor:
             llm.latency.prefill_s_per_token if llm else 0.0,
             slm.price,
             llm.price if llm else FREE,
+            llm is None or llm.latency.has_measured_prefill,
         )
 
     def _find_reader(self, name: str = "") -> Upstream:

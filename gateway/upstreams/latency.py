@@ -5,6 +5,10 @@ DECAY = 0.98
 PRIOR = (0.3, 0.1, 2.0)
 """Prior coefficients in seconds: fixed cost of a call, 1000 prompt tokens, 100 completion tokens."""
 
+MIN_MEASURED_PROMPTS = 0.25
+"""Sum of the squares of all prompts' lengths, in 1000 tokens, from which the fit is the server's and not the prior's:
+one prompt of 500 tokens."""
+
 Row = tuple[float, float, float]
 
 
@@ -15,12 +19,14 @@ class LatencyModel:
     def __init__(self) -> None:
         self._products = [[float(row == column) for column in range(3)] for row in range(3)]
         self._sums = list(PRIOR)
+        self._measured_prompts = 0.0
         self.scoring_s_per_token: float | None = None
         """Seconds per token of scoring a text; None before the first measurement."""
 
     def record_call(self, prompt_tokens: int, completion_tokens: int, seconds: float) -> None:
         """Add the token counts and the duration of a completed call."""
         x = (1.0, prompt_tokens / 1000.0, completion_tokens / 100.0)
+        self._measured_prompts = DECAY * self._measured_prompts + x[1] * x[1]
         for row in range(3):
             self._sums[row] = DECAY * self._sums[row] + x[row] * seconds
             for column in range(3):
@@ -33,6 +39,11 @@ class LatencyModel:
             self.scoring_s_per_token = (
                 rate if self.scoring_s_per_token is None else (self.scoring_s_per_token + rate) / 2.0
             )
+
+    @property
+    def has_measured_prefill(self) -> bool:
+        """Whether the server has read enough for `prefill_s_per_token` to be its own."""
+        return self._measured_prompts >= MIN_MEASURED_PROMPTS
 
     @property
     def prefill_s_per_token(self) -> float:

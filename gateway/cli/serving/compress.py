@@ -47,7 +47,7 @@ def compress(
         fail(getattr(error, "message", error))
     typer.echo(answer["text"], nl=False)
     for name, value in answer["account"].items():
-        if value is not None:
+        if value is not None and not isinstance(value, list):
             err.print(f"{name}: {value}", markup=False)
 
 

@@ -7,12 +7,13 @@ in their order. The time is linear in the text's length.
 
 import asyncio
 import unicodedata
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from .blocks import is_compressible, split_blocks
 from .budget import Block, Selection, choose_words
 from .messages import BodyPath, PromptSegments, Segment
+from .spans import Span
 from .surprisal import TokenSurprisal, TokenTextMismatch
 from .words import Word, join_words, split_words
 
@@ -71,10 +72,22 @@ class CompressionPlan(NamedTuple):
     sample: str
 
 
+class Dropped(NamedTuple):
+    """What one text has lost: `words` of all its words, among them `sentences` whole ones. `spans` are the stretches of
+    words that went, as offsets into the text before."""
+
+    path: BodyPath
+    words: int
+    of_words: int
+    sentences: int
+    spans: Sequence[Span]
+
+
 class Compressed(NamedTuple):
     """The result. `texts` holds only changed texts. `why` says why the target was missed or nothing was done.
 
-    `left_out` counts the blocks, out of `blocks`, of which only protected words stay.
+    `left_out` counts the blocks, out of `blocks`, of which only protected words stay. `dropped` says what each text has
+    lost.
     """
 
     texts: Mapping[BodyPath, str]
@@ -85,6 +98,7 @@ class Compressed(NamedTuple):
     method: str = "none"
     blocks: int = 0
     left_out: int = 0
+    dropped: Sequence[Dropped] = ()
 
 
 class _Candidate(NamedTuple):
@@ -133,9 +147,11 @@ async def _compress(
     why: str = _find_skip_reason(before, target, goal, bool(candidates), not_text)
     if not why:
         longest = max(candidates, key=lambda one: len(one.segment.text)).segment.text
-        why = await find_objection(
-            CompressionPlan(before, target, sum(counts) * (2 if question_aware else 1), longest)
-        )
+        reads = sum(counts)
+        if question_aware:  # each block alone, and after the question
+            blocks = sum(len(one.blocks) for one in candidates)
+            reads += reads + blocks * await scorer.count_tokens(prompt.question.strip()[-MAX_QUESTION_CHARS:])
+        why = await find_objection(CompressionPlan(before, target, reads, longest))
     if why:
         return Compressed({}, before, before, target, why)
     question = prompt.question.strip()[-MAX_QUESTION_CHARS:] if question_aware else ""
@@ -278,7 +294,7 @@ async def _compress_to_target(
     flat = [block for found in blocks_by_text for block in found]
     size = sum(len(one.segment.text) for one in candidates)
     budget = target - protected_tokens
-    best: tuple[int, dict[BodyPath, str], int] | None = None
+    best: tuple[int, dict[BodyPath, str], Selection] | None = None
     for _ in range(MAX_ROUNDS):
         selection = await run_in_thread_if_large(
             choose_words, flat, budget, ranked=question_aware, drop=goal.drop, size=size
@@ -286,28 +302,52 @@ async def _compress_to_target(
         texts = _build_texts(candidates, blocks_by_text, selection)
         after = protected_tokens + sum([await scorer.count_tokens(text) for text in texts.values() if text])
         if best is None or abs(after - target) < abs(best[0] - target):
-            best = after, texts, selection.left_out
+            best = after, texts, selection
         if abs(after - target) <= RETRY_TOLERANCE * target or selection.tokens > budget:
             break
         budget += target - after
     assert best is not None  # noqa: S101  there is a first round
-    after, texts, left_out = best
+    after, texts, selection = best
     method = "perplexity+question" if question_aware else "perplexity"
     why = "protected" if after > target * (1 + TOLERANCE) else ""
     if after < target * (1 - TOLERANCE):
         why = "indivisible"
-    return Compressed(texts, before, after, target, why, method, len(flat), left_out)
+    dropped = [
+        _find_dropped(candidate, flags)
+        for candidate, flags in _pair_flags(candidates, blocks_by_text, selection)
+    ]
+    return Compressed(texts, before, after, target, why, method, len(flat), selection.left_out, dropped)
 
 
 def _build_texts(
     candidates: Sequence[_Candidate], blocks_by_text: Sequence[Sequence[Block]], selection: Selection
 ) -> dict[BodyPath, str]:
+    return {
+        candidate.segment.path: join_words(candidate.segment.text, candidate.words, flags)
+        for candidate, flags in _pair_flags(candidates, blocks_by_text, selection)
+    }
+
+
+def _pair_flags(
+    candidates: Sequence[_Candidate], blocks_by_text: Sequence[Sequence[Block]], selection: Selection
+) -> Iterator[tuple[_Candidate, list[bool]]]:
+    """Yield each text with which of its words stay."""
     keep_flags = iter(selection.keep_flags)
-    out = {}
     for candidate, found in zip(candidates, blocks_by_text, strict=True):
-        flags = [flag for _ in found for flag in next(keep_flags)]
-        out[candidate.segment.path] = join_words(candidate.segment.text, candidate.words, flags)
-    return out
+        yield candidate, [flag for _ in found for flag in next(keep_flags)]
+
+
+def _find_dropped(candidate: _Candidate, flags: Sequence[bool]) -> Dropped:
+    """Return what a text has lost."""
+    spans: list[Span] = []
+    follows = False
+    staying = {word.sentence for word, stays in zip(candidate.words, flags, strict=True) if stays}
+    for word, stays in zip(candidate.words, flags, strict=True):
+        if not stays:
+            spans[-1:] = [(spans[-1][0], word.end)] if follows else [*spans[-1:], (word.start, word.end)]
+        follows = not stays
+    sentences = {word.sentence for word in candidate.words} - staying
+    return Dropped(candidate.segment.path, flags.count(False), len(flags), len(sentences), spans)
 
 
 async def run_in_thread_if_large(work: Callable[..., T], *args: Any, size: int, **more: Any) -> T:

@@ -6,7 +6,7 @@ from routers.cost import Price, compute_cost
 from routers.plan import Usage
 
 Mode = Literal["both", "money", "always"]
-Objection = Literal["", "takes_too_long", "costs_money", "costs_time"]
+Objection = Literal["", "takes_too_long", "costs_money", "costs_time", "unmeasured"]
 
 
 class ModelPair(NamedTuple):
@@ -17,6 +17,8 @@ class ModelPair(NamedTuple):
     prefill_s: float
     slm: Price
     llm: Price
+    is_measured: bool = True
+    """Whether the LLM's time is its own, and not assumed."""
 
 
 class Estimate(NamedTuple):
@@ -27,14 +29,18 @@ class Estimate(NamedTuple):
     spared_seconds: float
     spared_usd: float
 
-    def find_objection(self, mode: Mode, max_s: float) -> Objection:
+    def find_objection(self, mode: Mode, max_s: float, *, is_measured: bool = True) -> Objection:
         """Return the objection to compressing, or an empty string. `max_s` is the maximum seconds, whatever
-        it saves."""
+        it saves. If the LLM's time is not measured yet, nobody knows whether time is saved."""
         if self.seconds > max_s:
             return "takes_too_long"
         if mode != "always" and self.usd > self.spared_usd:
             return "costs_money"
-        return "costs_time" if mode == "both" and self.seconds > self.spared_seconds else ""
+        if mode != "both":
+            return ""
+        if self.seconds > self.spared_seconds:
+            return "costs_time"
+        return "" if is_measured else "unmeasured"
 
 
 def estimate_cost_benefit(reads: int, before: int, after: int, pair: ModelPair) -> Estimate:

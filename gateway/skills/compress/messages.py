@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from gateway.wire.body_types import Body
 
-from .protected_spans import BLANK_LINE, Span, find_gaps, find_marked_spans, find_protected_spans, merge_spans
+from .protected_spans import BLANK_LINE, find_marked_spans, find_protected_spans
+from .spans import Span, find_gaps, merge_spans
 
 MAX_INSTRUCTION_WORDS = 64
 """Maximum words of an instruction at a message's beginning."""

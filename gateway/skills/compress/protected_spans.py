@@ -1,11 +1,12 @@
-"""Protected spans of a text: `<keep>` tags, code, JSON, and words to keep."""
+"""Protected spans of a text: `<keep>` tags, code, tables, JSON, and words to keep."""
 
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-Span = tuple[int, int]
-"""Start offset and end offset (exclusive). Lists of spans are sorted and neither touch nor overlap."""
+from .code_lines import find_code_lines
+from .spans import Span, merge_spans
+from .tables import find_tables
 
 FENCE = re.compile(r"(?m)^[ \t]*(`{3,}|~{3,})")
 INLINE_CODE = re.compile(r"`[^`\n]+`")
@@ -20,32 +21,17 @@ UNSPACED = "\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Characters of scripts without spaces between words: Chinese, Japanese."""
 
 
-def merge_spans(spans: Sequence[Span]) -> list[Span]:
-    """Sort spans, merge those that touch or overlap, and drop empty ones."""
-    result: list[Span] = []
-    for start, end in sorted(span for span in spans if span[0] < span[1]):
-        if result and start <= result[-1][1]:
-            result[-1] = (result[-1][0], max(end, result[-1][1]))
-        else:
-            result.append((start, end))
-    return result
-
-
-def find_gaps(spans: Sequence[Span], length: int) -> list[Span]:
-    """Return the parts of a text of `length` characters that no span covers."""
-    edges = [0, *(edge for span in spans for edge in span), length]
-    return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
-
-
 def find_protected_spans(text: str, keep: Sequence[str] = (), verbatim: Sequence[str] = ()) -> list[Span]:
-    """Find code, JSON, `<keep>` tags with their content, the words of `keep` in any case, and every
+    """Find code, tables, JSON, `<keep>` tags with their content, the words of `keep` in any case, and every
     occurrence of the texts of `verbatim`."""
     pattern = _build_keep_pattern(tuple(keep))
     words = [match.span() for match in pattern.finditer(text)] if pattern else []
     values = [span for value in verbatim for span in _find_all(value, text)]
     return merge_spans(
         [
-            *_find_code(text),
+            *_find_fenced_code(text),
+            *find_code_lines(text),
+            *find_tables(text),
             *_find_json(text),
             *find_marked_spans(text, "keep", unclosed=True),
             *words,
@@ -91,7 +77,7 @@ def _with_word_edges(word: str) -> str:
     return before + re.escape(word) + after
 
 
-def _find_code(text: str) -> Iterator[Span]:
+def _find_fenced_code(text: str) -> Iterator[Span]:
     """Yield fenced code and inline code. An unclosed fence extends to the end of the text."""
     opened: re.Match[str] | None = None
     for fence in FENCE.finditer(text):

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from .protected_spans import UNSPACED, Span
+from .logical_words import MAX_FOLLOWERS, is_logical, is_passed_over
+from .protected_spans import UNSPACED
+from .spans import Span
 
 CHUNK = re.compile(r"\S+")
 SENTENCE_END = re.compile(r"(?<=[^.!?;])[.!?;]+[\"'”’)\]]*$")
@@ -54,7 +56,8 @@ class WordKind(IntEnum):
     ATTACHED = 1
     """Stays or goes with its sentence: the sentence's end, a list's bullet, a label at a line's beginning."""
     BLOCK_BOUND = 2
-    """Stays with its block: a number, what it counts, the short answer of an example."""
+    """Stays with its block: a number, a negation or a quantifier, with what it is about; the short answer of an
+    example."""
     PROTECTED = 3
     """Always stays."""
 
@@ -90,7 +93,7 @@ def split_words(text: str, fixed: Sequence[Span] = ()) -> list[Word]:
         else:
             words.append(Word(start, end, WordKind.ATTACHED if loose else WordKind.REMOVABLE, sentence))
         sentence += ends
-    return _mark_answers(text, _mark_numbers(text, words))
+    return _mark_answers(text, _mark_logic(text, _mark_numbers(text, words)))
 
 
 def _extend_word(unit: Word, end: int, spans: deque[Span]) -> Word:
@@ -147,6 +150,25 @@ def _mark_numbers(text: str, words: list[Word]) -> list[Word]:
                 hold_neighbour(at - 1, NUMBER_PREFIX, after=False)
             if at + 1 < len(words):
                 hold_neighbour(at + 1, NUMBER_SUFFIX, after=True)
+    return out
+
+
+def _mark_logic(text: str, words: list[Word]) -> list[Word]:
+    """Mark negations and quantifiers, with what they are about, as bound to their block."""
+    out = list(words)
+    for at, unit in enumerate(words):
+        if unit.kind in (WordKind.REMOVABLE, WordKind.BLOCK_BOUND) and is_logical(
+            text[unit.start : unit.end]
+        ):
+            for place in range(at, min(len(words), at + 1 + MAX_FOLLOWERS)):
+                follower = words[place]
+                if follower.sentence != unit.sentence or follower.kind > WordKind.BLOCK_BOUND:
+                    break
+                if follower.kind is WordKind.REMOVABLE:
+                    out[place] = follower._replace(kind=WordKind.BLOCK_BOUND)
+                word = text[follower.start : follower.end]
+                if place > at and not (is_passed_over(word) or is_logical(word)):
+                    break
     return out
 
 

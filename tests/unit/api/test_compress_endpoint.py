@@ -52,6 +52,11 @@ async def test_texts_prompts_and_messages_come_back_with_an_account(both: Gatewa
     assert account["saved_usd"] == pytest.approx(spared * PRICE["input"] / 1e6, rel=0.01)
     assert account["seconds"] > 0
     assert "question" not in found
+    (dropped,) = found["dropped"]
+    gone = [(TEXT * 3)[start:end] for start, end in dropped["spans"]]
+    assert dropped["text"] == "text"
+    assert account["words_dropped"] == sum(len(part.replace(".", " .").split()) for part in gone)
+    assert not any("\n" in part for part in gone)
     exchange = await both.exchange(found["id"])
     assert (exchange["aside"], exchange["endpoint"], exchange["route"]) == ("compress", "compress", "none")
 

@@ -143,6 +143,40 @@ async def test_what_is_not_worth_it_or_fails_leaves_the_prompt_as_it_is(
         assert reader.reads == []
 
 
+async def test_time_is_weighed_by_what_this_large_model_took_and_not_by_an_assumption(
+    start: StartGateway, reader: ReaderVllm, llm: Scripted
+):
+    gateway = await started(
+        start, reader, llm, policies=[compressing(section=ALWAYS.model_copy(update={"worth": "both"}))]
+    )
+    gateway.upstream("slm").latency.scoring_s_per_token = 1e-7
+    _, headers, _ = await gateway.post("/chat/completions", asking())
+    assert told(headers)["why"] == "unmeasured"
+    assert llm.requests[0]["messages"] == MESSAGES
+    gateway.upstream("llm").latency.record_call(900, 0, 3.0)
+    _, headers, _ = await gateway.post("/chat/completions", asking())
+    assert "why" not in told(headers)
+    assert float(told(headers)["estimated_spared_seconds"]) > 0.1
+    gateway.upstream("slm").latency.scoring_s_per_token = 0.03
+    _, headers, _ = await gateway.post("/chat/completions", asking(seed=8))
+    assert told(headers)["why"] == "costs_time"
+
+
+async def test_the_account_says_what_was_dropped(start: StartGateway, reader: ReaderVllm, llm: Scripted):
+    gateway = await started(start, reader, llm)
+    _, headers, _ = await gateway.post("/chat/completions", asking())
+    account = (await gateway.exchange(headers["x-smallfirst-id"]))["skills"]["compress"]
+    sent = llm.requests[0]["messages"][1]["content"]
+    words = [
+        len(text.replace(".", " .").replace("?", " ?").split()) for text in (MESSAGES[1]["content"], sent)
+    ]
+    assert account["words_dropped"] == words[0] - words[1] > 0
+    (text,) = account["dropped"]
+    assert (text["text"], text["words_dropped"]) == ("messages[1].content", account["words_dropped"])
+    assert text["sentences_dropped"] == account["sentences_dropped"] == PROSE.count(".") - sent.count(".")
+    assert told(headers)["words_dropped"] == str(account["words_dropped"])
+
+
 async def test_a_reading_that_hangs_costs_no_answer(start: StartGateway, reader: ReaderVllm, llm: Scripted):
     hurried = compressing(ceilings=Ceilings(seconds=1.0, calls=1))
     gateway = await started(start, reader, llm, policies=[hurried])
