@@ -16,12 +16,15 @@ from routers.plan import Tier
 from . import __version__
 from .api.compress import compress_route
 from .api.evaluation.endpoint import evaluate_route
-from .api.generation import SURFACES, GenerationEndpoint
+from .api.generation import RESPONSES, SURFACES, GenerationEndpoint
 from .api.info import info_routes
 from .api.internal_error import InternalErrors, ResponseTracker
 from .api.listener.browser_access import BrowserAccess, is_preflight, respond_preflight
 from .api.listener.paths import ApiPaths
 from .api.request_body import Receive, Scope
+from .api.responses.endpoint import ResponsesEndpoint
+from .api.responses.history import History
+from .api.responses.routes import response_routes
 from .api.tokens import token_routes
 from .api.writers import Send, respond_error
 from .background.evaluations import Evaluations
@@ -35,6 +38,7 @@ from .local.supervisor import Supervisor
 from .settings import Settings
 from .state.conversations import Conversations
 from .state.exchanges import Exchanges
+from .state.responses import ResponseStore
 from .telemetry.engine_metrics import EngineMetrics
 from .telemetry.ledger import Ledger
 from .telemetry.metrics import Metrics
@@ -160,8 +164,10 @@ def create_app(
         redirect_slashes=False,
     )
     app.policies, app.pools, app.exchanges, app.local = policies, by_tier, exchanges, supervisor
+    history = History(ResponseStore(settings.responses))
     routers = [
         info_routes(policies, engine, exchanges, metrics, engines, ledger),
+        response_routes(history),
         compress_route(policies, engine, evaluations, metrics, listen.body_limit),
         token_routes(policies, by_tier, listen.body_limit),
         evaluate_route(policies, engine, evaluations, metrics, listen.body_limit),
@@ -172,18 +178,17 @@ def create_app(
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _leave_to_app)
     app.metrics, app.internal_errors = metrics, InternalErrors(metrics)
-    app.hot = {
-        path: GenerationEndpoint(
-            surface,
-            builder=builder,
-            engine=engine,
-            conversations=conversations,
-            shadows=shadows,
-            evaluations=evaluations,
-            metrics=metrics,
-            listen=listen,
-        )
-        for path, surface in SURFACES.items()
+    parts: dict[str, Any] = {
+        "builder": builder,
+        "engine": engine,
+        "conversations": conversations,
+        "shadows": shadows,
+        "evaluations": evaluations,
+        "metrics": metrics,
+        "listen": listen,
+    }
+    app.hot = {path: GenerationEndpoint(surface, **parts) for path, surface in SURFACES.items()} | {
+        "/v1/responses": ResponsesEndpoint(history, surface=RESPONSES, **parts)
     }
     app.browsers = BrowserAccess(listen.origins, is_loopback=is_loopback_host(listen.host))
     app.paths = ApiPaths(

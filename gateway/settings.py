@@ -20,6 +20,7 @@ from .api.settings import Listen
 from .catalog.settings import PolicySettings
 from .local.settings import LOCAL_UPSTREAM_NAME, select_local_engine
 from .local.settings import LocalEngine as LocalEngine
+from .state.settings import ResponseSettings
 from .telemetry.settings import RecordSettings
 from .upstreams.providers.env_providers import PROVIDERS, Provider
 from .upstreams.settings import UpstreamSettings
@@ -56,6 +57,8 @@ class Settings(BaseSettings):
     """Policies of your own."""
     records: RecordSettings = RecordSettings()
     """What exchanges leave behind."""
+    responses: ResponseSettings = ResponseSettings()
+    """What the Responses API remembers."""
     models_folder: Path = Field(default_factory=lambda: data_folder() / "models")
     """The folder of model weights; by default `models` in the user's data folder, on Linux
     `~/.local/share/smallfirst`."""

@@ -1,9 +1,9 @@
-"""Serves the generation endpoints: chat, completions, embeddings, responses."""
+"""Serves the generation endpoints: chat, completions, embeddings; and what /v1/responses shares with them."""
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -21,8 +21,6 @@ from gateway.wire.validation import check_chat, check_completions, check_embeddi
 
 from .disconnect import DisconnectWatch
 from .request_body import ClientGone, Receive, Scope, parse_request, read_body
-from .responses.request import to_chat
-from .responses.writers import ResponseReply, ResponseStream
 from .settings import Listen
 from .writers import PlainReply, Reply, Send, StreamReply, respond_error
 
@@ -30,42 +28,26 @@ log = logging.getLogger(__name__)
 
 
 class Surface(NamedTuple):
-    """How an endpoint is spoken: what its requests mean to the engine, and how its answers look.
+    """What an endpoint's requests mean to the engine.
 
     `name` is for metrics and records, `endpoint` the one of upstreams that answers. `check` raises ApiError for a body
-    that the gateway can not act on. `translate` makes another API's body one that `check` can check.
+    that the gateway can not act on.
     """
 
     name: str
     endpoint: Endpoint
     check: Callable[[Body], None]
-    translate: Callable[[Body], Body] | None = None
-
-    def read(self, request: Body, raw: bytes) -> tuple[Body, bytes]:
-        """Return the request as the endpoint takes it, and its bytes. Raises ApiError."""
-        body = request if self.translate is None else self.translate(request)
-        self.check(body)
-        return body, raw if self.translate is None else orjson.dumps(body)
-
-    def open_reply(
-        self, send: Send, exchange: Exchange, request: Body, heartbeat: float, deadlines: Deadlines
-    ) -> Reply:
-        if self.translate is None:
-            if exchange.request.stream:
-                return StreamReply(send, exchange, heartbeat, deadlines)
-            return PlainReply(send, exchange)
-        if exchange.request.stream:
-            return ResponseStream(send, exchange, request, heartbeat, deadlines)
-        return ResponseReply(send, exchange, request)
 
 
 SURFACES = {
     "/v1/chat/completions": Surface("chat", "chat", check_chat),
     "/v1/completions": Surface("completions", "completions", check_completions),
     "/v1/embeddings": Surface("embeddings", "embeddings", check_embeddings),
-    "/v1/responses": Surface("responses", "chat", check_chat, to_chat),
 }
-"""The generation endpoints, by path."""
+"""The generation endpoints that answer as upstreams do, by path."""
+
+RESPONSES = Surface("responses", "chat", check_chat)
+"""The endpoint that translates its requests to chat's."""
 
 
 class GenerationEndpoint:
@@ -98,17 +80,14 @@ class GenerationEndpoint:
         if scope["method"] != "POST":
             await _refuse_method(scope, send)
             return
-        surface = self._surface
         reply: Reply | None = None
         try:
-            request, raw = parse_request(await read_body(scope, receive, self._body_limit))
+            body, raw = parse_request(await read_body(scope, receive, self._body_limit))
             if "azure_deployment" in scope:
-                request["model"] = scope["azure_deployment"]
-                raw = orjson.dumps(request)
-            body, raw = surface.read(request, raw)
-            exchange = await self._builder.build(surface.name, surface.endpoint, body, raw)
+                body["model"] = scope["azure_deployment"]
+                raw = orjson.dumps(body)
+            exchange, reply = await self._open(body, raw, send)
             is_sampled = exchange.policy.evaluate is not None and self._evaluations.sample(exchange)
-            reply = surface.open_reply(send, exchange, request, self._heartbeat, self._deadlines)
             await self._answer(exchange, reply, receive)
             self._follow_up(exchange, is_sampled)
         except ClientGone:
@@ -117,6 +96,17 @@ class GenerationEndpoint:
             await self._refuse(error, send)
         except Exception as error:
             await self._fail(error, send, reply)
+
+    async def _open(self, body: Body, raw: bytes, send: Send) -> tuple[Exchange, Reply]:
+        """Return the exchange of a request, and the reply that writes its answer. Raises ApiError."""
+        self._surface.check(body)
+        exchange = await self._build_exchange(body, raw)
+        if exchange.request.stream:
+            return exchange, StreamReply(send, exchange, self._heartbeat, self._deadlines)
+        return exchange, PlainReply(send, exchange)
+
+    def _build_exchange(self, body: Body, raw: bytes) -> Coroutine[Any, Any, Exchange]:
+        return self._builder.build(self._surface.name, self._surface.endpoint, body, raw)
 
     async def _answer(self, exchange: Exchange, reply: Reply, receive: Receive) -> None:
         """Answer the exchange. A client that leaves cancels it."""

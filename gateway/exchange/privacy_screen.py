@@ -6,6 +6,8 @@ from gateway.wire.body_types import Body
 from policies.schema.policy import Policy
 from policies.schema.private import Private
 
+from .exchange import Exchange
+
 
 def build_privacy_screen(policy: Policy) -> PrivacyScreen | None:
     """Return the screen that the policy's `private` section demands; None if there is no such section."""
@@ -28,3 +30,14 @@ async def screen_for_privacy(policy: Policy, private: Private, body: Body, size:
     await privacy.scan(body, size)
     check_blocked(policy, privacy)
     return privacy
+
+
+def holds_private_text(exchange: Exchange) -> bool:
+    """Return whether nothing of the exchange's texts may be kept.
+
+    That is so if no cloud may see the request or its answer, or if private data was found in it.
+    """
+    if exchange.private or (exchange.answer is not None and exchange.answer.local_only):
+        return True
+    screens = (each for each in exchange.transforms if isinstance(each, PrivacyScreen))
+    return any(screen.has_findings for screen in screens)

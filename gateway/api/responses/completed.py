@@ -17,9 +17,11 @@ ECHOED_FIELDS: Body = {
     "max_tool_calls": None,
     "metadata": {},
     "parallel_tool_calls": True,
+    "previous_response_id": None,
     "prompt_cache_key": None,
     "safety_identifier": None,
     "service_tier": None,
+    "store": True,
     "temperature": None,
     "tool_choice": "auto",
     "tools": [],
@@ -32,9 +34,7 @@ ECHOED_FIELDS: Body = {
 ABSENT_FIELDS: Body = {
     "background": False,
     "conversation": None,
-    "previous_response_id": None,
     "prompt": None,
-    "store": False,
     "truncation": "disabled",
 }
 """Fields of a response for features that the gateway does not offer; the request does not change them."""

@@ -18,6 +18,9 @@ from .completed import INCOMPLETE_REASONS, finish_response, start_response
 TOP_LEVEL_FIELDS = ("model", "usage", "service_tier", "smallfirst")
 """Fields that a response takes from a chunk, apart from the choices."""
 
+REASONING = "reasoning_text"
+"""The kind of a reasoning item's text. Each of its events is followed by the summary's, which some clients read."""
+
 ARGUMENTS = "function_call_arguments"
 """The kind of a function call's only text, which is no content part."""
 
@@ -106,9 +109,13 @@ class ResponseEvents:
             yield self._event(
                 "response.content_part.added", **item.location(kind), part=output.part(kind, "", [])
             )
+            if kind == REASONING:
+                yield self._summary(item, "part.added", part=output.summary_part(""))
         item.texts[kind].append(text)
         logprobs = {"logprobs": self._take_logprobs(item)} if kind == "output_text" else {}
         yield self._event(f"response.{kind}.delta", **item.location(kind), delta=text, **logprobs)
+        if kind == REASONING:
+            yield self._summary(item, "text.delta", delta=text)
 
     def _call(self, call: Body) -> Iterator[Body]:
         arguments = (call.get("function") or {}).get("arguments") or ""
@@ -159,6 +166,13 @@ class ResponseEvents:
         yield self._event(f"response.{kind}.done", **at, **{output.text_key(kind): text}, **logprobs)
         part = output.part(kind, text, item.logprobs)
         yield self._event("response.content_part.done", **at, part=part)
+        if kind == REASONING:
+            yield self._summary(item, "text.done", text=text)
+            yield self._summary(item, "part.done", part=output.summary_part(text))
+
+    def _summary(self, item: "_Item", what: str, **fields: object) -> Body:
+        at = item.location(ARGUMENTS) | {"summary_index": 0}
+        return self._event(f"response.reasoning_summary_{what}", **at, **fields)
 
     def _take_logprobs(self, item: "_Item") -> list[Body]:
         """Return the log-probabilities since the last text. A token may hold less than a character, and so no text."""

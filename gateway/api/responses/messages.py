@@ -1,9 +1,9 @@
 """Converts the `input` of the Responses API to chat messages. The items of one turn become one message."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from gateway.errors import ApiError, invalid, unsupported
+from gateway.errors import invalid, unsupported
 from gateway.wire.body_types import Body
 from gateway.wire.validation import check_type
 
@@ -12,15 +12,19 @@ from .fields import optional, required
 ROLES = ("user", "assistant", "system", "developer")
 
 
-def read_messages(input: Any) -> list[Body]:
-    """Return the chat messages of an `input`. Raises ApiError that names the item and the field."""
-    if isinstance(input, str):
-        return [{"role": "user", "content": input}]
+def read_messages(input: Any, earlier: Sequence[Body] = ()) -> list[Body]:
+    """Return the chat messages of an `input` and of the items before it.
+
+    Raises ApiError that names the item and the field.
+    """
     if input is None:
         raise invalid("input is required: a string or a list of items", "input", "missing_required_parameter")
-    check_type("input", input, list, "a string or a list of items")
+    if not isinstance(input, str):
+        check_type("input", input, list, "a string or a list of items")
     messages: list[Body] = []
-    for index, item in enumerate(input):
+    for item in earlier:
+        _add(messages, item, "previous_response_id")
+    for index, item in enumerate(list_items(input)):
         where = f"input[{index}]"
         check_type(where, item, dict, "an object")
         _add(messages, item, where)
@@ -29,21 +33,24 @@ def read_messages(input: Any) -> list[Body]:
     return messages
 
 
+def list_items(input: str | list[Any]) -> list[Any]:
+    """Return the items of an `input`. A string is a user's message."""
+    return [{"role": "user", "content": input}] if isinstance(input, str) else input
+
+
+def is_reference(item: Any) -> bool:
+    """Return whether an item of an input stands for one that was sent before. It then need not have a type."""
+    return isinstance(item, dict) and (item.get("type") == "item_reference" or item.keys() == {"id"})
+
+
 def _add(messages: list[Body], item: Body, where: str) -> None:
-    kind = optional(item, "type", str, where) or ("item_reference" if item.keys() == {"id"} else "message")
+    kind = optional(item, "type", str, where) or "message"
     if kind == "reasoning":
         return  # chat messages have no reasoning, and only OpenAI can read its encrypted form
     if kind not in ITEMS:
-        raise _refuse_item(kind, where)
+        known = "messages, function calls, their outputs and reasoning"
+        raise unsupported(f"{where}.type", f"{kind!r} items are not read here, only {known}")
     ITEMS[kind](messages, item, where)
-
-
-def _refuse_item(kind: str, where: str) -> ApiError:
-    if kind == "item_reference":
-        why = "no response is stored here to refer to: send the item itself"
-    else:
-        why = f"{kind!r} items are not read here, only messages, function calls, their outputs and reasoning"
-    return unsupported(f"{where}.type", why)
 
 
 def _add_message(messages: list[Body], item: Body, where: str) -> None:
@@ -73,7 +80,11 @@ def _add_call(messages: list[Body], item: Body, where: str) -> None:
     call = {"id": required(item, "call_id", str, where), "type": "function", "function": function}
     if not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant", "content": None})
-    messages[-1].setdefault("tool_calls", []).append(call)
+    calls = messages[-1].setdefault("tool_calls", [])
+    if call["id"] not in [
+        each["id"] for each in calls
+    ]:  # some clients send it again after `previous_response_id`
+        calls.append(call)
 
 
 def _add_output(messages: list[Body], item: Body, where: str) -> None:

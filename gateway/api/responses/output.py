@@ -51,9 +51,16 @@ def item_id(kind: Kind, response_id: str, place: int) -> str:
     return f"{_PREFIX[kind]}_{response_id.removeprefix('resp_')}_{place}"
 
 
+def response_id_of(item_id: str) -> str:
+    """Return the id of the response that an item belongs to; of no response if the id is not of an item."""
+    return f"resp_{item_id.partition('_')[2].rpartition('_')[0]}"
+
+
 def reasoning(response_id: str, place: int, parts: list[Body], status: Status) -> Body:
+    """Return a reasoning item. Some clients read only its summary, so the text is there too."""
     own_id = item_id("reasoning", response_id, place)
-    return {"id": own_id, "type": "reasoning", "summary": [], "content": parts, "status": status}
+    summary = [summary_part(each["text"]) for each in parts]
+    return {"id": own_id, "type": "reasoning", "summary": summary, "content": parts, "status": status}
 
 
 def message(response_id: str, place: int, parts: list[Body], status: Status) -> Body:
@@ -79,6 +86,10 @@ def part(kind: str, text: str, logprobs: list[Body]) -> Body:
     if kind == "output_text":
         return {"type": kind, "text": text, "annotations": [], "logprobs": logprobs}
     return {"type": kind, text_key(kind): text}
+
+
+def summary_part(text: str) -> Body:
+    return {"type": "summary_text", "text": text}
 
 
 def text_key(kind: str) -> str:

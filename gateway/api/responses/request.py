@@ -4,6 +4,8 @@ OpenAI, API reference, "Create a model response" and "Create chat completion"; f
 `ResponseCreateParams` and `CompletionCreateParams`.
 """
 
+from collections.abc import Sequence
+
 from gateway.errors import invalid, unsupported
 from gateway.wire.body_types import Body
 
@@ -12,15 +14,15 @@ from .messages import read_messages
 from .tools import read_tool_fields
 
 REFUSED_FIELDS = {
-    "previous_response_id": "no response is stored here: send the whole conversation as input",
     "conversation": "no conversation is stored here: send all of it as input",
     "prompt": "prompt templates are stored at OpenAI: send the text as instructions and input",
-    "background": "nothing is stored here to be asked for later: wait for the response, or stream it",
+    "background": "nothing answers here once its client has left: wait for the response, or stream it",
 }
-"""Fields that need stored state; why each is refused, and what to do instead."""
+"""Fields that need state which is not kept here; why each is refused, and what to do instead."""
 
 READ_FIELDS = frozenset(
     (
+        "client_metadata",
         "include",
         "input",
         "instructions",
@@ -28,6 +30,7 @@ READ_FIELDS = frozenset(
         "max_tool_calls",
         "metadata",
         "parallel_tool_calls",
+        "previous_response_id",
         "reasoning",
         "store",
         "stream_options",
@@ -41,25 +44,27 @@ READ_FIELDS = frozenset(
 )
 """Fields that chat has under another name or not at all. They are not passed through.
 
-The gateway does not obey `store` and `truncation`; the response says so. `metadata` is only repeated in the response:
-chat refuses it for completions that are not stored.
+The gateway does not obey `truncation`; the response says so. `metadata` is only repeated in the response: chat refuses
+it for completions that are not stored. `client_metadata` is Codex's.
 """
 
 LOGPROBS = "message.output_text.logprobs"
 
 
-def to_chat(body: Body) -> Body:
+def to_chat(body: Body, earlier: Sequence[Body] = ()) -> Body:
     """Return the chat request for a /v1/responses body. Fields of both APIs, and of neither, pass through.
 
-    Raises ApiError that names the path for a value of a wrong type, and for what needs stored state or hosted tools.
+    `earlier` holds the items of the turns before. Raises ApiError that names the path for a value of a wrong type, and
+    for what needs other state or hosted tools.
     """
     for key, why in REFUSED_FIELDS.items():
         if body.get(key):
             raise unsupported(key, why)
     optional(body, "metadata", dict)  # the response repeats it
+    optional(body, "store", bool)
     return {
         **{key: value for key, value in body.items() if key not in READ_FIELDS},
-        "messages": [*_instructions(body), *read_messages(body.get("input"))],
+        "messages": [*_instructions(body), *read_messages(body.get("input"), earlier)],
         **_length(body),
         **_stream(body),
         **_reasoning(body),

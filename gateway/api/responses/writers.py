@@ -12,6 +12,7 @@ from gateway.wire.body_types import Body, Event, read_event
 
 from .completed import to_response
 from .events import ResponseEvents, encode
+from .history import History
 
 
 def to_response_id(exchange: Exchange) -> str:
@@ -19,29 +20,48 @@ def to_response_id(exchange: Exchange) -> str:
 
 
 class ResponseReply(PlainReply):
-    """Writes one response object. `request` is the /v1/responses body."""
+    """Writes one response object. `request` is the /v1/responses body. `history` gets the response before the client,
+    whose next turn may refer to it."""
 
-    def __init__(self, send: Send, exchange: Exchange, request: Body) -> None:
+    def __init__(self, send: Send, exchange: Exchange, request: Body, history: History) -> None:
         super().__init__(send, exchange)
         self._request = request
+        self._history = history
+        self._response: Body = {}
 
-    def _build_body(self, usage: Body | None) -> bytes:
+    async def finish(self, usage: Body | None) -> None:
         completion = orjson.loads(super()._build_body(usage))
         completion["smallfirst"] = self._exchange.figures()
-        return orjson.dumps(to_response(completion, self._request, to_response_id(self._exchange)))
+        response = to_response(completion, self._request, to_response_id(self._exchange))
+        self._response = response | {"store": self._history.can_keep(self._request, self._exchange)}
+        await self._history.keep(self._request, self._response)
+        await super().finish(usage)
+
+    def _build_body(self, usage: Body | None) -> bytes:
+        return orjson.dumps(self._response)
 
 
 class ResponseStream(StreamReply):
-    """Writes a stream of response events. `request` is the /v1/responses body."""
+    """Writes a stream of response events. `request` is the /v1/responses body. `history` gets the response before the
+    client does."""
 
     _passes_raw = False
 
     def __init__(
-        self, send: Send, exchange: Exchange, request: Body, heartbeat: float, deadlines: Deadlines
+        self,
+        send: Send,
+        exchange: Exchange,
+        request: Body,
+        history: History,
+        heartbeat: float,
+        deadlines: Deadlines,
     ) -> None:
         super().__init__(send, exchange, heartbeat, deadlines)
+        self._request = request
+        self._history = history
         self._events = ResponseEvents(request, to_response_id(exchange), int(exchange.at))
         self._opened = False
+        self._last = b""
 
     def _encode(self, events: Sequence[Event]) -> bytes:
         chunks = map(read_event, events)
@@ -49,9 +69,17 @@ class ResponseStream(StreamReply):
             [event for chunk in chunks for event in self._events.chunk(chunk)]
         )
 
+    async def finish(self, usage: Body | None) -> None:
+        kept = self._history.can_keep(self._request, self._exchange)
+        extra = {"smallfirst": self._exchange.figures(), "store": kept}
+        opening = self._build_opening_events()
+        events = self._events.finish(usage, extra)
+        self._last = opening + _join(events)
+        await self._history.keep(self._request, events[-1]["response"])
+        await super().finish(usage)
+
     def _build_last_event(self, usage: Body | None) -> bytes:
-        extra = {"smallfirst": self._exchange.figures()}
-        return self._build_opening_events() + _join(self._events.finish(usage, extra))
+        return self._last
 
     def _build_error_event(self, error: ApiError) -> bytes:
         return self._build_opening_events() + _join(self._events.fail(error.message, error.code))

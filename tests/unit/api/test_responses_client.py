@@ -223,5 +223,5 @@ async def test_what_is_refused_is_the_clients_own_exception(server: Answering):
     with pytest.raises(openai.BadRequestError) as caught:
         await server.client.responses.create(**ASK, tools=[{"type": "web_search"}])
     assert (caught.value.code, caught.value.param) == ("not_supported", "tools[0].type")
-    with pytest.raises(openai.BadRequestError, match="no response is stored"):
-        await server.client.responses.create(**ASK, previous_response_id="resp_0")
+    with pytest.raises(openai.BadRequestError, match="no conversation is stored"):
+        await server.client.responses.create(**ASK, conversation="conv_0")

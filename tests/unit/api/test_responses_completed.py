@@ -71,6 +71,7 @@ def test_reasoning_message_and_calls_are_items_in_that_order(key: str):
     output = response_of({key: "Hm.", "content": "Let me see.", "tool_calls": calls}, "tool_calls")["output"]
     reasoning, message, first, second = output
     assert reasoning["content"] == [{"type": "reasoning_text", "text": "Hm."}]
+    assert reasoning["summary"] == [{"type": "summary_text", "text": "Hm."}]
     assert message["content"][0]["text"] == "Let me see."
     assert first == {
         "id": "fc_1_0",
@@ -174,6 +175,8 @@ def test_what_was_asked_for_is_given_back():
         "safety_identifier": "s",
         "top_logprobs": 3,
         "max_tool_calls": 4,
+        "previous_response_id": "resp_0",
+        "store": False,
     }
     more = {"reasoning": {"effort": "low"}, "text": {"verbosity": "low"}}
     response = response_of({"content": "a"}, request=request | more)
@@ -183,13 +186,8 @@ def test_what_was_asked_for_is_given_back():
 
 
 def test_what_is_not_done_is_not_claimed():
-    request = {"store": True, "truncation": "auto", "background": False}
-    response = response_of({"content": "a"}, request=request)
-    assert (response["store"], response["truncation"], response["previous_response_id"]) == (
-        False,
-        "disabled",
-        None,
-    )
+    request = {"truncation": "auto", "background": False}
+    assert response_of({"content": "a"}, request=request)["truncation"] == "disabled"
 
 
 def test_the_tier_that_served_is_named_and_our_own_figures_pass_through():

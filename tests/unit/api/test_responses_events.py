@@ -63,7 +63,9 @@ class Following:
         else:
             item = self.open[event["output_index"]]
             assert event["item_id"] == item["id"]
-            if subject == "content_part":
+            if subject.startswith("reasoning_summary"):
+                self._summary(item, subject, what, event)
+            elif subject == "content_part":
                 self._part(item, what, event)
             else:
                 self._text(item, subject, what, event)
@@ -88,6 +90,7 @@ class Following:
             assert (done["call_id"], done["name"]) == (item["call_id"], item["name"])
         else:
             assert done["content"] == [part["closed"] for part in item["parts"]]
+            assert done.get("summary", []) == item.get("summary", [])
         self.output[event["output_index"]] = done
 
     def _part(self, item: Body, what: str, event: Body) -> None:
@@ -100,6 +103,19 @@ class Following:
             held = item["parts"][event["content_index"]]
             assert (part["type"], text_of(part)) == (held["kind"], held["done"])
             held["closed"] = part
+
+    def _summary(self, item: Body, subject: str, what: str, event: Body) -> None:
+        """One part, that is added, grows, is done as a text, and then as a part."""
+        assert event["summary_index"] == 0
+        if what == "added":
+            assert (item["summary"], event["part"]) == ([], {"type": "summary_text", "text": ""})
+            item["summary"] = [{**event["part"]}]
+            return
+        (part,) = item["summary"]
+        if what == "delta":
+            part["text"] += event["delta"]
+        else:
+            assert part["text"] == (event["text"] if "text" in event else event["part"]["text"])
 
     def _text(self, item: Body, kind: str, what: str, event: Body) -> None:
         part = item["parts"][event.get("content_index", 0)]
@@ -207,6 +223,23 @@ def test_an_answer_streams_as_openai_streams_it():
         "output_item.done",
         "completed",
     ]
+
+
+def test_reasoning_is_told_as_reasoning_and_as_its_summary():
+    events = events_of([chunk({"reasoning_content": "Hm"}), chunk({"reasoning": "."}), chunk({}, "stop")])
+    assert types_of(events)[2:-6] == [
+        "output_item.added",
+        "content_part.added",
+        "reasoning_summary_part.added",
+        "reasoning_text.delta",
+        "reasoning_summary_text.delta",
+        "reasoning_text.delta",
+        "reasoning_summary_text.delta",
+    ]
+    followed(events)
+    (reasoning,) = [item for item in events[-1]["response"]["output"] if item["type"] == "reasoning"]
+    assert reasoning["content"] == [{"type": "reasoning_text", "text": "Hm."}]
+    assert reasoning["summary"] == [{"type": "summary_text", "text": "Hm."}]
 
 
 def test_an_item_is_done_before_the_next_and_a_call_when_its_arguments_are():

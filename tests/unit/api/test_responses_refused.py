@@ -49,12 +49,9 @@ def test_hosted_tools_are_refused_by_name(kind: str):
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"previous_response_id": "resp_0"}, "no response is stored"),
         ({"conversation": "conv_0"}, "no conversation is stored"),
         ({"prompt": {"id": "pmpt_0"}}, "prompt templates are stored at OpenAI"),
         ({"background": True}, "wait for the response, or stream it"),
-        ({"input": [{"type": "item_reference", "id": "msg_0"}]}, "no response is stored"),
-        ({"input": [{"id": "msg_0"}]}, "no response is stored"),
         ({"input": [{"type": "web_search_call", "id": "ws_0"}]}, "'web_search_call' items are not read here"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]},
@@ -118,6 +115,7 @@ def test_what_needs_a_server_that_remembers_is_refused_with_the_reason(fields: B
         ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema", "is required"),
         ({"include": "all"}, "include", "must be a list"),
         ({"top_logprobs": "5"}, "top_logprobs", "must be an integer"),
+        ({"store": "yes"}, "store", "must be a boolean, not a string"),
         ({"metadata": "m"}, "metadata", "must be an object"),
         ({"tools": {}}, "tools", "must be a list"),
         ({"tools": [7]}, "tools[0]", "must be an object"),
