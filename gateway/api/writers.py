@@ -24,6 +24,8 @@ def build_figure_headers(exchange: Exchange) -> Headers:
         (b"x-smallfirst-id", exchange.id.encode()),
         (b"x-smallfirst-policy", exchange.policy.name.encode()),
     ]
+    if exchange.left_out:
+        headers.append((b"x-smallfirst-left-out", ", ".join(exchange.left_out).encode()))
     if exchange.skills:
         headers += [_build_skill_header(name, report) for name, report in exchange.skills.items()]
     if (answer := exchange.answer) is None:

@@ -94,6 +94,8 @@ class Exchange:
     """Estimated tokens of the passages that are shown to no model that writes."""
     aside: str | None = None
     """What is performed instead of the policy's plan, if the exchange has no reply: an evaluation or a single skill."""
+    left_out: list[str] = field(default_factory=list)
+    """Kinds of the request's tools that no model was offered, since nobody here can run them."""
     captured: CapturedAnswer | None = None
     """The sent answer, if it is needed after the request; else None."""
     id: str = field(default_factory=_ids.__next__)

@@ -316,6 +316,8 @@ class ExchangeLine(Line):
     aside: Annotated[str | None, InApi()] = None
     """What was performed instead of the policy's plan (an evaluation, a skill asked by itself). Such an exchange has no
     answer, and nothing of it is decided anew in replay. Else null."""
+    left_out: Annotated[list[str], InApi()] = []
+    """Kinds of the request's tools (`web_search`) that no model was offered, since nobody here can run them."""
     tags: Annotated[dict[str, str], InApi()] = {}
     """The request's `smallfirst.tags`."""
     shadow_of: Annotated[str | None, InApi()] = None

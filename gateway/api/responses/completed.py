@@ -7,6 +7,7 @@ from gateway.wire.body_types import Body
 from gateway.wire.parsing.usage_fields import COMPLETION_DETAILS, PROMPT_DETAILS, parse_usage, read_detail
 
 from . import output
+from .tool_names import ToolNames
 
 INCOMPLETE_REASONS = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """The reason of an incomplete response, by chat's finish reason of an answer that was cut off."""
@@ -48,9 +49,9 @@ def to_response(completion: Body, request: Body, response_id: str) -> Body:
     choice = completion["choices"][0]
     finish = choice.get("finish_reason")
     response = start_response(request, response_id, completion.get("created") or 0)
-    return finish_response(
-        response, completion, finish, _to_output(choice, response_id, cut=finish in INCOMPLETE_REASONS)
-    )
+    names = ToolNames(request.get("tools"))
+    items = _to_output(choice, response_id, names, cut=finish in INCOMPLETE_REASONS)
+    return finish_response(response, completion, finish, items)
 
 
 def start_response(request: Body, response_id: str, created_at: int) -> Body:
@@ -90,7 +91,7 @@ def finish_response(response: Body, completion: Body, finish: str | None, items:
     }
 
 
-def _to_output(choice: Body, response_id: str, *, cut: bool) -> list[Body]:
+def _to_output(choice: Body, response_id: str, names: ToolNames, *, cut: bool) -> list[Body]:
     """Return the output items: reasoning, message, tool calls. An answer without any becomes an empty message."""
     answer = choice["message"]
     texts = dict(output.list_texts(answer))
@@ -106,16 +107,21 @@ def _to_output(choice: Body, response_id: str, *, cut: bool) -> list[Body]:
         logprobs = output.list_logprobs(choice)
         parts = [output.part(kind, text, logprobs) for kind, text in texts.items()]
         items.append(output.message(response_id, 0, parts, _to_status(cut and not calls)))
-    return items + [_to_call(call, response_id, place, cut=cut) for place, call in enumerate(calls)]
+    return items + _to_calls(calls, response_id, names, cut=cut)
 
 
 def _to_status(cut: bool) -> output.Status:
     return "incomplete" if cut else "completed"
 
 
-def _to_call(call: Body, response_id: str, place: int, *, cut: bool) -> Body:
-    arguments = (call.get("function") or {}).get("arguments") or ""
-    return output.call(response_id, place, call, arguments, output.call_status(arguments, cut=cut))
+def _to_calls(calls: list[Body], response_id: str, names: ToolNames, *, cut: bool) -> list[Body]:
+    items: list[Body] = []
+    for tool_call in calls:
+        text = output.call_text(tool_call)
+        place = sum(item["type"] == output.call_kind(tool_call) for item in items)
+        status = output.call_status(text, cut=cut)
+        items.append(output.call(response_id, place, tool_call, text, status, names))
+    return items
 
 
 def _to_usage(usage: Body | None) -> Body | None:

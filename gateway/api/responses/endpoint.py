@@ -11,6 +11,7 @@ from gateway.wire.body_types import Body
 
 from .history import History
 from .request import to_chat
+from .tools import list_left_out
 from .writers import ResponseReply, ResponseStream
 
 
@@ -26,6 +27,7 @@ class ResponsesEndpoint(GenerationEndpoint):
         chat = to_chat(request, await self._history.read_conversation(request))
         self._surface.check(chat)
         exchange = await self._build_exchange(chat, orjson.dumps(chat))
+        exchange.left_out = list_left_out(request)
         request["store"] = self._history.can_keep(request, exchange)
         if exchange.request.stream:
             stream = ResponseStream(send, exchange, request, self._history, self._heartbeat, self._deadlines)

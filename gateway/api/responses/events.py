@@ -14,6 +14,7 @@ from gateway.wire.chunks.tool_calls import ToolCalls, are_complete_arguments
 
 from . import output
 from .completed import INCOMPLETE_REASONS, finish_response, start_response
+from .tool_names import ToolNames
 
 TOP_LEVEL_FIELDS = ("model", "usage", "service_tier", "smallfirst")
 """Fields that a response takes from a chunk, apart from the choices."""
@@ -21,8 +22,11 @@ TOP_LEVEL_FIELDS = ("model", "usage", "service_tier", "smallfirst")
 REASONING = "reasoning_text"
 """The kind of a reasoning item's text. Each of its events is followed by the summary's, which some clients read."""
 
-ARGUMENTS = "function_call_arguments"
-"""The kind of a function call's only text, which is no content part."""
+ARGUMENTS = "arguments"
+"""The kind of a call's only text, which is no content part."""
+
+ARGUMENT_EVENTS = {"function_call": "function_call_arguments", "custom_tool_call": "custom_tool_call_input"}
+"""What the events of a call's text are of, by the kind of the item."""
 
 
 def encode(event: Body) -> bytes:
@@ -47,6 +51,7 @@ class ResponseEvents:
         self._tool_calls = ToolCalls()
         self._calls: list[_Item] = []
         self._logprobs: list[Body] = []
+        self._names = ToolNames(request.get("tools"))
         self._sent = 0
 
     def begin(self) -> list[Body]:
@@ -118,9 +123,9 @@ class ResponseEvents:
             yield self._summary(item, "text.delta", delta=text)
 
     def _call(self, call: Body) -> Iterator[Body]:
-        arguments = (call.get("function") or {}).get("arguments") or ""
+        arguments = output.call_text(call)
         if call["index"] == len(self._calls):
-            item = yield from self._open_item("function_call", call)
+            item = yield from self._open_item(output.call_kind(call), call)
             self._calls.append(item)
         else:
             item = self._calls[call["index"]]
@@ -131,12 +136,13 @@ class ResponseEvents:
                 self._current = item
         if arguments:
             item.texts[ARGUMENTS].append(arguments)
-            yield self._event(f"response.{ARGUMENTS}.delta", **item.location(ARGUMENTS), delta=arguments)
+            kind = ARGUMENT_EVENTS[item.kind]
+            yield self._event(f"response.{kind}.delta", **item.location(ARGUMENTS), delta=arguments)
 
     def _open_item(self, kind: output.Kind, call: Body | None = None) -> Generator[Body, None, "_Item"]:
         yield from self._close_current()
         place = sum(item.kind == kind for item in self._items)
-        item = self._current = _Item(kind, self._response["id"], place, len(self._items), call)
+        item = self._current = _Item(kind, self._response["id"], place, len(self._items), call, self._names)
         self._items.append(item)
         added = item.build("in_progress")
         yield self._event("response.output_item.added", output_index=item.index, item=added)
@@ -145,7 +151,7 @@ class ResponseEvents:
     def _close_current(self) -> Iterator[Body]:
         """Close the current item, since another follows. A call stays open until its arguments are complete."""
         item = self._current
-        if item is not None and (item.kind != "function_call" or item.arguments_end()):
+        if item is not None and (item.kind not in ARGUMENT_EVENTS or item.arguments_end()):
             yield from self._close_item(item, "completed")
 
     def _close_item(self, item: "_Item", status: output.Status) -> Iterator[Body]:
@@ -158,9 +164,14 @@ class ResponseEvents:
 
     def _finish_text(self, item: "_Item", kind: str, done: Body) -> Iterator[Body]:
         at, text = item.location(kind), item.text(kind)
+        if item.kind == "custom_tool_call":
+            yield self._event("response.custom_tool_call_input.done", **at, input=text)
+            return
         if kind == ARGUMENTS:
             # The API's reference has `name`, though the types of some clients do not.
-            yield self._event(f"response.{kind}.done", **at, arguments=text, name=done["name"])
+            yield self._event(
+                "response.function_call_arguments.done", **at, arguments=text, name=done["name"]
+            )
             return
         logprobs = {"logprobs": item.logprobs} if kind == "output_text" else {}
         yield self._event(f"response.{kind}.done", **at, **{output.text_key(kind): text}, **logprobs)
@@ -192,11 +203,17 @@ class ResponseEvents:
 class _Item:
     """An output item being written. `texts` holds the pieces of its texts by kind, in order of their beginnings.
 
-    `done` is the finished item, else None. `call` is the first delta of a function call.
+    `done` is the finished item, else None. `call` is the first delta of a call; `names` are those of the tools.
     """
 
     def __init__(
-        self, kind: output.Kind, response_id: str, place: int, index: int, call: Body | None
+        self,
+        kind: output.Kind,
+        response_id: str,
+        place: int,
+        index: int,
+        call: Body | None,
+        names: ToolNames,
     ) -> None:
         self.kind = kind
         self.index = index
@@ -206,6 +223,7 @@ class _Item:
         self._response_id = response_id
         self._place = place
         self._call = call
+        self._names = names
 
     def text(self, kind: str) -> str:
         return "".join(self.texts[kind])
@@ -213,9 +231,9 @@ class _Item:
     def arguments_end(self) -> bool:
         """Return whether a call's arguments are complete.
 
-        This is checked at every turn between calls.
+        This is checked at every turn between calls. The end of a custom tool's input, free text, cannot be told from it.
         """
-        return are_complete_arguments(self.texts[ARGUMENTS])
+        return self.kind == "function_call" and are_complete_arguments(self.texts[ARGUMENTS])
 
     def location(self, kind: str) -> Body:
         """Return the fields that tell an event's item and content part."""
@@ -225,7 +243,8 @@ class _Item:
 
     def build(self, status: output.Status) -> Body:
         if self._call is not None:
-            return output.call(self._response_id, self._place, self._call, self.text(ARGUMENTS), status)
+            text = self.text(ARGUMENTS)
+            return output.call(self._response_id, self._place, self._call, text, status, self._names)
         parts = [output.part(kind, self.text(kind), self.logprobs) for kind in self.texts]
         make = output.reasoning if self.kind == "reasoning" else output.message
         return make(self._response_id, self._place, parts, status)

@@ -8,12 +8,13 @@ from gateway.wire.body_types import Body
 from gateway.wire.validation import check_type
 
 from .fields import optional, required
+from .tool_names import ToolNames
 
 ROLES = ("user", "assistant", "system", "developer")
 
 
-def read_messages(input: Any, earlier: Sequence[Body] = ()) -> list[Body]:
-    """Return the chat messages of an `input` and of the items before it.
+def read_messages(input: Any, earlier: Sequence[Body], names: ToolNames) -> list[Body]:
+    """Return the chat messages of an `input` and of the items before it. `names` are those of the request's tools.
 
     Raises ApiError that names the item and the field.
     """
@@ -23,11 +24,11 @@ def read_messages(input: Any, earlier: Sequence[Body] = ()) -> list[Body]:
         check_type("input", input, list, "a string or a list of items")
     messages: list[Body] = []
     for item in earlier:
-        _add(messages, item, "previous_response_id")
+        _add(messages, names.flatten_item(item), "previous_response_id")
     for index, item in enumerate(list_items(input)):
         where = f"input[{index}]"
         check_type(where, item, dict, "an object")
-        _add(messages, item, where)
+        _add(messages, names.flatten_item(item), where)
     if not messages:
         raise invalid("input must hold at least one message", "input")
     return messages
@@ -48,7 +49,7 @@ def _add(messages: list[Body], item: Body, where: str) -> None:
     if kind == "reasoning":
         return  # chat messages have no reasoning, and only OpenAI can read its encrypted form
     if kind not in ITEMS:
-        known = "messages, function calls, their outputs and reasoning"
+        known = "messages, calls of functions and custom tools, their outputs, and reasoning"
         raise unsupported(f"{where}.type", f"{kind!r} items are not read here, only {known}")
     ITEMS[kind](messages, item, where)
 
@@ -75,9 +76,19 @@ def _take_over_calls(messages: list[Body], message: Body) -> None:
             messages.pop()
 
 
-def _add_call(messages: list[Body], item: Body, where: str) -> None:
+def _add_function_call(messages: list[Body], item: Body, where: str) -> None:
     function = {key: required(item, key, str, where) for key in ("name", "arguments")}
-    call = {"id": required(item, "call_id", str, where), "type": "function", "function": function}
+    _add_call(
+        messages, {"id": required(item, "call_id", str, where), "type": "function", "function": function}
+    )
+
+
+def _add_custom_call(messages: list[Body], item: Body, where: str) -> None:
+    custom = {key: required(item, key, str, where) for key in ("name", "input")}
+    _add_call(messages, {"id": required(item, "call_id", str, where), "type": "custom", "custom": custom})
+
+
+def _add_call(messages: list[Body], call: Body) -> None:
     if not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant", "content": None})
     calls = messages[-1].setdefault("tool_calls", [])
@@ -95,8 +106,10 @@ def _add_output(messages: list[Body], item: Body, where: str) -> None:
 
 ITEMS: dict[str, Callable[[list[Body], Body, str], None]] = {
     "message": _add_message,
-    "function_call": _add_call,
+    "function_call": _add_function_call,
     "function_call_output": _add_output,
+    "custom_tool_call": _add_custom_call,
+    "custom_tool_call_output": _add_output,
 }
 
 

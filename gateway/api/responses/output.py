@@ -6,10 +6,18 @@ from typing import Literal
 from gateway.wire.body_types import Body
 from gateway.wire.chunks.tool_calls import is_complete_json_object
 
-Status = Literal["in_progress", "completed", "incomplete"]
-Kind = Literal["reasoning", "message", "function_call"]
+from .tool_names import ToolNames
 
-_PREFIX: dict[Kind, str] = {"reasoning": "rs", "message": "msg", "function_call": "fc"}
+Status = Literal["in_progress", "completed", "incomplete"]
+CallKind = Literal["function_call", "custom_tool_call"]
+Kind = Literal["reasoning", "message"] | CallKind
+
+_PREFIX: dict[Kind, str] = {
+    "reasoning": "rs",
+    "message": "msg",
+    "function_call": "fc",
+    "custom_tool_call": "ctc",
+}
 
 
 def list_texts(message: Body) -> Iterator[tuple[str, str]]:
@@ -68,17 +76,32 @@ def message(response_id: str, place: int, parts: list[Body], status: Status) -> 
     return {"id": own_id, "type": "message", "role": "assistant", "content": parts, "status": status}
 
 
-def call(response_id: str, place: int, tool_call: Body, arguments: str, status: Status) -> Body:
-    """Return a function call item. `tool_call` is chat's tool call, or its first delta, which has its id and name."""
-    own_id = item_id("function_call", response_id, place)
-    return {
+def call_kind(tool_call: Body) -> CallKind:
+    """Return the kind of the item that holds a chat tool call, of which the first delta is enough."""
+    return "custom_tool_call" if tool_call.get("custom") else "function_call"
+
+
+def call_text(tool_call: Body) -> str:
+    """Return a function's arguments or a custom tool's input, or a delta's part of it."""
+    called = tool_call.get("custom") or tool_call.get("function") or {}
+    return called.get("arguments") or called.get("input") or ""
+
+
+def call(response_id: str, place: int, tool_call: Body, text: str, status: Status, names: ToolNames) -> Body:
+    """Return the item of a call. `tool_call` is chat's tool call, or its first delta, which has its id and name.
+
+    `text` is all that `call_text` gives; `names` are those of the request's tools.
+    """
+    kind = call_kind(tool_call)
+    own_id = item_id(kind, response_id, place)
+    called = tool_call.get("custom") or tool_call.get("function") or {}
+    item = {
         "id": own_id,
-        "type": "function_call",
-        "call_id": tool_call.get("id") or own_id.replace("fc_", "call_", 1),
-        "name": (tool_call.get("function") or {}).get("name") or "",
-        "arguments": arguments,
-        "status": status,
+        "type": kind,
+        "call_id": tool_call.get("id") or f"call_{own_id.partition('_')[2]}",
+        **names.to_item(called.get("name") or ""),
     }
+    return item | ({"input": text} if kind == "custom_tool_call" else {"arguments": text, "status": status})
 
 
 def part(kind: str, text: str, logprobs: list[Body]) -> Body:

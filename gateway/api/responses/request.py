@@ -11,6 +11,7 @@ from gateway.wire.body_types import Body
 
 from .fields import optional, required
 from .messages import read_messages
+from .tool_names import ToolNames
 from .tools import read_tool_fields
 
 REFUSED_FIELDS = {
@@ -55,22 +56,23 @@ def to_chat(body: Body, earlier: Sequence[Body] = ()) -> Body:
     """Return the chat request for a /v1/responses body. Fields of both APIs, and of neither, pass through.
 
     `earlier` holds the items of the turns before. Raises ApiError that names the path for a value of a wrong type, and
-    for what needs other state or hosted tools.
+    for what needs other state or a hosted tool.
     """
     for key, why in REFUSED_FIELDS.items():
         if body.get(key):
             raise unsupported(key, why)
     optional(body, "metadata", dict)  # the response repeats it
     optional(body, "store", bool)
+    names = ToolNames(body.get("tools"))
     return {
         **{key: value for key, value in body.items() if key not in READ_FIELDS},
-        "messages": [*_instructions(body), *read_messages(body.get("input"), earlier)],
+        "messages": [*_instructions(body), *read_messages(body.get("input"), earlier, names)],
         **_length(body),
         **_stream(body),
         **_reasoning(body),
         **_text(body),
         **_logprobs(body),
-        **read_tool_fields(body),
+        **read_tool_fields(body, names),
     }
 
 

@@ -221,7 +221,7 @@ async def test_a_stream_that_breaks_off_says_so_and_has_no_final_response(server
 
 async def test_what_is_refused_is_the_clients_own_exception(server: Answering):
     with pytest.raises(openai.BadRequestError) as caught:
-        await server.client.responses.create(**ASK, tools=[{"type": "web_search"}])
+        await server.client.responses.create(**ASK, tools=[{"type": "web_search"}], tool_choice="required")
     assert (caught.value.code, caught.value.param) == ("not_supported", "tools[0].type")
     with pytest.raises(openai.BadRequestError, match="no conversation is stored"):
         await server.client.responses.create(**ASK, conversation="conv_0")

@@ -26,24 +26,31 @@ def refusal_of(**fields: Any) -> ApiError:
     return caught.value
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "web_search",
-        "file_search",
-        "code_interpreter",
-        "computer_use_preview",
-        "mcp",
-        "image_generation",
-        "custom",
-    ],
-)
-def test_hosted_tools_are_refused_by_name(kind: str):
-    error = refusal_of(tools=[TOOL, {"type": kind}])
+HOSTED = [
+    "web_search",
+    "file_search",
+    "code_interpreter",
+    "computer_use_preview",
+    "mcp",
+    "image_generation",
+    "local_shell",
+    "tool_search",
+]
+"""Tools that OpenAI runs, or that clients run in shapes which chat lacks."""
+
+
+@pytest.mark.parametrize("kind", HOSTED)
+def test_hosted_tools_that_must_be_called_are_refused_by_name(kind: str):
+    error = refusal_of(tools=[TOOL, {"type": kind}], tool_choice="required")
     assert (error.code, error.param) == ("not_supported", "tools[1].type")
     assert kind in error.message
-    chosen = refusal_of(tools=[TOOL], tool_choice={"type": kind})
+    inner = {"type": "namespace", "name": "n", "tools": [TOOL, {"type": kind}]}
+    assert refusal_of(tools=[inner], tool_choice="required").param == "tools[0].tools[1].type"
+    chosen = refusal_of(tools=[TOOL, {"type": kind}], tool_choice={"type": kind})
     assert (chosen.code, chosen.param) == ("not_supported", "tool_choice.type")
+    allowed = {"type": "allowed_tools", "mode": "required", "tools": [TOOL, {"type": kind}]}
+    among = refusal_of(tools=[TOOL, {"type": kind}], tool_choice=allowed)
+    assert (among.code, among.param) == ("not_supported", "tool_choice.tools[1].type")
 
 
 @pytest.mark.parametrize(
@@ -120,6 +127,15 @@ def test_what_needs_a_server_that_remembers_is_refused_with_the_reason(fields: B
         ({"tools": {}}, "tools", "must be a list"),
         ({"tools": [7]}, "tools[0]", "must be an object"),
         ({"tools": [{"type": "function"}]}, "tools[0].name", "is required"),
+        ({"tools": [{"type": "custom"}]}, "tools[0].name", "is required"),
+        ({"tools": [{"type": "namespace", "tools": []}]}, "tools[0].name", "is required"),
+        ({"tools": [{"type": "namespace", "name": "n"}]}, "tools[0].tools", "is required"),
+        ({"tools": [{"type": "namespace", "name": "n", "tools": [7]}]}, "tools[0].tools[0]", "an object"),
+        (
+            {"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "function"}]}]},
+            "tools[0].tools[0].name",
+            "is required",
+        ),
         ({"tools": [TOOL], "tool_choice": "any"}, "tool_choice", "must be one of none"),
         ({"tools": [TOOL], "tool_choice": 7}, "tool_choice", "must be a string or an object"),
         ({"tools": [TOOL], "tool_choice": {"type": "function"}}, "tool_choice.name", "is required"),
