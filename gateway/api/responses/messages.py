@@ -25,13 +25,20 @@ def read_messages(input: Any, earlier: Sequence[Body], names: ToolNames) -> list
     messages: list[Body] = []
     for item in earlier:
         _add(messages, names.flatten_item(item), "previous_response_id")
+    known = [call["id"] for message in messages[-1:] for call in message.get("tool_calls") or ()]
     for index, item in enumerate(list_items(input)):
         where = f"input[{index}]"
         check_type(where, item, dict, "an object")
-        _add(messages, names.flatten_item(item), where)
+        if not (known and _is_call_of(item, known)):
+            _add(messages, names.flatten_item(item), where)
     if not messages:
         raise invalid("input must hold at least one message", "input")
     return messages
+
+
+def _is_call_of(item: Body, known: list[str]) -> bool:
+    """Return whether an item is a call whose id is known: some clients send it again after `previous_response_id`."""
+    return item.get("type") in ("function_call", "custom_tool_call") and item.get("call_id") in known
 
 
 def list_items(input: str | list[Any]) -> list[Any]:
