@@ -26,7 +26,8 @@ from .api.responses.endpoint import ResponsesEndpoint
 from .api.responses.history import History
 from .api.responses.routes import response_routes
 from .api.tokens import token_routes
-from .api.writers import Send, respond_error
+from .api.tracing import trace_request
+from .api.writers import Send, build_error_headers, respond_error
 from .background.evaluations import Evaluations
 from .background.shadows import Shadows
 from .catalog.live_policies import LivePolicies
@@ -73,7 +74,8 @@ class App(FastAPI):
         try:
             send = self.browsers.admit(scope, send)
         except ApiError as error:
-            return self._refuse(error, send)
+            return self._refuse(error, trace_request(scope, send))
+        send = trace_request(scope, send)
         if scope["method"] == "POST" and (endpoint := self.hot.get(scope["path"])) is not None:
             return endpoint(scope, receive, send)
         return self._serve(scope, receive, send)
@@ -202,7 +204,8 @@ def create_app(
 
 async def _api_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)  # noqa: S101  the handler is registered for this class
-    return JSONResponse(error.body(), error.status)
+    headers = {name.decode(): value.decode() for name, value in build_error_headers(error)}
+    return JSONResponse(error.body(), error.status, headers)
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

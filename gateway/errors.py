@@ -8,6 +8,8 @@ class ApiError(Exception):
 
     `code` is stable, or an upstream's own. `reason` is what metrics count it as, by default the code; an upstream's
     codes have no bound, so each such error has the same reason.
+
+    `should_retry` is False if an upstream has said that the same request will fail again.
     """
 
     def __init__(
@@ -20,6 +22,7 @@ class ApiError(Exception):
         kind: str = "invalid_request_error",
         retry_after: float | None = None,
         reason: str | None = None,
+        should_retry: bool = True,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -29,6 +32,7 @@ class ApiError(Exception):
         self.kind = kind
         self.retry_after = retry_after
         self.reason = reason or code
+        self.should_retry = should_retry
 
     def body(self) -> dict[str, Any]:
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}

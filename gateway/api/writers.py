@@ -60,10 +60,18 @@ async def respond(send: Send, status: int, headers: Headers, body: bytes) -> Non
 
 
 async def respond_error(send: Send, error: ApiError, headers: Headers | None = None) -> None:
-    extra = list(headers or ())
+    headers = [*(headers or ()), *build_error_headers(error)]
+    await respond(send, error.status, headers, orjson.dumps(error.body()))
+
+
+def build_error_headers(error: ApiError) -> Headers:
+    """Return the headers that say whether, and when, to try again."""
+    headers: Headers = []
     if error.retry_after is not None:
-        extra.append((b"retry-after", b"%d" % max(1, round(error.retry_after))))
-    await respond(send, error.status, extra, orjson.dumps(error.body()))
+        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after))))
+    if not error.should_retry:
+        headers.append((b"x-should-retry", b"false"))
+    return headers
 
 
 class PlainReply:

@@ -6,6 +6,7 @@ flight.
 """
 
 import asyncio
+import contextvars
 import logging
 import random
 from collections import deque
@@ -90,7 +91,9 @@ class Evaluations:
 
     def _resume(self) -> None:
         if self._task is None and self._waiting and not self._metrics.in_flight and not self._closed:
-            self._task = asyncio.ensure_future(self._run_queue())
+            # The request at whose end this happens is not the one whose answer is evaluated: no context of its own.
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._run_queue(), context=contextvars.Context())
             self._task.add_done_callback(self._on_task_done)
 
     async def close(self) -> None:

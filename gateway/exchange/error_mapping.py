@@ -28,8 +28,11 @@ STATUS_AND_CODE = {
 
 def to_api_error(failure: Unavailable, causes: list[str]) -> ApiError:
     """Return the client's error for a failed plan. `causes` are the messages of the failed calls, in order."""
+    should_retry = not isinstance(failure, Failure) or failure.should_retry
     if isinstance(failure, Failure) and failure.why == "rejected":
-        return _pass_on(failure)
+        error = _pass_on(failure)
+        error.should_retry = should_retry
+        return error
     status, code = STATUS_AND_CODE.get(failure.why, (502, "upstream_error"))
     kind = "invalid_request_error" if status == 400 else "upstream_error"
     retry_after = failure.retry_after if isinstance(failure, Failure) else None
@@ -40,7 +43,7 @@ def to_api_error(failure: Unavailable, causes: list[str]) -> ApiError:
     # A guard refuses without a failed call, so `causes` do not explain the refusal.
     messages = () if failure.why == "guarded" else dict.fromkeys(causes)
     message = "; then ".join(messages) or str(failure)
-    return ApiError(status, code, message, kind=kind, retry_after=retry_after)
+    return ApiError(status, code, message, kind=kind, retry_after=retry_after, should_retry=should_retry)
 
 
 def _pass_on(failure: Failure) -> ApiError:

@@ -14,7 +14,7 @@ class Failure(Unavailable):
     """An upstream call that failed.
 
     `status` and `body` are those of the upstream's response; 0 and empty if there was none. `retry_after` is
-    in seconds.
+    in seconds. `should_retry` is False if the upstream says that the same request will fail again.
     """
 
     def __init__(
@@ -27,6 +27,7 @@ class Failure(Unavailable):
         status: int = 0,
         body: bytes = b"",
         retry_after: float | None = None,
+        should_retry: bool = True,
         partial: Draft | None = None,
     ) -> None:
         super().__init__(why, tier, message, partial)
@@ -34,6 +35,7 @@ class Failure(Unavailable):
         self.status = status
         self.body = body
         self.retry_after = retry_after
+        self.should_retry = should_retry
 
 
 REASON_BY_STATUS = {
@@ -74,6 +76,7 @@ def parse_failure(upstream: str, tier: Tier, status: int, headers: Mapping[str, 
         status=status,
         body=body,
         retry_after=_read_retry_after(headers),
+        should_retry=headers.get("x-should-retry") != "false",
     )
 
 

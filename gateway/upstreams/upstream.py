@@ -19,6 +19,7 @@ from .providers.server_kind import Scorer
 from .resilience.breaker import Breaker
 from .resilience.concurrency import QueueFull, Slots
 from .resilience.retries import retry
+from .resilience.retry_budget import RetryBudget
 from .settings import UpstreamSettings
 from .transport.address import build_headers, collect_secrets
 from .transport.http_client import HttpTransport
@@ -49,6 +50,7 @@ class Upstream(Endpoint):
     ) -> None:
         super().__init__(settings, scorer)
         self.breaker = Breaker()
+        self._retry_budget = RetryBudget()
         self._limits = settings.limits
         self.latency = LatencyModel()
         self.ends_answer: dict[int, bool] = {}
@@ -191,7 +193,9 @@ class Upstream(Endpoint):
             try:
                 response = await self._post_once(url, body, timeout_s)
             except Failure as failure:
-                response = await retry(lambda: self._post_once(url, body, timeout_s), failure, retries)
+                response = await retry(
+                    lambda: self._post_once(url, body, timeout_s), failure, retries, self._retry_budget
+                )
             return Call(response, self._slots)
         except BaseException:
             self._slots.release()
@@ -225,6 +229,7 @@ class Upstream(Endpoint):
             self.breaker.record_failure()
             raise self._build_failure(broken.why, str(broken)) from broken
         if response.status < 300:
+            self._retry_budget.record_answer()
             return response
         answer = self._redact(await _read_error_body(response))
         failure = parse_failure(self.name, self.tier, response.status, response.headers, answer)

@@ -231,7 +231,7 @@ class _Item:
     def arguments_end(self) -> bool:
         """Return whether a call's arguments are complete.
 
-        This is checked at every turn between calls. The end of a custom tool's input, free text, cannot be told from it.
+        This is checked at every turn between calls. A custom tool's input is free text, whose end is not to be seen.
         """
         return self.kind == "function_call" and are_complete_arguments(self.texts[ARGUMENTS])
 

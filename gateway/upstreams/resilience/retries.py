@@ -3,10 +3,12 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from tenacity.wait import wait_random_exponential
 
 from gateway.upstreams.failures import Failure
+
+from .retry_budget import RetryBudget
 
 T = TypeVar("T")
 
@@ -22,11 +24,12 @@ _back_off = wait_random_exponential(multiplier=0.4, max=MAX_RETRY_WAIT_S)
 """Exponential back-off with full jitter: up to 0.4 s before the first retry, then up to twice as long each time."""
 
 
-async def retry(call: Callable[[], Awaitable[T]], failure: Failure, retries: int) -> T:
+async def retry(call: Callable[[], Awaitable[T]], failure: Failure, retries: int, budget: RetryBudget) -> T:
     """Repeat a call whose first attempt ended in `failure`, up to `retries` times, and return its result.
 
-    Raises the last Failure. The first attempt is made without tenacity, which costs tens of microseconds a call: its
-    failure is tenacity's attempt number 1, so that one mechanism decides about all that follows.
+    The `budget` may allow fewer. Raises the last Failure. The first attempt is made without tenacity, which costs tens
+    of microseconds a call: its failure is tenacity's attempt number 1, so that one mechanism decides about all that
+    follows.
     """
     first = [failure]
 
@@ -36,16 +39,21 @@ async def retry(call: Callable[[], Awaitable[T]], failure: Failure, retries: int
         return await call()
 
     retrying = AsyncRetrying(
-        stop=stop_after_attempt(retries + 1),
+        stop=lambda state: state.attempt_number > retries or not budget.withdraw(),
         wait=_compute_wait,
         retry=retry_if_exception(_is_repeatable),
         reraise=True,
     )
-    return await retrying(attempt)
+    try:
+        return await retrying(attempt)
+    except Failure as last:
+        if last.why in SAFE_TO_REPEAT and retrying.statistics["attempt_number"] > 1:
+            budget.record_failed_retries()
+        raise
 
 
 def _is_repeatable(error: BaseException) -> bool:
-    if not isinstance(error, Failure) or error.why not in SAFE_TO_REPEAT:
+    if not isinstance(error, Failure) or error.why not in SAFE_TO_REPEAT or not error.should_retry:
         return False
     return (error.retry_after or 0.0) <= MAX_RETRY_WAIT_S
 

@@ -11,16 +11,18 @@ from .connection import Connection, HttpResponse
 from .content_coding import decode_content
 from .dialing import dial, load_tls_context
 from .origin import build_request_head, check_headers, parse_origin
+from .trace import build_trace_lines
 from .transport import MAX_BODY, Response
 
 
 class HttpTransport:
     """Sends requests to the origin of `url`, and to no other. Follows no redirects, and uses no cookies and no proxy.
 
-    `headers` are sent with every request. `connect` and `gap` (between two reads of a response) are time limits in
-    seconds. An idle connection is kept for `idle` seconds; `keep_alive` is False for servers that close connections
-    which they promised to keep. `tls` verifies the server, by default with the system's certificates. `limit` is the
-    maximum bytes of a response. Raises ValueError for an invalid URL or invalid headers.
+    `headers` are sent with every request, and the client's trace headers with every POST. `connect` and `gap` (between
+    two reads of a response) are time limits in seconds. An idle connection is kept for `idle` seconds; `keep_alive` is
+    False for servers that close connections which they promised to keep. `tls` verifies the server, by default with the
+    system's certificates. `limit` is the maximum bytes of a response. Raises ValueError for an invalid
+    URL or invalid headers.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class HttpTransport:
         self._origin = parse_origin(url)
         self._tls = (tls or load_tls_context()) if self._origin.scheme == "https" else None
         self._headers = headers if keep_alive else {"Connection": "close", **headers}
+        self._header_names = frozenset([name.lower().encode() for name in headers])
         self._connect = connect
         self._gap = gap
         self._keep_alive = keep_alive
@@ -55,9 +58,8 @@ class HttpTransport:
         return self._send(self._build_head("GET", url) + b"\r\n", b"", timeout_s)
 
     def post(self, url: str, body: bytes, timeout_s: float) -> Coroutine[Any, Any, Response]:
-        return self._send(
-            b"%bContent-Length: %d\r\n\r\n" % (self._build_head("POST", url), len(body)), body, timeout_s
-        )
+        head, trace = self._build_head("POST", url), build_trace_lines(self._header_names)
+        return self._send(b"%b%bContent-Length: %d\r\n\r\n" % (head, trace, len(body)), body, timeout_s)
 
     async def close(self) -> None:
         for connection in list(self._open_connections):
