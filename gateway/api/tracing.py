@@ -1,10 +1,10 @@
 """Gives each answer an `x-request-id`, and the upstream calls of a request its trace headers."""
 
 import secrets
-from collections.abc import Awaitable, MutableMapping
+from collections.abc import Awaitable, Iterable, MutableMapping
 from typing import Any
 
-from gateway.upstreams.transport.trace import get_request_id, set_trace_headers
+from gateway.upstreams.transport.trace import set_trace_headers
 
 from .writers import Send
 
@@ -14,18 +14,20 @@ def trace_request(scope: MutableMapping[str, Any], send: Send) -> Send:
 
     What this task sends to upstreams from now on carries the client's trace headers.
     """
-    set_trace_headers(scope["headers"])
-    request_id = get_request_id()
+    request_id = set_trace_headers(scope["headers"])
 
     def send_traced(message: MutableMapping[str, Any]) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             headers = message.get("headers", ())
-            own = request_id or _find_exchange_id(headers) or f"req-{secrets.token_hex(10)}".encode()
-            message["headers"] = [*headers, (b"x-request-id", own)]
+            message["headers"] = [*headers, (b"x-request-id", request_id or _choose_id(headers))]
         return send(message)
 
     return send_traced
 
 
-def _find_exchange_id(headers: Any) -> bytes | None:
-    return next((value for name, value in headers if name == b"x-smallfirst-id"), None)
+def _choose_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the exchange's id among an answer's headers, else one that is made up."""
+    for name, value in headers:
+        if name == b"x-smallfirst-id":
+            return value
+    return f"req-{secrets.token_hex(10)}".encode()

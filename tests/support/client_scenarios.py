@@ -46,6 +46,9 @@ SAID: dict[Tier, str] = {"slm": "It is cold.", "llm": "Cold, of course."}
 WORD: dict[Tier, str] = {"slm": "cold", "llm": "icy"}
 """What each tier answers in words, and as JSON or as the tool's argument."""
 
+THOUGHT = "Let me think."
+"""What a reasoning model thinks before it answers."""
+
 RETRY_AFTER = "7"
 COMPLAINT = {"message": "no such top_p", "type": "invalid_request_error", "param": "top_p", "code": "bad"}
 ERRORS: dict[str, tuple[Reply, int, str]] = {
@@ -112,6 +115,20 @@ class Case:
         """And when they have its result, they talk."""
         self._script(
             lambda tier: [Reply(calls=[(name, json.dumps({"word": WORD[tier]}))]), Reply(SAID[tier])]
+        )
+
+    def converse(self, name: str = "look_up") -> None:
+        """Two turns that each call a tool before they talk, and then answers in JSON."""
+        thought = {"reasoning": THOUGHT}
+        self._script(
+            lambda tier: [
+                *[
+                    Reply(calls=[(name, json.dumps({"word": WORD[tier]}))], **thought),
+                    Reply(SAID[tier], **thought),
+                ]
+                * 2,
+                Reply(json.dumps({"word": WORD[tier]})),
+            ]
         )
 
     def say_long(self, gate: asyncio.Event) -> None:

@@ -3,7 +3,7 @@
 They belong to the task that serves the request, and to the tasks that it starts, whatever calls they make.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextvars import ContextVar
 
 TRACE_HEADERS = frozenset((b"traceparent", b"tracestate", b"x-request-id"))
@@ -12,20 +12,22 @@ TRACE_HEADERS = frozenset((b"traceparent", b"tracestate", b"x-request-id"))
 MAX_VALUE_BYTES = 512
 """Maximum bytes of a value. That many of a `tracestate` are passed on by everybody."""
 
-_headers: ContextVar[tuple[tuple[bytes, bytes], ...]] = ContextVar("trace_headers", default=())
+_headers: ContextVar[Sequence[tuple[bytes, bytes]]] = ContextVar("trace_headers", default=())
 
 
-def set_trace_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Let the requests that this task sends carry the trace headers among `headers`, whose names are in lower case."""
-    _headers.set(tuple([header for header in headers if header[0] in TRACE_HEADERS and _is_safe(header[1])]))
+def set_trace_headers(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """Let the requests that this task sends carry the trace headers among `headers`, whose names are in lower case.
+
+    Returns the client's id of the request, if it sent one.
+    """
+    found = [header for header in headers if header[0] in TRACE_HEADERS]
+    if found:
+        found = [header for header in found if _is_safe(header[1])]
+    _headers.set(found)
+    return dict(found).get(b"x-request-id") if found else None
 
 
-def get_request_id() -> bytes | None:
-    """Return the client's id of the request, if it sent one."""
-    return next((value for name, value in _headers.get() if name == b"x-request-id"), None)
-
-
-def build_trace_lines(others: Iterable[bytes]) -> bytes:
+def build_trace_lines(others: Collection[bytes]) -> bytes:
     """Return the header lines for a request that has the headers `others`, which take precedence."""
     headers = _headers.get()
     if not headers:
