@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from gateway.errors import ApiError
+from gateway.errors import ApiError, invalid
 from gateway.exchange.exchange import Exchange
 from gateway.exchange.privacy_screen import holds_private_text
 from gateway.state.responses import ResponseStore
@@ -31,11 +31,12 @@ class History:
         items = request.get("input")
         if not isinstance(items, list) or not any(map(is_reference, items)):
             return request
-        known: dict[str, list[Body]] = {}
+        outputs: dict[str, list[Body]] = {}
         resolved = [
-            await self._find_item(item, f"input[{index}]", known) if is_reference(item) else item
+            await self._find_item(item, f"input[{index}]", outputs) if is_reference(item) else item
             for index, item in enumerate(items)
         ]
+        _check_repetition(items)
         return request | {"input": resolved}
 
     async def read_conversation(self, request: Body) -> list[Body]:
@@ -75,13 +76,13 @@ class History:
         if not await self._store.delete(response_id):
             raise _explain_response_absence(response_id)
 
-    async def _find_item(self, reference: Body, where: str, known: dict[str, list[Body]]) -> Body:
-        """Return the output item that is meant. `known` holds the outputs that were read for this request."""
+    async def _find_item(self, reference: Body, where: str, outputs: dict[str, list[Body]]) -> Body:
+        """Return the item that is meant. `outputs` holds what was read for this request, by the response's id."""
         item_id = required(reference, "id", str, where)
         response_id = response_id_of(item_id)
-        if response_id not in known:
-            known[response_id] = await self._read_output(response_id)
-        for item in known[response_id]:
+        if response_id not in outputs:
+            outputs[response_id] = await self._read_output(response_id)
+        for item in outputs[response_id]:
             if item["id"] == item_id:
                 return item
         raise _explain_missing_item(item_id, f"{where}.id")
@@ -90,6 +91,17 @@ class History:
         kept = await self._store.get(response_id)
         output: Any = [] if kept is None else orjson.loads(kept.partition(b"\n")[0])["output"]
         return list(output)
+
+
+def _check_repetition(items: list[Any]) -> None:
+    """Raise ApiError if an item is referred to twice: a short input could otherwise become one of any size."""
+    seen = set()
+    for index, item in enumerate(items):
+        if is_reference(item):
+            if item["id"] in seen:
+                where = f"input[{index}].id"
+                raise invalid(f"{where}: the item {item['id']!r} is in the input already", where)
+            seen.add(item["id"])
 
 
 def _explain_response_absence(response_id: str) -> ApiError:

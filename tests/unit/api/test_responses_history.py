@@ -1,13 +1,21 @@
 """Turns that refer to earlier ones by id: what is kept, what is not, and what is said of what is gone."""
 
+import asyncio
+import random
 from typing import Any
 
 import openai
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 from support.scripted_server import Reply, Scripted
 
+from gateway.api.responses.history import History
+from gateway.api.responses.request import to_chat
 from gateway.settings import Settings
+from gateway.state.responses import ResponseStore
+from gateway.state.settings import ResponseSettings
 from policies.schema.policy import Policy
 from policies.schema.private import Private
 from routers.strategies.direct import Direct
@@ -133,6 +141,63 @@ async def test_a_misshapen_reference_is_named(gateway: Gateway, name: Body):
     )
     assert status == 400
     assert b'"param":"input[0].id"' in body
+
+
+async def test_an_item_is_referred_to_once(gateway: Gateway, slm: Scripted):
+    """Else a body of a megabyte could stand for a conversation of terabytes."""
+    first = await ask(gateway, input=[HOT])
+    reference = {"type": "item_reference", "id": first.output[0].id}
+    with pytest.raises(openai.BadRequestError, match="in the input already") as caught:
+        await ask(gateway, input=[HOT, reference, WET, reference])
+    assert (caught.value.code, caught.value.param) == ("invalid_value", "input[3].id")
+    assert len(slm.requests) == 1
+
+
+MESSAGES = st.lists(st.sampled_from(["It is cold.", "", None]), min_size=1, max_size=4)
+TURNS = st.lists(st.tuples(st.sampled_from(["Hi", "And?"]), MESSAGES, st.booleans()), min_size=1, max_size=4)
+
+
+def answer_of(number: int, texts: list[str | None]) -> list[Body]:
+    """An answer's output: a text is a message, and None a call of a tool."""
+    name = f"sf-{number}"
+    return [
+        {"id": f"fc_{name}_{place}", "type": "function_call", "call_id": f"c{number}.{place}", "name": "f"}
+        | {"arguments": "{}"}
+        if text is None
+        else {"id": f"msg_{name}_{place}", "type": "message", "role": "assistant", "content": text}
+        for place, text in enumerate(texts)
+    ]
+
+
+@given(TURNS, st.randoms(use_true_random=False))
+def test_however_a_turn_names_what_came_before_the_model_reads_the_same(turns: Any, chance: random.Random):
+    async def converse() -> None:
+        history = History(ResponseStore(ResponseSettings()))
+        whole: list[Body] = []
+        previous: str | None = None
+        for number, (text, texts, chained) in enumerate(turns):
+            asked = {"role": "user", "content": text}
+            earlier = [item for item in whole if not (chained and previous)]
+            named = [
+                {"type": "item_reference", "id": each["id"]}
+                if "id" in each and chance.random() < 0.5
+                else each
+                for each in earlier
+            ]
+            request = {"model": "m", "input": [*named, asked]}
+            if chained and previous:
+                request["previous_response_id"] = previous
+            resolved = await history.resolve_references(request)
+            chat = to_chat(resolved, await history.read_conversation(resolved))
+            whole.append(asked)
+            assert chat["messages"] == to_chat({"model": "m", "input": whole})["messages"]
+            output = answer_of(number, texts)
+            response = {"id": f"resp_sf-{number}", "store": True, "output": output}
+            response["previous_response_id"] = request.get("previous_response_id")
+            await history.keep(resolved, response)
+            whole, previous = [*whole, *output], response["id"]
+
+    asyncio.run(converse())
 
 
 async def is_kept(gateway: Gateway, response: Any) -> bool:
