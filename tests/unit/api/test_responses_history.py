@@ -107,6 +107,16 @@ async def test_a_kept_response_is_read_and_deleted(gateway: Gateway, stream: boo
         assert (caught.value.code, caught.value.param) == ("response_not_found", "response_id")
 
 
+async def test_azures_path_and_other_spellings_find_it_too(gateway: Gateway):
+    async with gateway.http.post(
+        f"{gateway.root}/openai/deployments/test/responses", json={"input": [HOT]}
+    ) as made:
+        response = await made.json()
+    for path in ("/openai/v1/responses/", "//v1/responses/", "/responses/"):
+        status, found = await gateway.get(f"{path}{response['id']}")
+        assert (status, found) == (200, response)
+
+
 async def refusal_of(gateway: Gateway, **fields: Any) -> openai.NotFoundError:
     with pytest.raises(openai.NotFoundError) as caught:
         await ask(gateway, **fields)

@@ -102,6 +102,16 @@ async def test_every_answer_has_one(gateway: Gateway, method: str, path: str, st
     assert own == "client-7"
 
 
+async def test_a_refused_page_gets_one_too_and_a_listed_page_may_read_it(start: StartGateway, slm: Scripted):
+    listen = {"origins": ["https://app.example.com"]}
+    gateway = await start(settings_of(upstream(slm, "slm"), listen=listen), [simple_policy()])
+    for origin, status in (("https://evil.example.com", 403), ("https://app.example.com", 200)):
+        response = await post(gateway, "/chat/completions", ASK, TRACE | {"origin": origin})
+        assert response.status == status
+        assert response.headers.getall("x-request-id") == ["client-7"]
+    assert "x-request-id" in response.headers["access-control-expose-headers"].split(", ")
+
+
 @pytest.mark.parametrize("value", ["é", "x" * 513, "a\tb"], ids=["not ascii", "long", "control"])
 async def test_a_value_that_no_server_should_log_is_left_out(gateway: Gateway, slm: Scripted, value: str):
     response = await post(gateway, "/chat/completions", ASK, TRACE | {"x-request-id": value})
