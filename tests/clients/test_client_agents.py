@@ -108,3 +108,20 @@ async def test_leaving_frees_the_upstream(case: Case, agent: MakeAgent):
             running.cancel()  # the run is a task of its own
 
     assert await freed_by(case, ask) < MOST
+
+
+@every_pair(policy_name=["balanced"], sure=ALONE, stream=STREAM)
+async def test_turns_go_on_from_the_previous_response(case: Case, tiers: Any, stream: bool):
+    case.talk()
+    asked = OpenAIResponsesModel(model=case.model, openai_client=tiers.gateway.client)
+    able: Agent[None] = Agent(name="lexicographer", model=asked)
+    first = await Runner.run(able, case.question, run_config=QUIET)
+    more: Any = {"previous_response_id": first.last_response_id, "run_config": QUIET}
+    if stream:
+        running = Runner.run_streamed(able, "And once more?", **more)
+        async for _ in running.stream_events():
+            pass
+    else:
+        await Runner.run(able, "And once more?", **more)
+    texts = [message["content"] for message in case.answering.requests[-1]["messages"]]
+    assert texts == [case.question, case.said, "And once more?"]

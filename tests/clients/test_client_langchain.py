@@ -136,3 +136,23 @@ async def test_an_unknown_model(chat: Chat):
 async def test_leaving_frees_the_upstream(case: Case, chat: Chat):
     model, turns = chat(case.model), [HumanMessage(case.question)]
     assert await freed_by(case, lambda: said(model, turns, stream=True)) < MOST
+
+
+@every_pair(policy_name=["balanced"], sure=ALONE)
+async def test_turns_go_on_from_the_previous_response(case: Case):
+    case.call_a_tool()
+    model = ChatOpenAI(
+        model=case.model,
+        base_url=case.gateway.url,
+        api_key="none",
+        max_retries=0,
+        use_responses_api=True,
+        use_previous_response_id=True,
+    ).bind_tools([LOOK_UP])
+    turns: list[Any] = [HumanMessage(case.question)]
+    first = await model.ainvoke(turns)
+    turns += [first, await LOOK_UP.ainvoke(first.tool_calls[0])]
+    second = await model.ainvoke(turns)
+    assert second.text == case.said
+    assert case.results() == [look_up(case.word)]
+    assert case.answering.requests[-1]["messages"][0] == {"role": "user", "content": case.question}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.exceptions import ModelHTTPError
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel, OpenAIResponsesModelSettings
 from pydantic_ai.providers.openai import OpenAIProvider
 from support.client_scenarios import ALONE, ERRORS, SURE, WAYS, Case, Opposite, freed_by, look_up
 from support.disconnect import MOST
@@ -114,3 +114,19 @@ async def test_leaving_frees_the_upstream(case: Case, agent: MakeAgent):
             await answer.get_output()
 
     assert await freed_by(case, ask) < MOST
+
+
+@every_pair(policy_name=["balanced"], sure=ALONE)
+async def test_turns_go_on_from_the_previous_response(case: Case, tiers: Any):
+    case.call_a_tool()
+    asked = OpenAIResponsesModel(case.model, provider=OpenAIProvider(openai_client=tiers.gateway.client))
+    settings = OpenAIResponsesModelSettings(openai_previous_response_id="auto")
+    able = Agent(asked, retries=0, tools=[look_up], model_settings=settings)
+    first = await able.run(case.question)
+    second = await able.run("And once more?", message_history=first.all_messages())
+    assert (first.output, second.output) == (case.said, case.said)
+    assert case.results() == [look_up(case.word)]
+    asked_for = [
+        message["content"] for message in case.answering.requests[-1]["messages"] if message["role"] == "user"
+    ]
+    assert asked_for == [case.question, "And once more?"]
