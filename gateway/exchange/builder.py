@@ -16,6 +16,7 @@ from gateway.skills.transforms import Transform
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.transport.transport import TransportError
 from gateway.wire.body_types import Body, Endpoint
+from gateway.wire.grammar_size import count_alternatives
 from gateway.wire.prompt_text import extract_prompt_features
 from gateway.wire.requirements import Requirements, capabilities_of, min_prompt_tokens, top_logprobs_of
 from gateway.wire.structured_outputs import is_constrained
@@ -226,6 +227,7 @@ def find_requirements(
         min_prompt_tokens(body, endpoint) if len(raw) > MIN_WORD_BYTES * catalogue.shortest_context else 0,
         policy.name if policy.name in catalogue.models else None,
         present_fields(body, ANSWER_CHANGING),
+        alternatives=count_alternatives(body, raw),
     )
 
 

@@ -69,6 +69,7 @@ class Endpoint:
             and needs.top_logprobs <= self.max_top_logprobs
             and needs.vendor_fields.isdisjoint(self._unknown_fields)
             and (self.context_length is None or needs.tokens <= self.context_length)
+            and needs.alternatives <= self.kind.max_alternatives
             and (self.scorer is not None or not needs.surprisal)
         )
 
@@ -88,6 +89,9 @@ class Endpoint:
             return self._build_failure("incapable", what)
         if unknown := needs.vendor_fields & self._unknown_fields:
             return self._build_failure("incapable", f"does not know {', '.join(sorted(unknown))}")
+        if needs.alternatives > (most := self.kind.max_alternatives):
+            what = f"follows at most {most:g} alternatives of a schema or grammar at once, not {needs.alternatives}"
+            return self._build_failure("incapable", what)
         if needs.surprisal and self.scorer is None:
             what = f"an engine of its kind ({self.source.engine}) tells no log-probabilities of a text"
             return self._build_failure("incapable", what)

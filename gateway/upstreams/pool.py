@@ -118,7 +118,7 @@ class Pool:
 
     def _find_able(self, needs: Requirements) -> tuple[Upstream, ...]:
         """Return the upstreams that can serve such a request, up or not."""
-        return self._match(needs) if needs.tokens else self._find_able_cached(needs)
+        return self._match(needs) if needs.tokens or needs.alternatives else self._find_able_cached(needs)
 
     def _match(self, needs: Requirements) -> tuple[Upstream, ...]:
         return tuple(upstream for upstream in self.upstreams if upstream.can_serve(needs))

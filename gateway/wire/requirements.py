@@ -16,7 +16,8 @@ class Requirements(NamedTuple):
     `top_logprobs` is the number of alternatives per token. `tokens` is a lower bound on the prompt's
     tokens, 0 if not counted. `model` is the only model that may answer, if the request names one.
     `vendor_fields` are the request's fields in `gateway.wire.vendor_fields.ANSWER_CHANGING`. `surprisal`: the
-    upstream must return log-probabilities of a given text.
+    upstream must return log-probabilities of a given text. `alternatives` is the size of the answer's grammar, 0 if it
+    is certainly small.
     """
 
     capabilities: frozenset[Capability] = frozenset()
@@ -25,6 +26,7 @@ class Requirements(NamedTuple):
     model: str | None = None
     vendor_fields: frozenset[str] = frozenset()
     surprisal: bool = False
+    alternatives: int = 0
 
 
 NO_REQUIREMENTS = Requirements()

@@ -14,6 +14,9 @@ from .server_kind import Post, Scorer, ServerKind, TokenizedText, Tokenizer, bui
 
 FORCING_BIAS = 1000.0
 """Logit bias that makes the server generate a given token."""
+MAX_ALTERNATIVES = 256
+"""Maximum size of a grammar. The server tries each token against each alternative, and writes for nobody meanwhile:
+3,000 alternatives take it several seconds a token, even after the client has left."""
 ALL_ALTERNATIVES = 1_000_000
 """Number of alternatives that exceeds the size of every vocabulary."""
 
@@ -201,6 +204,7 @@ KIND = ServerKind(
     adapt_constraint=adapt_constraint,
     ignored_fields=VLLM | OPENAI,
     removed_fields=REMOVED_FROM_VLLM,
+    max_alternatives=MAX_ALTERNATIVES,
     echoes_prefill=True,
     keep_alive=False,
     tokenizer=Tokenizer(tokenize, detokenize),

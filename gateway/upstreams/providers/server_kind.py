@@ -1,5 +1,6 @@
 """The type that describes a kind of server. Each provider's file defines one instance."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple
@@ -69,6 +70,8 @@ class ServerKind(NamedTuple):
     """Returns whether the server at a base URL rejects fields that OpenAI's API does not have."""
     removed_fields: Mapping[str, str] = MappingProxyType({})
     """Fields that it used to support and now ignores, each with its replacement."""
+    max_alternatives: float = math.inf
+    """Maximum size of the answer's grammar, as `gateway.wire.grammar_size` counts it."""
     renormalises: bool = False
     """Whether log-probabilities are normalised over the tokens that a constraint (schema, grammar) allows,
     not over all tokens."""

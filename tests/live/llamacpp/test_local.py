@@ -185,6 +185,26 @@ async def test_an_engine_that_hangs_is_noticed_and_restarted(
     assert engine_pid() != before
 
 
+async def test_no_schema_blocks_the_small_model_for_others(alone: Gateway):
+    """The largest that it takes costs it a fraction of a second a token. A client that leaves ends that at once."""
+
+    def asking_for(count: int) -> dict:
+        schema = {"enum": [f"value number {index}" for index in range(count)]}
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+        return ask("Which?", model="offline", max_tokens=40, response_format=form)
+
+    status, _, raw = await alone.post("/chat/completions", asking_for(3000))
+    assert (status, json.loads(raw)["error"]["code"]) == (400, "not_supported")
+    local = alone.upstream("slm")
+    for _ in range(8):
+        leaving = asyncio.create_task(alone.post("/chat/completions", asking_for(256)))
+        await until(lambda: local.load)
+        leaving.cancel()
+        await until(lambda: not local.load)
+    status, _, _ = await soon(alone.post("/chat/completions", ask(EASY, model="offline", max_tokens=4)))
+    assert status == 200
+
+
 async def test_the_engine_ends_with_a_gateway_that_is_killed(weights: Path, tmp_path: Path):
     script = textwrap.dedent("""
         import asyncio, sys
