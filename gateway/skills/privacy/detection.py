@@ -17,7 +17,14 @@ from policies.schema.private import Private
 
 from .bare_numbers import hide_bare_numbers
 from .readings import Reading, is_uniform, read_plainly, regroup
-from .recognizers import Matcher, PatternTimeout, build_matcher, build_pattern_matcher, load_recognizers
+from .recognizers import (
+    Matcher,
+    PatternTimeout,
+    build_matcher,
+    build_pattern_matcher,
+    is_glued,
+    load_recognizers,
+)
 
 MISSING_EXTRA = "needs presidio-analyzer, which is not installed here: pip install 'smallfirst[privacy]'"
 MAX_PIECE_CHARS = 8192
@@ -152,8 +159,15 @@ class Detector:
                 for look in matchers:
                     for one in _find_entity(run.text, *look, deadline):
                         start, end = run.original_span(one.start, one.end)
-                        if is_uniform(text[at + start : at + end]):
-                            yield Finding(one.entity, at + start, at + end, text[at + start : at + end])
+                        finding = Finding(one.entity, at + start, at + end, run.original[start:end])
+                        if _is_grouped(finding, text):
+                            yield finding
+
+
+def _is_grouped(finding: Finding, text: str) -> bool:
+    """Whether a number is written in groups, and is no decimal fraction nor a part of a longer number."""
+    is_fraction = finding.entity == "CREDIT_CARD" and DECIMAL.fullmatch(finding.value)
+    return is_uniform(finding.value) and not is_fraction and not is_glued(text, finding.start, finding.end)
 
 
 def _to_original(finding: Finding, reading: Reading) -> Finding:

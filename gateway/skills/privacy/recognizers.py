@@ -110,7 +110,7 @@ def _build_checked_matcher(recognizer: Any, entity: str, min_score: float) -> Ma
     ]
 
     def accept(score: float, piece: str, start: int, end: int) -> bool:
-        if not may_be_glued and _is_glued(piece, start, end):
+        if not may_be_glued and is_glued(piece, start, end):
             return False
         value = piece[start:end]
         if (valid := recognizer.validate_result(value)) is not None:
@@ -131,10 +131,15 @@ def _widen_edges(pattern: str, entity: str) -> str:
     return pattern.replace(r"\b", END_EDGE)
 
 
-def _is_glued(piece: str, start: int, end: int) -> bool:
-    """Whether a span is a part of a longer number."""
+def is_glued(piece: str, start: int, end: int) -> bool:
+    """Whether a span is a part of a longer number, or the digits behind a decimal point."""
     before, after = piece[start - 1 : start], piece[end : end + 1]
-    return (piece[start].isdigit() and before.isdigit()) or (piece[end - 1].isdigit() and after.isdigit())
+    is_fraction = before == "." and piece[start - 2 : start - 1].isdigit() and piece[start:end].isdigit()
+    return (
+        is_fraction
+        or (piece[start].isdigit() and before.isdigit())
+        or (piece[end - 1].isdigit() and after.isdigit())
+    )
 
 
 def _match_phones(recognizer: Any, min_score: float, piece: str) -> Iterator[tuple[int, int]]:
@@ -212,4 +217,4 @@ def _find_iban_end(recognizer: Any, formats: dict[str, Any], piece: str, start: 
     if own is None or not recognizer.validate_result(signs[: own.end()]):
         return 0
     end = ends[own.end() - 1]
-    return 0 if _is_glued(piece, start.start(), end) else end
+    return 0 if is_glued(piece, start.start(), end) else end
