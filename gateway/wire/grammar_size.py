@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .body_types import Body
-from .nesting import read_json
+from .parsing.nesting import read_json
 
 CONSTRAINTS = frozenset(
     {"functions", "grammar", "json_schema", "response_format", "structured_outputs", "tools"}
