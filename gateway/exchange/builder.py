@@ -14,9 +14,9 @@ from gateway.skills.guard.prompt_leak import build_leak_guards
 from gateway.skills.privacy.screen import PrivacyScreen
 from gateway.skills.transforms import Transform
 from gateway.upstreams.pool import Pool
+from gateway.upstreams.providers.grammar_size import count_alternatives
 from gateway.upstreams.transport.transport import TransportError
 from gateway.wire.body_types import Body, Endpoint
-from gateway.wire.grammar_size import count_alternatives
 from gateway.wire.prompt_text import extract_prompt_features
 from gateway.wire.requirements import Requirements, capabilities_of, min_prompt_tokens, top_logprobs_of
 from gateway.wire.structured_outputs import is_constrained

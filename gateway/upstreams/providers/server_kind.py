@@ -71,7 +71,7 @@ class ServerKind(NamedTuple):
     removed_fields: Mapping[str, str] = MappingProxyType({})
     """Fields that it used to support and now ignores, each with its replacement."""
     max_alternatives: float = math.inf
-    """Maximum size of the answer's grammar, as `gateway.wire.grammar_size` counts it."""
+    """Maximum size of the answer's grammar, as `gateway.upstreams.providers.grammar_size` counts it."""
     renormalises: bool = False
     """Whether log-probabilities are normalised over the tokens that a constraint (schema, grammar) allows,
     not over all tokens."""

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .body_types import Body
-from .parsing.nesting import read_json
+from gateway.wire.body_types import Body
+from gateway.wire.parsing.nesting import read_json
 
 CONSTRAINTS = frozenset(
     {"functions", "grammar", "json_schema", "response_format", "structured_outputs", "tools"}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.gateways import StartGateway, settings_of, upstream
 from support.scripted_server import Scripted
 
-from gateway.wire.grammar_size import BRANCHING, CONSTRAINTS, COUNTLESS, count_alternatives
+from gateway.upstreams.providers.grammar_size import BRANCHING, CONSTRAINTS, COUNTLESS, count_alternatives
 from policies.schema.policy import Policy
 from routers.strategies.direct import Direct
 
