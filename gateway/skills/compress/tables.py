@@ -12,6 +12,8 @@ HTML_TABLE = re.compile(r"(?is)<table\b.*?(?:</table\s*>|\Z)")
 MAX_CELL_CHARS = 32
 """Mean characters of a cell from which a line with commas is prose."""
 MAX_LINE_CHARS = 4000
+QUOTED_CELL = re.compile(r'"[^"]*"')
+SENTENCE_ENDS = (".", "!", "?")
 
 
 def find_tables(text: str) -> Iterator[Span]:
@@ -44,21 +46,22 @@ def _find_runs(
 
 
 def _count_bars(line: str) -> int:
-    if GRID_LINE.fullmatch(line):
-        return max(1, len(re.findall(r"[|+]", line.strip("|+"))))
-    return line.strip("|").count("|") or int(len(line) > 1 and line[0] == line[-1] == "|")
+    """Return 1 for a line with bars: rows may lack cells."""
+    return int("|" in line or GRID_LINE.fullmatch(line) is not None)
 
 
 def _count_tabs(line: str) -> int:
-    return line.strip("\t").count("\t")
+    return int("\t" in line.strip("\t"))
 
 
 def _count_separators(separator: str) -> Callable[[str], int]:
+    within = re.compile(rf"\S{separator}\S")
+
     def count(line: str) -> int:
-        cells = line.count(separator) + 1
-        return (
-            cells - 1 if cells > 2 and len(line) <= MAX_CELL_CHARS * cells and line[-1:] not in ".!?" else 0
-        )
+        separators = QUOTED_CELL.sub("", line).count(separator)
+        if line[-1:] in SENTENCE_ENDS or len(line) > MAX_CELL_CHARS * (separators + 1):
+            return 0
+        return separators if separators > 1 or within.search(line) else 0
 
     return count
 

@@ -87,6 +87,9 @@ TABLES = {
     "semicolons": "bird;fed;colour\nhen;yes;grey\nduck;no;white",
     "columns": "bird    fed   colour\nhen     yes   grey\nduck    no    white\ncrow    no    black",
     "rules": "bird  fed\n----- ----\nhen   yes\nduck  no",
+    "rows that lack cells": "| bird | fed | colour |\n|---|---|---|\n| hen | yes |\n| duck | no | white |",
+    "two columns": "bird,colour\nhen,grey\nduck,white\ncrow,black",
+    "quoted commas": 'bird,fed,colour\n"hen, old",yes,grey\nduck,no,"white, or grey"',
     "HTML": "<table>\n<tr><th>bird</th><th>fed</th></tr>\n<tr><td>hen and duck</td><td>yes</td></tr>\n</table>",
 }
 
@@ -121,6 +124,7 @@ async def test_tables_stay_whole(kind: str, drop: bool):
         "The keeper, the king, and the birds; all of them knew it.\nThe queen, the cook, and the cat did too.",
         "return to the harbour when the bell rings for the third time in the night",
         "- the first boat, which is red;\n- the second boat, which is grey;\n- the third, which is white.",
+        "the hen,\nthe duck,\nthe crow,",
         "(A) the hen\n(B) the duck\n(C) the crow",
         "Alice: good morning\nBob: and to you",
     ],
