@@ -140,7 +140,9 @@ async def test_no_cloud_gets_a_disguised_value_from_any_place(
     asking: Any, entity: str, disguise: str, around: str, place: str, action: str
 ):
     value = DISGUISES[disguise](EXAMPLES[entity])
-    text = around.format(value) if disguise == "plain" else f"it is {value}, she said"
+    if "\u200b" in around and disguise != "plain":
+        around = "{}"  # what nobody sees cannot both part a value from letters and be within it
+    text = around.format(value)
     status, got = await asking(action, TEXT_PLACES[place](text))
     assert value not in got
     assert letters_of(EXAMPLES[entity]) not in letters_of(got)
