@@ -109,11 +109,17 @@ def _decode_escape(match: re.Match[str]) -> str:
     return " " if kind == "space" else ""
 
 
+MAX_FOLDED_SIGNS = 20_000
+"""Signs that the table remembers: more than a text in any script has."""
+
+
 class _Folding(dict[int, str]):
     """A table for `str.translate`, which fills itself. Each sign stands for one."""
 
     def __missing__(self, point: int) -> str:
-        self[point] = folded = _fold_sign(chr(point))
+        folded = _fold_sign(chr(point))
+        if len(self) < MAX_FOLDED_SIGNS:
+            self[point] = folded
         return folded
 
 
