@@ -33,7 +33,7 @@ class VitalSigns(NamedTuple):
     report: Callable[[bool], None]
     limit_s: float
     min_silence_s: float = 10.0
-    interval_s: float = 5.0
+    interval_s: float = 10.0
     poll_s: float = 1.0
 
 
@@ -98,7 +98,10 @@ def build_vital_signs(upstream: Upstream, limit_s: float) -> VitalSigns:
 
 
 async def _write_token(upstream: Upstream, timeout_s: float) -> None:
-    """Have the engine write a token, past the limit on calls in flight. Raises TransportError."""
+    """Have the engine write a token, past the limit on calls in flight. Raises TransportError.
+
+    A refusal of the request is an answer too: a model may write no text.
+    """
     url = upstream.url("completions")
     body = orjson.dumps({"model": upstream.model, "prompt": "Hello", "max_tokens": 1})
     client = HttpTransport(url, upstream.probe.headers, connect=timeout_s, gap=timeout_s, keep_alive=False)
@@ -107,7 +110,7 @@ async def _write_token(upstream: Upstream, timeout_s: float) -> None:
         await response.read()
     finally:
         await client.close()
-    if response.status != 200:
+    if response.status >= 500:
         raise TransportError("garbage", f"status {response.status} and no token", before_response=False)
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from support.fake_engine import FakeVllm
 from support.gateways import Gateway, StartGateway, upstream
-from support.scripted_server import Scripted
+from support.scripted_server import Reply, Scripted
 from support.waiting import soon, until
 
-from gateway.local.watchdog import VitalSigns, wait_until_hung
+from gateway.local.watchdog import VitalSigns, build_vital_signs, wait_until_hung
 from gateway.settings import Settings
+from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.transport.transport import TransportError
+from gateway.upstreams.upstream import Upstream
 from policies.schema.policy import Policy
 from routers.strategies.direct import Direct
 
@@ -102,6 +104,19 @@ async def test_an_engine_that_is_slow_for_a_while_is_down_only_meanwhile():
     await until(lambda: True in engine.reports)
     assert not watching.done()
     await stop(watching)
+
+
+async def test_an_answer_is_a_sign_of_life_and_a_servers_own_failure_is_none(slm: Scripted):
+    slm.says(Reply(body={"choices": []}), Reply(status=404), Reply(status=500))
+    local = Upstream(UpstreamSettings(**upstream(slm, "slm")))
+    signs = build_vital_signs(local, 5.0)
+    await signs.write_token()
+    await signs.write_token()
+    with pytest.raises(TransportError, match="status 500 and no token"):
+        await signs.write_token()
+    assert slm.paths == ["/v1/completions"] * 3
+    assert slm.requests[0]["max_tokens"] == 1
+    await local.close()
 
 
 @pytest.fixture
