@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from gateway.engine.streams.chunks import parse_block
 from gateway.errors import ApiError
 from gateway.exchange.exchange import Exchange
 from gateway.timers import Deadlines
@@ -168,7 +169,7 @@ class StreamReply:
         self._exchange = exchange
         self.begun = False
         self.finished = False
-        self._role_sent = False
+        self._named_roles: set[int] = set()
         self._headers_sent = False
         self._own_id: Body = {}
         self._seam = Seam()
@@ -193,27 +194,36 @@ class StreamReply:
         parts = []
         for event in events:
             payload = replace_id(event, name) if isinstance(event, bytes) else None
-            parts.append(b"data: %b\n\n" % (payload or self._rewrite_event(read_event(event))))
+            if payload := payload or self._rewrite_event(read_event(event)):
+                parts.append(b"data: %b\n\n" % payload)
         return b"".join(parts)
 
     def _rewrite_event(self, event: Body) -> bytes:
+        """Return an event's JSON; b"" if it only names a role that another writer has named."""
         event["id"] = self._exchange.id
-        delta = event["choices"][0].get("delta")
+        choice = event["choices"][0]
+        delta = choice.get("delta")
         if delta and "role" in delta:
-            if self._role_sent:
+            index = choice.get("index", 0)
+            if index in self._named_roles:
                 del delta["role"]
-            self._role_sent = True
+                if not any(delta.values()) and choice.get("finish_reason") is None:
+                    return b""
+            self._named_roles.add(index)
         return orjson.dumps(event)
 
     async def raw(self, data: bytes) -> None:
-        """Send committed events unchanged. If another writer's events came before, give all the same id."""
+        """Send committed events unchanged. If another writer's events came before, give all the same id.
+
+        Raises Garbage, ReportedError for an event that must be parsed and is no chunk.
+        """
         if self._passes_raw and not self._own_id:
             if self._exchange.captured is not None:
                 self._exchange.captured.raw(data)
             await self._write(data)
             return
-        payloads = [payload for block in data.split(b"\n\n") if (payload := sse.payload_of(block))]
-        await self.events([event for event in map(orjson.loads, payloads) if event.get("choices")])
+        events = [parse_block(block) for block in data.split(b"\n\n")]
+        await self.events([event for event in events if event is not None and event.get("choices")])
 
     async def response(self, body: bytes) -> None:
         raise RuntimeError("a stream is not sent whole")

@@ -13,6 +13,8 @@ from gateway.skills.transforms import UnusableAnswer, encode_request, wrap_respo
 from gateway.timers import Deadlines, TaskTimeout
 from gateway.upstreams.failures import Failure
 from gateway.upstreams.pool import Pool, fallbacks_after
+from gateway.upstreams.resilience.retries import Retries, retry
+from gateway.upstreams.transport.reported_error import ReportedError
 from gateway.upstreams.transport.transport import MAX_BODY, Response, TransportError
 from gateway.upstreams.upstream import Call as OpenCall
 from gateway.upstreams.upstream import Upstream
@@ -67,6 +69,11 @@ class Scorer(NamedTuple):
 class DraftReader(Protocol):
     """Reads a response into a draft, and knows what has become of the draft if its call ends early."""
 
+    @property
+    def has_written(self) -> bool:
+        """Whether a part of the answer has been read."""
+        ...
+
     def partial(self) -> Draft | None:
         """Return what the client has of the draft; None if it has nothing."""
         ...
@@ -79,7 +86,7 @@ class DraftReader(Protocol):
 class Attempt:
     """One call of an ask to one upstream. Whoever reads a draft sets `reader`."""
 
-    __slots__ = ("_dispatcher", "call", "is_last", "needs", "reader", "upstream")
+    __slots__ = ("_dispatcher", "call", "is_last", "is_repeatable", "needs", "reader", "retries", "upstream")
 
     def __init__(
         self,
@@ -89,6 +96,7 @@ class Attempt:
         needs: Requirements = NO_REQUIREMENTS,
         *,
         is_last: bool,
+        retries: Retries | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self.call = call
@@ -96,11 +104,18 @@ class Attempt:
         self.needs = needs
         self.is_last = is_last
         self.reader: DraftReader | None = None
+        self.retries = retries
+        self.is_repeatable = False
+        """Whether the server has reported an error inside its response, before any part of an answer."""
+
+    @property
+    def exchange(self) -> Exchange:
+        return self._dispatcher.exchange
 
     async def post(self, request: UpstreamRequest, read: Callable[[Response], Awaitable[T]]) -> T:
         """Send a request and return what `read` makes of its response.
 
-        Raises Unavailable, TransportError, LostRace.
+        Raises Unavailable, TransportError, LostRace. An error inside the response is a Failure, like one with a status.
         """
         opened = await self._dispatcher.send(self, request)
         try:
@@ -111,11 +126,15 @@ class Attempt:
             return answer
         except UnusableAnswer:  # the server did well
             raise
+        except ReportedError as error:
+            self.is_repeatable = self.reader is None or not self.reader.has_written
+            headers = opened.response.headers
+            raise self.upstream.record_error(error.status, headers, error.body, opened.request) from error
         except TransportError:
             self.upstream.record_failure()
             raise
         finally:
-            self._dispatcher.exchange.upstream_wait_s += opened.response.waited_s
+            self.exchange.upstream_wait_s += opened.response.waited_s
             opened.close()
 
 
@@ -184,14 +203,40 @@ class Dispatcher:
             upstream = pool.choose(remaining)
             limit = self._admission.token_limit(ask, upstream.price, prompt_tokens, share)
             call = self._open_account(ask, upstream, prompt_tokens, limit)
-            attempt = Attempt(self, call, upstream, requirements, is_last=not remaining)
+            retries = upstream.allow_retries(not remaining)
+            attempt = Attempt(self, call, upstream, requirements, is_last=not remaining, retries=retries)
             try:
                 return await self._attempt(attempt, perform)
             except Unavailable as failure:
                 remaining = fallbacks_after(failure, upstream, remaining)
                 if not remaining:
-                    raise
+                    return await self._repeat(ask, attempt, failure, perform)
                 call.retried = True
+
+    async def _repeat(
+        self,
+        ask: Generate | Question | Skill,
+        attempt: Attempt,
+        failure: Unavailable,
+        perform: Callable[[Attempt], Awaitable[T]],
+    ) -> T:
+        """Repeat an attempt whose server reported an error before it wrote anything, as one with a status is repeated.
+
+        Each repeat is a call of its own on the account. Raises the last failure.
+        """
+        retries = attempt.retries
+        if not attempt.is_repeatable or retries is None or not isinstance(failure, Failure):
+            raise failure
+        upstream, last = attempt.upstream, attempt.call
+
+        async def repeat() -> T:
+            nonlocal last
+            before, last = last, self._open_account(ask, upstream, last.prompt_tokens, None)
+            before.retried, last.allowed = True, before.allowed
+            again = Attempt(self, last, upstream, attempt.needs, is_last=True, retries=retries)
+            return await self._attempt(again, perform)
+
+        return await retry(repeat, failure, retries)
 
     async def _attempt(self, attempt: Attempt, perform: Callable[[Attempt], Awaitable[T]]) -> T:
         """Perform one attempt, and settle its account however it ends."""
@@ -206,8 +251,6 @@ class Dispatcher:
                 raise LostRace from None
             raise _note_failure(attempt, self._explain_cancelled_call(call)) from None
         except TransportError as broken:
-            if isinstance(call.ask, Generate) and self.exchange.ttft is None:
-                self.exchange.decided = None  # nothing has left: another model may write
             failure = Failure(broken.why, call.tier, f"{upstream.name}: {broken}", upstream=upstream.name)
             raise _note_failure(attempt, failure) from broken
         except Unavailable as failure:
@@ -275,6 +318,7 @@ class Dispatcher:
                 stream=request.stream,
                 restart_wait_s=request.patience,
                 is_last=attempt.is_last,
+                retries=attempt.retries,
                 on_send=note_departure,
             )
         finally:
@@ -326,6 +370,9 @@ class Dispatcher:
 
 def _note_failure(attempt: Attempt, failure: Unavailable) -> Unavailable:
     """Note on the call's account why it has no outcome, and in the failure what the client has of its draft."""
+    exchange = attempt.exchange
+    if isinstance(attempt.call.ask, Generate) and exchange.ttft is None:
+        exchange.decided = None  # nothing has left: another model may write
     if attempt.reader is not None and failure.partial is None:
         failure.partial = attempt.reader.partial()
     call = attempt.call

@@ -20,6 +20,7 @@ from routers.plan import (
     Judge,
     Question,
     Reason,
+    Say,
     Skill,
     Speculation,
     Usage,
@@ -133,7 +134,7 @@ class Exchange:
     def wants_usage(self) -> bool:
         return bool((self.body.get("stream_options") or {}).get("include_usage"))
 
-    def choice_count(self, ask: Generate | Question | Skill) -> int:
+    def choice_count(self, ask: Generate | Question | Say | Skill) -> int:
         """Return how many choices or samples a call of the ask writes."""
         if isinstance(ask, Judge):
             return ask.samples or 1

@@ -7,12 +7,13 @@ from typing import Any, Protocol
 import orjson
 
 from gateway.upstreams.transport.malformed import parsing
-from gateway.upstreams.transport.transport import MAX_ANSWER, Garbage, Response
+from gateway.upstreams.transport.transport import MAX_ANSWER, Garbage, Response, compute_gap, set_end
 from gateway.wire.body_types import Body
 from gateway.wire.chunks.tool_calls import ToolCalls, stringify_arguments
 from gateway.wire.parsing.answers import read_answer
 from gateway.wire.parsing.nesting import TooDeep
-from gateway.wire.sse import DONE, DONE_EVENT, EventReader, encode_event, payload_of
+from gateway.wire.responses import finish_reason_of
+from gateway.wire.sse import DONE, DONE_EVENT, EventReader, encode_event, is_json, payload_of
 
 TEXT_KEYS = ("content", "refusal", "reasoning_content", "reasoning")
 """The text fields of a message or of a stream's delta."""
@@ -140,6 +141,10 @@ class RewrittenResponse:
         Raises TransportError, Garbage if only a part of the answer is malformed, and UnusableAnswer.
         """
         data = await self._response.read(limit)
+        if not is_json(data):  # it may be a stream
+            self._enqueue(self._reader.feed(data))
+            self._finish()
+            return self._drain() or data
         try:
             body = read_answer(data)[0]
             choices = [choice for choice in body.get("choices") or () if isinstance(choice, dict)]
@@ -157,21 +162,24 @@ class RewrittenResponse:
 
     async def next(self, gap: float | None = None) -> bytes:
         """Return the next complete events, rewritten; b"" at the end. Raises TransportError, UnusableAnswer."""
+        end = set_end(gap)
         while not self._ended:
-            data = await self._response.next(gap)
-            if data:
+            if data := await self._response.next(compute_gap(end)):
                 self._enqueue(self._reader.feed(data))
             else:
-                self._ended = True
-                self._enqueue([payload for payload in (payload_of(self._reader.flush()),) if payload])
-                self._flush_channels(list(self._chains))
+                self._finish()
             if out := self._drain():
                 return out
         return b""
 
+    def _finish(self) -> None:
+        self._ended = True
+        self._enqueue([payload for payload in (payload_of(self._reader.flush()),) if payload])
+        self._flush_channels(list(self._chains))
+
     def _enqueue(self, payloads: Sequence[bytes]) -> None:
         for payload in payloads:
-            if payload == DONE:
+            if payload.strip() == DONE:
                 self._flush_channels(list(self._chains))
                 self._pending.append(DONE_EVENT)
             else:
@@ -193,7 +201,7 @@ class RewrittenResponse:
             raise Garbage(f"an event: {error}") from error
         for choice, fields in choices:
             self._filter(fields)
-            if choice.get("finish_reason") is not None:
+            if finish_reason_of(choice) is not None:
                 index = choice.get("index", 0)
                 self._flush_channels([channel for channel in self._chains if channel[0] == index])
         body: Body = chunk

@@ -39,6 +39,7 @@ class Failure(Unavailable):
 
 
 REASON_BY_STATUS = {
+    0: "garbage",  # an error inside a response, of which nothing tells the status
     401: "refused",
     402: "refused",
     403: "refused",
@@ -55,7 +56,7 @@ REASON_BY_STATUS = {
 
 
 def parse_failure(upstream: str, tier: Tier, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-    """Return the failure for a response with a status of 300 or more.
+    """Return the failure for a response with a status of 300 or more, or for an error inside another response.
 
     A redirect means a misconfigured URL, so its reason is `refused`.
     """
@@ -71,7 +72,7 @@ def parse_failure(upstream: str, tier: Tier, status: int, headers: Mapping[str, 
     return Failure(
         why,
         tier,
-        f"{upstream} answered {status}: {message}",
+        f"{upstream} answered {status}: {message}" if status else f"{upstream} broke off: {message}",
         upstream=upstream,
         status=status,
         body=body,

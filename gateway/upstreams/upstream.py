@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import orjson
 
@@ -18,7 +18,8 @@ from .providers.registry import SERVER_KINDS
 from .providers.server_kind import Scorer
 from .resilience.breaker import Breaker
 from .resilience.concurrency import QueueFull, Slots
-from .resilience.retries import retry
+from .resilience.request_faults import blames_request
+from .resilience.retries import Retries, retry
 from .resilience.retry_budget import RetryBudget
 from .settings import UpstreamSettings
 from .transport.address import build_headers, collect_secrets
@@ -37,6 +38,10 @@ MAX_BACK_OFF_S = 60.0
 
 QUESTION_TIMEOUT_S = 5.0
 """Seconds that a server may take to say how it treats tools."""
+
+
+SERVER_FAULTS = frozenset({"error", "garbage", "overloaded", "timeout"})
+"""Reasons of errors that count against the breaker, unless the error blames the request."""
 
 
 class Upstream(Endpoint):
@@ -148,11 +153,16 @@ class Upstream(Endpoint):
 
     def record_success(self) -> None:
         """Record that a response ended, or that we stopped it."""
+        self._retry_budget.record_answer()
         self._record_answer()
 
     def record_failure(self) -> None:
         """Record that a response broke off after a successful start."""
         self.breaker.record_failure()
+
+    def allow_retries(self, is_last: bool) -> Retries:
+        """Return the retries of one call: none if another upstream can be called instead."""
+        return Retries(self._limits.retries if is_last else 0, self._retry_budget)
 
     async def send(
         self,
@@ -162,16 +172,18 @@ class Upstream(Endpoint):
         stream: bool,
         restart_wait_s: float = 0.0,
         is_last: bool = True,
+        retries: Retries | None = None,
         on_send: Callable[[], None] = lambda: None,
     ) -> "Call":
         """Post `body` and return the call, which the caller must close. Raises Failure.
 
         `restart_wait_s` is the maximum wait for a supervised engine that restarts, or whose death its
         supervisor has not noticed yet. `is_last` says that no other upstream can be called; only then are
-        waits and retries allowed. `on_send` is called just before the body is sent.
+        waits and retries allowed. `retries` are those left of `allow_retries`, if the call was made before.
+        `on_send` is called just before the body is sent.
         """
+        retries = retries or self.allow_retries(is_last)
         deadline = time.monotonic() + (restart_wait_s if self._supervised and is_last else 0.0)
-        retries = self._limits.retries if is_last else 0
         while True:
             try:
                 return await self._send(url, body, stream, deadline, retries, on_send)
@@ -181,7 +193,13 @@ class Upstream(Endpoint):
             await asyncio.sleep(RESEND_INTERVAL_S)
 
     async def _send(
-        self, url: str, body: bytes, stream: bool, deadline: float, retries: int, on_send: Callable[[], None]
+        self,
+        url: str,
+        body: bytes,
+        stream: bool,
+        deadline: float,
+        retries: Retries,
+        on_send: Callable[[], None],
     ) -> "Call":
         if not self._running.is_set():
             await self._wait_until_running(deadline)
@@ -193,10 +211,8 @@ class Upstream(Endpoint):
             try:
                 response = await self._post_once(url, body, timeout_s)
             except Failure as failure:
-                response = await retry(
-                    lambda: self._post_once(url, body, timeout_s), failure, retries, self._retry_budget
-                )
-            return Call(response, self._slots)
+                response = await retry(lambda: self._post_once(url, body, timeout_s), failure, retries)
+            return Call(response, self._slots, body)
         except BaseException:
             self._slots.release()
             raise
@@ -229,21 +245,25 @@ class Upstream(Endpoint):
             self.breaker.record_failure()
             raise self._build_failure(broken.why, str(broken)) from broken
         if response.status < 300:
-            self._retry_budget.record_answer()
             return response
-        answer = self._redact(await _read_error_body(response))
-        failure = parse_failure(self.name, self.tier, response.status, response.headers, answer)
-        if failure.why in ("error", "overloaded", "timeout"):
+        raise self.record_error(response.status, response.headers, await _read_error_body(response), body)
+
+    def record_error(self, status: int, headers: Mapping[str, str], answer: bytes, request: bytes) -> Failure:
+        """Record an error that the server has answered with, and return it as a failure.
+
+        Errors inside a successful response are recorded here too, so the breaker and `Retry-After` act alike.
+        """
+        answer = self._redact(answer)
+        failure = parse_failure(self.name, self.tier, status, headers, answer)
+        if failure.why in SERVER_FAULTS and not blames_request(status, answer, request):
             self.breaker.record_failure()
         else:
             self._record_answer()
         if (seconds := _choose_back_off(failure)) is not None:
             self._backing_off_until = time.monotonic() + seconds
         if failure.why == "refused":
-            log.warning(
-                "%s refuses us with status %d: check its key, url and model", self.name, response.status
-            )
-        raise failure
+            log.warning("%s refuses us with status %d: check its key, url and model", self.name, status)
+        return failure
 
     def _record_answer(self) -> None:
         self.breaker.record_success()
@@ -267,10 +287,11 @@ class Upstream(Endpoint):
 
 class Call:
     """A response in progress, and its slot. Closing it early closes the connection, which cancels the
-    call."""
+    call. `request` is the body that was sent."""
 
-    def __init__(self, response: Response, slots: Slots) -> None:
+    def __init__(self, response: Response, slots: Slots, request: bytes = b"") -> None:
         self.response = response
+        self.request = request
         self._slots = slots
         self._closed = False
 

@@ -1,13 +1,15 @@
-"""Fast path for the most common chunk of a watched stream: text with log-probabilities, and nothing else.
+"""Fast paths for the most common chunks of streams: those with text, and nothing else to act on.
 
-Only the text and the log-probabilities are decoded. All other fields, known or not, stay as raw bytes. The
-log-probabilities are cut out of these bytes because the client did not ask for them. Parsing and encoding the
-whole chunk would cost several times as much.
+A relayed chunk is only told from others. Of a watched one, the text and the log-probabilities are decoded. All other
+fields, known or not, stay as raw bytes. The log-probabilities are cut out of these bytes because the client did not ask
+for them. Parsing and encoding the whole chunk would cost several times as much.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
+
+from .parsing.answers import may_need_mending
 
 JSON_NULL = msgspec.Raw(b"null")
 LOGPROBS_KEY = b',"logprobs":'
@@ -53,6 +55,7 @@ class _Choice(msgspec.Struct, gc=False):
     finish_reason: None = None
     logprobs: msgspec.Raw = JSON_NULL
     index: int = 0
+    error: None = None
     usage: None = None
 
 
@@ -64,6 +67,73 @@ class _Chunk(msgspec.Struct, gc=False):
 
 _chunk_decoder = msgspec.json.Decoder(_Chunk)
 _logprobs_decoder = msgspec.json.Decoder(_Logprobs)
+
+
+class _RelayedDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A delta with text only. Some servers have null for all that it might have beside."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    role: None = None
+    refusal: None = None
+    tool_calls: None = None
+    function_call: None = None
+
+
+class _RelayedChoice(msgspec.Struct, gc=False):
+    delta: _RelayedDelta
+    finish_reason: None = None
+    index: Literal[0] = 0
+    error: None = None
+    usage: None = None
+
+
+class _RelayedText(msgspec.Struct, gc=False):
+    """A choice of the completions endpoint."""
+
+    text: str
+    finish_reason: None = None
+    index: Literal[0] = 0
+    error: None = None
+    usage: None = None
+
+
+class _RelayedChunk(msgspec.Struct, gc=False):
+    choices: tuple[_RelayedChoice]
+    error: None = None
+    usage: None = None
+
+
+class _RelayedCompletion(msgspec.Struct, gc=False):
+    choices: tuple[_RelayedText]
+    error: None = None
+    usage: None = None
+
+
+_relayed_decoder = msgspec.json.Decoder(_RelayedChunk)
+_completion_decoder = msgspec.json.Decoder(_RelayedCompletion)
+
+
+def is_plain_chunk(block: bytes) -> bool:
+    """Return whether a raw event of a chat is a chunk that only adds text to its first choice, and is JSON as it is."""
+    if b"\\" in block and may_need_mending(block):
+        return False
+    try:
+        delta = _relayed_decoder.decode(block[block.find(b"{") :]).choices[0].delta
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return bool(delta.content or delta.reasoning_content or delta.reasoning)
+
+
+def is_plain_completion(block: bytes) -> bool:
+    """Return the same of an event of the completions endpoint."""
+    if b"\\" in block and may_need_mending(block):
+        return False
+    try:
+        return bool(_completion_decoder.decode(block[block.find(b"{") :]).choices[0].text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
 
 
 class PlainChunk(NamedTuple):

@@ -78,6 +78,12 @@ def add_prediction(body: Body, text: str) -> Body:
     return out
 
 
+def count_prompts(body: Body) -> int:
+    """Return how many prompts a request has. The completions endpoint takes several, as texts or as token ids."""
+    prompt = body.get("prompt")
+    return len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+
+
 def estimate_prompt_tokens(raw: bytes) -> int:
     """Estimate prompt tokens for a call that reports no usage: four bytes a token, the usual rule for
     English."""

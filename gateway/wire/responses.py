@@ -29,6 +29,14 @@ def text_of(choice: Body) -> str:
     return text if isinstance(text, str) else ""
 
 
+def finish_reason_of(choice: Body) -> str | None:
+    """Return why a choice has ended; None if it has not. Some servers send "" or "null" for null."""
+    reason = choice.get("finish_reason")
+    if not reason or reason == "null":
+        return None
+    return reason if isinstance(reason, str) else str(reason)
+
+
 class ParsedToken:
     """A token of a fully parsed chunk."""
 

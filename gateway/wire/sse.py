@@ -22,7 +22,8 @@ class EventReader:
     """Splits a stream into events, however its bytes are split into reads.
 
     Line ends may be LF, CRLF or CR. Comments, other fields and a byte order mark at the beginning are skipped.
-    `too_large` builds the exception that is raised for an event over the limit.
+    A body that is JSON, and no stream, is one event. `too_large` builds the exception that is raised for an event over
+    the limit.
     """
 
     def __init__(self, too_large: Callable[[str], Exception] = EventTooLarge) -> None:
@@ -30,6 +31,7 @@ class EventReader:
         self._rest = bytearray()
         self._after_cr = False
         self._at_start = True
+        self._is_json = False
 
     def read_blocks(self, data: bytes) -> list[bytes]:
         """Return the raw events that `data` completes, each without its blank line.
@@ -42,7 +44,7 @@ class EventReader:
         if self._rest:
             before = len(self._rest)
             self._rest += data
-            if not self._at_start and self._rest.find(b"\n\n", before - 1) < 0:
+            if self._is_json or (not self._at_start and self._rest.find(b"\n\n", before - 1) < 0):
                 self._check_size(before + len(data))
                 return []
             data = bytes(self._rest)
@@ -52,10 +54,15 @@ class EventReader:
     def _split(self, buffer: bytes) -> list[bytes]:
         """Return the complete events of a buffer, and keep the rest."""
         if self._at_start:
-            if BYTE_ORDER_MARK.startswith(buffer):
+            if BYTE_ORDER_MARK.startswith(buffer) or buffer.isspace():
                 self._rest += buffer  # this may be the mark or only its beginning
                 return []
             buffer, self._at_start = buffer.removeprefix(BYTE_ORDER_MARK), False
+            self._is_json = not buffer.startswith(b"data") and is_json(buffer)
+        if self._is_json:
+            self._check_size(len(buffer))
+            self._rest += buffer
+            return []
         *complete, rest = buffer.split(b"\n\n")
         if len(buffer) > MAX_EVENT:
             self._check_size(max(map(len, (*complete, rest))))
@@ -73,7 +80,7 @@ class EventReader:
         """Return what came after the last complete event: a server may leave out the last blank line."""
         rest = bytes(self._rest)
         self._rest.clear()
-        return rest
+        return b"data: " + rest.replace(b"\n", b" ") if self._is_json and rest else rest
 
     def _check_size(self, size: int) -> None:
         if size > MAX_EVENT:
@@ -94,12 +101,38 @@ def _is_one_event(data: bytes) -> bool:
     return one_line and data.startswith(b"data: ") and data.endswith(b"}\n\n")
 
 
+def is_json(body: bytes) -> bool:
+    """Return whether a body is a JSON object or list, by its first character. No stream begins like that."""
+    return body.lstrip().startswith((b"{", b"["))
+
+
 def payload_of(block: bytes) -> bytes:
-    """Return an event's data; b"" if it has none."""
+    """Return an event's data; b"" if it has none.
+
+    Errors that are told apart by their framing become data with the key `error`: the data of an event of that type,
+    a line `error: ...`, and one that is JSON without `data:`.
+    """
     if block.startswith(b"data: ") and b"\n" not in block:
         return block[6:]
-    lines = (line for line in block.split(b"\n") if line.startswith(b"data:") or line == b"data")
-    return b"\n".join(line[5:].removeprefix(b" ") for line in lines)
+    data, is_error = [], False
+    for line in block.split(b"\n"):
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        is_error |= name == b"error" or (name == b"event" and value == b"error")
+        if name in (b"data", b"error"):
+            data.append(value)
+        elif name == b'{"error"':
+            data.append(line)
+    payload = b"\n".join(data)
+    return _wrap_error(payload) if is_error and payload else payload
+
+
+def _wrap_error(payload: bytes) -> bytes:
+    try:
+        orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        payload = orjson.dumps(payload.decode(errors="replace"))
+    return b'{"error":%b}' % payload
 
 
 def encode_event(data: dict[str, Any]) -> bytes:

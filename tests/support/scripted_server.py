@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -30,8 +31,13 @@ class Reply:
     without_logprobs: bool = False
     content_type: str = "text/event-stream"
     raw: bytes | None = None
-    """A stream's bytes as they are; then the connection ends as `then` says: "end", "abort" or "hang"."""
+    """A body's bytes as they are, whatever was asked for; then the connection ends as `then` says: "end", "abort",
+    "hang", or "drip": it goes on with comments."""
     then: str = "end"
+    cuts: Sequence[int] = ()
+    """Places at which `raw` is cut into writes."""
+    rest: bytes = b""
+    """What follows `raw` once the gate is open."""
     extra: dict[str, Any] = field(default_factory=dict)
     separator: str = " "
     """Between tokens; any other than a space is no part of the text."""
@@ -166,7 +172,7 @@ class Scripted:
         if reply.body is not None or reply.status != 200:
             return self._fixed(reply)
         try:
-            if body.get("stream"):
+            if body.get("stream") or reply.raw is not None:
                 return await self._stream(request, body, reply)
             await self._hold(reply)
             return self._plain(request, body, reply)
@@ -256,10 +262,19 @@ class Scripted:
         self, request: web.Request, response: web.StreamResponse, reply: Reply
     ) -> web.StreamResponse:
         assert reply.raw is not None
-        await response.write(reply.raw)
+        places = [0, *sorted(reply.cuts), len(reply.raw)]
+        for begin, end in pairwise(places):
+            await response.write(reply.raw[begin:end])
+            await asyncio.sleep(0)
+        if reply.rest:
+            await self._hold(reply)
+            await response.write(reply.rest)
         if reply.then == "abort":
             assert request.transport is not None
             request.transport.abort()
+        while reply.then == "drip":
+            await response.write(b": still here\n\n")
+            await asyncio.sleep(0.01)
         if reply.then == "hang":
             await asyncio.Event().wait()
         return response

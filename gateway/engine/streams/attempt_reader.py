@@ -3,14 +3,18 @@
 from gateway.engine.dispatch import Attempt
 from gateway.engine.race import RaceLeg
 from gateway.engine.reply import Sink
+from gateway.exchange.call import Call
 from gateway.exchange.exchange import Exchange
-from gateway.upstreams.transport.transport import Garbage, TransportError
 from gateway.wire.parsing.usage import UsageReader
+from gateway.wire.requests import count_prompts
 from routers.plan import Draft, Usage, Verdict
+
+from .chunks import ChunkReader
+from .end_grace import EndGrace
 
 
 class AttemptReader:
-    """Reads the response of one attempt into a draft. `usage` reads what the server reports of it."""
+    """Reads the response of one attempt into a draft."""
 
     def __init__(self, exchange: Exchange, attempt: Attempt, sink: Sink) -> None:
         self.exchange = exchange
@@ -19,8 +23,18 @@ class AttemptReader:
         self.sink = sink
         if isinstance(sink, RaceLeg):
             sink.draft_so_far = self.draft_so_far
-        self.usage = UsageReader()
-        self._done = False
+        self.chunks = open_chunk_reader(exchange, attempt.call)
+        self.grace = EndGrace(self.chunks)
+
+    @property
+    def usage(self) -> UsageReader:
+        """What the server reports of its usage."""
+        return self.chunks.usage
+
+    @property
+    def has_written(self) -> bool:
+        """Whether a part of the answer has been read."""
+        return bool(self.call.tokens or self.call.chunks)
 
     def partial(self) -> Draft | None:
         """Return what the client has of the draft; None if it has nothing."""
@@ -35,11 +49,6 @@ class AttemptReader:
     def draft_so_far(self) -> Draft:
         """Return the draft of a leg that has lost its race. Nobody has read its text."""
         return Draft(self.call.tier, verdict=Verdict.CONTINUE)
-
-    def _check_finished(self, error: TransportError) -> None:
-        """Raise the error, unless the answer was finished before the response broke off."""
-        if isinstance(error, Garbage) or not (self._done or self.call.finish is not None):
-            raise error
 
     def _conclude(self, draft: Draft) -> Draft:
         """Note the draft on its call's account, and what it tells of the upstream's speed."""
@@ -62,3 +71,12 @@ class AttemptReader:
             self.upstream.latency.record_call(prompt_tokens, 0, first - call.sent)
         elif call.ended is not None:
             self.upstream.latency.record_call(prompt_tokens, usage.completion_tokens, call.duration_s)
+
+
+def open_chunk_reader(exchange: Exchange, call: Call) -> ChunkReader:
+    """Return the reader of the events of a call's response."""
+    choice_count = exchange.choice_count(call.ask) * count_prompts(exchange.body)
+    options = exchange.body.get("stream_options") or {}
+    return ChunkReader(
+        exchange.endpoint, choice_count, keeps_usage=bool(options.get("continuous_usage_stats"))
+    )

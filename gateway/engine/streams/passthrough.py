@@ -1,132 +1,107 @@
 """Passes an upstream's stream through as it comes, if nobody watches it."""
 
-from collections import defaultdict
-
-import orjson
+from collections.abc import Sequence
 
 from gateway.engine.dispatch import Attempt
 from gateway.engine.reply import Sink
 from gateway.exchange.exchange import Exchange
-from gateway.upstreams.transport.malformed import MISSHAPEN
 from gateway.upstreams.transport.transport import Garbage, Response, TransportError
-from gateway.wire.body_types import Body
-from gateway.wire.chunks.tool_calls import ToolCalls, may_hold_tool_calls
-from gateway.wire.parsing.answers import may_need_mending
-from gateway.wire.parsing.usage import strip_usage
+from gateway.wire.fast_chunks import is_plain_chunk, is_plain_completion
 from gateway.wire.sse import MAX_EVENT, EventReader, payload_of
 from routers.plan import Draft
 
 from .attempt_reader import AttemptReader
-from .events import DONE, END_GRACE_S, read_event
+from .chunks import has_content
 
 
 class PassthroughStream(AttemptReader):
     """Passes a stream through, from the first event that says something.
 
-    Earlier events only name a role: they decide no race and rule out no fallback. Of later events only those that speak
-    of usage, of tool calls, of the finish or of an error are parsed. The last of these wait for the reply's end.
+    Earlier events only name a role: they decide no race and rule out no fallback. Later ones are read only if they
+    have more than text.
     """
 
     def __init__(self, exchange: Exchange, attempt: Attempt, sink: Sink) -> None:
         super().__init__(exchange, attempt, sink)
-        self._tool_calls: defaultdict[int, ToolCalls] = defaultdict(ToolCalls)
         self._has_begun = False
-        self._is_mended = False
-        self._is_suspicious = exchange.wanted_logprobs is not None  # they may not be finite
-        self._withheld = bytearray()
+        self._may_be_plain = False
+        """Whether an event may go to the client unread: its role is named, and it is not after the end."""
+        self._withheld: list[bytes] = []
+        self._withheld_bytes = 0
+        self._is_plain = is_plain_chunk if exchange.endpoint == "chat" else is_plain_completion
 
     async def read(self, response: Response) -> Draft:
         """Pass the response through to its end. Raises TransportError, LostRace."""
         reader = EventReader(Garbage)
         try:
-            while data := await response.next(END_GRACE_S if self._done else None):
-                await self._send(self._filter_events(reader.read_blocks(data)))
+            while data := await response.next(self.grace.max_gap()):
+                await self._relay(reader.read_blocks(data))
         except TransportError as error:
-            self._check_finished(error)
-        await self._send(self._filter_events([block for block in (reader.flush(),) if block]))
-        if not self._done and self.call.finish is None:
-            raise TransportError("lost", "the stream ended before the answer did", before_response=False)
-        self._has_begun = True  # an answer without a word is one too
-        await self._send(b"")
+            self.grace.check_ended(error)
+        await self._relay([block for block in (reader.flush(),) if block])
+        await self._send(self._end())
         usage = self.usage.to_usage(self.call.prompt_tokens, self.call.chunks)
-        return self._conclude(Draft(self.call.tier, finish=self.call.finish or "stop", usage=usage))
+        return self._conclude(Draft(self.call.tier, finish=self.call.finish, usage=usage))
 
-    async def _send(self, out: bytes) -> None:
+    def _end(self) -> list[bytes]:
+        """Return the chunks that end the answer. Raises TransportError if it has not ended."""
+        chunks = [*self.chunks.end()]
+        if self.chunks.is_done:
+            chunks += self.chunks.finish_rest()
+        if self.chunks.finish is None or not self.chunks.has_ended:
+            raise TransportError("lost", "the stream ended before the answer did", before_response=False)
+        self.call.finish = self.chunks.finish
+        self._has_begun = True  # an answer without a word is one too
+        return [chunk.encode() for chunk in chunks]
+
+    async def _relay(self, blocks: Sequence[bytes]) -> None:
+        """Send what the client gets of these events. If one fails, a reply that has begun gets those before it."""
+        parts: list[bytes] = []
+        try:
+            for block in blocks:
+                if self._may_be_plain and self._is_plain(block):
+                    self.call.chunks += 1
+                    self._has_begun = True
+                    parts.append(block + b"\n\n")
+                else:
+                    parts += self._read_odd_event(block)
+        except TransportError:
+            if self.call.first is not None:
+                await self._send(parts)
+            raise
+        await self._send(parts)
+
+    async def _send(self, parts: list[bytes]) -> None:
         if not self._has_begun:
-            self._withheld += out
-            if len(self._withheld) > MAX_EVENT:
-                raise Garbage(f"events without a word are over the limit of {MAX_EVENT} bytes")
+            self._withhold(parts)
             return
         if self._withheld:
-            out = bytes(self._withheld) + out
+            parts = [*self._withheld, *parts]
             self._withheld.clear()
-        if not out:
+        if not parts:
             return
         if self.call.first is None:
             self.call.first = self.exchange.elapsed()
             if not self.sink.begun:
                 self.exchange.note_decision(self.call)
-        await self.sink.raw(out)
+        await self.sink.raw(b"".join(parts))
 
-    def _filter_events(self, blocks: list[bytes]) -> bytes:
-        try:
-            return b"".join([kept + b"\n\n" for block in blocks if (kept := self._filter_event(block))])
-        except MISSHAPEN as error:
-            raise Garbage("an event is not shaped as a chunk") from error
+    def _withhold(self, parts: list[bytes]) -> None:
+        self._withheld += parts
+        self._withheld_bytes += sum(map(len, parts))
+        if self._withheld_bytes > MAX_EVENT:
+            raise Garbage(f"events without a word are over the limit of {MAX_EVENT} bytes")
 
-    def _filter_event(self, block: bytes) -> bytes:
-        """Return what the client gets of an event; empty if nothing."""
-        if (
-            self._has_begun
-            and b'"finish_reason":null' in block
-            and b'"usage":{' not in block
-            and (b'"tool_calls"' not in block or not may_hold_tool_calls(block))
-            and ((b"\\" not in block and not self._is_suspicious) or not self._must_parse(block))
-        ):
-            self.call.chunks += 1
-            return block  # the common case, decided without parsing
-        payload = payload_of(block)
-        if payload == DONE:
-            self._done = True
-            return b""
-        if not payload:
-            # A comment before the first chunk would begin the reply, and rule out a fallback.
-            return block if block.startswith(b":") and self.call.chunks else b""
-        event, raw = read_event(payload)
-        if raw is not payload:
-            self._is_mended = self._is_suspicious = True
-            block = b"data: " + raw
-        return self._filter_chunk(event, block)
-
-    def _must_parse(self, block: bytes) -> bool:
-        """Return whether an event may need mending. A server that is mended once is mended throughout."""
-        return self._is_mended or may_need_mending(block)
-
-    def _filter_chunk(self, event: Body, block: bytes) -> bytes:
-        has_usage = self.usage.read(event)
-        choices = event.get("choices")
-        if not choices:
-            return b"" if has_usage else block
-        self.call.chunks += 1
-        self.call.finish = choices[0].get("finish_reason") or self.call.finish
-        self._has_begun = self._has_begun or _has_content(choices[0])
-        is_changed = self._normalize_tool_calls(choices)
-        if has_usage:
-            strip_usage(event)  # the client gets it once, at the end, if it asked for it
-            is_changed = True
-        return b"data: " + orjson.dumps(event) if is_changed else block
-
-    def _normalize_tool_calls(self, choices: list[Body]) -> bool:
-        """Bring the deltas of tool calls into OpenAI's form. Return whether that has changed any."""
-        changes = [
-            self._tool_calls[choice.get("index") or 0].normalize(choice.get("delta") or {})
-            for choice in choices
-        ]
-        return True in changes
-
-
-def _has_content(choice: Body) -> bool:
-    """Return whether a chunk's choice has more than a role."""
-    delta = choice.get("delta") or {}
-    says = any(value for name, value in delta.items() if name != "role")
-    return says or bool(choice.get("text")) or choice.get("finish_reason") is not None
+    def _read_odd_event(self, block: bytes) -> Sequence[bytes]:
+        """Return what the client gets of an event that may have more than text."""
+        chunks = self.chunks.read(block)
+        for chunk in chunks:
+            if has_content(chunk.choice):
+                self.call.chunks += 1
+                self._has_begun = True
+        is_alone = self.chunks.choice_count == 1
+        self._may_be_plain = is_alone and self.chunks.has_begun and not self.chunks.has_ended
+        if chunks or not block.startswith(b":") or self.chunks.is_done or payload_of(block):
+            return [chunk.encode() for chunk in chunks]
+        # A comment before the first chunk would begin the reply, and rule out a fallback.
+        return (block + b"\n\n",) if self.chunks.has_begun else ()

@@ -1,5 +1,6 @@
 """Reads an upstream's stream into a draft under a watch, token by token."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,7 +13,6 @@ from gateway.wire.body_types import Body, Event
 from gateway.wire.chunks.reasoning import TAG_START, THINK_END, ReasoningTracker
 from gateway.wire.chunks.tool_calls import ToolCalls
 from gateway.wire.fast_chunks import PlainChunk, parse_plain_chunk
-from gateway.wire.parsing.usage import strip_usage
 from gateway.wire.responses import (
     is_well_formed,
     mark_reasoning,
@@ -26,10 +26,10 @@ from routers.plan import Answer, Draft, Reason, TokenLike, ToolCall, Usage, Verd
 from routers.structure.flaws import find_flaw
 
 from .attempt_reader import AttemptReader
-from .events import DONE, END_GRACE_S, parse_event
+from .chunks import Chunk
 
 
-class _Chunk(NamedTuple):
+class _WatchedChunk(NamedTuple):
     """A parsed chunk, the text that it adds, and its tokens."""
 
     event: Body
@@ -52,14 +52,14 @@ class WatchedStream(AttemptReader):
         as_chunk: Callable[[Body], Body] | None = None,
     ) -> None:
         super().__init__(exchange, attempt, sink)
+        self.chunks.as_chunk = as_chunk
         self.watch = watch
         self.gave_up = False
-        self._as_chunk = as_chunk
         self._reasoning = ReasoningTracker()
-        self._undecided: list[_Chunk] = []
+        self._undecided: deque[_WatchedChunk] = deque()
+        self._marks: list[bool] = []
         self._wanted_logprobs = exchange.wanted_logprobs
         self._reads_plainly = self._wanted_logprobs is None and exchange.endpoint == "chat"
-        self._streams = exchange.request.stream
         self._held: list[Event] = []
         self._committed_events = 0
         self._texts: list[str] = []
@@ -87,16 +87,17 @@ class WatchedStream(AttemptReader):
     async def _follow(self, response: Response) -> None:
         reader = EventReader(Garbage)
         try:
-            while data := await response.next(END_GRACE_S if self._done else None):
+            while data := await response.next(self.grace.max_gap()):
                 self._feed(reader.feed(data))
                 if self._committed_events:
                     await self._release(self.sink)
                 if self.gave_up:
                     return
         except TransportError as error:
-            self._check_finished(error)
+            self.grace.check_ended(error)
         self._feed([payload for payload in (payload_of(reader.flush()),) if payload])
-        if self.call.finish is None and not self.gave_up:
+        self._add_all(self.chunks.end(), self.exchange.elapsed())
+        if not self.gave_up and (self.call.finish is None or not self.chunks.has_ended):
             raise TransportError("lost", "the stream ended before the answer did", before_response=False)
 
     def _end_watch(self) -> None:
@@ -165,73 +166,68 @@ class WatchedStream(AttemptReader):
     def _feed(self, payloads: list[bytes]) -> None:
         now = self.exchange.elapsed()
         for payload in payloads:
-            if payload == DONE:
-                self._done = True
-            elif (plain := self._parse_plain_chunk(payload)) is not None:
+            if (plain := self._parse_plain_chunk(payload)) is not None:
                 self._hold(plain.payload, plain.text, self._feed_watch(plain.tokens, now))
             else:
-                for chunk in self._parse(payload):
-                    self._add(chunk, now)
+                self._add_all(self.chunks.parse(payload), now)
             if self.gave_up:
                 return
 
     def _parse_plain_chunk(self, payload: bytes) -> PlainChunk | None:
-        """Parse a chunk the fast way. Return None if it must be parsed whole, as one that may hold reasoning must."""
-        if not self._reads_plainly or self._reasoning.is_inside or self._undecided:
+        """Parse a chunk the fast way. Return None if it must be parsed whole: the first, which names the role, those
+        after the end, and one that may hold reasoning."""
+        if not self._reads_plainly or self._reasoning.is_inside or self._reasoning.partial_tag:
+            return None
+        if not self.chunks.has_begun or self.chunks.has_ended:
             return None
         chunk = parse_plain_chunk(payload)
         return None if chunk is None or TAG_START in chunk.text else chunk
 
-    def _parse(self, payload: bytes) -> "Sequence[_Chunk]":
-        """Parse a chunk whole, and return the chunks that the watch may see now. Raises Garbage.
+    def _add_all(self, chunks: Sequence[Chunk], now: float) -> None:
+        """Show chunks to the watch, as far as it may see them now. Raises Garbage.
 
-        The watch is not called in here: what a watch raises is not the server's fault.
+        The watch is not called inside the `try`: what a watch raises is not the server's fault.
         """
-        try:
-            event = parse_event(payload)
-            return self._to_chunks(event if self._as_chunk is None else self._as_chunk(event))
-        except MISSHAPEN as error:
-            raise Garbage("an event is not shaped as a chunk") from error
+        for chunk in chunks:
+            try:
+                ready = self._read_tokens(chunk)
+            except MISSHAPEN as error:
+                raise Garbage("an event is not shaped as a chunk") from error
+            for each in ready:
+                self._add(each, now)
 
-    def _to_chunks(self, event: Body) -> "Sequence[_Chunk]":
-        choices = event.get("choices")
-        if self.usage.read(event) and self._streams:
-            strip_usage(event)  # the client gets it once, at the end, if it asked for it
-        if not choices:
-            return ()
-        choice = choices[0]
+    def _read_tokens(self, chunk: Chunk) -> "Sequence[_WatchedChunk]":
+        choice = chunk.choice
         text = text_of(choice)
         tokens = tokens_of(choice, text)
         self._add_tool_calls(choice.get("delta") or {})
-        chunk = _Chunk(trim_logprobs(event, self._wanted_logprobs), text, tokens)
-        if self._undecided or self._reasoning.is_inside or TAG_START in text:
-            return self._mark_reasoning(chunk)
-        return (chunk,)
+        watched = _WatchedChunk(trim_logprobs(chunk.body, self._wanted_logprobs), text, tokens)
+        if self._reasoning.partial_tag or self._reasoning.is_inside or TAG_START in text:
+            return self._mark_reasoning(watched)
+        return (watched,)
 
-    def _mark_reasoning(self, chunk: "_Chunk") -> "Sequence[_Chunk]":
+    def _mark_reasoning(self, chunk: "_WatchedChunk") -> "Sequence[_WatchedChunk]":
         """Return the chunk, and those withheld before it, once it is known which of their tokens are reasoning.
 
         Only text, and what follows text at once, has tags.
         """
         last = not chunk.text or chunk.event["choices"][0].get("finish_reason") is not None
-        undecided = [*self._undecided, chunk] if chunk.text else self._undecided
-        tokens = [token for each in undecided for token in each.tokens]
-        marks = self._reasoning.mark_tokens([token.text for token in tokens], is_last=last)
-        if marks is None:
-            self._undecided = undecided
-            return ()
-        self._undecided = []
-        next_marks = iter(marks)
-        chunks = [
-            each._replace(tokens=mark_reasoning(each.tokens, [next(next_marks) for _ in each.tokens]))
-            for each in undecided
-        ]
+        texts = [token.text for token in chunk.tokens] if chunk.text else []
+        self._marks += self._reasoning.mark_tokens(texts, is_last=last)
+        if chunk.text:
+            self._undecided.append(chunk)
+        chunks = []
+        while self._undecided and len(self._undecided[0].tokens) <= len(self._marks):
+            decided = self._undecided.popleft()
+            count = len(decided.tokens)
+            chunks.append(decided._replace(tokens=mark_reasoning(decided.tokens, self._marks[:count])))
+            del self._marks[:count]
         if not chunk.text:
             inside = [self._reasoning.is_inside] * len(chunk.tokens)
             chunks.append(chunk._replace(tokens=mark_reasoning(chunk.tokens, inside)))
         return chunks
 
-    def _add(self, chunk: "_Chunk", now: float) -> None:
+    def _add(self, chunk: "_WatchedChunk", now: float) -> None:
         if self.gave_up:
             return
         event, text, tokens = chunk
@@ -253,7 +249,7 @@ class WatchedStream(AttemptReader):
 
     def _add_tool_calls(self, delta: Body) -> None:
         """Add a chunk's parts of tool calls and of a refusal."""
-        self._tool_calls.normalize(delta)
+        self._tool_calls.read(delta.get("tool_calls") or ())
         if delta.get("refusal"):
             self._refusal.append(delta["refusal"])
 

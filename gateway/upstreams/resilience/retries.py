@@ -24,10 +24,30 @@ _back_off = wait_random_exponential(multiplier=0.4, max=MAX_RETRY_WAIT_S)
 """Exponential back-off with full jitter: up to 0.4 s before the first retry, then up to twice as long each time."""
 
 
-async def retry(call: Callable[[], Awaitable[T]], failure: Failure, retries: int, budget: RetryBudget) -> T:
-    """Repeat a call whose first attempt ended in `failure`, up to `retries` times, and return its result.
+class Retries:
+    """The retries that are left to one call, whether its errors come with a status or inside a response.
 
-    The `budget` may allow fewer. Raises the last Failure. The first attempt is made without tenacity, which costs tens
+    The upstream's `budget` may allow fewer.
+    """
+
+    __slots__ = ("_left", "budget")
+
+    def __init__(self, left: int, budget: RetryBudget) -> None:
+        self._left = left
+        self.budget = budget
+
+    def withdraw(self) -> bool:
+        """Take one retry. Return whether there was one."""
+        if self._left <= 0 or not self.budget.withdraw():
+            return False
+        self._left -= 1
+        return True
+
+
+async def retry(call: Callable[[], Awaitable[T]], failure: Failure, retries: Retries) -> T:
+    """Repeat a call whose first attempt ended in `failure`, as often as `retries` allows, and return its result.
+
+    Raises the last Failure. The first attempt is made without tenacity, which costs tens
     of microseconds a call: its failure is tenacity's attempt number 1, so that one mechanism decides about all that
     follows.
     """
@@ -39,7 +59,7 @@ async def retry(call: Callable[[], Awaitable[T]], failure: Failure, retries: int
         return await call()
 
     retrying = AsyncRetrying(
-        stop=lambda state: state.attempt_number > retries or not budget.withdraw(),
+        stop=lambda _: not retries.withdraw(),
         wait=_compute_wait,
         retry=retry_if_exception(_is_repeatable),
         reraise=True,
@@ -48,7 +68,7 @@ async def retry(call: Callable[[], Awaitable[T]], failure: Failure, retries: int
         return await retrying(attempt)
     except Failure as last:
         if last.why in SAFE_TO_REPEAT and retrying.statistics["attempt_number"] > 1:
-            budget.record_failed_retries()
+            retries.budget.record_failed_retries()
         raise
 
 

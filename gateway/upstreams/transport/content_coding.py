@@ -3,7 +3,15 @@
 import zlib
 from collections.abc import Mapping
 
-from .transport import MAX_ANSWER, Response, TransportError, read_whole, too_large
+from .transport import (
+    MAX_ANSWER,
+    Response,
+    TransportError,
+    compute_gap,
+    read_whole,
+    set_end,
+    too_large,
+)
 
 MAX_INFLATED_BYTES = 2**20
 """Maximum bytes that one piece is inflated to before its reader takes them."""
@@ -60,10 +68,10 @@ class InflatedResponse:
         return await read_whole(self, limit)
 
     async def next(self, gap: float | None = None) -> bytes:
-        data = b""
+        data, end = b"", set_end(gap)
         while not data:
             if not self._has_more:
-                self._compressed, self._at = await self._response.next(gap), 0
+                self._compressed, self._at = await self._response.next(compute_gap(end)), 0
                 if not self._compressed:
                     return self._finish()
             data = self._inflate()

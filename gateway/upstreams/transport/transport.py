@@ -1,5 +1,7 @@
 """The interface between the gateway and HTTP servers, which tests replace."""
 
+import math
+import time
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -65,6 +67,23 @@ class Response(Protocol):
     def close(self) -> None:
         """End the response. Before the body's end, this closes the connection, so that the server stops."""
         ...
+
+
+def set_end(gap: float | None) -> float:
+    """Return when a wait of `gap` seconds ends, on the monotonic clock; infinity for None."""
+    return math.inf if gap is None else time.monotonic() + gap
+
+
+def compute_gap(end: float) -> float | None:
+    """Return the seconds until `end`; None for infinity. Raises TransportError if `end` is past.
+
+    A body may come in pieces that say nothing. What reads until something is said bounds all these reads together.
+    """
+    if end == math.inf:
+        return None
+    if (left := end - time.monotonic()) <= 0:
+        raise TransportError("timeout", "nothing more was said in time", before_response=False)
+    return left
 
 
 def too_large(limit: int) -> Garbage:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.skills.answer_rewriter import RewrittenResponse
 from gateway.skills.transforms import UnusableAnswer, encode_request, wrap_response
+from gateway.upstreams.transport.transport import TransportError
 
 
 class Told:
@@ -78,6 +79,43 @@ def swapping(json: bool) -> Sequence[Swap]:
 def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": {"content": [{"token": "t"}]}}
     return b"data: " + json.dumps({"id": "x", "choices": [choice]}).encode() + b"\n\n"
+
+
+class Dripping(Told):
+    """Goes on with comments after its pieces."""
+
+    async def next(self, gap: float | None = None) -> bytes:
+        return await super().next(gap) or b": still here\n\n"
+
+
+async def test_comments_do_not_prolong_a_wait():
+    response = RewrittenResponse(Dripping(chunk({"content": "a"}, "stop")), swapping)
+    assert b'"a"' in await response.next(5.0)
+    with pytest.raises(TransportError, match="in time"):
+        await response.next(0.02)
+
+
+async def test_a_blank_finish_reason_ends_no_text():
+    pieces = [chunk({"content": "[ca"}, ""), chunk({"content": "t]"}, "null"), chunk({}, "stop")]
+    chunks = await all_of(RewrittenResponse(Told(*pieces, b"data: [DONE] \n\n"), swapping))
+    assert text_of(chunks) == "[dog & co]"
+
+
+async def test_json_is_rewritten_for_a_stream():
+    message = {"role": "assistant", "content": "a [cat]"}
+    whole = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    raw = json.dumps(whole, indent=1).encode()
+    response = RewrittenResponse(Told(raw[:9], raw[9:]), swapping)
+    block = await response.next()
+    assert json.loads(block.removeprefix(b"data: "))["choices"][0]["message"]["content"] == "a [dog & co]"
+    assert await response.next() == b""
+
+
+async def test_a_stream_is_rewritten_for_a_plain_request():
+    raw = chunk({"content": "[ca"}) + chunk({"content": "t]"}, "stop") + b"data: [DONE]\n\n"
+    body = await RewrittenResponse(Told(raw), swapping).read()
+    assert await all_of(RewrittenResponse(Told(body), lambda json: []))
+    assert b"[dog & co]" in body
 
 
 async def all_of(response: RewrittenResponse) -> list[dict[str, Any]]:

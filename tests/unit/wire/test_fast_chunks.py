@@ -16,7 +16,7 @@ from gateway.engine.streams.watched import WatchedStream
 from gateway.exchange.call import Call
 from gateway.exchange.exchange import Exchange
 from gateway.wire.body_types import Event
-from gateway.wire.fast_chunks import parse_plain_chunk, replace_id
+from gateway.wire.fast_chunks import is_plain_chunk, is_plain_completion, parse_plain_chunk, replace_id
 from gateway.wire.responses import text_of, tokens_of, trim_logprobs
 from policies.schema.policy import Policy
 from routers.cost import FREE
@@ -264,3 +264,44 @@ def test_an_id_with_escapes_is_left_to_whoever_reads_the_chunk_whole() -> None:
     found = parse_plain_chunk(compact(PLAIN | {"id": 'a"b'}))
     assert found is not None
     assert replace_id(found.payload, b"sf-9") is None
+
+
+def relayed(delta: Any, **fields: Any) -> dict[str, Any]:
+    return {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": None, **fields}]}
+
+
+@pytest.mark.parametrize(
+    ("event", "is_plain"),
+    [
+        (relayed({"content": "a"}), True),
+        (relayed({"content": "a", "tool_calls": None, "role": None}, logprobs={"content": [1]}), True),
+        (relayed({"content": "", "reasoning_content": "a"}), True),
+        (relayed({"content": '"error" "role" {}'}) | {"usage": None, "error": None, "x": 10**30}, True),
+        (relayed({"content": ""}), False),
+        (relayed({}), False),
+        (relayed({"content": "a", "role": "assistant"}), False),
+        (relayed({"content": "a", "tool_calls": [{"index": 0}]}), False),
+        (relayed({"content": "a"}, finish_reason="stop"), False),
+        (relayed({"content": "a"}, finish_reason=""), False),
+        (relayed({"content": "a"}, index=1), False),
+        (relayed({"content": "a"}, usage={"prompt_tokens": 1}), False),
+        (relayed({"content": "a"}, error={"code": 502}), False),
+        (relayed({"content": "a"}) | {"error": {"code": 502}}, False),
+        (relayed({"content": "a"}) | {"usage": {"prompt_tokens": 1}}, False),
+        (relayed({"content": "a"}) | {"choices": relayed({"content": "a"})["choices"] * 2}, False),
+        ({"choices": []}, False),
+    ],
+)
+def test_a_relayed_chunk_is_plain_if_it_only_adds_text(event: dict[str, Any], is_plain: bool) -> None:
+    for space in (None, (",", ":")):
+        text = json.dumps(event, separators=space).encode()
+        for start in (b"data: ", b"data:", b"event: message\ndata: "):
+            assert is_plain_chunk(start + text) is is_plain
+        assert not is_plain_chunk(b"data: " + text[:-1])
+        assert not is_plain_chunk(b": " + text[:-2])
+
+
+def test_a_relayed_completion_is_plain_if_it_only_adds_text() -> None:
+    for text, finish, is_plain in (("a", None, True), ("", None, False), ("a", "stop", False)):
+        choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": None}
+        assert is_plain_completion(b"data: " + json.dumps({"choices": [choice]}).encode()) is is_plain

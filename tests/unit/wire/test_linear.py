@@ -19,6 +19,7 @@ from gateway.engine.streams.watched import WatchedStream
 from gateway.exchange.call import Call
 from gateway.exchange.exchange import Exchange
 from gateway.upstreams.transport.content_coding import decode_content
+from gateway.wire.chunks.reasoning import ReasoningTracker
 from gateway.wire.responses import assemble_response
 from gateway.wire.sse import EventReader
 from policies.schema.policy import Policy
@@ -139,6 +140,39 @@ async def relayed_silence(pieces: int) -> None:
     await PassthroughStream(*exchange_and_attempt(), Nowhere()).read(Arrived(*silent, encoded({}, "stop")))
 
 
+async def half_tags(pieces: int) -> None:
+    halves = [encoded({"content": "<"})] * pieces
+    draft = await followed(*halves, encoded({}, "stop"))
+    assert draft.text == "<" * pieces
+
+
+async def half_tags_within_tokens(pieces: int) -> None:
+    tags = [encoded({"content": piece}) for piece in ("nk></thi", "nk><thi")] * (pieces // 2)
+    draft = await followed(encoded({"content": "<thi"}), *tags, encoded({}, "stop"))
+    assert len(draft.tokens) == 2 * (pieces // 2) + 1
+
+
+async def tokens_without_text_after_half_a_tag(pieces: int) -> None:
+    tracker = ReasoningTracker()
+    marks = tracker.mark_tokens(["<"])
+    for _ in range(16 * pieces):
+        marks += tracker.mark_tokens([""])
+    assert len(marks + tracker.mark_tokens([], is_last=True)) == 16 * pieces + 1
+
+
+async def finishes(pieces: int) -> None:
+    """Each chunk finishes the answer, and the next one goes on."""
+    draft = await followed(*[encoded({"content": PIECE}, "stop")] * pieces)
+    assert len(draft.text) == pieces * len(PIECE)
+
+
+async def json_in_pieces(pieces: int) -> None:
+    reader = EventReader()
+    for piece in [b"[", *[b"1,\n\n"] * (16 * pieces), b"1]"]:
+        assert reader.feed(piece) == []
+    assert len(reader.flush()) > 16 * pieces
+
+
 async def calls_in_turns(pieces: int) -> None:
     events = ResponseEvents({"model": "m", "input": "x"}, "resp_1", 0)
     for _ in range(pieces):
@@ -163,6 +197,11 @@ WORK = (
     followed_arguments,
     followed_refusal,
     relayed_silence,
+    half_tags,
+    half_tags_within_tokens,
+    tokens_without_text_after_half_a_tag,
+    finishes,
+    json_in_pieces,
     calls_in_turns,
     members,
 )

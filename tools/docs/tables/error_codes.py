@@ -41,7 +41,7 @@ WORDS = {
     "upstream_timeout": "A time limit passed, or the upstream answered 408 or 504.",
     "upstream_refused": "The upstream refused the gateway, not the request: its key, URL or model is wrong.",
     "context_length_exceeded": "The prompt is too long for the models that were asked.",
-    "upstream_garbage": "The upstream's response is no OpenAI response.",
+    "upstream_garbage": "The upstream's response is no OpenAI response, or an error in it has no known kind.",
     "upstream_lost": "The connection broke off before the answer ended.",
     "upstream_error": "The upstream answered 500 or another 5xx.",
     "ceiling_reached": "The calls, tokens, dollars or seconds that the policy allows one exchange were spent.",
