@@ -21,12 +21,12 @@ from .api.info import info_routes
 from .api.internal_error import InternalErrors, ResponseTracker
 from .api.listener.browser_access import BrowserAccess, is_preflight, respond_preflight
 from .api.listener.paths import ApiPaths
+from .api.listener.tracing import trace_request
 from .api.request_body import Receive, Scope
 from .api.responses.endpoint import ResponsesEndpoint
 from .api.responses.history import History
 from .api.responses.routes import response_routes
 from .api.tokens import token_routes
-from .api.tracing import trace_request
 from .api.writers import Send, build_error_headers, respond_error
 from .background.evaluations import Evaluations
 from .background.shadows import Shadows

@@ -4,9 +4,8 @@ import secrets
 from collections.abc import Awaitable, Iterable, MutableMapping
 from typing import Any
 
+from gateway.api.writers import Send
 from gateway.upstreams.transport.trace import set_trace_headers
-
-from .writers import Send
 
 
 def trace_request(scope: MutableMapping[str, Any], send: Send) -> Send:
