@@ -7,6 +7,7 @@ from typing import NamedTuple
 import orjson
 
 from gateway.engine.dispatch import Attempt, Dispatcher, Scorer, UpstreamRequest
+from gateway.engine.streams.attempt_reader import open_chunk_reader
 from gateway.engine.streams.buffered import read_buffered
 from gateway.engine.text_scoring import score_text
 from gateway.exchange.call import Call
@@ -16,7 +17,6 @@ from gateway.upstreams.transport.malformed import parsing
 from gateway.upstreams.transport.transport import Response
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body
-from gateway.wire.parsing.usage import UsageReader
 from gateway.wire.requests import find_answer_prefix
 from gateway.wire.requirements import Requirements
 from routers.plan import GreedyToken, Judge, Judged, Score, Scored, Unavailable, Usage
@@ -192,15 +192,15 @@ class JudgeCalls:
         return scored._replace(tokens=tokens)
 
     async def _post(self, attempt: Attempt, endpoint: str, body: Body) -> tuple[bytes, Usage]:
-        reported = UsageReader()
+        chunks = open_chunk_reader(self._exchange, attempt.call)
 
         async def read(response: Response) -> tuple[bytes, Usage]:
-            answer, draft = await read_buffered(response, self._exchange, attempt.call, reported)
+            answer, draft = await read_buffered(response, self._exchange, attempt.call, chunks)
             return answer, draft.usage
 
         upstream = attempt.upstream
         request = UpstreamRequest(upstream.url(endpoint), upstream.adapt_body(body, continues=False))
         answer, usage = await attempt.post(request, read)
         attempt.call.usage = usage
-        attempt.call.reported_usd = None if upstream.has_price else reported.reported.cost_usd
+        attempt.call.reported_usd = None if upstream.has_price else chunks.usage.reported.cost_usd
         return answer, usage

@@ -18,13 +18,12 @@ from gateway.wire.body_types import Body, Endpoint
 from gateway.wire.chunks.tool_calls import may_hold_tool_calls, stringify_arguments
 from gateway.wire.parsing.answers import read_answer
 from gateway.wire.parsing.nesting import TooDeep
-from gateway.wire.parsing.usage import UsageReader
 from gateway.wire.requests import find_answer_prefix
 from gateway.wire.responses import assemble_response, finish_reason_of, strip_answer_prefix
 from gateway.wire.sse import EventReader, is_json, payload_of
 from routers.plan import Draft
 
-from .attempt_reader import AttemptReader, open_chunk_reader
+from .attempt_reader import AttemptReader
 from .chunks import Chunk, ChunkReader
 from .end_grace import EndGrace
 
@@ -37,21 +36,22 @@ class BufferedResponse(AttemptReader):
         prefix = ""
         if self.upstream.kind.echoes_prefill:
             prefix = find_answer_prefix(self.exchange.body.get("messages") or [])
-        body, draft = await read_buffered(response, self.exchange, self.call, self.usage, prefix)
+        body, draft = await read_buffered(response, self.exchange, self.call, self.chunks, prefix)
         await self.sink.response(body)
         return self._conclude(draft)
 
 
 async def read_buffered(
-    response: Response, exchange: Exchange, call: Call, usage: UsageReader, prefix: str = ""
+    response: Response, exchange: Exchange, call: Call, chunks: ChunkReader, prefix: str = ""
 ) -> tuple[bytes, Draft]:
     """Return a plain response's body and its draft. Raises TransportError.
 
     The body is as it came, apart from what `read_answer` mends, but without `prefix`, the beginning of the answer that
-    some servers repeat, and with the arguments of tool calls as text. A stream that came instead is put together.
+    some servers repeat, and with the arguments of tool calls as text. A stream that came instead is put together from
+    its `chunks`.
     """
     limit = MAX_BODY if exchange.endpoint == "embeddings" else MAX_ANSWER
-    raw = await _read_body(response, open_chunk_reader(exchange, call), limit)
+    raw = await _read_body(response, chunks, limit)
     call.ended = exchange.elapsed()
     try:
         data, body = read_answer(raw)
@@ -59,7 +59,7 @@ async def read_buffered(
             raise ReportedError(reported)
         first = data["data" if exchange.endpoint == "embeddings" else "choices"][0]
         call.finish = finish_reason_of(first) or "stop"
-        usage.read(data)
+        chunks.usage.read(data)
         written = sum(map(_estimate_tokens, data.get("choices") or ()))
         if prefix:
             body = orjson.dumps(strip_answer_prefix(data, prefix))
@@ -69,7 +69,8 @@ async def read_buffered(
         raise Garbage(f"the response: {error}") from error
     except MISSHAPEN as error:
         raise Garbage(f"the response is not what {exchange.endpoint} gives: {raw[:80]!r}") from error
-    return body, Draft(call.tier, finish=call.finish, usage=usage.to_usage(call.prompt_tokens, written))
+    usage = chunks.usage.to_usage(call.prompt_tokens, written)
+    return body, Draft(call.tier, finish=call.finish, usage=usage)
 
 
 async def _read_body(response: Response, chunks: ChunkReader, limit: int) -> bytes:

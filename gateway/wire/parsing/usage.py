@@ -9,30 +9,40 @@ from .usage_fields import NOTHING_REPORTED, ReportedUsage, parse_usage, read_pat
 
 
 class UsageReader:
-    """Reads the usage of one call from the events of its stream, or from its plain response.
-
-    `chunk` is the last event with a usage, as the chunk that OpenAI ends a stream with; None if there was none.
-    """
+    """Reads the usage of one call from the events of its stream, or from its plain response."""
 
     def __init__(self) -> None:
-        self.chunk: Body | None = None
+        self._last: tuple[Body, Body] | None = None
+        """The last event that reported a usage, and that usage."""
         self._reported = NOTHING_REPORTED
         self._by_choice: dict[str, ReportedUsage] = {}
 
     def read(self, event: Body) -> bool:
-        """Read an event or a plain response, and return whether it reports a usage.
+        """Read an event or a plain response, and return whether it has a usage.
 
-        Zeros never replace counts: some servers end a stream with an empty usage.
+        Zeros never replace counts, and one without a count replaces nothing: some servers end a stream with those.
         """
         usage = event.get("usage")
         if not usage and "x_groq" in event:  # Groq's streams have it there
             usage = read_path(event, "x_groq", "usage")
         if isinstance(usage, dict) and usage:
-            self._reported = _update(self._reported, parse_usage(usage))
+            reported = parse_usage(usage)
+            if not reported.has_counts:
+                return True
+            is_first = self._reported is NOTHING_REPORTED
+            self._reported = reported if is_first else _update(self._reported, reported)
         elif (usage := self._read_choices(event)) is None:
             return False
-        self.chunk = {**event, "choices": [], "usage": to_openai_usage(usage, self.reported)}
+        self._last = event, usage
         return True
+
+    @property
+    def chunk(self) -> Body | None:
+        """The last event with a usage, as the chunk that OpenAI ends a stream with; None if there was none."""
+        if self._last is None:
+            return None
+        event, usage = self._last
+        return {**event, "choices": [], "usage": to_openai_usage(usage, self.reported)}
 
     def _read_choices(self, event: Body) -> Body | None:
         """Read the usage of each choice, where Moonshot puts it. Return that of the last one."""
@@ -48,6 +58,8 @@ class UsageReader:
 
     @property
     def reported(self) -> ReportedUsage:
+        if not self._by_choice:
+            return self._reported
         return _update(_add_up(self._by_choice.values()), self._reported)
 
     def to_usage(self, prompt_tokens: int, written: int) -> Usage:

@@ -33,6 +33,11 @@ class ReportedUsage(NamedTuple):
     rejected: int = 0
     cost_usd: float | None = None
 
+    @property
+    def has_counts(self) -> bool:
+        """Whether a number of tokens was reported, or a cost."""
+        return (self.prompt_tokens, self.completion_tokens, self.cost_usd) != (None, None, None)
+
     def to_usage(self, prompt_tokens: int, written: int) -> Usage:
         """Return the usage of a call. The arguments are estimates, and stand for what was not reported.
 
@@ -77,17 +82,25 @@ def parse_usage(usage: Body) -> ReportedUsage:
 
 
 def to_openai_usage(usage: Body, reported: ReportedUsage) -> Body:
-    """Return a usage with OpenAI's three counts. One that has them, as `reported` in all, is unchanged."""
-    names = ("prompt_tokens", "completion_tokens", "total_tokens")
-    if all(_is_count(usage.get(name)) for name in names) and parse_usage(usage)[:2] == reported[:2]:
-        return usage
+    """Return a usage with OpenAI's three counts as `reported` in all, and details that hold counts only.
+
+    A usage that has them is unchanged.
+    """
     prompt, completion = reported.prompt_tokens or 0, reported.completion_tokens or 0
-    return {
-        **usage,
+    clean: Body = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
+    for key in (*PROMPT_DETAILS, *COMPLETION_DETAILS):
+        if usage.get(key) is not None:
+            clean[key] = _keep_counts(usage[key])
+    return {**usage, **clean}
+
+
+def _keep_counts(details: Any) -> dict[str, int]:
+    items = details.items() if isinstance(details, dict) else ()
+    return {name: count for name, value in items if (count := _read_count(value)) is not None}
 
 
 def _read_prompt(usage: Body) -> int | None:
@@ -103,12 +116,13 @@ def _read_prompt(usage: Body) -> int | None:
 
 def _read_cached(usage: Body) -> int:
     in_details = read_detail(usage, PROMPT_DETAILS, "cached_tokens")
-    return max(in_details, *(_read_count(usage.get(name)) or 0 for name in CACHED_NAMES))
+    return max([in_details, *[_read_count(usage[name]) or 0 for name in CACHED_NAMES if name in usage]])
 
 
 def read_detail(usage: Body, details: Iterable[str], name: str) -> int:
     """Return a count from the details of the prompt's or the completion's tokens; 0 if there is none."""
-    return max(_read_count(read_path(usage, key, name)) or 0 for key in details)
+    counts = [_read_count(read_path(usage, key, name)) or 0 for key in details if key in usage]
+    return max(counts, default=0)
 
 
 def _read_cost(usage: Body) -> float | None:
@@ -131,6 +145,8 @@ def _first_count(usage: Body, names: Iterable[str]) -> int | None:
 
 def _read_count(value: Any) -> int | None:
     """Return a number of tokens; None if the value is none. Some servers write numbers as strings."""
+    if type(value) is int:  # nearly always
+        return value if 0 <= value <= MAX_COUNT else None
     if isinstance(value, str) and len(value) <= len(str(MAX_COUNT)) and value.isascii() and value.isdigit():
         value = int(value)
     if isinstance(value, float) and value.is_integer():
