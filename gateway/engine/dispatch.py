@@ -222,7 +222,8 @@ class Dispatcher:
     ) -> T:
         """Repeat an attempt whose server reported an error before it wrote anything, as one with a status is repeated.
 
-        Each repeat is a call of its own on the account. Raises the last failure.
+        Each repeat is a call of its own on the account. Raises the last failure, and LostRace for a leg whose race is
+        lost while it waits.
         """
         retries = attempt.retries
         if not attempt.is_repeatable or retries is None or not isinstance(failure, Failure):
@@ -236,7 +237,23 @@ class Dispatcher:
             again = Attempt(self, last, upstream, attempt.needs, is_last=True, retries=retries)
             return await self._attempt(again, perform)
 
-        return await retry(repeat, failure, retries)
+        try:
+            return await retry(repeat, failure, retries)
+        except asyncio.CancelledError:
+            raise self._explain_cancelled_wait(attempt, last) from None
+
+    def _explain_cancelled_wait(self, attempt: Attempt, call: Call) -> Exception:
+        """Return what ended the wait for a repeat of this call, and note it on the call's account.
+
+        Raises CancelledError if the client has left.
+        """
+        call.seconds = self._now() - call.started
+        if attempt.reader is not None and attempt.reader.has_lost_race():
+            call.outcome = "outrun"
+            return LostRace()
+        failure = self._explain_cancelled_call(call)
+        call.outcome, call.message = failure.why, str(failure)
+        return failure
 
     async def _attempt(self, attempt: Attempt, perform: Callable[[Attempt], Awaitable[T]]) -> T:
         """Perform one attempt, and settle its account however it ends."""

@@ -105,15 +105,15 @@ async def _read_stream(response: Response, chunks: ChunkReader, limit: int) -> l
     return [*found, *(chunks.parse(last) if last else ())]
 
 
-def _join_chunks(found: list[Chunk], chunks: ChunkReader) -> bytes:
+def _join_chunks(parts: list[Chunk], chunks: ChunkReader) -> bytes:
     """Return a stream's chunks as one plain response; b"" if there are none. Raises TransportError if it broke off."""
-    found += chunks.end()
-    if not found:
+    parts += chunks.end()
+    if not parts:
         return b""
     if not chunks.has_ended:
         raise TransportError("lost", "the stream ended before the answer did", before_response=False)
-    endpoint: Endpoint = "chat" if "delta" in found[0].choice else "completions"
-    response = assemble_response([chunk.body for chunk in found], endpoint)
+    endpoint: Endpoint = "chat" if "delta" in parts[0].choice else "completions"
+    response = assemble_response([chunk.body for chunk in parts], endpoint)
     usage: Body = chunks.usage.chunk or {}
     own = {"choices": response["choices"], "object": response["object"]}
     return orjson.dumps(response | usage | own)

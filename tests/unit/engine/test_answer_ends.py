@@ -7,7 +7,8 @@ import pytest
 from support.gateways import Gateway
 from support.scripted_server import Reply, Scripted
 from support.strategy_requests import assert_well_formed, chunks_of, text_of
-from support.upstream_scripts import DONE, TRAILERS, Event, chunk_of, openai_script, usage_of
+from support.stream_changes import TRAILERS
+from support.upstream_scripts import DONE, Event, chunk_of, openai_script, usage_of
 from support.waiting import soon
 
 ASK: dict[str, Any] = {"model": "test", "messages": [{"role": "user", "content": "Is ice cold?"}]}

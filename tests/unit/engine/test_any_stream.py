@@ -12,7 +12,8 @@ from hypothesis import event, given
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from support.gateways import Gateway, gateway_of, settings_of, simple_policy, upstream
 from support.scripted_server import Reply, Scripted, scripted
-from support.upstream_scripts import PROMPT_TOKENS, Script, scripts
+from support.stream_changes import scripts
+from support.upstream_scripts import PROMPT_TOKENS, Script
 
 from gateway.upstreams.resilience.breaker import FAILURES_TO_OPEN
 

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 from support.gateways import Gateway, StartGateway, settings_of, upstream
 from support.scripted_server import Reply, Scripted
+from support.strategy_requests import SENTENCE, hedge, policy
 from support.upstream_scripts import DONE, ERRORS, REPORTS, chunk_of, openai_script
-from support.waiting import until
+from support.waiting import soon, until
 
 from gateway.upstreams.resilience.breaker import FAILURES_TO_OPEN
+from policies.schema.policy import Ceilings
+from routers.strategies.direct import Direct
 
 ASK: dict[str, Any] = {"model": "test", "messages": [{"role": "user", "content": "Is ice cold?"}]}
 LARGE = ASK | {"model": "large"}
@@ -109,6 +112,47 @@ async def test_a_reported_error_is_repeated_like_one_with_a_status(
     llm.requests.clear()
     status, _, _ = await gateway.post("/chat/completions", LARGE | {"stream": stream})
     assert (status, len(llm.requests)) == (429, 3)
+
+
+@BOTH
+async def test_a_race_may_be_lost_while_a_repeat_waits(
+    start: StartGateway, slm: Scripted, llm: Scripted, stream: bool
+):
+    large = upstream(llm, "llm", limits={"retries": 2})
+    gateway = await start(settings_of(upstream(slm, "slm"), large), [hedge()])
+    gate = asyncio.Event()
+    slm.says(Reply(SENTENCE, gate=gate))
+    llm.says(reported(BUSY, headers={"Retry-After": "4"}))
+    answer = asyncio.create_task(gateway.post("/chat/completions", ASK | {"stream": stream}))
+    await until(lambda: gateway.upstream("llm").is_backing_off)
+    gate.set()
+    status, headers, _ = await soon(answer, 3)
+    exchange = await gateway.exchange(headers["x-smallfirst-id"])
+    assert (status, exchange["route"], len(llm.requests)) == (200, "slm", 1)
+
+
+@BOTH
+async def test_the_time_of_an_exchange_may_end_while_a_repeat_waits(
+    start: StartGateway, llm: Scripted, stream: bool
+):
+    large = upstream(llm, "llm", limits={"retries": 2})
+    short = policy(Direct(tier="llm"), ceilings=Ceilings(seconds=0.2))
+    gateway = await start(settings_of(large), [short])
+    llm.says(reported(BUSY, headers={"Retry-After": "4"}))
+    status, headers, raw = await soon(gateway.post("/chat/completions", ASK | {"stream": stream}), 3)
+    assert (status, json.loads(raw)["error"]["code"]) == (403, "ceiling_reached")
+    assert await calls_of(gateway, headers) == [("large-server", "ceiling", False)]
+
+
+async def test_a_client_may_leave_while_a_repeat_waits(start: StartGateway, llm: Scripted):
+    gateway = await start(settings_of(upstream(llm, "llm", limits={"retries": 2})))
+    llm.says(reported(BUSY, headers={"Retry-After": "4"}))
+    answer = asyncio.create_task(gateway.post("/chat/completions", LARGE))
+    await until(lambda: gateway.upstream("llm").is_backing_off)
+    answer.cancel()
+    (name,) = await until(gateway.app.exchanges.ids)
+    exchange = await gateway.exchange(name)
+    assert [call["outcome"] for call in exchange["calls"]] == ["cancelled"]
 
 
 async def test_an_answer_that_has_begun_is_not_repeated(start: StartGateway, llm: Scripted):
