@@ -29,7 +29,7 @@ class Limits(Strict):
     queued: Annotated[int, Field(ge=0)] = 256
     """Calls that may wait; further calls fail as `busy`."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
-    """Retries of a call that got no connection or a status of 429, 502, 503 or 529."""
+    """Retries of a call that got no connection or a status of 429, 502, 503 or 529, be it inside a 200."""
 
 
 class UpstreamSettings(Strict):

@@ -32,6 +32,10 @@ ENVELOPE_KEYS = frozenset(
 """Keys of a choice that have no content of their own. All but the first four tell why it has ended."""
 
 
+ANSWER_KEYS = ("id", "object", "created", "model")
+"""Keys that are the same in all chunks of an answer."""
+
+
 class Chunk(NamedTuple):
     """A chunk with one choice. `raw` is its JSON as it came, None if it came otherwise."""
 
@@ -133,6 +137,8 @@ class ChunkReader:
         if choices and "message" in choices[0]:
             _to_stream(event)
             raw = None
+        if "id" not in event and self._name_answer(event):
+            raw = None
         if self._read_usage(event) or len(choices) > 1:
             raw = None
         chunks: list[Chunk] = []
@@ -140,6 +146,13 @@ class ChunkReader:
             body = event if len(choices) == 1 else {**event, "choices": [choice]}
             chunks += self._read_choice(body, choice, raw)
         return chunks
+
+    def _name_answer(self, event: Body) -> bool:
+        """Give an event without an id what the first chunk says of the answer. Return whether there was one."""
+        for first in self._first.values():
+            event.update({name: first[name] for name in ANSWER_KEYS if name in first and name not in event})
+            return True
+        return False
 
     def _read_usage(self, event: Body) -> bool:
         """Read an event's usage, and return whether that has changed the event."""

@@ -177,6 +177,14 @@ async def test_usage_in_every_chunk_is_relayed_once(gateway: Gateway, llm: Scrip
     assert not any("usage" in chunk for chunk in chunks if chunk["choices"])
 
 
+async def test_a_bare_usage_gets_the_answers_id(gateway: Gateway, llm: Scripted):
+    bare = {"choices": [], "usage": usage_of(len(WORDS))}
+    options = {"include_usage": True}
+    chunks = await relayed(gateway, llm, ROLE, *WRITTEN, FINISH, bare, DONE, stream_options=options)
+    assert chunks[-1]["usage"] == usage_of(len(WORDS))
+    assert_well_formed(chunks)
+
+
 async def test_continuous_usage_is_for_clients_that_ask_for_it(gateway: Gateway, llm: Scripted):
     words = [chunk_of({"content": word}) | {"usage": usage_of(at)} for at, word in enumerate(WORDS, 1)]
     options = {"include_usage": True, "continuous_usage_stats": True}

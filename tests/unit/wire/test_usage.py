@@ -214,3 +214,12 @@ def test_the_chunk_for_the_client_has_openais_counts():
 )
 def test_reported_costs(usage: dict[str, Any], dollars: float | None):
     assert parse_usage(usage).cost_usd == dollars
+
+
+@pytest.mark.parametrize("details", [7, "none", [1], True])
+def test_details_that_are_no_object_are_left_out_of_a_streams_usage(details: Any):
+    counted = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
+    odd = {"prompt_tokens_details": details, "completion_tokens_details": details}
+    chunk = read({"choices": [], "usage": counted | odd}).chunk
+    assert chunk is not None
+    assert chunk["usage"] == counted
