@@ -70,9 +70,11 @@ class Runner:
             await self._reply.fail(note_error(exchange, internal_error()))
         finally:
             exchange.seconds = exchange.elapsed()
-            if exchange.answer is None:
-                exchange.account()
-            leave(exchange)
+            try:
+                if exchange.answer is None:
+                    exchange.account()
+            finally:
+                leave(exchange)
 
     async def run(self, plan: Fragment[T]) -> T:
         """Send outcomes into the plan until it returns, and return its result. Raises what the plan lets through."""

@@ -7,9 +7,10 @@ from gateway.exchange.call import Call
 from gateway.exchange.exchange import Exchange
 from gateway.state.exchanges import Exchanges
 
+from .account_values import clean_account, encode_compact
 from .metrics import Metrics
 from .record_lines import build_exchange_line
-from .record_writer import Recorder, encode_compact
+from .record_writer import Recorder
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,11 @@ class Ledger:
                 self._metrics.count_dropped_record()
 
     def _book(self, exchange: Exchange) -> None:
-        self._count(exchange)
+        """Count the costs first: whatever fails after that, the dollars are not lost."""
+        clean_account(exchange)
+        self._count_calls(exchange)
+        if exchange.shadow_of is None:
+            self._count_request(exchange)
         line = build_exchange_line(exchange)
         summary = encode_compact(line)
         self._exchanges.add(exchange.id, summary)
@@ -52,9 +57,7 @@ class Ledger:
         if self._recorder is not None:
             self._recorder.add(exchange, line, summary)
 
-    def _count(self, exchange: Exchange) -> None:
-        if exchange.shadow_of is None:
-            self._count_request(exchange)
+    def _count_calls(self, exchange: Exchange) -> None:
         for call in exchange.calls:
             if call.upstream:
                 self._count_call(call)

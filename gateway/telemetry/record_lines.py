@@ -19,6 +19,7 @@ from routers.confidence.answer_words import token_shape
 from routers.plan import Answer, Generate, Judged, Scored, Usage
 from routers.router import Request
 
+from .account_values import are_finite, keep_logprobs, to_logprob
 from .line_builder import compile_builder
 
 
@@ -88,11 +89,15 @@ build_exchange_line = compile_builder(
 def build_tokens_line(call: Call, with_text: bool) -> dict[str, Any]:
     """Build the TokensLine of a call that a watch followed."""
     numbers: dict[str, int] = {}
+    logprobs = [token.logprob for token in call.tokens]
+    top = [token.top for token in call.tokens]
+    if not are_finite(logprobs, top):
+        logprobs, top = [to_logprob(value) for value in logprobs], [keep_logprobs(values) for values in top]
     return {
         "ids": [numbers.setdefault(token.text, len(numbers)) for token in call.tokens],
         "shapes": "".join([token_shape(token.text) for token in call.tokens]),
-        "logprobs": [token.logprob for token in call.tokens],
-        "top": [token.top for token in call.tokens],
+        "logprobs": logprobs,
+        "top": top,
         "at": [round(at, 6) for at in call.at],
         "texts": [token.text for token in call.tokens] if with_text else None,
         "reasoning": [place for place, token in enumerate(call.tokens) if token.reasoning],

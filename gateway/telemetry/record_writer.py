@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
 from gateway.exchange.call import Call
 from gateway.exchange.captured import CapturedAnswer
 from gateway.exchange.exchange import Exchange
@@ -17,6 +15,7 @@ from gateway.wire.body_types import Body, Endpoint
 from policies.schema.policy import Policy
 from routers.plan import Generate
 
+from .account_values import encode, encode_compact
 from .record_file import RecordFile
 from .record_lines import build_tokens_line
 from .settings import RecordSettings
@@ -42,11 +41,19 @@ class QueuedRecord(NamedTuple):
 
     def to_line(self) -> bytes:
         """Return the whole line, with the reply if there is one."""
+        try:
+            message = self._read_message()
+        except Exception:  # one odd answer must not lose the whole batch
+            log.exception("an answer could not be recorded")
+            return self.line
+        return self.line if message is None else b'%b,"reply":%b}' % (self.line[:-1], encode(message))
+
+    def _read_message(self) -> Body | None:
         message = None if self.answer is None else self.answer.message(self.endpoint)
-        if message is not None and self.redactor is not None:
-            redacted = self.redactor.redact_for_record({"messages": [message]})
-            message = redacted and redacted["messages"][0]
-        return self.line if message is None else b'%b,"reply":%b}' % (self.line[:-1], orjson.dumps(message))
+        if message is None or self.redactor is None:
+            return message if isinstance(message, dict) else None
+        redacted = self.redactor.redact_for_record({"messages": [message]})
+        return redacted and redacted["messages"][0]
 
 
 class Recorder:
@@ -136,9 +143,3 @@ def _select_recordable_body(exchange: Exchange) -> tuple[Body | None, PrivacyScr
 def _is_followed(call: Call) -> bool:
     """Return whether a watch followed the call, so that it has tokens to record."""
     return isinstance(call.ask, Generate) and call.ask.watch is not None
-
-
-def encode_compact(line: dict[str, Any]) -> bytes:
-    """Return a line as JSON, in a copy of exactly its size: orjson's own result keeps a buffer several times as large,
-    and many lines are kept."""
-    return bytes(memoryview(orjson.dumps(line)))

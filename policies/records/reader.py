@@ -1,5 +1,6 @@
 """Reads record files, and counts the lines that cannot be read."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -102,7 +103,7 @@ def _read_file(path: Path, left_out: LeftOut) -> Iterator[Record]:
         try:
             line = _parse(text, left_out)
             policy = policies[line.digest] = _find_policy(line, policies)
-        except ValueError as error:
+        except Exception as error:  # whatever a line holds, the others are read
             left_out.add(where, str(error))
         else:
             if isinstance(line, ExchangeLine):
@@ -111,6 +112,9 @@ def _read_file(path: Path, left_out: LeftOut) -> Iterator[Record]:
 
 def _read_lines(path: Path, left_out: LeftOut) -> Iterator[tuple[str, bytes]]:
     """Yield each line of a file with its place, `file:number`."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        left_out.add(str(path), "cannot be read: it is no regular file")
+        return
     try:
         with path.open("rb") as lines:
             for number, text in enumerate(lines, 1):
@@ -133,6 +137,8 @@ def _parse(text: bytes, left_out: LeftOut) -> PolicyLine | ExchangeLine:
     try:
         line = AnyLine.validate_json(text)
     except ValidationError as error:
+        if "recursion limit" in str(error):
+            return _parse_deep(text, error)
         version = _read_version(text)
         check_major(version)
         if not is_newer_minor(version):
@@ -140,6 +146,14 @@ def _parse(text: bytes, left_out: LeftOut) -> PolicyLine | ExchangeLine:
         return _parse_newer(text, left_out)
     check_major(parse_version(line.format))
     return line
+
+
+def _parse_deep(text: bytes, error: ValidationError) -> PolicyLine | ExchangeLine:
+    """Parse a line whose content nests deeper than pydantic's own parser goes. Raises ValueError like `_parse`."""
+    try:
+        return AnyLine.validate_python(json.loads(text))
+    except (ValueError, RecursionError):
+        raise ValueError(_explain(error)) from error
 
 
 def _read_version(text: bytes) -> Version:

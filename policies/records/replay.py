@@ -50,7 +50,7 @@ def replay(record: Record, router: Router | None = None) -> ReplayResult:
     """Replay one exchange under its own policy, or under that policy with another router.
 
     A conversation that stayed with the large model still does. Raises RecordError if the router reads features of the
-    prompt and the record has none."""
+    prompt and the record has none, or if the record's values make no sense to the plan."""
     exchange = record.exchange
     result = ReplayResult(record)
     if exchange.aside is not None:
@@ -71,6 +71,9 @@ def replay(record: Record, router: Router | None = None) -> ReplayResult:
         result.cancelled = True
     except Unavailable as failure:
         result.error = failure.why
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise RecordError(f"exchange {exchange.id} cannot be replayed: {what}") from error
     return result
 
 

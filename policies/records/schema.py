@@ -21,9 +21,12 @@ from routers.router import Request
 
 from .formats import CURRENT, Format
 
+MAX_COUNT = 2**53 - 1
+"""Maximum of a count of tokens: the largest integer that all readers of JSON hold exactly."""
+
 
 class Line(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class InApi(NamedTuple):
@@ -32,20 +35,23 @@ class InApi(NamedTuple):
     name: str | None = None
 
 
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+
+
 class UsageLine(Line):
     """Token counts."""
 
-    prompt_tokens: Annotated[int, InApi()]
+    prompt_tokens: Annotated[Count, InApi()]
     """Tokens of the prompt."""
-    completion_tokens: Annotated[int, InApi()]
+    completion_tokens: Annotated[Count, InApi()]
     """Tokens that were written."""
-    cached_tokens: int = 0
+    cached_tokens: Count = 0
     """Tokens of the prompt that the server had in its cache."""
     estimated: Annotated[bool, InApi()] = False
     """Whether the counts are an estimate, since the server reported none."""
-    accepted: int = 0
+    accepted: Count = 0
     """Tokens of a prediction that are part of the answer."""
-    rejected: int = 0
+    rejected: Count = 0
     """Tokens of a prediction that are not part of the answer."""
 
 

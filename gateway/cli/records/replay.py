@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from gateway.cli.output import err, fail, out
+from gateway.cli.output import err, fail, out, warn
 from policies.loading.loader import load_policy
 from policies.loading.yaml_files import ConfigError
 from policies.records.differences import find_differences
 from policies.records.outcomes import ReplayResult
+from policies.records.reader import MAX_NAMED
 from policies.records.replay import replay as replay_one
 from policies.records.schema import Record, RecordError
 from policies.schema.split import Split
@@ -46,15 +47,36 @@ def replay(
         changes = _parse_changes(
             change or [], [other] if other else [record.policy.router for record in replayable]
         )
-        results = [replay_one(record, _build_router(record, other, changes)) for record in replayable]
     except (ConfigError, RecordError) as error:
         fail(error)
     if not replayable:
         fail(f"{records}: holds no records", 1)
+    results = _replay_all([(record, _build_router(record, other, changes)) for record in replayable])
     if other is None and not change:
         _report_reproduction(results)
     else:
         _report_change(results, verbose)
+
+
+def _replay_all(records: list[tuple[Record, Router]]) -> list[ReplayResult]:
+    """Replay what can be replayed, and warn of the rest. Fails if nothing can be."""
+    results: list[ReplayResult] = []
+    refusals: list[str] = []
+    for record, router in records:
+        try:
+            results.append(replay_one(record, router))
+        except RecordError as error:
+            refusals.append(str(error))
+    if not results:
+        fail(_join_refusals(refusals))
+    if refusals:
+        warn(f"exchanges left out: {len(refusals)}: {_join_refusals(refusals)}")
+    return results
+
+
+def _join_refusals(refusals: list[str]) -> str:
+    others = len(refusals) - MAX_NAMED
+    return "; ".join([*refusals[:MAX_NAMED], *([f"and {others} more"] if others > 0 else [])])
 
 
 def _load_router(path: Path) -> Router:

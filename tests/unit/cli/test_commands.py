@@ -14,12 +14,17 @@ import aiohttp
 import pytest
 from click.testing import Result
 from support.gateways import Gateway, gateway_of, settings_of, simple_policy, upstream
+from support.record_builders import answered, confidence, judgement, policy, record
+from support.replay_cases import GOOD, held
 from support.scripted_server import Reply, Scripted
 from typer.testing import CliRunner
 
 import gateway
 from gateway.cli import app
 from gateway.local.model_catalog import DEFAULT_WEIGHTS
+from policies.records.schema import JudgedLine, PolicyLine
+from routers.judges.draft_judge import Verify
+from routers.plan import Reason
 
 ASK = {"model": "test", "messages": [{"role": "user", "content": "What is the opposite of hot?"}]}
 NO_ENGINE = """\
@@ -240,6 +245,21 @@ def test_replay_warns_once_of_what_it_leaves_out(records: Path):
     assert warning.startswith(f"smallfirst: 7 lines of records left out: {orphan}:1: no policy line with ")
     assert f"{records}:3: the line: Invalid JSON" in warning
     assert warning.endswith("; and 4 more")
+
+
+def test_replay_leaves_out_a_record_that_makes_no_sense_and_names_it(tmp_path: Path):
+    judging = policy(release="hold", judge=Verify())
+    calls = [held(GOOD), *[judgement(0.9)] * 2]
+    answer = answered("slm", Reason.JUDGED, confidence(GOOD))
+    good = record(calls, answer, judging)
+    other = calls[1].model_copy(update={"judged": JudgedLine(p={"maybe": 1.0}, mass=1.0)})
+    odd = record([calls[0], other, calls[2]], answer, judging, id="sf-odd")
+    lines = [PolicyLine(digest=judging.digest, policy=judging), good.exchange, odd.exchange]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(line.model_dump_json() + "\n" for line in lines))
+    result = run("replay", path)
+    assert (result.exit_code, result.stdout) == (0, "1 of 1 exchanges reproduced exactly\n")
+    assert "exchanges left out: 1: exchange sf-odd cannot be replayed: KeyError: 'yes'" in result.stderr
 
 
 def test_replay_of_what_is_no_record_names_file_and_line(tmp_path: Path):

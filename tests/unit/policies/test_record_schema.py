@@ -12,9 +12,10 @@ from gateway.exchange.call import Call
 from gateway.exchange.captured import CapturedAnswer
 from gateway.exchange.exchange import Exchange
 from gateway.state.exchanges import to_api_object
+from gateway.telemetry.account_values import encode_compact
 from gateway.telemetry.line_builder import compile_builder
 from gateway.telemetry.record_lines import build_exchange_line
-from gateway.telemetry.record_writer import Recorder, encode_compact
+from gateway.telemetry.record_writer import Recorder
 from gateway.telemetry.settings import RecordSettings
 from policies.records import schema
 from policies.records.reader import read_records

@@ -13,8 +13,9 @@ from support.router_builders import token, tokens, worth
 
 from gateway.exchange.call import Call
 from gateway.exchange.exchange import Exchange
+from gateway.telemetry.account_values import encode_compact
 from gateway.telemetry.record_lines import build_exchange_line
-from gateway.telemetry.record_writer import Recorder, encode_compact
+from gateway.telemetry.record_writer import Recorder
 from gateway.telemetry.settings import RecordSettings
 from policies.records.reader import LeftOut, read_records
 from policies.records.schema import JudgedLine, PolicyLine, Record, RecordError, RequestLine, TokensLine
