@@ -1,5 +1,6 @@
 """The composition root: builds the ASGI application, and all its parts, from the settings."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -18,7 +19,7 @@ from .api.compress import compress_route
 from .api.evaluation.endpoint import evaluate_route
 from .api.generation import RESPONSES, SURFACES, GenerationEndpoint
 from .api.info import info_routes
-from .api.internal_error import InternalErrors, ResponseTracker
+from .api.internal_error import InternalErrors, ResponseTracker, end_response
 from .api.listener.browser_access import BrowserAccess, is_preflight, respond_preflight
 from .api.listener.paths import ApiPaths
 from .api.listener.tracing import trace_request
@@ -32,7 +33,7 @@ from .background.evaluations import Evaluations
 from .background.shadows import Shadows
 from .catalog.live_policies import LivePolicies
 from .engine.engine import Engine
-from .errors import ApiError
+from .errors import ApiError, shutting_down
 from .exchange.builder import ExchangeBuilder
 from .local.factory import build_local_engine
 from .local.supervisor import Supervisor
@@ -44,6 +45,7 @@ from .telemetry.engine_metrics import EngineMetrics
 from .telemetry.ledger import Ledger
 from .telemetry.metrics import Metrics
 from .telemetry.record_writer import Recorder
+from .timers import Shutdown
 from .upstreams.health import run_probes
 from .upstreams.pool import Pool, build_pools
 from .upstreams.transport.hosts import is_loopback_host
@@ -66,6 +68,7 @@ class App(FastAPI):
     metrics: Metrics
     internal_errors: InternalErrors
     local: Supervisor | None
+    shutdown: Shutdown
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Return the coroutine that does the work, without one around it, which would be resumed at every read."""
@@ -96,6 +99,10 @@ class App(FastAPI):
         response = ResponseTracker(send)
         try:
             await super().__call__(scope, receive, response)
+        except asyncio.CancelledError:
+            if not self.shutdown.is_due:
+                raise
+            await end_response(shutting_down(), response)
         except Exception as error:
             # The metric's label is the route's name, since clients could make up any number of paths.
             route = getattr(scope.get("route"), "name", "none")
@@ -110,7 +117,7 @@ def create_app(
     `tell` is called with each line about the progress of the local engine's start. Raises ConfigError for a policy or
     model weights that can not be used.
     """
-    metrics, exchanges = Metrics(), Exchanges()
+    metrics, exchanges, shutdown = Metrics(), Exchanges(), Shutdown()
     listen = settings.listen
     stack = AsyncExitStack()
 
@@ -138,7 +145,7 @@ def create_app(
         stack.callback(recorder.close)
     ledger = Ledger(metrics, exchanges, recorder)
     stack.callback(ledger.book)
-    engine = Engine(by_tier, leave=ledger.add)
+    engine = Engine(by_tier, leave=ledger.add, shutdown=shutdown)
     conversations = Conversations()
     captures = recorder is not None and settings.records.content
     builder = ExchangeBuilder(policies, by_tier, conversations.turns_left, captures=captures)
@@ -155,6 +162,7 @@ def create_app(
             await stack.enter_async_context(policies.watch())
             await stack.enter_async_context(run_probes(upstreams))
             yield
+            shutdown.is_due = True
 
     # Its pages of documentation would load scripts from elsewhere into this origin. `ApiPaths` minds slashes.
     app = App(
@@ -166,6 +174,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.policies, app.pools, app.exchanges, app.local = policies, by_tier, exchanges, supervisor
+    app.shutdown = shutdown
     history = History(ResponseStore(settings.responses))
     routers = [
         info_routes(policies, engine, exchanges, metrics, engines, ledger),
@@ -188,6 +197,7 @@ def create_app(
         "evaluations": evaluations,
         "metrics": metrics,
         "listen": listen,
+        "shutdown": shutdown,
     }
     app.hot = {path: GenerationEndpoint(surface, **parts) for path, surface in SURFACES.items()} | {
         "/v1/responses": ResponsesEndpoint(history, surface=RESPONSES, **parts)

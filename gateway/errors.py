@@ -48,6 +48,12 @@ def unsupported(param: str, why: str) -> ApiError:
     return invalid(f"{param} is not supported: {why}", param, "not_supported")
 
 
+def shutting_down() -> ApiError:
+    """Return the error for a request that still runs when the gateway's time to stop is over."""
+    message = "the gateway is shutting down; send the request again"
+    return ApiError(503, "shutting_down", message, kind="server_error", retry_after=1.0)
+
+
 def internal_error() -> ApiError:
     """Return the error for a fault of the gateway itself. The log has the details."""
     return ApiError(500, "internal_error", "the gateway failed; see its log", kind="api_error")

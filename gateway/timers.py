@@ -100,5 +100,15 @@ class TaskTimeout:
         self._deadline.cancel()
 
 
+class Shutdown:
+    """The end of the time that running requests have when the gateway stops."""
+
+    __slots__ = ("is_due",)
+
+    def __init__(self) -> None:
+        self.is_due = False
+        """Whether that time is over: whoever is cancelled now has the gateway to thank, not its client."""
+
+
 def _raise_no_loop() -> float:
     raise RuntimeError("a deadline is set within a running event loop")

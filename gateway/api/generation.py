@@ -10,12 +10,12 @@ import orjson
 from gateway.background.evaluations import Evaluations
 from gateway.background.shadows import Shadows
 from gateway.engine.engine import Engine
-from gateway.errors import ApiError, internal_error
+from gateway.errors import ApiError, internal_error, shutting_down
 from gateway.exchange.builder import ExchangeBuilder
 from gateway.exchange.exchange import Exchange
 from gateway.state.conversations import Conversations
 from gateway.telemetry.metrics import Metrics
-from gateway.timers import Deadlines
+from gateway.timers import Deadlines, Shutdown
 from gateway.wire.body_types import Body, Endpoint
 from gateway.wire.validation import check_chat, check_completions, check_embeddings
 
@@ -64,6 +64,7 @@ class GenerationEndpoint:
         evaluations: Evaluations,
         metrics: Metrics,
         listen: Listen,
+        shutdown: Shutdown,
     ) -> None:
         self._surface = surface
         self._builder = builder
@@ -75,6 +76,7 @@ class GenerationEndpoint:
         self._body_limit = listen.body_limit
         self._heartbeat = listen.heartbeat_after
         self._deadlines = Deadlines()
+        self._shutdown = shutdown
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
@@ -92,6 +94,10 @@ class GenerationEndpoint:
             self._follow_up(exchange, is_sampled)
         except ClientGone:
             return
+        except asyncio.CancelledError:
+            if reply is not None or not self._shutdown.is_due:
+                raise
+            await self._refuse(shutting_down(), send)
         except ApiError as error:
             await self._refuse(error, send)
         except Exception as error:

@@ -54,10 +54,11 @@ class InternalErrors:
         api_error = internal_error()
         if not response.ended and not isinstance(error, AccountedFault):
             self._metrics.count_rejected(endpoint=endpoint, code=api_error.code, status=api_error.status)
-        await _respond(api_error, response)
+        await end_response(api_error, response)
 
 
-async def _respond(error: ApiError, response: ResponseTracker) -> None:
+async def end_response(error: ApiError, response: ResponseTracker) -> None:
+    """Send the error, as a response or as the last event of a stream, unless the response can hold none any more."""
     if not response.begun:
         await respond_error(response, error)
     elif response.streams and not response.ended:

@@ -44,6 +44,8 @@ class Listen(Strict):
     """Seconds within which a request's head must arrive."""
     body_timeout: Seconds = 30.0
     """Seconds without a byte after which an unfinished request body is given up."""
+    drain: Seconds = 10.0
+    """Seconds that requests under way get when the gateway is told to stop; then they end with an error, status 503."""
     heartbeat_after: Seconds = 5.0
     """Seconds without a byte after which a stream gets a comment line, its headers first if they have not left."""
 

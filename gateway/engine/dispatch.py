@@ -10,7 +10,7 @@ import orjson
 from gateway.exchange.call import Call
 from gateway.exchange.exchange import Exchange
 from gateway.skills.transforms import UnusableAnswer, encode_request, wrap_response
-from gateway.timers import Deadlines, TaskTimeout
+from gateway.timers import Deadlines, Shutdown, TaskTimeout
 from gateway.upstreams.failures import Failure
 from gateway.upstreams.pool import Pool, fallbacks_after
 from gateway.upstreams.resilience.retries import Retries, retry
@@ -141,10 +141,13 @@ class Attempt:
 class Dispatcher:
     """Performs the calls of one exchange. `scorer` is whose token ids its plan carries, once a text was scored."""
 
-    def __init__(self, pools: Mapping[Tier, Pool], exchange: Exchange, deadlines: Deadlines) -> None:
+    def __init__(
+        self, pools: Mapping[Tier, Pool], exchange: Exchange, deadlines: Deadlines, shutdown: Shutdown
+    ) -> None:
         self._admission = Admission(pools, exchange)
         self.exchange = exchange
         self._deadlines = deadlines
+        self._shutdown = shutdown
         self._timeout: TaskTimeout | None = None
         self.scorer: Scorer | None = None
 
@@ -369,18 +372,22 @@ class Dispatcher:
     def explain_cancellation(self, ask: Ask) -> Unavailable:
         """Return what the plan is told of an ask that was cancelled outside of any attempt: its time is over.
 
-        Raises CancelledError if the client has left.
+        Raises CancelledError if the client has left or the gateway stops.
         """
         if self.is_out_of_time():
             return self._admission.refuse("ceiling", ask.a if isinstance(ask, Both) else ask, "out of time")
         if isinstance(ask, Say):  # other asks have a call on the account that says so
-            self._admission.note_outcome("cancelled", ask, "the client left")
+            self._admission.note_outcome(self._cancelled_outcome(), ask, "it was cancelled")
         raise asyncio.CancelledError
 
+    def _cancelled_outcome(self) -> str:
+        return "shutdown" if self._shutdown.is_due else "cancelled"
+
     def _explain_cancelled_call(self, call: Call) -> Unavailable:
-        """Return what the plan is told of a cancelled call. Raises CancelledError if the client has left."""
+        """Return what the plan is told of a cancelled call. Raises CancelledError if the client has left or the
+        gateway stops."""
         if not self.is_out_of_time():
-            call.outcome = "cancelled"
+            call.outcome = self._cancelled_outcome()
             raise asyncio.CancelledError
         return Unavailable("ceiling", call.tier, "out of time")
 

@@ -6,12 +6,12 @@ from typing import TypeVar
 
 from gateway.errors import internal_error
 from gateway.exchange.exchange import Exchange
-from gateway.timers import Deadlines
+from gateway.timers import Deadlines, Shutdown
 from gateway.upstreams.pool import Pool
 from routers.plan import Tier, Unavailable
 
 from .reply import NullReply, Reply
-from .runner import Runner, note_client_gone, note_error, note_failure
+from .runner import Runner, note_cancellation, note_error, note_failure
 
 T = TypeVar("T")
 Task = Callable[[Runner], Awaitable[T]]
@@ -25,14 +25,20 @@ class AccountedFault(Exception):
 class Engine:
     """Performs exchanges on the upstreams. `leave` gets each exchange once, when it is over, however it ended."""
 
-    def __init__(self, pools: Mapping[Tier, Pool], leave: Callable[[Exchange], None]) -> None:
+    def __init__(
+        self, pools: Mapping[Tier, Pool], leave: Callable[[Exchange], None], shutdown: Shutdown | None = None
+    ) -> None:
         self.pools = pools
         self._leave = leave
+        self._shutdown = shutdown or Shutdown()
         self._deadlines = Deadlines()
 
     def run(self, exchange: Exchange, reply: Reply) -> Awaitable[None]:
         """Answer the exchange into the reply. An exchange without an answer gets an error."""
-        return Runner(self.pools, exchange, reply, self._deadlines).answer(self._leave)
+        return self._create_runner(exchange, reply).answer(self._leave)
+
+    def _create_runner(self, exchange: Exchange, reply: Reply) -> Runner:
+        return Runner(self.pools, exchange, reply, self._deadlines, self._shutdown)
 
     async def perform(self, exchange: Exchange, task: Task[T]) -> T:
         """Return what a task gives for an exchange that nobody gets a reply of.
@@ -40,12 +46,12 @@ class Engine:
         Its calls are admitted and accounted for as all others. Raises Unavailable, AccountedFault.
         """
         try:
-            return await task(Runner(self.pools, exchange, NullReply(exchange), self._deadlines))
+            return await task(self._create_runner(exchange, NullReply(exchange)))
         except Unavailable as failure:
             note_failure(exchange, failure)
             raise
         except asyncio.CancelledError:
-            note_client_gone(exchange)
+            note_cancellation(exchange, self._shutdown)
             raise
         except Exception as error:
             note_error(exchange, internal_error())

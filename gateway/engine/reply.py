@@ -32,6 +32,11 @@ class Sink(Protocol):
 class Reply(Sink, Protocol):
     """The one reply of an exchange."""
 
+    @property
+    def finished(self) -> bool:
+        """True once the answer, or an error instead, has been sent to its end."""
+        ...
+
     def trim(self, seam: bool = True) -> None:
         """Leave out the whitespace that the next text begins with, since it goes on from another writer's text."""
         ...
@@ -49,6 +54,7 @@ class NullReply:
     """The reply of an exchange whose answer nobody gets: a shadow, an evaluation, a skill asked by itself."""
 
     begun = False
+    finished = False
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange

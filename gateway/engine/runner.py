@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from typing import TypeVar
 
-from gateway.errors import ApiError, internal_error
+from gateway.errors import ApiError, internal_error, shutting_down
 from gateway.exchange.error_mapping import to_api_error
 from gateway.exchange.exchange import Exchange
 from gateway.exchange.guard_report import report_guard
-from gateway.timers import Deadlines
+from gateway.timers import Deadlines, Shutdown
 from gateway.upstreams.pool import Pool
 from gateway.wire.body_types import Body
 from gateway.wire.responses import summed
@@ -38,9 +38,15 @@ class Runner:
     """Runs a plan for one exchange, into its reply."""
 
     def __init__(
-        self, pools: Mapping[Tier, Pool], exchange: Exchange, reply: Reply, deadlines: Deadlines
+        self,
+        pools: Mapping[Tier, Pool],
+        exchange: Exchange,
+        reply: Reply,
+        deadlines: Deadlines,
+        shutdown: Shutdown,
     ) -> None:
-        self.dispatcher = Dispatcher(pools, exchange, deadlines)
+        self.dispatcher = Dispatcher(pools, exchange, deadlines, shutdown)
+        self._shutdown = shutdown
         self.pools = pools
         self.exchange = exchange
         self._reply = reply
@@ -63,8 +69,10 @@ class Runner:
         except Unavailable as failure:
             await self._reply.fail(note_failure(exchange, failure))
         except asyncio.CancelledError:
-            note_client_gone(exchange)
-            raise
+            if not (self._reply.finished and self._shutdown.is_due):
+                if (error := note_cancellation(exchange, self._shutdown)) is None:
+                    raise
+                await self._reply.fail(error)
         except Exception:
             log.exception("exchange %s failed", exchange.id)
             await self._reply.fail(note_error(exchange, internal_error()))
@@ -164,8 +172,12 @@ def note_error(exchange: Exchange, error: ApiError) -> ApiError:
     return error
 
 
-def note_client_gone(exchange: Exchange) -> None:
+def note_cancellation(exchange: Exchange, shutdown: Shutdown) -> ApiError | None:
+    """Note who ended an exchange from outside. Return the error for its client; None if the client has left."""
+    if shutdown.is_due:
+        return note_error(exchange, shutting_down())
     exchange.cancelled, exchange.status = True, CLIENT_GONE
+    return None
 
 
 def run_fragment(fragment: Fragment[T]) -> Callable[[Runner], Awaitable[T]]:

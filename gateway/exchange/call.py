@@ -111,6 +111,6 @@ class Call:
 
 
 CHARGED_OUTCOMES = frozenset(
-    {"ok", "stopped", "cancelled", "outrun", "ceiling", "lost", "garbage", "timeout"}
+    {"ok", "stopped", "cancelled", "shutdown", "outrun", "ceiling", "lost", "garbage", "timeout"}
 )
 """Outcomes of calls whose prompt the server has read and charges for."""

@@ -42,7 +42,7 @@ def find_differences(replayed: ReplayResult) -> list[str]:
         ("cost", exchange.cost_usd, replayed.cost_usd),
         ("cancelled", exchange.cancelled and recorded is None, replayed.cancelled),
         ("missing", None, replayed.missing),
-        ("ends in an error", exchange.error is not None, replayed.error is not None),
+        ("ends in an error", exchange.error is not None and recorded is None, replayed.error is not None),
     ]
     return [
         f"{name}: recorded {before!r}, replayed {after!r}" for name, before, after in pairs if before != after

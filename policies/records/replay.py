@@ -42,8 +42,12 @@ UNKNOWN_TEXT = "..."
 """The text of an outcome that nobody reads."""
 
 
-class ClientGone(Exception):
-    """The client left at this point of the record."""
+INTERRUPTED = ("cancelled", "shutdown")
+"""Outcomes of calls that ended because their exchange was ended from outside."""
+
+
+class Interrupted(Exception):
+    """The exchange was ended from outside at this point of the record: its client left, or the gateway stopped."""
 
 
 def replay(record: Record, router: Router | None = None) -> ReplayResult:
@@ -67,8 +71,8 @@ def replay(record: Record, router: Router | None = None) -> ReplayResult:
         result.answer = _drive(policy.plan(request), _Performer(exchange, result.calls))
     except Missing as missing:
         result.missing = missing.ask
-    except ClientGone:
-        result.cancelled = True
+    except Interrupted:
+        result.cancelled, result.error = exchange.error is None, exchange.error
     except Unavailable as failure:
         result.error = failure.why
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -130,8 +134,8 @@ class _Performer:
         if self._unused and self._unused[0].ask == "say":
             line = self._unused.pop(0)
             self._calls.append(ReplayedCall(line, cost_usd=line.cost_usd))
-            if line.outcome == "cancelled":
-                raise ClientGone
+            if line.outcome in INTERRUPTED:
+                raise Interrupted
             raise Unavailable(line.outcome, ask.tier)
         resumed = not self._unused or self._unused[0].resumed
         return Said(UNKNOWN_TEXT if resumed else "")
@@ -143,8 +147,8 @@ class _Performer:
         because = ask.because if isinstance(ask, Judge) else None
         line = self._take_line((kind, ask.tier, resumed, because))
         if line is None:
-            if self._exchange.cancelled and (not self._exchange.calls or self._has_left_at_skill()):
-                raise ClientGone
+            if self._exchange.is_interrupted and (not self._exchange.calls or self._was_ended_at_skill()):
+                raise Interrupted
             if ask.tier not in self._exchange.request.tiers:
                 raise Unavailable("not_configured", ask.tier)
             raise Missing(ask)
@@ -172,11 +176,11 @@ class _Performer:
             self._unused.remove(line)
             self._calls.append(ReplayedCall(line, cost_usd=line.cost_usd))
 
-    def _has_left_at_skill(self) -> bool:
-        """Return whether the client left while a skill prepared the next call, and take that skill's calls."""
-        has_left = bool(self._unused) and all(line.ask == "skill" for line in self._unused)
-        self._take_skills(len(self._unused) if has_left else 0)
-        return has_left
+    def _was_ended_at_skill(self) -> bool:
+        """Return whether the exchange was ended while a skill prepared the next call, and take that skill's calls."""
+        was_ended = bool(self._unused) and all(line.ask == "skill" for line in self._unused)
+        self._take_skills(len(self._unused) if was_ended else 0)
+        return was_ended
 
     def _replay_judge(self, call: ReplayedCall) -> Judged:
         if call.line.judged is None:
@@ -200,7 +204,7 @@ class _Performer:
                 legs.append(self._replay_leg(ask))
             except Missing:
                 failure = failure or Missing(both)
-            except ClientGone as gone:
+            except Interrupted as gone:
                 failure = gone
         if failure is not None:
             raise failure
@@ -212,7 +216,7 @@ class _Performer:
         return Raced(a, b)
 
     def _replay_leg(self, ask: Generate) -> RaceLeg:
-        """Replay one leg. Raises ClientGone, which ends the whole race, and Missing."""
+        """Replay one leg. Raises Interrupted, which ends the whole race, and Missing."""
         try:
             call = self._take_call(ask)
         except Unavailable as failure:
@@ -274,11 +278,11 @@ class _Performer:
     def _to_failure(
         self, call: ReplayedCall, tokens: Sequence[TokenLike] = (), confidence: float | None = None
     ) -> Exception:
-        """Return the exception that a call without an outcome ended in: ClientGone or Unavailable."""
+        """Return the exception that a call without an outcome ended in: Interrupted or Unavailable."""
         line = call.line
         call.cost_usd = line.cost_usd
-        if line.outcome == "cancelled":
-            return ClientGone()
+        if line.outcome in INTERRUPTED:
+            return Interrupted()
         if not call.kept and not (line.begun and line.tokens is None):
             return Unavailable(line.outcome, line.tier)
         delivered = tokens[: call.kept]

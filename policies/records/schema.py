@@ -25,6 +25,10 @@ MAX_COUNT = 2**53 - 1
 """Maximum of a count of tokens: the largest integer that all readers of JSON hold exactly."""
 
 
+SHUTTING_DOWN = "shutting_down"
+"""The error of an exchange that ended because the gateway stopped."""
+
+
 class Line(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -143,9 +147,10 @@ class CallLine(Line):
     """Whether the call went on from text that was already delivered."""
     outcome: Annotated[str, InApi()]
     """`ok`, `stopped` (given up, or broken off by a fault of the gateway's or of a plan's), `outrun` (the other leg
-    of a race committed first), `cancelled` (the client left), or why the call failed. For `incapable`, and for
-    `context` without `sent`, nothing was sent. `ceiling` and `private` with an empty `upstream` are asks for which
-    no call was let out; so are `ceiling` and `cancelled` of a `say`, or it was cut short."""
+    of a race committed first), `cancelled` (the client left), `shutdown` (the gateway stopped), or why the call failed.
+    For `incapable`, and for `context` without `sent`, nothing was sent. `ceiling` and `private` with an empty
+    `upstream` are asks for which no call was let out; so are `ceiling`, `cancelled` and `shutdown` of a `say`, or it
+    was cut short."""
     finish: Annotated[str | None, InApi()]
     """The upstream's finish reason."""
     usage: UsageLine
@@ -334,6 +339,11 @@ class ExchangeLine(Line):
     reply: dict[str, Any] | None = None
     """Likewise the assistant's message that was served, its tool calls included; of several choices the first. Null if
     none was served, and for long answers: see Privacy."""
+
+    @property
+    def is_interrupted(self) -> bool:
+        """True if the exchange was ended from outside: its client left, or the gateway stopped."""
+        return self.cancelled or self.error == SHUTTING_DOWN
 
 
 AnyLine = TypeAdapter[PolicyLine | ExchangeLine](

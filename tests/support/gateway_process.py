@@ -21,11 +21,13 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def serve(folder: Path, stdin: int = DEVNULL, **config: Any) -> AsyncIterator[tuple[Process, str]]:
+async def serve(
+    folder: Path, stdin: int = DEVNULL, *, listen: dict[str, Any] | None = None, **config: Any
+) -> AsyncIterator[tuple[Process, str]]:
     """The process and its base URL, once it listens; it is ended where a test has not ended it."""
     port = free_port()
     path = folder / "smallfirst.yaml"
-    path.write_text(json.dumps({"listen": {"port": port}, "local": None} | config))
+    path.write_text(json.dumps({"listen": {"port": port} | (listen or {}), "local": None} | config))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway.cli", "serve", "--config", str(path)),
         stdin=stdin,
@@ -34,8 +36,8 @@ async def serve(folder: Path, stdin: int = DEVNULL, **config: Any) -> AsyncItera
     )
     assert process.stderr is not None
     try:
-        while b"Try:" not in await soon(process.stderr.readline()):
-            pass
+        while b"Try:" not in (line := await soon(process.stderr.readline())):
+            assert line, "it has ended instead of listening"
         await _listening(port)
         yield process, f"http://127.0.0.1:{port}"
     finally:

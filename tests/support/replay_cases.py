@@ -114,6 +114,16 @@ CASES: dict[str, Record] = {
         [judged(POOR), failed("llm", "cancelled", cost_usd=0.002)], None, cancelled=True
     ),
     "cancelled before a call": record([], None, cancelled=True),
+    "stopped with the gateway mid-draft": record(
+        [failed("slm", "shutdown", GOOD, cost_usd=0.001)], None, error="shutting_down", status=503
+    ),
+    "stopped with the gateway before a call": record([], None, error="shutting_down", status=503),
+    "stopped with the gateway while the answer left": record(
+        [judged(GOOD)],
+        answered("slm", Reason.CONFIDENT, confidence(GOOD)),
+        error="shutting_down",
+        status=503,
+    ),
     "cancelled while the answer left": record(
         [judged(GOOD)], answered("slm", Reason.CONFIDENT, confidence(GOOD)), cancelled=True
     ),
@@ -271,6 +281,13 @@ CASES: dict[str, Record] = {
         stream=True,
         status=502,
         error="x",
+    ),
+    "a race stopped with the gateway": record(
+        [failed("slm", "shutdown", GOOD, cost_usd=0.001), failed("llm", "shutdown", because=Reason.OUTRAN)],
+        None,
+        hedged(),
+        error="shutting_down",
+        status=503,
     ),
     "a race cancelled": record(
         [failed("slm", "cancelled", GOOD, cost_usd=0.001), failed("llm", "cancelled", because=Reason.OUTRAN)],

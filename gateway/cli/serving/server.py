@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import ceil
 
 import uvicorn
 
@@ -26,6 +27,9 @@ from gateway.upstreams.transport.hosts import is_loopback_host
 
 MAX_OPEN_FILES = 65_536
 
+MAX_END_S = 5
+"""Maximum seconds for sending the last errors, after the time that requests under way get."""
+
 
 def run_server(settings: Settings, listener: socket.socket) -> None:
     """Serve on the listener until a signal stops the server. Raises ConfigError and EngineFailed."""
@@ -36,7 +40,10 @@ def run_server(settings: Settings, listener: socket.socket) -> None:
 
 
 async def _run(app: App, settings: Settings, listener: socket.socket) -> None:
+    drain_s = settings.listen.drain
     server = _Server(
+        app,
+        drain_s,
         uvicorn.Config(
             app,
             interface="asgi3",
@@ -48,8 +55,8 @@ async def _run(app: App, settings: Settings, listener: socket.socket) -> None:
             proxy_headers=False,
             server_header=False,
             log_level="warning",
-            timeout_graceful_shutdown=10,
-        )
+            timeout_graceful_shutdown=ceil(drain_s + MAX_END_S),
+        ),
     )
     async with app.router.lifespan_context(app):
         if app.local is not None and settings.local is not None and settings.local.starts_soon:
@@ -95,7 +102,31 @@ class _Server(uvicorn.Server):
     """A uvicorn server that shuts down in order on SIGINT and SIGTERM.
 
     uvicorn's own server raises the signal again as soon as it has stopped serving. That would end the process
-    before records are written and the engine is stopped."""
+    before records are written and the engine is stopped. It also cuts off the requests that still run when their time
+    is over; here they end with an error each."""
+
+    def __init__(self, app: App, drain_s: float, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._app = app
+        self._drain_s = drain_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let running requests end for `drain_s` seconds, or until a second SIGINT. Then end those that still run."""
+        drained = asyncio.get_running_loop().call_later(self._drain_s, self._end_requests)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            drained.cancel()
+        if tasks := self._end_requests():
+            await asyncio.wait(tasks, timeout=MAX_END_S)
+
+    def _end_requests(self) -> set[asyncio.Task[None]]:
+        """Cancel the running requests, which then answer with an error. Return their tasks."""
+        self._app.shutdown.is_due = True
+        tasks = {*self.server_state.tasks}
+        for task in tasks:
+            task.cancel()
+        return tasks
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -49,6 +49,7 @@ WORDS = {
     "private_data": "The policy blocks requests with private data; the message says of what kind, and where.",
     "guarded": "The policy's guard flagged the request or the answer, and nobody else could answer instead.",
     "leak": "The answer reproduced the system prompt, and no other model's answer did better.",
+    "shutting_down": "The gateway was told to stop, and the time of requests under way is over: send it again.",
     "internal_error": "A defect of the gateway; its log has the traceback.",
 }
 
