@@ -71,8 +71,11 @@ class Reason(StrEnum):
     LEAK = "leak"
     """The answer of the tier that was asked first reproduced the system prompt, so the other tier answers."""
     NO_LLM = "no_llm"
-    """No large model was available (none configured, down, busy, or it refused), so the small model's answer
-    is served."""
+    """No large model was available (none configured, down, busy, failing, or it rejected the request), so the small
+    model's answer is served."""
+    LLM_MISCONFIGURED = "llm_misconfigured"
+    """The large model's provider refuses the gateway (its key, URL or model is wrong), and the policy lets the small
+    model answer instead."""
     NO_SLM = "no_slm"
     """No small model was available (none configured, down, busy, or it refused), so the large model
     answers."""

@@ -13,6 +13,7 @@ STATUS_AND_CODE = {
     "rate_limited": (429, "rate_limit_exceeded"),
     "out_of_quota": (429, "insufficient_quota"),
     "timeout": (504, "upstream_timeout"),
+    "misconfigured": (502, "upstream_refused"),
     "refused": (502, "upstream_refused"),
     "context": (400, "context_length_exceeded"),
     "incapable": (400, "not_supported"),

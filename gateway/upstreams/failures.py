@@ -40,11 +40,11 @@ class Failure(Unavailable):
 
 REASON_BY_STATUS = {
     0: "garbage",  # an error inside a response, of which nothing tells the status
-    401: "refused",
+    401: "misconfigured",
     402: "refused",
-    403: "refused",
-    404: "refused",
-    405: "refused",
+    403: "misconfigured",
+    404: "misconfigured",
+    405: "misconfigured",
     408: "timeout",
     429: "rate_limited",
     500: "error",
@@ -58,7 +58,7 @@ REASON_BY_STATUS = {
 def parse_failure(upstream: str, tier: Tier, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     """Return the failure for a response with a status of 300 or more, or for an error inside another response.
 
-    A redirect means a misconfigured URL, so its reason is `refused`.
+    A redirect means a wrong URL, so its reason is `misconfigured`.
     """
     refusal = read_refusal(body)
     why = REASON_BY_STATUS.get(status) or _reason_by_class(status)
@@ -84,7 +84,7 @@ def parse_failure(upstream: str, tier: Tier, status: int, headers: Mapping[str, 
 def _reason_by_class(status: int) -> str:
     if status >= 500:
         return "error"
-    return "rejected" if status >= 400 else "refused"
+    return "rejected" if status >= 400 else "misconfigured"
 
 
 def _read_retry_after(headers: Mapping[str, str]) -> float | None:

@@ -16,6 +16,7 @@ FAILOVER_REASONS = frozenset(
         "rate_limited",
         "out_of_quota",
         "timeout",
+        "misconfigured",
         "refused",
         "error",
         "lost",

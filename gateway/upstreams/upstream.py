@@ -261,7 +261,7 @@ class Upstream(Endpoint):
             self._record_answer()
         if (seconds := _choose_back_off(failure)) is not None:
             self._backing_off_until = time.monotonic() + seconds
-        if failure.why == "refused":
+        if failure.why == "misconfigured":
             log.warning("%s refuses us with status %d: check its key, url and model", self.name, status)
         return failure
 

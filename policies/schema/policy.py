@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from routers.fragments.fallback import ask_llm
+from routers.fragments.fallback import ask_llm, refuse_downgrades
 from routers.fragments.passage_filter import PassageFilter, filter_passages
 from routers.judges.guard import Guard, guard_plan
 from routers.plan import Plan, Reason
@@ -67,6 +67,10 @@ class Policy(BaseModel):
     private: PrivateSetting = False
     """true: no cloud may see a request under this policy, whatever its router asks for. A section: which
     private data to look for in requests, and what happens to a request that holds some."""
+    fallback_if_misconfigured: bool = False
+    """Whether the small model answers if the large model's provider refuses the gateway (401, 403, 404, 405 or a
+    redirect), since its key, URL or model is wrong. false: that is an error, `upstream_refused`. If the large model is
+    down, busy or failing, the small one answers in any case, as far as the strategy allows it."""
     affinity: Affinity | None = None
     """How long an escalated conversation stays with the large model; null: each turn is decided anew."""
     shadow: Shadow | None = None
@@ -115,6 +119,11 @@ class Policy(BaseModel):
         return hash(self.digest)
 
     def plan(self, request: Request) -> Plan:
+        plan = self._plan_guarded_route(request)
+        can_downgrade = "slm" in request.tiers and not self.fallback_if_misconfigured
+        return refuse_downgrades(plan) if can_downgrade else plan
+
+    def _plan_guarded_route(self, request: Request) -> Plan:
         if self.guard is not None:
             return guard_plan(self._plan_filtered_route, self.guard, request)
         return self._plan_filtered_route(request)

@@ -1,6 +1,19 @@
 """Plan fragments that fall back to another tier or continue an answer that has already begun."""
 
-from routers.plan import Answer, Draft, Fragment, Generate, Plan, Reason, Tier, Unavailable, WatchFactory
+from routers.plan import (
+    Answer,
+    Draft,
+    Fragment,
+    Generate,
+    Judge,
+    Plan,
+    Raced,
+    Reason,
+    Tier,
+    Unavailable,
+    Verdict,
+    WatchFactory,
+)
 
 RESTART_PATIENCE = 15.0
 """Seconds that a plan without another tier waits for a restarting model."""
@@ -10,8 +23,58 @@ SPECIFIC_REASONS = {"context": Reason.CONTEXT_TOO_LONG, "leak": Reason.LEAK}
 """Reasons for failures that are more specific than an unavailable tier, by `Unavailable.why`."""
 
 
+def refuse_downgrades(plan: Plan) -> Plan:
+    """Run a plan, and end it with the failure of a large model that is misconfigured.
+
+    A wrong key, URL or model name is an operator's mistake. A plan that made up for it with the small model would
+    hide it. Failures of judgements are left to the plan, and so are races that the small model has won."""
+    try:
+        ask = next(plan)
+        while True:
+            try:
+                outcome = yield ask
+            except Unavailable as failure:
+                if is_misconfigured(failure) and not isinstance(ask, Judge):
+                    raise
+                ask = plan.throw(failure)
+            else:
+                if isinstance(outcome, Raced):
+                    _check_race(outcome)
+                ask = plan.send(outcome)
+    except StopIteration as stop:
+        answer: Answer = stop.value
+        return answer
+    finally:
+        plan.close()
+
+
+def _check_race(raced: Raced) -> None:
+    """Raise the failure of a misconfigured large model unless the small one has committed something."""
+    for failure, other in ((raced.b, raced.a), (raced.a, raced.b)):
+        if isinstance(failure, Unavailable) and is_misconfigured(failure) and not _has_committed(other):
+            raise failure
+
+
+def _has_committed(leg: Draft | Unavailable) -> bool:
+    if isinstance(leg, Unavailable):
+        return leg.partial is not None
+    return leg.verdict is Verdict.COMMIT or leg.kept > 0
+
+
+def is_misconfigured(failure: Unavailable) -> bool:
+    """Return whether the large model's provider refuses the gateway: its key, URL or model is wrong."""
+    return failure.why == "misconfigured" and failure.tier == "llm"
+
+
+def missing_llm_reason(failure: Unavailable) -> Reason:
+    """Return the reason for the small model's answer after a failure of the large one."""
+    return Reason.LLM_MISCONFIGURED if is_misconfigured(failure) else Reason.NO_LLM
+
+
 def fallback_reason(failure: Unavailable) -> Reason:
     """Return the reason why the other tier answers after `failure`."""
+    if is_misconfigured(failure):
+        return Reason.LLM_MISCONFIGURED
     return SPECIFIC_REASONS.get(failure.why, UNAVAILABLE_REASONS[failure.tier])
 
 
@@ -75,8 +138,8 @@ def splice(draft: Draft, watch: WatchFactory | None, reason: Reason) -> Plan:
         if failure.partial:
             raise
         if draft.finish is not None:
-            return answer_with(draft, Reason.NO_LLM)
-        return (yield from resume(committed, watch, Reason.NO_LLM))
+            return answer_with(draft, missing_llm_reason(failure))
+        return (yield from resume(committed, watch, missing_llm_reason(failure)))
     return Answer((committed, rest), reason, draft.confidence)
 
 
@@ -87,7 +150,8 @@ def ask_llm(reason: Reason, watch: WatchFactory | None = None) -> Plan:
     except Unavailable as failure:
         if failure.partial or failure.why == "rejected":
             raise
-    return (yield from ask_slm(watch))
+        reason = missing_llm_reason(failure)
+    return (yield from ask_slm(watch, reason))
 
 
 def write(ask: Generate) -> Fragment[Draft]:

@@ -16,6 +16,7 @@ from routers.fragments.fallback import (
     ask_llm,
     ask_slm,
     fallback_reason,
+    missing_llm_reason,
     resume_after_failure,
     splice,
     write,
@@ -117,9 +118,10 @@ class ConfidenceRouter(Router):
         except Unavailable as failure:
             if failure.partial:
                 raise
+            fallback = missing_llm_reason(failure)
         if draft.finish is None:  # stopped early: there is no complete draft to fall back on
-            return (yield from ask_slm(self._build_observer))
-        return answer_with(draft, Reason.NO_LLM)
+            return (yield from ask_slm(self._build_observer, fallback))
+        return answer_with(draft, fallback)
 
     def _answer_without_slm(self, slm_failure: Unavailable) -> Plan:
         if slm_failure.partial:
@@ -136,7 +138,7 @@ class ConfidenceRouter(Router):
             raise llm_failure
         if slm_failure.why in ("context", "rejected"):
             raise slm_failure from llm_failure
-        return (yield from ask_slm(self._build_observer))
+        return (yield from ask_slm(self._build_observer, missing_llm_reason(llm_failure)))
 
 
 class Cascade(ConfidenceRouter):

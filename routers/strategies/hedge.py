@@ -7,7 +7,13 @@ more call. Dean and Barroso, "The Tail at Scale" (CACM 2013), for hedged request
 
 from typing import Literal
 
-from routers.fragments.fallback import answer_with, ask_slm, fallback_reason, resume_after_failure
+from routers.fragments.fallback import (
+    answer_with,
+    ask_slm,
+    fallback_reason,
+    missing_llm_reason,
+    resume_after_failure,
+)
 from routers.plan import Answer, Both, Draft, Generate, Plan, Raced, Reason, Unavailable, Verdict
 from routers.router import Request
 
@@ -51,7 +57,8 @@ class Hedge(ConfidenceRouter):
         if isinstance(large, Unavailable) and not draft.kept:
             if large.partial:
                 raise large
+            reason = missing_llm_reason(large)
             if draft.finish is None:
-                return (yield from ask_slm(self._build_observer))
-            return answer_with(draft, Reason.NO_LLM)
+                return (yield from ask_slm(self._build_observer, reason))
+            return answer_with(draft, reason)
         return (yield from self._escalate(draft, draft.reason or Reason.LOW_CONFIDENCE))

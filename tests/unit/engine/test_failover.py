@@ -41,7 +41,7 @@ FAILURES_BEFORE_A_BYTE = [
     pytest.param(Reply(status=500), "error", id="500"),
     pytest.param(Reply(status=503), "overloaded", id="503"),
     pytest.param(Reply(status=429, headers={"Retry-After": "30"}), "rate_limited", id="429"),
-    pytest.param(Reply(status=401), "refused", id="401"),
+    pytest.param(Reply(status=401), "misconfigured", id="401"),
 ]
 
 

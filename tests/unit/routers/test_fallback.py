@@ -7,14 +7,29 @@ from support.router_builders import settled, tokens
 
 from routers.fragments.fallback import (
     RESTART_PATIENCE,
+    answer_with,
     ask_capable_tier,
     ask_llm,
     ask_slm,
     fallback_reason,
+    refuse_downgrades,
     resume,
     splice,
 )
-from routers.plan import Answer, Draft, Generate, Reason, Tier, Unavailable, Usage, Verdict
+from routers.plan import (
+    Answer,
+    Both,
+    Draft,
+    Generate,
+    Judge,
+    Plan,
+    Raced,
+    Reason,
+    Tier,
+    Unavailable,
+    Usage,
+    Verdict,
+)
 from routers.watch import ObservingWatch
 
 SMALL, LARGE = Draft("slm", "small", finish="stop", confidence=0.4), Draft("llm", "large", finish="stop")
@@ -45,10 +60,71 @@ def lost(why: str = "down", tier: Tier = "slm", partial: Draft | None = None) ->
         (lost("down", "llm"), Reason.NO_LLM),
         (lost("context"), Reason.CONTEXT_TOO_LONG),
         (lost("context", "llm"), Reason.CONTEXT_TOO_LONG),
+        (lost("misconfigured", "llm"), Reason.LLM_MISCONFIGURED),
+        (lost("misconfigured"), Reason.NO_SLM),
     ],
 )
 def test_why_the_other_tier_answers(gone: Unavailable, reason: Reason) -> None:
     assert fallback_reason(gone) is reason
+
+
+# --- an operator's mistake
+
+WRONG = lost("misconfigured", "llm")
+LEGS = Generate("slm"), Generate("llm")
+
+
+def race() -> Plan:
+    """A plan that makes up for whatever fails."""
+    raced = yield Both(*LEGS)
+    assert isinstance(raced, Raced)
+    return answer_with(SMALL, Reason.NO_LLM)
+
+
+def judge() -> Plan:
+    try:
+        yield Judge("llm", "?", ("yes", "no"))
+    except Unavailable:
+        return answer_with(SMALL, Reason.CONFIDENT)
+    raise AssertionError
+
+
+def test_a_large_model_that_is_misconfigured_ends_the_plan() -> None:
+    assert settled(refuse_downgrades(ask_llm(Reason.POLICY)), WRONG)[1] is WRONG
+
+
+@pytest.mark.parametrize("why", ["down", "busy", "refused", "context"])
+def test_a_large_model_that_fails_otherwise_leaves_the_plan_its_fallback(why: str) -> None:
+    answer = settled(refuse_downgrades(ask_llm(Reason.POLICY)), lost(why, "llm"), SMALL)[1]
+    assert answer == Answer((SMALL,), Reason.NO_LLM, 0.4)
+
+
+def test_a_policy_may_let_the_small_model_make_up_for_it() -> None:
+    answer = settled(ask_llm(Reason.POLICY), WRONG, SMALL)[1]
+    assert answer == Answer((SMALL,), Reason.LLM_MISCONFIGURED, 0.4)
+
+
+def test_a_judgement_that_is_not_to_be_had_is_the_plans_matter() -> None:
+    assert settled(refuse_downgrades(judge()), WRONG)[1] == Answer((SMALL,), Reason.CONFIDENT, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("small", "is_error"),
+    [
+        (SMALL, False),
+        (SMALL._replace(verdict=Verdict.GIVE_UP), True),
+        (SPOKEN, False),
+        (lost(), True),
+        (lost(partial=BEGUN), False),
+    ],
+)
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_race_is_lost_with_its_large_model_unless_the_small_one_has_committed(
+    small: Draft | Unavailable, is_error: bool, swap: bool
+) -> None:
+    raced = Raced(WRONG, small) if swap else Raced(small, WRONG)
+    end = settled(refuse_downgrades(race()), raced)[1]
+    assert (end is WRONG) is is_error
 
 
 # --- the small model alone
