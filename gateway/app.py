@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from policies.loading.policy_files import PolicyFiles
+from policies.loading.yaml_files import ConfigError
 from policies.schema.split import AnyPolicy
 from routers.plan import Tier
 
@@ -141,7 +142,10 @@ def create_app(
     )
     recorder = None
     if settings.records.path is not None:
-        recorder = Recorder(settings.records, settings.records.path, metrics.count_dropped_record)
+        try:
+            recorder = Recorder(settings.records, settings.records.path, metrics.count_dropped_record)
+        except OSError as error:
+            raise ConfigError(f"records.path: {settings.records.path}: {error.strerror}") from error
         stack.callback(recorder.close)
     ledger = Ledger(metrics, exchanges, recorder)
     stack.callback(ledger.book)

@@ -134,17 +134,22 @@ def _expand_variables(value: Any, at: tuple[str | int, ...], path: Path, lines: 
         return {key: _expand_variables(item, (*at, key), path, lines) for key, item in value.items()}
     if isinstance(value, list):
         return [_expand_variables(item, (*at, index), path, lines) for index, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
+    return _expand_text(value, at, path, lines) if isinstance(value, str) else value
+
+
+def _expand_text(value: str, at: tuple[str | int, ...], path: Path, lines: KeyLines) -> str:
+    where = f"{path}:{lines.get(at, 1)}: {'.'.join(map(str, at))}"
 
     def read_variable(match: re.Match[str]) -> str:
         name = match[1]
         if name not in os.environ:
-            where = f"{path}:{lines.get(at, 1)}: {'.'.join(map(str, at))}"
             raise ConfigError(f"{where}: the environment variable {name} is not set")
         return os.environ[name]
 
-    return re.sub(r"\$\{(\w+)\}", read_variable, value)
+    text = re.sub(r"\$\{(\w+)\}", read_variable, value)
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ConfigError(f"{where}: holds a character that no path and no name can have")
+    return text
 
 
 def _resolve_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -163,15 +168,20 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         ]
     for section, key in sections:
         if isinstance(section, dict) and isinstance(section.get(key), str):
-            section[key] = str(folder / Path(section[key]).expanduser())
+            section[key] = str(folder / _expand_home(section[key]))
     return data
+
+
+def _expand_home(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # a `~name` of no user here
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _is_model_path(model: Any, folder: Path) -> bool:
     """Whether a model is given by a path, to a GGUF file or a folder. Otherwise it is a catalog name."""
-    return isinstance(model, str) and (
-        model.endswith(".gguf") or (folder / Path(model).expanduser()).is_dir()
-    )
+    return isinstance(model, str) and (model.endswith(".gguf") or (folder / _expand_home(model)).is_dir())
 
 
 def _drop_spare_engine(settings: Settings) -> Settings:

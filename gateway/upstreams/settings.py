@@ -41,7 +41,7 @@ class UpstreamSettings(Strict):
     """`slm` for the small model, `llm` for the large one."""
     url: HttpUrl
     """Base URL, which usually ends in `/v1`."""
-    model: str
+    model: Annotated[str, Field(pattern=r"^[!-~]+$")]
     """Name of the model at this endpoint."""
     adapters: tuple[Annotated[str, Field(pattern=r"^[!-~]+$")], ...] = ()
     """LoRA adapters that this server has loaded beside the model (`engine: vllm`). Requests may name each as

@@ -1,5 +1,6 @@
 """Reads and validates YAML files. An error names the file, the line, the key path and what was expected."""
 
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from functools import lru_cache
@@ -95,7 +96,7 @@ def _parse(text: str, path: Path) -> tuple[Any, KeyLines]:
         node = loader.get_single_node()
         if node is None:
             return None, {}
-        lines = dict(_find_lines(node, (), path, set()))  # before construction, which changes the nodes
+        lines = dict(_find_lines(node, (), path, {}))  # before construction, which changes the nodes
         return loader.construct_document(node), lines
     except _TooDeep as error:
         what = f"is nested too deeply: expected at most {MAX_DEPTH} levels"
@@ -112,21 +113,27 @@ def _parse(text: str, path: Path) -> tuple[Any, KeyLines]:
         raise ConfigError(f"{path}:1: is not YAML: {error}") from error
 
 
-def _find_lines(node: yaml.Node, at: KeyPath, path: Path, visited: set[int]) -> Iterator[tuple[KeyPath, int]]:
-    """Yield each key path with its line. `visited` holds ids of nodes done before: aliases repeat nodes."""
+def _find_lines(
+    node: yaml.Node, at: KeyPath, path: Path, visited: dict[int, bool]
+) -> Iterator[tuple[KeyPath, int]]:
+    """Yield each key path with its line. `visited` tells of nodes begun before, since aliases repeat nodes, whether
+    they are done. Raises ConfigError for a node that holds itself."""
     yield at, node.start_mark.line + 1
     if id(node) in visited:
+        if not visited[id(node)]:
+            raise ConfigError(f"{path}:{node.start_mark.line + 1}: {to_dotted(at)}: it holds itself")
         return
-    visited.add(id(node))
+    visited[id(node)] = False
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield from _find_lines(item, (*at, index), path, visited)
     if isinstance(node, yaml.MappingNode):
         yield from _find_key_lines(node, at, path, visited)
+    visited[id(node)] = True
 
 
 def _find_key_lines(
-    node: yaml.MappingNode, at: KeyPath, path: Path, visited: set[int]
+    node: yaml.MappingNode, at: KeyPath, path: Path, visited: dict[int, bool]
 ) -> Iterator[tuple[KeyPath, int]]:
     seen = set()
     for key, value in node.value:
@@ -175,11 +182,19 @@ def _describe_problem(detail: ErrorDetails, places: Places) -> str:
         problem = "this key is required"
     value = detail["input"]
     value_note = (
-        f", found {value!r}"
+        f", found {mask_credentials(value)!r}"
         if isinstance(value, str | int | float | bool) and _may_show_value(detail)
         else ""
     )
     return f"{find_place(places, key_path)}: {to_dotted(key_path) or 'the file'}: {problem}{value_note}"
+
+
+def mask_credentials(value: object) -> object:
+    """Return a value without what may be a URL's name, password or query."""
+    if not isinstance(value, str):
+        return value
+    masked = re.sub(r"^(\w+://)?.*@", r"\1***@", value, flags=re.DOTALL)
+    return re.sub(r"(://[^?]*\?).*", r"\1***", masked, flags=re.DOTALL)
 
 
 def _may_show_value(detail: ErrorDetails) -> bool:

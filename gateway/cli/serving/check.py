@@ -37,10 +37,10 @@ def check(
         load_rubrics(settings.policies.folder)
         if settings.local is not None:
             check_local(settings.local, settings.models_folder)
+        by_tier = build_pools(build_upstreams(settings))
+        catalog = build_catalog(policies.values(), by_tier)
     except ConfigError as error:
         fail(error)
-    by_tier = build_pools(build_upstreams(settings))
-    catalog = build_catalog(policies.values(), by_tier)
     if probe:
         asyncio.run(_probe_upstreams([Upstream(upstream) for upstream in settings.upstreams]))
         if settings.local is not None:

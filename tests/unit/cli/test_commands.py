@@ -53,6 +53,59 @@ def test_it_says_its_version_and_its_commands():
     )
 
 
+FAR = {"name": "far", "tier": "llm", "url": "http://127.0.0.1:9/v1", "model": "large"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"url": "http://joe:hunter2@127.0.0.1:9/v1"}, "must not hold a name or password"),
+        ({"url": "http://joe:hunter2@127.0.0.1:99999/v1"}, "found 'http://***@127.0.0.1:99999/v1'"),
+        ({"url": "ftp://joe:hun/ter2@hunter2@host/v1"}, "found 'ftp://***@host/v1'"),
+        ({"url": "joe:hunter2@host/v1"}, "found '***@host/v1'"),
+        ({"url": "ftp://host/v1?key=hunter2"}, "found 'ftp://host/v1?***'"),
+        ({"headers": {"X-A": "hunter2\nb"}}, "the header 'X-A' has a line break"),
+        ({"headers": {"X A": "hunter2"}}, "the header 'X A' has a name that HTTP does not allow"),
+        ({"key": "hunter2\nb"}, "the header 'Authorization' has a line break"),
+        ({"model": ""}, "upstreams.0.model: String should match"),
+        ({"model": "a\nb"}, "upstreams.0.model: String should match"),
+        ({"model": "\ud800"}, "upstreams.0.model: holds a character"),
+    ],
+)
+def test_check_explains_a_bad_upstream_and_shows_no_secret(tmp_path: Path, changes: object, what: str):
+    config = {"local": None, "upstreams": [FAR | changes]}
+    (tmp_path / "smallfirst.yaml").write_text(json.dumps(config))
+    result = run("check")
+    assert (result.exit_code, result.exception.__class__) == (2, SystemExit), result.output
+    assert what in result.stderr
+    assert "hunter2" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("local: &x {speculative: *x}", "smallfirst.yaml:1: local.speculative: it holds itself"),
+        ("upstreams: &x [*x]", "smallfirst.yaml:1: upstreams.0: it holds itself"),
+        ('policies: {folder: "a\\0b"}', "policies.folder: holds a character that no path"),
+        ("models_folder: ~nobody-of-that-name/x", "home directory"),
+    ],
+)
+def test_check_explains_a_file_that_makes_no_sense(tmp_path: Path, text: str, what: str):
+    (tmp_path / "smallfirst.yaml").write_text(text)
+    result = run("check")
+    assert (result.exit_code, result.exception.__class__) == (2, SystemExit), result.output
+    assert what in result.stderr
+
+
+def test_serve_names_a_folder_of_records_that_cannot_be_made(tmp_path: Path, free_port: int):
+    (tmp_path / "file").write_text("")
+    config = {"local": None, "upstreams": [FAR], "records": {"path": "file/records"}}
+    (tmp_path / "smallfirst.yaml").write_text(json.dumps(config))
+    result = run("serve", "--port", free_port)
+    assert (result.exit_code, result.exception.__class__) == (2, SystemExit), result.output
+    assert "records.path: file/records: Not a directory" in result.stderr
+
+
 def test_check_says_what_is_served(tmp_path: Path):
     path = tmp_path / "smallfirst.yaml"
     path.write_text(NO_ENGINE)
