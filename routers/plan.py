@@ -330,8 +330,8 @@ class Unavailable(Exception):
 
     `why` is a code: `not_configured`, `ceiling` or `private` from admission, `guarded` or `leak` from a
     guard, `incapable` if no upstream of the tier can do it, or an upstream's `down`, `busy`, `timeout`,
-    `rate_limited`, `out_of_quota`, `misconfigured`, `refused`, `context`, `rejected`, `error`, `overloaded`, `garbage` or
-    `lost`.
+    `rate_limited`, `out_of_quota`, `misconfigured`, `refused`, `context`, `rejected`, `error`, `overloaded`,
+    `garbage` or `lost`.
     `partial` is the draft so far, if any of it was committed.
     """
 

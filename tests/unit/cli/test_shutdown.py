@@ -115,6 +115,16 @@ async def check_end(process: Process, folder: Path) -> list[Record]:
     return records
 
 
+async def is_closed(url: str) -> bool:
+    """Return whether the gateway has noticed that it is to end, and listens no more."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False
+
+
 async def test_what_still_runs_after_the_drain_time_ends_with_an_error(llm: Scripted, tmp_path: Path):
     async with serve_endless(tmp_path, llm, 0.05) as (process, url, http):
         plain = Asking(http, f"{url}/v1/chat/completions", CHAT)
@@ -145,13 +155,10 @@ async def test_a_second_interrupt_ends_them_at_once(llm: Scripted, tmp_path: Pat
     async with serve_endless(tmp_path, llm, 3600) as (process, url, http):
         asking = Asking(http, f"{url}/v1/chat/completions", CHAT)
         await soon(llm.holding.wait())
-
-        def interrupt() -> bool:
-            process.send_signal(signal.SIGINT)
-            return asking.task.done()
-
-        await until(interrupt)
-        ended = await asking.task
+        process.send_signal(signal.SIGINT)
+        await until(lambda: is_closed(url))
+        process.send_signal(signal.SIGINT)
+        ended = await soon(asking.task)
         assert (ended.status, ended.error["code"]) == (503, "shutting_down")
         assert len(await check_end(process, tmp_path)) == 1
 
