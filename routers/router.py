@@ -23,8 +23,8 @@ class Request(NamedTuple):
     tiers: frozenset[Tier] = BOTH_TIERS
     """Tiers that are configured and not known to be down when the exchange begins."""
     able: frozenset[Tier] = BOTH_TIERS
-    """Tiers that are not known to lack a capability that the request needs. Whether the prompt fits their
-    context is not checked here."""
+    """Configured tiers that are not known to lack a capability that the request needs. Whether the prompt fits
+    their context is not checked here."""
     stays: int = 0
     """Number of turns, this one included, for which the conversation stays with the large model: see a
     policy's `affinity`."""
@@ -42,6 +42,13 @@ class Request(NamedTuple):
     renormalised: bool = False
     """True if a constraint on the answer (a schema, choices, a forced call) makes the server renormalise the
     small model's log-probabilities. Only a calibrator for constrained decoding reads these."""
+    configured: frozenset[Tier] = BOTH_TIERS
+    """Tiers that have an upstream."""
+
+    @property
+    def incapable(self) -> frozenset[Tier]:
+        """Configured tiers that lack a capability that the request needs."""
+        return self.configured - self.able
 
 
 class Router(BaseModel):

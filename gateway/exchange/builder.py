@@ -148,7 +148,7 @@ class ExchangeBuilder:
         stays = self._affinity_turns(policy, body if passages is None else passages.bare)
         if stays or passages:
             request = request._replace(stays=stays, passages=len(passages.retrieved) if passages else 0)
-        if len(self._pools) == 1 and not request.able.issuperset(self._pools):
+        if len(self._pools) == 1 and request.incapable:
             raise self._explain_mismatch(needs)
         return request
 
@@ -241,15 +241,16 @@ def build_request(
 ) -> Request:
     """What the policy's plan may know of a checked body."""
     needs = needs._replace(tokens=0) if needs.tokens else needs  # a prompt too long is the call's to refuse
-    unable = [tier for tier, pool in pools.items() if not pool.can_serve(needs)]
+    able = [tier for tier, pool in pools.items() if pool.can_serve(needs)]
     llm = pools.get("llm")
-    is_llm_up = llm is not None and (llm.is_up if "llm" in unable else llm.can_serve_now(needs))
+    is_llm_up = llm is not None and (llm.can_serve_now(needs) if "llm" in able else llm.is_up)
     request = Request(
         stream=bool(body.get("stream")),
         judgeable=is_judgeable(body),
         whole=expected.needs_complete_answer,
         tiers=_TIERS["slm" in pools, is_llm_up],
-        able=_TIERS["slm" not in unable, "llm" not in unable],
+        able=_TIERS["slm" in able, "llm" in able],
+        configured=_TIERS["slm" in pools, "llm" in pools],
         features=extract_prompt_features(body, endpoint) if policy.router.reads_features else NO_FEATURES,
         renormalised="slm" in pools and pools["slm"].renormalises and is_constrained(body),
     )

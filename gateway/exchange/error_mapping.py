@@ -35,7 +35,7 @@ def to_api_error(failure: Unavailable, causes: list[str]) -> ApiError:
         error.should_retry = should_retry
         return error
     status, code = STATUS_AND_CODE.get(failure.why, (502, "upstream_error"))
-    kind = "invalid_request_error" if status == 400 else "upstream_error"
+    kind = "invalid_request_error" if status in (400, 403) else "upstream_error"
     retry_after = failure.retry_after if isinstance(failure, Failure) else None
     if failure.why == "out_of_quota":
         kind, retry_after = code, None  # OpenAI's type; to wait does not help

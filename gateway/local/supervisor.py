@@ -113,7 +113,7 @@ class Supervisor:
             try:
                 code = await self._run_once()
             except OSError as error:
-                log.error("%s could not be started: %s", self.name, error)
+                log.error("%s could not be started: %s", self.name, error.strerror or error)
                 code = -1
             if self._first_ready is not None and not self._first_ready.done():
                 self._first_ready.set_exception(self._build_failure(code))

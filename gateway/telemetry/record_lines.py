@@ -46,7 +46,7 @@ _build_answer = compile_builder(AnswerLine, Answer)
 _build_request = compile_builder(
     RequestLine,
     Request,
-    converters={"tiers": sorted, "able": sorted, "features": dict, "verifies": sorted},
+    converters={"tiers": sorted, "able": sorted, "features": dict, "verifies": sorted, "configured": sorted},
 )
 _build_call = compile_builder(
     CallLine,

@@ -86,7 +86,8 @@ class ProbeClient:
         try:
             answer: Body = read_answer(await call.response.read())[0]
         except (TransportError, ValueError) as error:
-            raise Failure("garbage", upstream.tier, str(error), upstream=upstream.name) from error
+            what = str(error) if isinstance(error, TransportError) else "its answer is not JSON"
+            raise Failure("garbage", upstream.tier, what, upstream=upstream.name) from error
         finally:
             call.close()
         return answer

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from policies.schema.policy import Policy
 
-from .yaml_files import KeyPath, to_dotted
+from .yaml_files import KeyPath, explain_problem, to_dotted
 
 CACHE_SIZE = 256
 """Maximum number of overridden policies that are cached, since clients repeat overrides."""
@@ -51,5 +51,5 @@ def _apply_json(policy: Policy, override: str) -> Policy:
         router = type(policy.router).model_validate_json(json.dumps(fields), strict=True)
     except ValidationError as error:
         detail = error.errors()[0]
-        raise OverrideError(policy, detail["loc"], detail["msg"].removeprefix("Value error, ")) from error
+        raise OverrideError(policy, detail["loc"], explain_problem(detail)) from error
     return policy.replace(router=router)

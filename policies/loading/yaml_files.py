@@ -164,7 +164,33 @@ def find_place(places: Mapping[KeyPath, Place], at: KeyPath) -> Place:
 
 def to_config_error(error: ValidationError, places: Places) -> ConfigError:
     """Return a pydantic error as a ConfigError, one line a mistake: `file:line: key path: expectation`."""
-    return ConfigError("\n".join(_describe_problem(detail, places) for detail in error.errors()))
+    return ConfigError("\n".join(_describe_problem(detail, places) for detail in list_problems(error)))
+
+
+def list_problems(error: ValidationError) -> list[ErrorDetails]:
+    """Return an error's details, but for a list that is only too short because an item of it is wrong."""
+    details = error.errors()
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "too_short"
+        or not any(
+            other is not detail and other["loc"][: len(detail["loc"])] == detail["loc"] for other in details
+        )
+    ]
+
+
+def explain_problem(detail: ErrorDetails) -> str:
+    """Return what was expected, in the words of YAML and JSON: a list and a mapping, no tuple and no dictionary."""
+    expected = EXPECTED.get(detail["type"])
+    return expected or detail["msg"].removeprefix("Value error, ").replace("Tuple should", "List should")
+
+
+EXPECTED = {
+    **dict.fromkeys(("tuple_type", "list_type", "set_type", "frozen_set_type"), "Input should be a list"),
+    **dict.fromkeys(("dict_type", "model_type", "mapping_type"), "Input should be a mapping"),
+}
+"""What was expected, by the type of pydantic's error, if its own message speaks of Python's types."""
 
 
 def _describe_problem(detail: ErrorDetails, places: Places) -> str:
@@ -175,7 +201,7 @@ def _describe_problem(detail: ErrorDetails, places: Places) -> str:
         key_path = (*key_path, part) if (*key_path, part) in places else key_path
     if detail["type"] == "missing":
         key_path = (*key_path, at[-1])
-    problem = detail["msg"].removeprefix("Value error, ")
+    problem = explain_problem(detail)
     if detail["type"] == "extra_forbidden":
         problem = "unknown key"
     elif detail["type"] == "missing":

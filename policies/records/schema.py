@@ -214,7 +214,8 @@ class RequestLine(Line):
     tiers: list[Tier]
     """Tiers that could be asked."""
     able: list[Tier] = ["slm", "llm"]
-    """Tiers that can do what the request needs, the length of its prompt aside."""
+    """Configured tiers that can do what the request needs, the length of its prompt aside. Older records also name
+    tiers that were not configured."""
     stays: int = 0
     """Turns for which the conversation stays with the large model."""
     features: dict[str, float] = {}
@@ -229,10 +230,12 @@ class RequestLine(Line):
     """Whether a constraint on the answer makes the server renormalise the small model's log-probabilities."""
     passages: int = 0
     """Retrieved passages in the request."""
+    configured: list[Tier] = ["slm", "llm"]
+    """Tiers that had an upstream."""
 
     def to_request(self) -> Request:
         fields = {name: getattr(self, name) for name in type(self).model_fields}
-        sets = {name: frozenset(fields[name]) for name in ("tiers", "able", "verifies")}
+        sets = {name: frozenset(fields[name]) for name in ("tiers", "able", "verifies", "configured")}
         return Request(**fields | sets)
 
 

@@ -100,7 +100,7 @@ class ConfidenceRouter(Router):
         """Return the plan for a request whose draft can't be made, judged or escalated, else None."""
         if "llm" not in request.able:
             return ask_slm(self._build_observer if self._can_judge(request) else None)
-        if "slm" not in request.able:
+        if "slm" in request.incapable:
             return ask_capable_tier("llm")
         if not self._can_judge(request):
             return ask_llm(Reason.NOT_JUDGED)

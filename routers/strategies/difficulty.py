@@ -131,7 +131,7 @@ class Difficulty(Router):
     def plan(self, request: Request) -> Plan:
         if "llm" not in request.tiers or "llm" not in request.able:
             return (yield from ask_slm(None))
-        if "slm" not in request.able:
+        if "slm" in request.incapable:
             return (yield from ask_capable_tier("llm"))
         if not self.gate.is_easy(request.features):
             return (yield from ask_llm(Reason.TOO_HARD))

@@ -28,7 +28,7 @@ class Direct(Router):
     def plan(self, request: Request) -> Plan:
         other: Tier = "llm" if self.tier == "slm" else "slm"
         is_only_tier = not self.fallback or other not in request.tiers or other not in request.able
-        if not is_only_tier and self.tier not in request.able:
+        if not is_only_tier and self.tier in request.incapable:
             return (yield from ask_capable_tier(other))
         watch = ObservingWatch if self.follow and request.judgeable else None
         patience = RESTART_PATIENCE if is_only_tier else 0.0

@@ -78,7 +78,7 @@ def test_a_file_is_read_with_its_variables_filled_in(write: Write):
             3,
             "listen.port: Input should be less than or equal to 65535",
         ),
-        ("listen: 7\n", 1, "listen: Input should be a valid dictionary"),
+        ("listen: 7\n", 1, "listen: Input should be a mapping"),
         (TWO.replace("tier: llm", "tier: xxl"), 8, "upstreams.1.tier: Input should be 'slm' or 'llm'"),
         (TWO.replace("    model: large\n", ""), 7, "upstreams.1.model: this key is required"),
         (TWO.replace("https://far.example/v1", "far"), 9, "upstreams.1.url: Input should be a valid URL"),

@@ -14,6 +14,7 @@ from gateway.upstreams.transport.malformed import MISSHAPEN
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body
 from gateway.wire.validation import check_chat, check_type
+from policies.loading.yaml_files import explain_problem, list_problems
 from policies.schema.ceilings import Ceilings
 from routers.judges.evaluators import Agreement, Rating, Structure, Verification, kind_discriminator
 from routers.judges.rubric import Rubric
@@ -168,10 +169,10 @@ def _read_evaluator(value: Any, where: str, tier: Tier, rubrics: Mapping[str, Ru
     try:
         return AnyEvaluator.validate_python(fields)
     except ValidationError as error:
-        detail = error.errors()[0]
+        detail = list_problems(error)[0]
         at = [part for part in detail["loc"] if part not in ("verify", "rate", "agree", "structure")]
         path = ".".join([where, *map(str, at)])
-        raise invalid(f"{path}: {detail['msg'].removeprefix('Value error, ')}", path) from error
+        raise invalid(f"{path}: {explain_problem(detail)}", path) from error
 
 
 def _read_item(value: Any, where: str) -> Item:

@@ -71,7 +71,7 @@ def export(
     except (ConfigError, RecordError, OSError) as error:
         fail(error)
     for what, number in [*summarise(result), *(_count_selection(selection) if selection else [])]:
-        err.print(f"{what:<52}{number}", markup=False)
+        err.print(f"{what:<51} {number}", markup=False)
 
 
 def _write_sets(into: Path, result: Export, selection: Selection | None) -> None:

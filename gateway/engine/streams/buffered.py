@@ -12,6 +12,7 @@ from gateway.upstreams.transport.transport import (
     Garbage,
     Response,
     TransportError,
+    quote,
     too_large,
 )
 from gateway.wire.body_types import Body, Endpoint
@@ -68,7 +69,7 @@ async def read_buffered(
     except TooDeep as error:
         raise Garbage(f"the response: {error}") from error
     except MISSHAPEN as error:
-        raise Garbage(f"the response is not what {exchange.endpoint} gives: {raw[:80]!r}") from error
+        raise Garbage(f"the response is not what {exchange.endpoint} gives: {quote(raw)}") from error
     usage = chunks.usage.to_usage(call.prompt_tokens, written)
     return body, Draft(call.tier, finish=call.finish, usage=usage)
 

@@ -8,7 +8,7 @@ import orjson
 
 from gateway.upstreams.transport.malformed import MISSHAPEN
 from gateway.upstreams.transport.reported_error import ReportedError, find_reported_error
-from gateway.upstreams.transport.transport import Garbage
+from gateway.upstreams.transport.transport import Garbage, quote
 from gateway.wire.body_types import Body, Endpoint
 from gateway.wire.chunks.tool_calls import ToolCalls
 from gateway.wire.parsing.answers import read_answer
@@ -241,13 +241,13 @@ def read_event(payload: bytes) -> tuple[Body, bytes]:
     try:
         event, text = read_answer(payload)
     except orjson.JSONDecodeError as error:
-        raise Garbage(f"an event is not JSON: {payload[:80]!r}") from error
+        raise Garbage(f"an event is not JSON: {quote(payload)}") from error
     except TooDeep as error:
         raise Garbage(f"an event: {error}") from error
     if (reported := find_reported_error(event)) is not None:
         raise ReportedError(reported)
     if not isinstance(event, dict):
-        raise Garbage(f"an event is not an object: {payload[:80]!r}")
+        raise Garbage(f"an event is not an object: {quote(payload)}")
     return event, text
 
 

@@ -43,7 +43,13 @@ def main() -> None:
     import xllamacpp
 
     config = json.loads(sys.stdin.readline())
-    server = xllamacpp.Server(build_parameters(config))
+    try:
+        server = xllamacpp.Server(build_parameters(config))
+    except RuntimeError:  # its text tells nothing; llama.cpp has logged what it knows
+        path = config["path"]
+        sys.exit(
+            f"error: llama.cpp cannot run {path}: a damaged or unknown kind of file, or too little memory"
+        )
     # Standard input closes when the parent dies in any way: an engine must not outlive its gateway.
     while sys.stdin.readline():
         pass

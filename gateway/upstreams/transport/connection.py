@@ -9,7 +9,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.timers import Deadline, Deadlines
 
-from .transport import MAX_ANSWER, TransportError, read_whole, too_large
+from .transport import MAX_ANSWER, TransportError, describe_os_error, read_whole, too_large
 
 HIGH_WATER_BYTES = 2**18
 """Buffered bytes of a body above which reading from the socket pauses."""
@@ -189,7 +189,7 @@ class Connection(asyncio.Protocol):
         self._break("lost", _describe_loss(self.status, "the server closed the connection"))
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._break("lost", _describe_loss(self.status, str(error)))
+        self._break("lost", _describe_loss(self.status, describe_os_error(error)))
         del self._parser  # this breaks a reference cycle, which only garbage collection frees
 
     def pause_writing(self) -> None:

@@ -93,7 +93,7 @@ class InflatedResponse:
             data = self._zlib.decompress(piece, MAX_INFLATED_BYTES)
         except zlib.error as error:
             raise TransportError(
-                "lost", f"the response is not compressed as it says: {error}", before_response=False
+                "lost", "the response is not compressed as it says", before_response=False
             ) from error
         self._at += len(piece) - len(self._zlib.unconsumed_tail or self._zlib.unused_data)
         self._has_more = self._at < len(self._compressed) or (

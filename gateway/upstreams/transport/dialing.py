@@ -10,7 +10,7 @@ from itertools import chain, zip_longest
 
 from .connection import Connection
 from .origin import Origin
-from .transport import TransportError
+from .transport import TransportError, describe_os_error
 
 HEAD_START_S = 0.25
 """Seconds before the next address is tried concurrently (RFC 8305, section 5)."""
@@ -41,7 +41,7 @@ async def dial(
                 "timeout", f"no connection within {timeout_s:g} s", before_response=True
             ) from error
         raise TransportError(
-            "down", f"cannot connect: {_describe_error(error)}", before_response=True
+            "down", f"cannot connect: {describe_os_error(error)}", before_response=True
         ) from error
 
 
@@ -115,11 +115,3 @@ async def connect_first(attempts: Iterable[Attempt]) -> Connection:
 def _close_late_connection(task: asyncio.Task[Connection]) -> None:
     if not task.cancelled() and task.exception() is None:
         task.result().close()
-
-
-def _describe_error(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate cannot be trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {(error.reason or str(error)).replace('_', ' ').lower()}"
-    return error.strerror or str(error) or type(error).__name__

@@ -1,5 +1,6 @@
 """Tells malformed answers of upstreams from faults of the gateway."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,4 +19,17 @@ def parsing(what: str) -> Iterator[None]:
     try:
         yield
     except MISSHAPEN as error:
-        raise Garbage(f"not {what}: {type(error).__name__}: {error}") from error
+        raise Garbage(f"not {what}: {describe_misshape(error)}") from error
+
+
+def describe_misshape(error: Exception) -> str:
+    """Return what is wrong with an answer, from the exception that parsing it raised, in words for its reader."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is not JSON: {error}"
+    if isinstance(error, KeyError):
+        return f"{error.args[0] if error.args else 'a key'} is missing"
+    if isinstance(error, IndexError):
+        return "a list is too short"
+    return (
+        "a value has another type" if isinstance(error, TypeError | AttributeError) else "a value is invalid"
+    )

@@ -5,7 +5,7 @@ import orjson
 from gateway.wire.body_types import Body
 
 from .malformed import parsing
-from .transport import Garbage, Transport
+from .transport import Garbage, Transport, quote
 
 
 async def post_page(transport: Transport, url: str, body: Body, timeout_s: float) -> Body:
@@ -16,7 +16,7 @@ async def post_page(transport: Transport, url: str, body: Body, timeout_s: float
     finally:
         response.close()
     if response.status >= 300:
-        raise Garbage(f"{url} answered {response.status}: {raw[:80]!r}")
+        raise Garbage(f"{url} answered {response.status}: {quote(raw)}")
     with parsing(f"what {url} gives"):
         answer: Body = dict(orjson.loads(raw))
     return answer

@@ -1,6 +1,9 @@
 """The interface between the gateway and HTTP servers, which tests replace."""
 
+import json
 import math
+import os
+import ssl
 import time
 from collections.abc import Mapping
 from typing import Protocol
@@ -17,6 +20,24 @@ class TransportError(Exception):
         super().__init__(message)
         self.why = why
         self.before_response = before_response
+
+
+def describe_os_error(error: BaseException | None) -> str:
+    """Return why a connection failed or broke off, in the words of the system, not of Python."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate cannot be trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {(getattr(error, 'reason', None) or 'unknown').replace('_', ' ').lower()}"
+    if not isinstance(error, OSError):
+        return "the connection was closed"
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or "the connection failed"
+
+
+def quote(payload: bytes, most: int = 80) -> str:
+    """Return the beginning of what a server sent, in quotes, for an error's text."""
+    return json.dumps(payload[:most].decode(errors="replace"), ensure_ascii=False)
 
 
 class Garbage(TransportError):

@@ -94,6 +94,16 @@ async def test_escalated_exchanges_become_lines_to_tune_on(slm: Scripted, llm: S
     ]
 
 
+async def test_each_count_is_apart_from_its_label(
+    slm: Scripted, llm: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    label = "left out: " + "x" * 60
+    monkeypatch.setattr("gateway.cli.records.export.summarise", lambda _: [(label, 7), ("exchanges read", 1)])
+    await recorded(slm, llm, tmp_path / "records", [(CHAT, ASK, doubted(), Reply())])
+    result = run(tmp_path / "records", "--no-redact", "--out", tmp_path / "set")
+    assert result.stderr.splitlines() == [f"{label} 7", f"{'exchanges read':<52}1"]
+
+
 async def test_private_data_becomes_placeholders(slm: Scripted, llm: Scripted, tmp_path: Path):
     pytest.importorskip("presidio_analyzer")
     mail = [Reply(calls=[("look", '{"at": "ann@example.com"}')])] * 2

@@ -98,6 +98,9 @@ async def test_a_flagged_request_is_blocked_escalated_or_kept(
     guard.says("attack")
     status, code, found = await asked(gateway, "block", stream)
     assert (status, code, slm.requests, llm.requests) == (403, "guarded", [], [])
+    blocked = {"model": "block", "stream": stream, "messages": ASK["messages"]}
+    _, _, raw = await gateway.post("/chat/completions", blocked)
+    assert json.loads(raw)["error"]["type"] == "invalid_request_error"
     assert found["skills"] == {"guard": {"input": 1.0, "flagged": "input"}}
     status, text, found = await asked(gateway, "escalate", stream)
     assert (text, ended(found), slm.requests) == (ANSWER, ("llm", "guarded"), [])

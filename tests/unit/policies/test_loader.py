@@ -54,6 +54,21 @@ def refusal(path: Path) -> list[str]:
             DIRECT + "length_ratio: .inf\n",
             ["mine.yaml:5: length_ratio: Input should be a finite number, found inf"],
         ),
+        (
+            DIRECT + "evaluate: {share: 1, evaluators: [nope]}\n",
+            [
+                "mine.yaml:5: evaluate.evaluators.0: expected one of the kinds verify, rate, agree, structure"
+            ],
+        ),
+        (
+            DIRECT + "evaluate: {share: 1, evaluators: verify}\n",
+            ["mine.yaml:5: evaluate.evaluators: Input should be a list, found 'verify'"],
+        ),
+        (
+            DIRECT + "evaluate: {share: 1, evaluators: []}\n",
+            ["mine.yaml:5: evaluate.evaluators: List should have at least 1 item after validation, not 0"],
+        ),
+        (DIRECT + "ceilings: 5\n", ["mine.yaml:5: ceilings: Input should be a mapping, found 5"]),
         ("router:\n  kind: direct\n  tier: slm\n", ["mine.yaml:1: description: this key is required"]),
         (
             "description: x\nrouter:\n  kind: direct\n",
@@ -78,6 +93,10 @@ def refusal(path: Path) -> list[str]:
         "not a boolean",
         "out of range",
         "not finite",
+        "an unknown evaluator",
+        "an evaluator that is no list",
+        "no evaluator",
+        "no mapping",
         "a required key",
         "a required key inside",
         "unknown kind",

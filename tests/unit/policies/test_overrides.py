@@ -136,7 +136,7 @@ def test_whatever_a_request_says_is_a_valid_policy_or_refused(override: dict[str
         ("[tier]", f"overrides: expected fields of the router ({FIELDS}), found 'tier'"),
         ("[kind]", f"overrides: expected fields of the router ({FIELDS}), found 'kind'"),
         ("[calibrator]", f"overrides: expected fields of the router ({FIELDS}), found 'calibrator'"),
-        ("accept", "overrides: Input should be a valid tuple, found 'accept'"),
+        ("accept", "overrides: Input should be a list, found 'accept'"),
         ("[1]", "overrides.0: Input should be a valid string, found 1"),
     ],
 )  # fmt: skip

@@ -1,13 +1,15 @@
 """What a request needs, what an upstream can do, and who is asked accordingly."""
 
 import json
+from pathlib import Path
 from typing import Any, get_args
 
+import aiohttp
 import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
+from support.gateways import Gateway, StartGateway, gateway_of, settings_of, simple_policy, upstream
 from support.scripted_server import Scripted
 
 from gateway.errors import ApiError
@@ -18,7 +20,10 @@ from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.requirements import capabilities_of, min_prompt_tokens, top_logprobs_of
 from gateway.wire.validation import check_chat, check_completions
-from routers.plan import Capability
+from policies.records.reader import read_records
+from routers.plan import Capability, Tier
+from routers.strategies.difficulty import Difficulty, Gate
+from routers.strategies.direct import Direct
 
 MESSAGES = [{"role": "user", "content": "What is the opposite of hot?"}]
 ASK = {"model": "test", "messages": MESSAGES}
@@ -243,6 +248,33 @@ async def test_a_tier_that_is_not_there_is_not_one_that_is_unable(
         _, headers, _ = await gateway.post("/chat/completions", ASK | {"stream": stream})
         found = await gateway.exchange(headers["x-smallfirst-id"])
         assert (found["route"], found["reason"]) == (tier, reason)
+
+
+@pytest.mark.parametrize("kind", ["cascade", "direct slm", "direct llm", "difficulty"])
+@pytest.mark.parametrize("only", ["slm", "llm"])
+async def test_records_name_no_tier_able_that_is_not_configured(
+    tmp_path: Path, slm: Scripted, llm: Scripted, kind: str, only: Tier
+):
+    routers = {
+        "cascade": simple_policy().router,
+        "direct slm": Direct(tier="slm"),
+        "direct llm": Direct(tier="llm"),
+        "difficulty": Difficulty(gate=Gate(limits={"turns": 9.0})),
+    }
+    settings = settings_of(upstream({"slm": slm, "llm": llm}[only], only))
+    ran_under = simple_policy().replace(router=routers[kind])
+    async with (
+        gateway_of(settings, tmp_path, [ran_under]) as served,
+        aiohttp.ClientSession() as http,
+        http.post(f"{served.url}/chat/completions", json=ASK) as response,
+    ):
+        assert response.status == 200
+    (record,) = read_records(tmp_path)
+    request = record.exchange.request
+    assert (request.tiers, request.able, request.configured) == ([only], [only], [only])
+    expected = "policy" if kind == f"direct {only}" else f"no_{'llm' if only == 'slm' else 'slm'}"
+    assert record.exchange.answer is not None
+    assert record.exchange.answer.reason == expected
 
 
 LONG = [{"role": "user", "content": "hot " * 3000}]
