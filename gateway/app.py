@@ -37,6 +37,7 @@ from .engine.engine import Engine
 from .errors import ApiError, shutting_down
 from .exchange.builder import ExchangeBuilder
 from .local.factory import build_local_engine
+from .local.settings import LOCAL_UPSTREAM_NAME
 from .local.supervisor import Supervisor
 from .settings import Settings
 from .state.conversations import Conversations
@@ -155,7 +156,7 @@ def create_app(
     builder = ExchangeBuilder(policies, by_tier, conversations.turns_left, captures=captures)
     shadows = Shadows(engine.run, lambda: policies.catalog.policies)
     stack.push_async_callback(shadows.close)
-    evaluations = Evaluations(engine.perform, metrics)
+    evaluations = Evaluations(engine.perform, metrics, _find_local_tiers(upstreams))
     stack.push_async_callback(evaluations.close)
 
     @asynccontextmanager
@@ -214,6 +215,11 @@ def create_app(
         ]
     )
     return app
+
+
+def _find_local_tiers(upstreams: Iterable[Upstream]) -> set[Tier]:
+    """Return the tiers in which the engine that runs here answers."""
+    return {upstream.tier for upstream in upstreams if upstream.name == LOCAL_UPSTREAM_NAME}
 
 
 async def _api_error(_: Request, error: Exception) -> JSONResponse:

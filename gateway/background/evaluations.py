@@ -1,16 +1,12 @@
 """Background evaluations: a share of all answers is judged after delivery, whichever tier wrote them.
 
-Evaluations never delay an answer. One runs at a time, and only while no request is in flight. When a request
-arrives, the evaluation is cancelled and its upstream call closed; it starts again once no request is in
-flight.
+An evaluation whose judge is the local engine shares that engine with requests. It runs while no request is in flight,
+and beside requests for a bounded share of the time. All others run beside requests. One of each kind runs at a time.
 """
 
-import asyncio
-import contextvars
 import logging
 import random
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import NamedTuple
 
 import orjson
@@ -22,17 +18,17 @@ from gateway.exchange.exchange import Exchange, without_stream_fields
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.transport.malformed import MISSHAPEN
 from policies.schema.evaluate import Evaluate
-from routers.plan import Unavailable
+from routers.judges.evaluators import Structure
+from routers.plan import Tier, Unavailable
 
 from .evaluators import EVALUATE, Evaluator, Output, Result, evaluate_output, parse_output, read_scores
 from .hourly_budget import HourlyBudget
+from .lanes import Lane, YieldingLane
 
 log = logging.getLogger(__name__)
 
-MOST_WAITING = 64
-"""Maximum number of answers that wait for evaluation. Further samples are dropped."""
-MOST_BEGUN = 3
-"""Maximum attempts at one evaluation that requests interrupt. Every attempt costs money."""
+ENGINE_SHARE = 0.1
+"""Maximum share of the time in which evaluations run on the local engine beside requests."""
 
 
 class _Sample(NamedTuple):
@@ -40,21 +36,24 @@ class _Sample(NamedTuple):
 
     exchange: Exchange
     settings: Evaluate
-    begun: int = 0
 
 
 class Evaluations:
     """Evaluates a share of the finished exchanges, as their policies ask."""
 
     def __init__(
-        self, perform: Callable[[Exchange, Task[list[Result]]], Awaitable[list[Result]]], metrics: Metrics
+        self,
+        perform: Callable[[Exchange, Task[list[Result]]], Awaitable[list[Result]]],
+        metrics: Metrics,
+        local_tiers: Collection[Tier] = (),
     ) -> None:
+        """`local_tiers` are those in which the local engine judges."""
         self._perform = perform
         self._metrics = metrics
-        self._waiting: deque[_Sample] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._local_tiers = local_tiers
         self._budget = HourlyBudget()
-        self._closed = False
+        self._beside = Lane(self._run)
+        self._yielding = YieldingLane(self._run, ENGINE_SHARE)
 
     def sample(self, exchange: Exchange) -> bool:
         """Sample a starting exchange for evaluation. Return whether it is sampled; then its answer is
@@ -72,58 +71,33 @@ class Evaluations:
         settings = exchange.policy.evaluate
         if settings is None or exchange.answer is None:
             return
-        if len(self._waiting) >= MOST_WAITING:
+        if not self._choose_lane(settings).add(_Sample(exchange, settings)):
             self._metrics.count_evaluation(exchange.policy.name, "queue_full")
-            return
-        self._waiting.append(_Sample(exchange, settings))
-        self._resume()
+
+    def _choose_lane(self, settings: Evaluate) -> Lane[_Sample]:
+        tiers = {evaluator.tier for evaluator in settings.evaluators if not isinstance(evaluator, Structure)}
+        return self._beside if tiers.isdisjoint(self._local_tiers) else self._yielding
 
     def begin_request(self) -> None:
-        """Count an arriving request, and cancel the running evaluation. Evaluations pause until
-        `end_request`."""
+        """Count an arriving request. It may interrupt an evaluation on the local engine."""
         self._metrics.in_flight += 1
-        if self._task is not None:
-            self._task.cancel()
+        self._yielding.begin_request()
 
     def end_request(self) -> None:
         self._metrics.in_flight -= 1
-        self._resume()
-
-    def _resume(self) -> None:
-        if self._task is None and self._waiting and not self._metrics.in_flight and not self._closed:
-            # The request at whose end this happens is not the one whose answer is evaluated: no context of its own.
-            loop = asyncio.get_running_loop()
-            self._task = loop.create_task(self._run_queue(), context=contextvars.Context())
-            self._task.add_done_callback(self._on_task_done)
+        self._yielding.end_request()
 
     async def close(self) -> None:
-        self._closed = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await self._beside.close()
+        await self._yielding.close()
 
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        self._task = None
-        self._resume()
-
-    async def _run_queue(self) -> None:
-        while self._waiting:
-            sample = self._waiting.popleft()
-            try:
-                outcome = await self._evaluate(sample)
-            except asyncio.CancelledError:
-                self._requeue(sample)
-                raise
-            except Exception:  # a failure must not stop the queue
-                log.exception("exchange %s could not be evaluated", sample.exchange.id)
-                outcome = "failed"
-            self._metrics.count_evaluation(sample.exchange.policy.name, outcome)
-
-    def _requeue(self, sample: _Sample) -> None:
-        if sample.begun + 1 < MOST_BEGUN:
-            self._waiting.appendleft(sample._replace(begun=sample.begun + 1))
-        else:
-            self._metrics.count_evaluation(sample.exchange.policy.name, "given_up")
+    async def _run(self, sample: _Sample) -> None:
+        try:
+            outcome = await self._evaluate(sample)
+        except Exception:  # a failure must not stop the queue
+            log.exception("exchange %s could not be evaluated", sample.exchange.id)
+            outcome = "failed"
+        self._metrics.count_evaluation(sample.exchange.policy.name, outcome)
 
     async def _evaluate(self, sample: _Sample) -> str:
         """Evaluate one answer and return the outcome for the metric."""

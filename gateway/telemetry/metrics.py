@@ -141,7 +141,7 @@ class Metrics(Collector):
         self._evaluations = _Counters(
             "evaluations",
             "Answers drawn to be evaluated in the background: done, failed, or dropped because the queue was full, "
-            "requests kept coming, there was no text to judge, or the hour's dollars were spent.",
+            "there was no text to judge, or the hour's dollars were spent.",
             *("policy", "outcome"),
         )
         self._dropped = _Counters(
@@ -210,8 +210,7 @@ class Metrics(Collector):
         self._quality.observe((policy, route, evaluator), p)
 
     def count_evaluation(self, policy: str, outcome: str) -> None:
-        """Count one sampled answer: `done`, `failed`, `queue_full`, `given_up`, `unreadable` or
-        `unaffordable`."""
+        """Count one sampled answer: `done`, `failed`, `queue_full`, `unreadable` or `unaffordable`."""
         self._evaluations[policy, outcome] += 1
 
     def _count_savings(self, policy: str, saved_usd: float) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from support.gateways import Gateway, StartGateway, settings_of, simple_policy, upstream
 from support.judge_replies import said
-from support.scoring_vllm import ReaderVllm
-from support.scripted_server import Reply, Scripted, scripted
+from support.scripted_server import Reply, Scripted
 from support.strategy_requests import ASK
 from support.waiting import soon, until
 
 from gateway.background import evaluations as evaluation
+from gateway.background import lanes
 from policies.schema.evaluate import Evaluate
 from policies.schema.policy import Policy
 from routers.strategies.direct import Direct
@@ -90,80 +90,76 @@ async def test_the_answer_of_either_tier_is_judged_afterwards(
     assert metrics.count("smallfirst_request_seconds_count") == 1  # what nobody asked for is no request
 
 
-async def test_it_begins_when_no_request_is_in_flight_and_gives_way_to_one_that_arrives(
+@pytest.mark.parametrize("judge", ["small-server", "local"])
+async def test_steady_traffic_does_not_keep_it_from_running(
+    start: StartGateway, slm: Scripted, llm: Scripted, judge: str
+):
+    """On the local engine, within its share; elsewhere, beside all requests."""
+    servers = upstream(slm, "slm", name=judge), upstream(llm, "llm")
+    gateway = await start(settings_of(*servers), [evaluating(router=LARGE)])
+    llm.says(Reply(SENTENCE, gate=(busy := asyncio.Event())))
+    always = asyncio.ensure_future(ask(gateway))
+    await llm.holding.wait()
+    llm.says(SENTENCE)
+    slm.says(said(yes=1.0))
+    await ask(gateway)
+    await told_as(gateway, outcome("done"))
+    assert not always.done()
+    busy.set()
+    await always
+
+
+async def test_a_request_does_not_interrupt_a_judge_that_is_not_the_local_engine(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [evaluating(router=LARGE)])
-    busy, judging = asyncio.Event(), asyncio.Event()
-    llm.says(Reply(SENTENCE, gate=busy))
-    first = asyncio.ensure_future(ask(gateway))
-    await llm.holding.wait()
+    slm.says(Reply("yes", gate=(judging := asyncio.Event())))
     llm.says(SENTENCE)
-    await ask(gateway)
-    assert slm.requests == []  # the first is in flight still
-    slm.says(Reply("yes", gate=judging))
-    busy.set()
-    await first
-    await soon(slm.holding.wait())
-    llm.says(Reply(SENTENCE, gate=(again := asyncio.Event())))
-    llm.holding.clear()
-    third = asyncio.ensure_future(ask(gateway))
-    await soon(slm.gone.wait())  # the judge's call is closed,
-    await soon(llm.holding.wait())  # and the request answered meanwhile
-    asked = len(slm.requests)
-    slm.says(said(yes=1.0))
-    again.set()
-    await third
-    await told_as(gateway, outcome("done", 3))
-    assert len(slm.requests) == asked + 6  # the one that was broken off began anew
-
-
-async def while_judged(gateway: Gateway, slm: Scripted, llm: Scripted) -> None:
-    """An answer is given, and its judge is held; asked again, it judges."""
-    llm.says(SENTENCE)
-    slm.says(Reply("yes", gate=asyncio.Event()))
-    await ask(gateway)
+    for _ in range(5):
+        await ask(gateway)
     await soon(slm.holding.wait())
     slm.says(said(yes=1.0))
+    judging.set()
+    await told_as(gateway, outcome("done", 4))
+    assert not slm.gone.is_set()
 
 
-async def test_it_gives_way_to_a_compression_too_and_goes_on_after_it(start: StartGateway, llm: Scripted):
-    async with scripted("small", ReaderVllm) as slm:
-        upstreams = upstream(slm, "slm", engine="vllm"), upstream(llm, "llm")
-        gateway = await start(settings_of(*upstreams), [evaluating(router=LARGE)])
-        await while_judged(gateway, slm, llm)
-        compressed = {"text": f"{SENTENCE} " * 9, "target_ratio": 0.5}
-        status, _, raw = await gateway.post("/compress", compressed)
-        assert status == 200, raw
-        await soon(slm.gone.wait())
-        await told_as(gateway, outcome("done"))
-
-
-async def test_one_that_requests_keep_breaking_off_is_given_up(
+async def test_on_the_local_engine_it_waits_for_its_next_share_while_requests_run(
     start: StartGateway, slm: Scripted, llm: Scripted, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(evaluation, "MOST_BEGUN", 1)
-    gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [evaluating(router=LARGE)])
-    await while_judged(gateway, slm, llm)
+    monkeypatch.setattr(evaluation, "ENGINE_SHARE", 1e-9)
+    servers = upstream(slm, "slm", name="local"), upstream(llm, "llm")
+    gateway = await start(settings_of(*servers), [evaluating(router=LARGE)])
+    llm.says(Reply(SENTENCE, gate=(busy := asyncio.Event())))
+    always = asyncio.ensure_future(ask(gateway))
+    await llm.holding.wait()
+    llm.says(SENTENCE)
+    slm.says(said(yes=1.0))
     await ask(gateway)
-    await told_as(gateway, outcome("given_up"))
     await told_as(gateway, outcome("done"))
+    asked = len(slm.requests)
+    await ask(gateway)
+    await ask(gateway)
+    assert len(slm.requests) == asked
+    busy.set()
+    await always
+    await told_as(gateway, outcome("done", 4))
 
 
 async def test_what_is_drawn_beyond_the_queue_is_dropped_and_counted(
     start: StartGateway, slm: Scripted, llm: Scripted, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(evaluation, "MOST_WAITING", 1)
+    monkeypatch.setattr(lanes, "MAX_WAITING", 1)
     gateway = await start(settings_of(upstream(slm, "slm"), upstream(llm, "llm")), [evaluating(router=LARGE)])
+    slm.says(Reply("yes", gate=(judging := asyncio.Event())))
+    llm.says(SENTENCE)
+    await ask(gateway)
+    await soon(slm.holding.wait())
     slm.says(said(yes=1.0))
-    llm.says(Reply(SENTENCE, gate=(busy := asyncio.Event())), SENTENCE)
-    first = asyncio.ensure_future(ask(gateway))
-    await llm.holding.wait()
     await ask(gateway)
     await ask(gateway)
     assert outcome("queue_full")(await told(gateway))
-    busy.set()
-    await first
+    judging.set()
     await told_as(gateway, outcome("done"))
 
 
