@@ -4,9 +4,10 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import orjson
 from pydantic import HttpUrl, SecretStr
@@ -154,17 +155,30 @@ def _build_vllm_launch(local: LocalEngine, upstream: UpstreamSettings, key: str,
         },
         build_probe(upstream).url,
         environment=inherit_environment(),
-        warm_up=partial(_warm_up, upstream),
+        warm_up=partial(_warm_up, upstream, speculates=local.speculative is not None),
         parse_stage=parse_stage,
         exit_timeout_s=VLLM_EXIT_TIMEOUT_S + 5.0,  # by then the keeper has killed the rest itself
     )
 
 
-async def _warm_up(upstream: UpstreamSettings) -> None:
-    """Request two tokens, since the first answer takes many times as long as later ones. Any answer, an error
-    too, counts as warm. Raises TransportError."""
+WARM_UP_REQUESTS: tuple[dict[str, Any], ...] = (
+    {"prompt": "Hello", "max_tokens": 2},
+    {"prompt": "Hello", "max_tokens": 1, "prompt_logprobs": 1},  # as drafts are verified and texts are scored
+)
+REPETITION: dict[str, Any] = {"prompt": "one two " * 8, "max_tokens": 16, "temperature": 0.0}
+"""A request whose answer probably repeats its prompt, so that an engine that speculates drafts and verifies."""
+
+
+async def _warm_up(upstream: UpstreamSettings, *, speculates: bool) -> None:
+    """Take each way that requests take through the engine once, since the first time takes many times as long as later
+    ones. Any answer, an error too, counts as warm. Raises TransportError."""
+    for request in (*WARM_UP_REQUESTS, *([REPETITION] if speculates else [])):
+        await _request_completion(upstream, request)
+
+
+async def _request_completion(upstream: UpstreamSettings, request: Mapping[str, Any]) -> None:
     url = build_urls(upstream)["completions"]
-    body = orjson.dumps({"model": upstream.model, "prompt": "Hello", "max_tokens": 2})
+    body = orjson.dumps({"model": upstream.model, **request})
     client = HttpTransport(url, build_headers(upstream), connect=5.0, gap=WARM_UP_TIMEOUT_S, keep_alive=False)
     try:
         response = await client.post(url, body, WARM_UP_TIMEOUT_S)

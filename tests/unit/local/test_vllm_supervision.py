@@ -48,6 +48,19 @@ async def test_it_is_warm_and_answers_and_its_log_is_carried(
     assert "vLLM: (Worker pid=2) INFO Starting to load model m..." in caplog.messages
 
 
+@pytest.mark.parametrize("speculates", [False, True])
+async def test_each_way_through_it_is_taken_before_it_is_ready(fake: FakeVllm, speculates: bool):
+    speculative = {"method": "ngram", "num_speculative_tokens": 3} if speculates else None
+    app = create_app(Settings(local=fake.engine(speculative=speculative)))
+    async with app.router.lifespan_context(app):
+        assert app.local is not None
+        await app.local.wait_until_ready()
+    answer, scores, *repetition = map(json.loads, (fake.notes / "warmed").read_text().splitlines())
+    assert answer["max_tokens"] > 1
+    assert scores["prompt_logprobs"] == 1
+    assert [len(request["prompt"].split()) > 8 for request in repetition] == [True] * speculates
+
+
 async def test_the_stages_of_its_start_are_told_in_order_and_it_ends_in_its_own_way(fake: FakeVllm):
     told: list[str] = []
     app = create_app(Settings(local=fake.engine()), tell=told.append)

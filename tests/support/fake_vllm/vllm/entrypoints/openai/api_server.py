@@ -60,7 +60,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.speculates and body.get("min_p"):
             return self._answer(400, b'{"error": {"message": "min_p is not yet supported"}}')
         if self.path == "/v1/completions":
-            (NOTES / "warmed").touch()
+            with (NOTES / "warmed").open("a") as note:
+                note.write(json.dumps(body) + "\n")
             return self._answer(200, b'{"choices": []}')
         if "hold" in body["messages"][-1]["content"]:
             (NOTES / "holding").touch()
