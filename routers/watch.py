@@ -98,7 +98,7 @@ class ConfidenceWatch:
     def _update_confidence(self, finish: str | None, *, finished: bool) -> float | None:
         """Return the current confidence, or None if log-probabilities are missing."""
         try:
-            signals = self._signals.compute(finish)
+            signals = self._signals.compute(finish, self.calibrator.signals)
         except MissingLogprobs:
             return None
         self.confidence = self.calibrator.confidence(signals, finished=finished)

@@ -190,7 +190,27 @@ def _join(target: Body) -> None:
             _join(value)
 
 
+def _append_text(target: Body, choice: Body) -> bool:
+    """Append the text of a chunk that brings nothing else to its choice, as nearly all do. Return False for others."""
+    delta = choice.get("delta")
+    if not isinstance(delta, dict) or len(delta) != 1:
+        return False
+    text, message = delta.get("content"), target.get("message")
+    pieces = message.get("content") if message else None
+    if type(text) is not str or type(pieces) is not _Growing:
+        return False
+    for key, value in choice.items():
+        if key == "delta" or (value is None and key in target):
+            continue
+        if isinstance(value, dict | list) or key not in target or value != target[key]:
+            return False
+    pieces.append(text)
+    return True
+
+
 def _add_choice(target: Body, choice: Body, endpoint: Endpoint, calls: ToolCalls) -> None:
+    if target and _append_text(target, choice):
+        return
     if endpoint == "chat":
         message = target.setdefault("message", {"role": "assistant", "content": None})
         delta = choice.get("delta") or {}

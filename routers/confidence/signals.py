@@ -5,7 +5,7 @@ Quantiles of token log-probabilities follow Gupta et al., "Language Model Cascad
 and beyond" (arXiv 2404.10136), who show that plain sums and means are biased by length.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import exp, log, log1p
 from typing import Literal, get_args
 
@@ -41,6 +41,8 @@ SignalName = Literal[
     "reasoning_log_length",
 ]
 SIGNALS: tuple[SignalName, ...] = get_args(SignalName)
+DISTRIBUTION = frozenset[SignalName](SIGNALS[: SIGNALS.index("first")])
+"""Signals that read all tokens anew at each check, and so take most of its time."""
 
 WINDOW = 5
 MIN_LOGPROB = -20.0  # servers report an impossible token as -inf, -1e9 or -3e38; all mean "never"
@@ -118,8 +120,10 @@ class Signals:
         else:
             self._lowest_window = self._window
 
-    def compute(self, finish: str | None = None) -> dict[SignalName, float]:
-        """Return the signals so far, by name.
+    def compute(
+        self, finish: str | None = None, names: Collection[SignalName] = SIGNALS
+    ) -> dict[SignalName, float]:
+        """Return the signals so far, by name; at least those of `names`.
 
         `first`, `mean`, `q*`, `median`, `min`: log-probabilities of the chosen tokens, in nats, in [-20, 0].
         `window_min`: the lowest mean over 5 consecutive tokens. `entropy_*`: entropy over the top k and the
@@ -140,20 +144,10 @@ class Signals:
         n = len(self._logprobs)
         if not n:
             raise MissingLogprobs("a draft without tokens has no signals")
-        ordered = sorted(self._logprobs)
         grams = n - NGRAM + 1
         word = self._word
         return {
-            "mean": sum(ordered) / n,
-            "q10": _quantile(ordered, 0.10),
-            "q25": _quantile(ordered, 0.25),
-            "median": _quantile(ordered, 0.50),
-            "min": ordered[0],
-            "window_min": self._lowest_window / min(n, WINDOW),
-            "entropy_mean": sum(self._entropies) / n,
-            "entropy_max": max(self._entropies),
-            "margin_mean": sum(self._margins) / n,
-            "margin_min": min(self._margins),
+            **({} if DISTRIBUTION.isdisjoint(names) else self._compute_distribution(n)),
             "first": self._logprobs[0],
             "first_margin": self._margins[0],
             "log_length": log1p(n),
@@ -169,6 +163,21 @@ class Signals:
             "reasoning_mean": sum(self._reasoning) / max(1, len(self._reasoning)),
             "reasoning_min": min(self._reasoning, default=0.0),
             "reasoning_log_length": log1p(len(self._reasoning)),
+        }
+
+    def _compute_distribution(self, n: int) -> dict[SignalName, float]:
+        ordered = sorted(self._logprobs)
+        return {
+            "mean": sum(ordered) / n,
+            "q10": _quantile(ordered, 0.10),
+            "q25": _quantile(ordered, 0.25),
+            "median": _quantile(ordered, 0.50),
+            "min": ordered[0],
+            "window_min": self._lowest_window / min(n, WINDOW),
+            "entropy_mean": sum(self._entropies) / n,
+            "entropy_max": max(self._entropies),
+            "margin_mean": sum(self._margins) / n,
+            "margin_min": min(self._margins),
         }
 
 

@@ -56,6 +56,18 @@ def spread(*distributions: Sequence[float]) -> list[Token]:
     return [token(-0.1, top=[log(p) for p in each]) for each in distributions]
 
 
+@given(DRAFTS, st.lists(st.sampled_from(SIGNALS), min_size=1))
+def test_wanted_signals_have_the_values_that_they_have_among_all(
+    draft: list[Token], names: list[SignalName]
+) -> None:
+    collected = Signals()
+    for each in draft:
+        collected.add(each)
+    found = collected.compute("stop", names)
+    whole = compute_signals(draft, "stop")
+    assert {name: found[name] for name in names} == {name: whole[name] for name in names}
+
+
 def test_every_signal_has_a_value_and_no_other() -> None:
     assert tuple(compute_signals(DRAFT)) == SIGNALS
 

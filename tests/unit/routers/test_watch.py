@@ -11,7 +11,7 @@ from support.router_builders import calibrator, token, tokens, worth
 
 from routers.confidence.answer_words import SENTENCE_END, token_shape
 from routers.confidence.calibration import Logistic
-from routers.confidence.signals import SignalName, compute_signals
+from routers.confidence.signals import SIGNALS, SignalName, compute_signals
 from routers.plan import Reason, Token, Verdict
 from routers.watch import FIRST_CHECK, ConfidenceWatch, ObservingWatch, Release, checkpoints
 
@@ -28,6 +28,8 @@ def fed(watched: ConfidenceWatch | ObservingWatch, draft: list[Token]) -> list[V
 
 class Noting:
     """A calibrator that keeps what it is asked about."""
+
+    signals = SIGNALS
 
     def __init__(self) -> None:
         self.seen: list[Mapping[SignalName, float]] = []
