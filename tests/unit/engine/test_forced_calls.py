@@ -1,7 +1,7 @@
 """A request that demands a tool call demands it of the large model too, whatever the small one has drafted.
 
-llama.cpp's server does not enforce the demand for every chat template: with Qwen2.5-Coder it writes the call as text. That
-is the server's; the gateway's part is that the demand arrives.
+llama.cpp's server does not enforce the demand for every chat template: with Qwen2.5-Coder it writes the call as text.
+The gateway's part is that the demand arrives.
 """
 
 from typing import Any
