@@ -95,7 +95,7 @@ def test_a_policy_names_one_that_ships_or_one_beside_it(tmp_path: Path) -> None:
         ),
         (
             "evaluate:\n  share: 0.1\n  evaluators: []\n",
-            "mine.yaml:9: evaluate.evaluators: Tuple should have at least 1 item",
+            "mine.yaml:9: evaluate.evaluators: List should have at least 1 item",
         ),
         (
             "evaluate:\n  share: 2\n  evaluators: [verify]\n",
