@@ -1,6 +1,7 @@
 """Runs background work one piece at a time, beside requests or only in the share of time that they leave it."""
 
 import asyncio
+import contextvars
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -32,7 +33,9 @@ class Lane(Generic[T]):
     def resume(self) -> None:
         """Start the next piece of work if it may start now."""
         if self._task is None and self._waiting and not self._is_closed and self._may_start():
-            self._task = asyncio.ensure_future(self._run(self._waiting.popleft()))
+            # The request at whose end this happens is not the one whose answer is judged: no context of its own.
+            work = self._run(self._waiting.popleft())
+            self._task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
             self._task.add_done_callback(self._on_done)
 
     async def close(self) -> None:
