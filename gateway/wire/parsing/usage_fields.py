@@ -87,20 +87,22 @@ def to_openai_usage(usage: Body, reported: ReportedUsage) -> Body:
     A usage that has them is unchanged.
     """
     prompt, completion = reported.prompt_tokens or 0, reported.completion_tokens or 0
-    clean: Body = {
+    clean = {
+        **usage,
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
     for key in (*PROMPT_DETAILS, *COMPLETION_DETAILS):
-        if usage.get(key) is not None:
-            clean[key] = _keep_counts(usage[key])
-    return {**usage, **clean}
+        if isinstance(details := usage.get(key), dict):
+            clean[key] = _keep_counts(details)
+        elif details is not None:
+            del clean[key]
+    return clean
 
 
-def _keep_counts(details: Any) -> dict[str, int]:
-    items = details.items() if isinstance(details, dict) else ()
-    return {name: count for name, value in items if (count := _read_count(value)) is not None}
+def _keep_counts(details: Body) -> dict[str, int]:
+    return {name: count for name, value in details.items() if (count := _read_count(value)) is not None}
 
 
 def _read_prompt(usage: Body) -> int | None:

@@ -17,7 +17,7 @@ from support.strategy_requests import ASK, SENTENCE, SURE
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.skills.privacy import detection as detect
+from gateway.skills.privacy.recognizers import load_recognizers
 from policies.schema.private import Private
 
 OPENAI: TypeAdapter[Any] = TypeAdapter(CompletionCreateParamsNonStreaming)
@@ -145,7 +145,7 @@ async def test_without_the_library_one_says_that_nothing_is_redacted(
     slm: Scripted, llm: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
-    detect._load_recognizers.cache_clear()
+    load_recognizers.cache_clear()
     await recorded(slm, llm, tmp_path / "records", [(CHAT, ASK, doubted(), Reply())])
     result = run(tmp_path / "records", "--out", tmp_path / "set")
     assert result.exit_code == 1
