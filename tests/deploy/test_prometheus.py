@@ -254,6 +254,7 @@ def answer_all(port: int) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.heavy
 @pytest.mark.prometheus
 async def test_every_panel_query_returns_data(
     prometheus: int, gateway: Gateway, slm: Scripted, llm: Scripted

@@ -14,7 +14,7 @@ from gateway.settings import LocalEngine, Settings
 from policies.schema.compress import Compress
 from routers.strategies.direct import Direct
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.heavy]
 
 
 async def test_the_small_model_shortens_what_the_large_one_reads(
@@ -40,7 +40,6 @@ async def test_the_small_model_shortens_what_the_large_one_reads(
     assert text.count("peacocks") == 1
 
 
-@pytest.mark.heavy
 def test_the_command_prints_the_text_and_tells_the_rest_apart(tmp_path: Path, weights: Path):
     file = tmp_path / "scene.txt"
     file.write_text(SCENE, encoding="utf-8")

@@ -13,7 +13,7 @@ from policies.schema.evaluate import Evaluate
 from policies.schema.policy import Policy
 from routers.strategies.direct import Direct
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.heavy]
 
 
 async def test_the_local_engine_judges_what_it_is_sent_and_what_it_wrote(start: StartGateway, weights: Path):

@@ -124,6 +124,7 @@ async def test_a_prompt_over_the_context_escalates_or_says_the_limit(real: Gatew
     assert "2048" in json.loads(raw)["error"]["message"]
 
 
+@pytest.mark.heavy
 async def test_kill_9_under_load_loses_no_request(real: Gateway, llm: Scripted):
     """Those under way go to the LLM, and the engine is back for those that follow."""
     before = engine_pid()
@@ -142,6 +143,7 @@ async def test_kill_9_under_load_loses_no_request(real: Gateway, llm: Scripted):
     assert engine_pid() != before
 
 
+@pytest.mark.heavy
 async def test_kill_9_without_an_llm_waits_for_the_restart(alone: Gateway):
     os.kill(engine_pid(), signal.SIGKILL)
     status, headers, raw = await alone.post("/chat/completions", ask(EASY, max_tokens=12))
@@ -167,6 +169,7 @@ async def test_a_committed_stream_survives_kill_9(alone: Gateway):
     assert len(text.split()) > 10
 
 
+@pytest.mark.heavy
 async def test_an_engine_that_hangs_is_noticed_and_restarted(
     start: StartGateway, llm: Scripted, weights: Path
 ):
@@ -185,6 +188,7 @@ async def test_an_engine_that_hangs_is_noticed_and_restarted(
     assert engine_pid() != before
 
 
+@pytest.mark.heavy
 async def test_no_schema_blocks_the_small_model_for_others(alone: Gateway):
     """The largest that it takes costs it a fraction of a second a token. A client that leaves ends that at once."""
 
@@ -205,6 +209,7 @@ async def test_no_schema_blocks_the_small_model_for_others(alone: Gateway):
     assert status == 200
 
 
+@pytest.mark.heavy
 async def test_the_engine_ends_with_a_gateway_that_is_killed(weights: Path, tmp_path: Path):
     script = textwrap.dedent("""
         import asyncio, sys
@@ -227,6 +232,7 @@ async def test_the_engine_ends_with_a_gateway_that_is_killed(weights: Path, tmp_
     await until(lambda: not alive(child))
 
 
+@pytest.mark.heavy
 async def test_with_no_key_nothing_leaves_the_machine(weights: Path, tmp_path: Path):
     """Every connection that a gateway without a key makes, through all of its life, is to loopback."""
     script = textwrap.dedent("""

@@ -11,7 +11,7 @@ from gateway.skills.compress.surprisal import SurprisalReader, TokenSurprisal
 from gateway.upstreams.providers.registry import SERVER_KINDS
 from gateway.wire.body_types import Body
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.heavy]
 
 TEXT = "The café in 東京 serves 🌊 for $4.50."
 

@@ -120,7 +120,7 @@ async def test_a_request_does_not_interrupt_a_judge_that_is_not_the_local_engine
     await soon(slm.holding.wait())
     slm.says(said(yes=1.0))
     judging.set()
-    await told_as(gateway, outcome("done", 4))
+    await told_as(gateway, outcome("done", 5))
     assert not slm.gone.is_set()
 
 
@@ -160,7 +160,7 @@ async def test_what_is_drawn_beyond_the_queue_is_dropped_and_counted(
     await ask(gateway)
     assert outcome("queue_full")(await told(gateway))
     judging.set()
-    await told_as(gateway, outcome("done"))
+    await told_as(gateway, outcome("done", 2))
 
 
 @pytest.mark.parametrize("where", ["request", "policy"])

@@ -132,6 +132,7 @@ async def gateway(
     return gateway
 
 
+@pytest.mark.heavy
 async def test_a_stopped_vllm_is_restarted_and_its_request_goes_to_the_large_model(gateway: Gateway):
     fake: FakeVllm = gateway.fake  # type: ignore[attr-defined]
     before = fake.pids()

@@ -40,9 +40,8 @@ async def one_llm(start: StartGateway, llm: Scripted, retries: int) -> Gateway:
 
 
 @pytest.mark.parametrize(
-    ("status", "error"), [(429, openai.RateLimitError), (503, openai.InternalServerError)]
+    ("retries", "status", "error"), [(2, 429, openai.RateLimitError), (1, 503, openai.InternalServerError)]
 )
-@pytest.mark.parametrize("retries", [1, 2])
 async def test_a_client_that_retries_too_does_not_multiply_the_calls(
     start: StartGateway, llm: Scripted, retries: int, status: int, error: type[Exception]
 ):
