@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from support.gateways import StartGateway, settings_of, simple_calibrator, simple_policy, upstream
+from support.pairwise import every_pair
 from support.scripted_server import Reply, Scripted
 from support.strategy_requests import ASK, HOPELESS, SENTENCE, SURE, UNSURE, figures_of, hedge, policy
 
@@ -14,8 +15,8 @@ from routers.strategies.difficulty import Difficulty, Gate
 from routers.strategies.direct import Direct
 from routers.strategies.speculative import Speculative
 
-MISTAKES = [401, 403, 404, 405, 307]
-PASSING = [402, 408, 429, 500, 502, 503, 529]
+MISTAKES = {str(status): status for status in (401, 403, 404, 405, 307)}
+PASSING = {str(status): status for status in (402, 408, 429, 500, 502, 503, 529)}
 HARD = Gate(limits={"turns": 0.0})
 TWO = f"{SENTENCE} But glue purple seven of of the the of"
 BEGINNING = len(SENTENCE.split())
@@ -40,9 +41,10 @@ DRAFTS = {
     "splice": Reply(TWO, logprobs=[SURE] * BEGINNING + [-9.0] * (len(TWO.split()) - BEGINNING)),
 }
 STRATEGIES = [*all_policies()]
+FRAMINGS = {"plain": False, "stream": True}
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "stream"])
+@pytest.fixture
 def body(request: pytest.FixtureRequest) -> dict[str, Any]:
     return ASK | {"stream": request.param}
 
@@ -67,8 +69,7 @@ async def ask(
     return status, await gateway.exchange(headers["x-smallfirst-id"]), raw
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
-@pytest.mark.parametrize("status", MISTAKES)
+@every_pair(name=STRATEGIES, status=MISTAKES, body=FRAMINGS, indirect=["body"])
 async def test_an_operators_mistake_is_an_error(
     start: StartGateway, slm: Scripted, llm: Scripted, body: Any, name: str, status: int
 ):
@@ -84,7 +85,7 @@ async def test_an_operators_mistake_is_an_error(
     assert exchange["calls"][-1]["outcome"] == "misconfigured"
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@every_pair(name=STRATEGIES, body=FRAMINGS, indirect=["body"])
 async def test_the_policy_may_say_otherwise(
     start: StartGateway, slm: Scripted, llm: Scripted, body: Any, name: str
 ):
@@ -95,8 +96,9 @@ async def test_the_policy_may_say_otherwise(
     assert (answered, exchange["route"], exchange["reason"]) == (200, "slm", reason), exchange
 
 
-@pytest.mark.parametrize("name", ["direct", "difficulty", "cascade", "hedge"])
-@pytest.mark.parametrize("status", PASSING)
+@every_pair(
+    name=["direct", "difficulty", "cascade", "hedge"], status=PASSING, body=FRAMINGS, indirect=["body"]
+)
 async def test_what_passes_falls_back_as_before(
     start: StartGateway, slm: Scripted, llm: Scripted, body: Any, name: str, status: int
 ):
