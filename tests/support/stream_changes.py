@@ -4,6 +4,7 @@ A script begins as the stream that OpenAI would send. Each change makes it the s
 what of the answer is different then. A new kind of server is a new strategy in `CHANGES`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -114,6 +115,53 @@ def report_no_usage(script: Script) -> Script:
     return replace(script, events=tuple(events), usage=None)
 
 
+def _respell_usage(respell: Callable[[Body], Body]) -> Change:
+    """Name the counts as another server does. Their sums stay."""
+
+    def change(event: Event) -> Event:
+        if isinstance(event, bytes) or not event.get("usage"):
+            return event
+        return {**event, "usage": respell(event["usage"])}
+
+    return lambda script: replace(script, events=tuple(map(change, script.events)))
+
+
+def _write_as_text(usage: Body) -> Body:
+    return {name: str(count) for name, count in usage.items()}
+
+
+def _write_as_floats(usage: Body) -> Body:
+    return {name: float(count) for name, count in usage.items()}
+
+
+def _name_as_anthropic(usage: Body) -> Body:
+    return {"input_tokens": usage["prompt_tokens"], "output_tokens": usage["completion_tokens"]}
+
+
+def _leave_out_completion(usage: Body) -> Body:
+    """As Gemini does for reasoning: it is in the total alone."""
+    return {name: count for name, count in usage.items() if name != "completion_tokens"}
+
+
+def _add_odd_details(usage: Body) -> Body:
+    return {**usage, "completion_tokens_details": {"reasoning_tokens": "none"}, "cost": "free"}
+
+
+def report_usage_as_groq(script: Script) -> Script:
+    def change(event: Event) -> Event:
+        if isinstance(event, bytes) or not event.get("usage"):
+            return event
+        rest = {name: value for name, value in event.items() if name != "usage"}
+        return {**rest, "x_groq": {"usage": event["usage"]}}
+
+    return replace(script, events=tuple(map(change, script.events)))
+
+
+def report_zeros_at_last(script: Script) -> Script:
+    zeros = {"id": "up-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": []}
+    return script.put(len(script.events) - 1, {**zeros, "usage": dict.fromkeys(usage_of(0), 0)})
+
+
 def write_done(*events: bytes) -> Change:
     return lambda script: replace(script, events=(*script.events[:-1], *events))
 
@@ -140,6 +188,81 @@ def _call_tools(draw: st.DrawFn) -> Change:
 
 def _call_delta(place: int, function: Body, **fields: Any) -> Body:
     return chunk_of({"tool_calls": [{"index": place, **fields, "function": function}]})
+
+
+def _change_calls(change: Callable[[Body, Body], Body]) -> Change:
+    """Change each piece of a tool call. The change gets the piece, and the one that began its call."""
+
+    def apply(script: Script) -> Script:
+        begun: Body = {}
+
+        def change_chunk(chunk: Body) -> Body:
+            nonlocal begun
+            pieces = chunk["choices"][0]["delta"].get("tool_calls")
+            if not pieces:
+                return chunk
+            (piece,) = pieces
+            begun = piece if "id" in piece else begun
+            return _change_delta(chunk, {"tool_calls": [change(piece, begun)]})
+
+        return script.change_chunks(change_chunk)
+
+    return apply
+
+
+def _name_call_everywhere(piece: Body, begun: Body) -> Body:
+    function = {**piece["function"], "name": begun["function"]["name"]}
+    return {**piece, "id": begun["id"], "type": "function", "function": function}
+
+
+def _leave_out_index(piece: Body, begun: Body) -> Body:
+    return {name: value for name, value in piece.items() if name != "index"}
+
+
+def write_infinite_alternatives(script: Script) -> Script:
+    """The last alternative of each token has no probability at all."""
+
+    def change(chunk: Body) -> Body:
+        logprobs = chunk["choices"][0].get("logprobs")
+        if not logprobs:
+            return chunk
+        tokens = []
+        for token in logprobs["content"]:
+            *others, last = token["top_logprobs"]
+            tokens.append({**token, "top_logprobs": [*others, {**last, "logprob": -math.inf}]})
+        return _change_choice(chunk, logprobs={**logprobs, "content": tokens})
+
+    return script.change_chunks(change)
+
+
+def write_content_as_parts(script: Script) -> Script:
+    def change(chunk: Body) -> Body:
+        content = chunk["choices"][0]["delta"].get("content")
+        return _change_delta(chunk, {"content": [{"type": "text", "text": content}]}) if content else chunk
+
+    return script.change_chunks(change)
+
+
+def _content_of(chunk: Event) -> str:
+    assert isinstance(chunk, dict)
+    return str(chunk["choices"][0]["delta"].get("content") or "")
+
+
+def write_half_a_surrogate_pair(script: Script) -> Script:
+    """The answer begins with half of an emoji, which is no character."""
+    first = next((place for place in script.chunk_places if _content_of(script.events[place])), None)
+    if first is None:
+        return script
+    chunk = script.events[first]
+    assert isinstance(chunk, dict)
+    content = _content_of(chunk)
+    changed = _change_delta(chunk, {"content": f"\ud83d{content}"})
+    events = (*script.events[:first], changed, *script.events[first + 1 :])
+    return replace(script, events=events, text=f"\ufffd{script.text}")
+
+
+def write_long_integers(script: Script) -> Script:
+    return script.change_chunks(lambda chunk: {**chunk, "seed": 10**30})
 
 
 @st.composite
@@ -230,6 +353,14 @@ def _break(draw: st.DrawFn) -> Change:
 
 CHANGES: dict[str, st.SearchStrategy[Change]] = {
     "tools": _call_tools(),
+    "calls": st.sampled_from(
+        [
+            _change_calls(lambda piece, begun: {**piece, "index": 0}),
+            _change_calls(lambda piece, begun: {**piece, "index": str(piece["index"])}),
+            _change_calls(_leave_out_index),
+            _change_calls(_name_call_everywhere),
+        ]
+    ),
     "role": st.sampled_from([name_role_everywhere, name_role_as_null, name_no_role]),
     "finish": st.sampled_from([finish_twice, finish_with_text]),
     "null finish": st.sampled_from([_blank_finish(""), _blank_finish("null"), leave_out_null_finish]),
@@ -242,6 +373,22 @@ CHANGES: dict[str, st.SearchStrategy[Change]] = {
             report_no_usage,
         ]
     ),
+    "counts": st.sampled_from(
+        [
+            report_usage_as_groq,
+            report_zeros_at_last,
+            *map(
+                _respell_usage,
+                [
+                    _write_as_text,
+                    _write_as_floats,
+                    _name_as_anthropic,
+                    _leave_out_completion,
+                    _add_odd_details,
+                ],
+            ),
+        ]
+    ),
     "trailer": _follow(),
     "done": st.sampled_from(
         [write_done(b"data: [DONE] "), write_done(DONE, DONE), write_done(b"data:[DONE]"), write_done()]
@@ -249,6 +396,14 @@ CHANGES: dict[str, st.SearchStrategy[Change]] = {
     "nothing": _insert(),
     "frame": _frame(),
     "end": st.one_of(_fail(), _break()),
+    "json": st.sampled_from(
+        [
+            write_infinite_alternatives,
+            write_content_as_parts,
+            write_half_a_surrogate_pair,
+            write_long_integers,
+        ]
+    ),
 }
 """Strategies of changes, by what they change, in the order in which they are made."""
 
