@@ -5,15 +5,25 @@ fields, known or not, stay as raw bytes. The log-probabilities are cut out of th
 for them. Parsing and encoding the whole chunk would cost several times as much.
 """
 
+import re
 from typing import Literal, NamedTuple
 
 import msgspec
 
+from .body_types import Endpoint
 from .parsing.answers import may_need_mending
 
 JSON_NULL = msgspec.Raw(b"null")
 LOGPROBS_KEY = b',"logprobs":'
 ID_PREFIX = b'{"id":"'
+CONTENT_KEY = re.compile(rb'"content": ?"')
+TEXT_KEY = re.compile(rb'"text": ?"')
+UNESCAPED = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))
+"""ASCII characters that stand for themselves in a JSON string."""
+NO_CHUNK = b"\n\n"
+"""No event contains it."""
+MAX_MISSES = 16
+"""Chunks of a stream that are compared anew. Some servers write something else into each, and gain nothing."""
 
 
 class _Alternative(msgspec.Struct, gc=False):
@@ -134,6 +144,41 @@ def is_plain_completion(block: bytes) -> bool:
         return bool(_completion_decoder.decode(block[block.find(b"{") :]).choices[0].text)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
+
+
+class PlainChunks:
+    """Tells the plain chunks of one relayed stream from others.
+
+    A server's plain chunks mostly differ in their text alone. So one is decoded, and the next are compared with what
+    stands before and after its text, which takes half of the time.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._decode, self._text_key = (
+            (is_plain_chunk, CONTENT_KEY) if endpoint == "chat" else (is_plain_completion, TEXT_KEY)
+        )
+        self._before = self._after = NO_CHUNK
+        self._misses = 0
+
+    def has(self, block: bytes) -> bool:
+        """Return whether a raw event only adds text to the first choice, and is JSON as it is."""
+        if block.startswith(self._before) and block.endswith(self._after):
+            text = block[len(self._before) : len(block) - len(self._after)]
+            if text and not text.translate(None, UNESCAPED):
+                return True
+        if not self._decode(block):
+            return False
+        if self._misses < MAX_MISSES:
+            self._misses += 1
+            self._learn(block)
+        return True
+
+    def _learn(self, block: bytes) -> None:
+        if (key := self._text_key.search(block)) is None:
+            return
+        end = block.find(b'"', key.end())
+        if end > key.end() and b"\\" not in block[key.end() : end]:
+            self._before, self._after = block[: key.end()], block[end:]
 
 
 class PlainChunk(NamedTuple):

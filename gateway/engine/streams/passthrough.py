@@ -6,7 +6,7 @@ from gateway.engine.dispatch import Attempt
 from gateway.engine.reply import Sink
 from gateway.exchange.exchange import Exchange
 from gateway.upstreams.transport.transport import Garbage, Response, TransportError
-from gateway.wire.fast_chunks import is_plain_chunk, is_plain_completion
+from gateway.wire.fast_chunks import PlainChunks
 from gateway.wire.sse import MAX_EVENT, EventReader, payload_of
 from routers.plan import Draft
 
@@ -28,7 +28,7 @@ class PassthroughStream(AttemptReader):
         """Whether an event may go to the client unread: its role is named, and it is not after the end."""
         self._withheld: list[bytes] = []
         self._withheld_bytes = 0
-        self._is_plain = is_plain_chunk if exchange.endpoint == "chat" else is_plain_completion
+        self._plain_chunks = PlainChunks(exchange.endpoint)
 
     async def read(self, response: Response) -> Draft:
         """Pass the response through to its end. Raises TransportError, LostRace."""
@@ -59,7 +59,7 @@ class PassthroughStream(AttemptReader):
         parts: list[bytes] = []
         try:
             for block in blocks:
-                if self._may_be_plain and self._is_plain(block):
+                if self._may_be_plain and self._plain_chunks.has(block):
                     self.call.chunks += 1
                     self._has_begun = True
                     parts.append(block + b"\n\n")

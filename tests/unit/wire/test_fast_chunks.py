@@ -16,7 +16,13 @@ from gateway.engine.streams.watched import WatchedStream
 from gateway.exchange.call import Call
 from gateway.exchange.exchange import Exchange
 from gateway.wire.body_types import Event
-from gateway.wire.fast_chunks import is_plain_chunk, is_plain_completion, parse_plain_chunk, replace_id
+from gateway.wire.fast_chunks import (
+    PlainChunks,
+    is_plain_chunk,
+    is_plain_completion,
+    parse_plain_chunk,
+    replace_id,
+)
 from gateway.wire.responses import text_of, tokens_of, trim_logprobs
 from policies.schema.policy import Policy
 from routers.cost import FREE
@@ -305,3 +311,41 @@ def test_a_relayed_completion_is_plain_if_it_only_adds_text() -> None:
     for text, finish, is_plain in (("a", None, True), ("", None, False), ("a", "stop", False)):
         choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": None}
         assert is_plain_completion(b"data: " + json.dumps({"choices": [choice]}).encode()) is is_plain
+
+
+ADDED = {"chat": lambda text: {"delta": {"content": text}}, "completions": lambda text: {"text": text}}
+DECODE = {"chat": is_plain_chunk, "completions": is_plain_completion}
+TEXTS = st.sampled_from(["a", " b", 'say "c"', "\\", "\u00e9", "", "\ud83d", "x,y", "~", "^", "|"])
+ODD_BYTES = bytes.maketrans(b"~^|", b'\t"\xff')
+"""Bytes that no server should write, for signs in the texts."""
+BESIDE = st.sampled_from(
+    [{}, {"note": '"content":"'}, {"content": "z"}, {"usage": {"total_tokens": 3}}, {"seed": 7}]
+)
+
+
+@st.composite
+def relayed_blocks(draw: st.DrawFn, endpoint: str) -> list[bytes]:
+    """Events of one stream, some of them malformed, with raw control characters, or with more than text."""
+    separators, ensure_ascii = draw(st.sampled_from([None, (",", ":")])), draw(st.booleans())
+    usual = draw(BESIDE)
+    blocks = []
+    for text in draw(st.lists(TEXTS, min_size=1, max_size=20)):
+        choice = {"index": 0, **ADDED[endpoint](text), "finish_reason": None}
+        event = json.dumps(
+            {"id": "up-1", **draw(st.just(usual) | BESIDE), "choices": [choice]},
+            ensure_ascii=ensure_ascii,
+            separators=separators,
+        )
+        raw = event.encode("utf-8", "surrogatepass").translate(ODD_BYTES)
+        blocks.append(b"data: " + raw[: draw(st.sampled_from([None, None, None, -1, -9]))])
+    return blocks
+
+
+@pytest.mark.parametrize("endpoint", DECODE)
+def test_a_chunk_that_is_compared_is_plain_if_it_is_plain_when_decoded(endpoint: Any) -> None:
+    @given(relayed_blocks(endpoint))
+    def compare(blocks: list[bytes]) -> None:
+        chunks, decode = PlainChunks(endpoint), DECODE[endpoint]
+        assert [chunks.has(block) for block in blocks] == [decode(block) for block in blocks]
+
+    compare()
