@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
@@ -18,6 +18,7 @@ from gateway.wire.sse import (
     EventTooLarge,
     encode_comment,
     encode_event,
+    is_json,
     payload_of,
 )
 
@@ -85,6 +86,7 @@ PIECES = st.lists(st.tuples(LINES, st.sampled_from([*ENDS, *ENDS, "\n\n", "\r\r"
 
 @given(PIECES, st.data())
 def test_any_bytes_in_any_chunks_read_as_the_official_client_reads_them(wire: bytes, data: st.DataObject):
+    assume(not is_json(wire))  # no stream begins like that
     reader = EventReader()
     ours = [payload for part in data.draw(cuts(wire)) for payload in reader.feed(part)]
     assert ours == decoded(data.draw(cuts(wire)))
