@@ -178,7 +178,7 @@ async def test_the_account_says_what_was_dropped(start: StartGateway, reader: Re
 
 
 async def test_a_reading_that_hangs_costs_no_answer(start: StartGateway, reader: ReaderVllm, llm: Scripted):
-    hurried = compressing(ceilings=Ceilings(seconds=1.0, calls=1))
+    hurried = compressing(ceilings=Ceilings(seconds=4.0, calls=1))
     gateway = await started(start, reader, llm, policies=[hurried])
     gateway.upstream("slm").latency.scoring_s_per_token = 1e-6
     reader.gate = asyncio.Event()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, upstream
+from support.gateways import ONCE, Gateway, StartGateway, settings_of, simple_calibrator, upstream
 from support.judge_replies import said
 from support.private_values import EXAMPLES
 from support.scripted_server import Reply, Scripted
@@ -156,10 +156,12 @@ def assert_clean(server: Scripted) -> None:
         assert canary.replace(" ", "") not in got.replace(" ", "")
 
 
-async def both(start: StartGateway, slm: Scripted, llm: Scripted, **private: Any) -> Gateway:
+async def both(
+    start: StartGateway, slm: Scripted, llm: Scripted, limits: dict[str, float] = ONCE, **private: Any
+) -> Gateway:
     able = {"prefill": True, "scoring": True, "prediction": True, "logprobs": True}
-    cloud = upstream(llm, "llm", cloud=True, capabilities=able, limits=FAST)
-    return await start(settings_of(upstream(slm, "slm", limits=FAST), cloud), policies(**private))
+    cloud = upstream(llm, "llm", cloud=True, capabilities=able, limits=limits)
+    return await start(settings_of(upstream(slm, "slm", limits=limits), cloud), policies(**private))
 
 
 async def metrics(gateway: Gateway) -> str:
@@ -184,7 +186,7 @@ def well(gateway: Gateway) -> None:
 async def test_no_strategy_and_no_fault_lets_a_cloud_see_a_byte_of_what_stays(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
-    gateway = await both(start, slm, llm, action="stay_local")
+    gateway = await both(start, slm, llm, FAST, action="stay_local")
     for name in NAMES:
         for number, fault in enumerate(small_faults()):
             slm.says(fault)
@@ -200,7 +202,7 @@ async def test_no_strategy_and_no_fault_lets_a_cloud_see_a_byte_of_what_stays(
 async def test_a_cloud_sees_placeholders_whatever_the_strategy_and_the_fault(
     start: StartGateway, slm: Scripted, llm: Scripted
 ):
-    gateway = await both(start, slm, llm, action="redact")
+    gateway = await both(start, slm, llm, FAST, action="redact")
     for name in NAMES:
         for number, fault in enumerate(small_faults()):
             for other in large_faults()[: 4 if number in (1, 2) else 1]:
