@@ -29,7 +29,7 @@ from routers.plan import Reason, Skill, Tier, Unavailable
 
 from .admission import PlanClosed
 from .dispatch import Dispatcher
-from .text_scoring import SURPRISAL_REQUIREMENTS, score_text
+from .judge.text_scoring import SURPRISAL_REQUIREMENTS, score_text
 
 MAX_PRIVATE_VALUES = 2000
 """Maximum number of private values that compression keeps intact in a prompt."""

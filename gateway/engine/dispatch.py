@@ -3,29 +3,27 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import orjson
 
 from gateway.exchange.call import Call
 from gateway.exchange.exchange import Exchange
-from gateway.skills.transforms import UnusableAnswer, encode_request, wrap_response
+from gateway.skills.transforms import encode_request, wrap_response
 from gateway.timers import Deadlines, Shutdown, TaskTimeout
 from gateway.upstreams.failures import Failure
 from gateway.upstreams.pool import Pool, fallbacks_after
-from gateway.upstreams.resilience.retries import Retries, retry
-from gateway.upstreams.transport.reported_error import ReportedError
-from gateway.upstreams.transport.transport import MAX_BODY, Response, TransportError
+from gateway.upstreams.resilience.retries import retry
+from gateway.upstreams.transport.transport import MAX_BODY, TransportError
 from gateway.upstreams.upstream import Call as OpenCall
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body
 from gateway.wire.requests import estimate_prompt_tokens
-from gateway.wire.requirements import NO_REQUIREMENTS, Requirements
+from gateway.wire.requirements import Requirements
 from routers.plan import (
     NO_USAGE,
     Ask,
     Both,
-    Draft,
     Generate,
     Judge,
     Question,
@@ -37,6 +35,7 @@ from routers.plan import (
 )
 
 from .admission import Admission
+from .attempt import Attempt, UpstreamRequest
 from .judge.vllm_scoring import Prompt
 from .race import LostRace
 
@@ -46,96 +45,11 @@ LARGE_BODY = 32_768
 """Bytes from which on a request's body is rewritten in a thread: a search for private data takes its time."""
 
 
-class UpstreamRequest(NamedTuple):
-    """What is sent to an upstream: a body to be serialised, or bytes that leave as they came.
-
-    A restarting engine is waited for `patience` seconds. `on_response` is called as the response begins.
-    """
-
-    url: str
-    body: Body | bytes
-    stream: bool = False
-    patience: float = 0.0
-    on_response: Callable[[], None] | None = None
-
-
 class Scorer(NamedTuple):
     """An upstream that has scored a text, and the exchange's prompt in its token ids."""
 
     upstream: Upstream
     prompt: Prompt
-
-
-class DraftReader(Protocol):
-    """Reads a response into a draft, and knows what has become of the draft if its call ends early."""
-
-    @property
-    def has_written(self) -> bool:
-        """Whether a part of the answer has been read."""
-        ...
-
-    def partial(self) -> Draft | None:
-        """Return what the client has of the draft; None if it has nothing."""
-        ...
-
-    def has_lost_race(self) -> bool:
-        """Return whether the draft is a leg of a race that the other leg has won."""
-        ...
-
-
-class Attempt:
-    """One call of an ask to one upstream. Whoever reads a draft sets `reader`."""
-
-    __slots__ = ("_dispatcher", "call", "is_last", "is_repeatable", "needs", "reader", "retries", "upstream")
-
-    def __init__(
-        self,
-        dispatcher: "Dispatcher",
-        call: Call,
-        upstream: Upstream,
-        needs: Requirements = NO_REQUIREMENTS,
-        *,
-        is_last: bool,
-        retries: Retries | None = None,
-    ) -> None:
-        self._dispatcher = dispatcher
-        self.call = call
-        self.upstream = upstream
-        self.needs = needs
-        self.is_last = is_last
-        self.reader: DraftReader | None = None
-        self.retries = retries
-        self.is_repeatable = False
-        """Whether the server has reported an error inside its response, before any part of an answer."""
-
-    @property
-    def exchange(self) -> Exchange:
-        return self._dispatcher.exchange
-
-    async def post(self, request: UpstreamRequest, read: Callable[[Response], Awaitable[T]]) -> T:
-        """Send a request and return what `read` makes of its response.
-
-        Raises Unavailable, TransportError, LostRace. An error inside the response is a Failure, like one with a status.
-        """
-        opened = await self._dispatcher.send(self, request)
-        try:
-            if request.on_response is not None:
-                request.on_response()
-            answer = await read(opened.response)
-            self.upstream.record_success()
-            return answer
-        except UnusableAnswer:  # the server did well
-            raise
-        except ReportedError as error:
-            self.is_repeatable = self.reader is None or not self.reader.has_written
-            headers = opened.response.headers
-            raise self.upstream.record_error(error.status, headers, error.body, opened.request) from error
-        except TransportError:
-            self.upstream.record_failure()
-            raise
-        finally:
-            self.exchange.upstream_wait_s += opened.response.waited_s
-            opened.close()
 
 
 class Dispatcher:

@@ -14,8 +14,9 @@ from gateway.wire.requirements import Requirements, min_prompt_tokens
 from routers.cost import FREE
 from routers.plan import Draft, Generate, Tier
 
+from .attempt import Attempt, UpstreamRequest
 from .compression import Compressor
-from .dispatch import Attempt, Dispatcher, UpstreamRequest
+from .dispatch import Dispatcher
 from .judge import vllm_scoring
 from .race import LostRace, RaceLeg
 from .reply import Reply, Sink

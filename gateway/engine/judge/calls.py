@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import orjson
 
-from gateway.engine.dispatch import Attempt, Dispatcher, Scorer, UpstreamRequest
+from gateway.engine.attempt import Attempt, UpstreamRequest
+from gateway.engine.dispatch import Dispatcher, Scorer
 from gateway.engine.streams.attempt_reader import open_chunk_reader
 from gateway.engine.streams.buffered import read_buffered
-from gateway.engine.text_scoring import score_text
 from gateway.exchange.call import Call
 from gateway.exchange.exchange import Exchange
 from gateway.skills.compress.surprisal import SurprisalReader
@@ -24,6 +24,7 @@ from routers.plan import GreedyToken, Judge, Judged, Score, Scored, Unavailable,
 from . import vllm_scoring as scoring
 from .prompt import build_likelihood_text, build_question, parse_judgement, to_likelihood
 from .self_consistency import build_samples_request, measure_agreement, parse_samples, to_judged
+from .text_scoring import score_text
 from .vllm_scoring import Prompt
 
 LABEL_REQUIREMENTS = Requirements(frozenset({"logprobs"}))

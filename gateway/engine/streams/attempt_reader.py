@@ -1,6 +1,6 @@
 """What all readers of drafts have in common: the call they account to, and where the draft goes."""
 
-from gateway.engine.dispatch import Attempt
+from gateway.engine.attempt import Attempt
 from gateway.engine.race import RaceLeg
 from gateway.engine.reply import Sink
 from gateway.exchange.call import Call

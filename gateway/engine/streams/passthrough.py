@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gateway.engine.dispatch import Attempt
+from gateway.engine.attempt import Attempt
 from gateway.engine.reply import Sink
 from gateway.exchange.exchange import Exchange
 from gateway.upstreams.transport.transport import Garbage, Response, TransportError

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from gateway.engine.dispatch import Attempt
+from gateway.engine.attempt import Attempt
 from gateway.engine.reply import Sink
 from gateway.exchange.exchange import Exchange
 from gateway.upstreams.transport.malformed import MISSHAPEN

@@ -13,7 +13,7 @@ from support.strategy_requests import ASK, chunks_of, policy
 from support.tool_call_streams import SentCalls, joined_calls, tool_call_streams
 
 from gateway.api.responses.events import ResponseEvents
-from gateway.engine.dispatch import Attempt
+from gateway.engine.attempt import Attempt
 from gateway.engine.streams.passthrough import PassthroughStream
 from gateway.engine.streams.watched import WatchedStream
 from gateway.exchange.call import Call

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from gateway.engine.dispatch import Attempt
+from gateway.engine.attempt import Attempt
 from gateway.engine.streams.watched import WatchedStream
 from gateway.exchange.call import Call
 from gateway.exchange.exchange import Exchange

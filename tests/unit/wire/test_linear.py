@@ -13,7 +13,7 @@ from test_fast_chunks import Nowhere
 
 from gateway.api.request_body import read_body
 from gateway.api.responses.events import ResponseEvents
-from gateway.engine.dispatch import Attempt
+from gateway.engine.attempt import Attempt
 from gateway.engine.streams.passthrough import PassthroughStream
 from gateway.engine.streams.watched import WatchedStream
 from gateway.exchange.call import Call

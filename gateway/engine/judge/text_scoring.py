@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from gateway.engine.attempt import Attempt
+from gateway.engine.dispatch import Dispatcher
 from gateway.exchange.exchange import Exchange
 from gateway.skills.compress.surprisal import SurprisalReader, TokenTextMismatch
 from gateway.upstreams.transport.malformed import parsing
@@ -11,8 +13,6 @@ from gateway.wire.body_types import Body
 from gateway.wire.parsing.answers import read_answer
 from gateway.wire.requirements import Requirements
 from routers.plan import Judge, Skill, Unavailable, Usage
-
-from .dispatch import Attempt, Dispatcher
 
 MAX_REQUESTS = 1024
 """Maximum requests of one reading: one for each window of a long text, and those that split it into tokens."""
