@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / ".ci" / "run"
-INSTALL = "apt-get install -y -qq --no-install-recommends prometheus docker-compose nginx"
+INSTALL = "apt-get install -y -qq --no-install-recommends prometheus docker-compose nginx chromium"
 
 
 @pytest.fixture
