@@ -103,7 +103,8 @@ async def _write_token(upstream: Upstream, timeout_s: float) -> None:
     A refusal of the request is an answer too: a model may write no text.
     """
     url = upstream.url("completions")
-    body = orjson.dumps({"model": upstream.model, "prompt": "Hello", "max_tokens": 1})
+    # Greedy: a sampled token in one batch with a greedy answer has spoiled that answer, in a vLLM with a draft model.
+    body = orjson.dumps({"model": upstream.model, "prompt": "Hello", "max_tokens": 1, "temperature": 0.0})
     client = HttpTransport(url, upstream.probe.headers, connect=timeout_s, gap=timeout_s, keep_alive=False)
     try:
         response = await client.post(url, body, timeout_s)
