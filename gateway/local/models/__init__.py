@@ -1,0 +1,1 @@
+"""The catalog of small models: what is known of each, and how it is found."""
