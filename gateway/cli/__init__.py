@@ -75,8 +75,18 @@ MODELS = lazy_group(
     ),
     LazyCommand(
         "list",
-        "models.weights:list_models",
-        "Show known models, their size, licence, and whether their weights are here.",
+        "models.catalog:list_models",
+        "Show the small models of the catalog, and whether their weights are here.",
+    ),
+    LazyCommand(
+        "show",
+        "models.catalog:show_model",
+        "Show all that the catalog knows of a model; what no source confirms ends with a question mark.",
+    ),
+    LazyCommand(
+        "compare",
+        "models.catalog:compare_models",
+        "Compare models property by property; those that differ are marked ≠.",
     ),
     LazyCommand("pull", "models.weights:pull", "Fetch a model's weights and check them."),
 )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 
+from gateway.local.models.card import ModelCard
 from policies.schema.strategies import STRATEGIES
 from routers.judges.guard import Guard
 from tools.docs.examples import policy, speculate
@@ -31,6 +32,7 @@ from tools.docs.tables.built_in_policies import built_in_table
 from tools.docs.tables.engine_fields import constraints_table, fields_table, removed_table
 from tools.docs.tables.error_codes import errors_table
 from tools.docs.tables.interfaces import auto_policy, commands, kinds_table, metrics_table, providers_table
+from tools.docs.tables.model_catalog import catalog_table
 from tools.docs.tables.model_fields import (
     fields_tables,
     filter_table,
@@ -96,6 +98,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "judges": judges_table,
     "filtered-answers": answers_table,
     "evaluators": evaluators_table,
+    "catalog-cells": partial(fields_tables, ModelCard),
+    "catalog": catalog_table,
 }
 
 _SECTION = re.compile(r"(<!-- generated:([\w-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)

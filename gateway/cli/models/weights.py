@@ -1,23 +1,15 @@
-"""smallfirst models list and pull: lists known local models and downloads their weights."""
+"""smallfirst models pull: downloads the weights of a local model."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.cli.output import ConfigOption, err, fail, out
+from gateway.cli.output import ConfigOption, err, fail
 from gateway.local.model_catalog import CATALOG, DEFAULT_WEIGHTS, PullFailed
 from gateway.local.model_catalog import fetch_weights as pull_weights
 from gateway.settings import default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError
-
-
-def list_models(config: ConfigOption = None) -> None:
-    """Show known models, their size, licence, and whether their weights are here."""
-    folder = _find_models_folder(config)
-    for weights in CATALOG.values():
-        here = "here" if (folder / weights.file_name).is_file() else "not here"
-        out.print(f"{weights.name}  {weights.bytes / 1e6:.0f} MB  {weights.licence}  {here}", markup=False)
 
 
 def pull(
@@ -31,12 +23,13 @@ def pull(
     if weights is None:
         fail(f"{model!r} is not known; there are: {', '.join(CATALOG)}")
     try:
-        pull_weights(weights, _find_models_folder(config), lambda line: err.print(line, markup=False))
+        pull_weights(weights, find_models_folder(config), lambda line: err.print(line, markup=False))
     except PullFailed as error:
         fail(error, 1)
 
 
-def _find_models_folder(config: Path | None) -> Path:
+def find_models_folder(config: Path | None) -> Path:
+    """Return the folder of weights that the configuration names, or end the command with what is wrong with it."""
     try:
         return load_settings(config or default_config_path()).models_folder
     except ConfigError as error:

@@ -140,7 +140,7 @@ class ModelCard(Strict):
     """Size to which keys and values are compressed (`mla` only): what the cache holds."""
     rope_head_dim: Count | None = None
     """Part of a head that carries the position (`mla` only): the cache holds it once per token."""
-    scores: dict[str, dict[str, float]] = {}
+    scores: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Published scores: source, then benchmark, then value as published."""
     licence: str
     """Licence of the weights: its SPDX identifier, or its name if it has none."""
@@ -149,7 +149,7 @@ class ModelCard(Strict):
     gguf: GgufReference | None = None
     """The weights for llama.cpp."""
     tool_parser: str | None = None
-    """vLLM's parser for the tool calls that the model writes. Null if it was not trained to call tools."""
+    """vLLM's parser for the tool calls that the model writes. Null if vLLM has none for it."""
     sources: Annotated[tuple[str, ...], Field(min_length=1)]
     """Where the cells come from."""
     unverified: tuple[str, ...] = ()
