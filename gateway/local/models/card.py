@@ -165,12 +165,3 @@ class ModelCard(Strict):
         if unknown:
             raise ValueError(f"unverified names no cell: {', '.join(unknown)}")
         return self
-
-    @property
-    def full_attention_layers(self) -> int | None:
-        """Layers whose key-value cache grows with the whole context, shared caches counted once; None if unknown."""
-        if self.layers is None:
-            return None
-        if not self.full_attention_every:
-            return 0 if self.sliding_window else self.attention_layers or 0
-        return (self.layers - (self.kv_shared_layers or 0)) // self.full_attention_every

@@ -1,6 +1,6 @@
 """The number of parameters that a model's geometry gives: a check of the catalog's cells against each other."""
 
-from .card import ModelCard
+from gateway.local.models.card import ModelCard
 
 
 def count_parameters(card: ModelCard) -> int | None:
