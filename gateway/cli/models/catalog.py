@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from gateway.cli.output import ConfigOption, err, fail, out
+from gateway.cli.policies.loading import load_settings_or_fail
 from gateway.local.models.card import ModelCard
 from gateway.local.models.catalog import ModelCatalog
 from gateway.local.models.presence import has_weights
@@ -22,7 +23,6 @@ from gateway.local.models.selection import (
 
 from .cells import format_amount, iterate_cells
 from .comparison import compare_cards, draw_table
-from .weights import find_models_folder
 
 T = TypeVar("T")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -58,7 +58,7 @@ def list_models(
         calls_tools=tools,
         cells=tuple(filter(None, (_parse(parse_cell, cell) for cell in where or ()))),
     )
-    folder = find_models_folder(config)
+    folder = load_settings_or_fail(config).models_folder
     cards = select_cards(ModelCatalog.load().cards, criteria)
     cards = [card for card in cards if not here or has_weights(card, folder)]
     if as_json:

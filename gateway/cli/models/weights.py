@@ -23,13 +23,12 @@ def pull(
     if weights is None:
         fail(f"{model!r} is not known; there are: {', '.join(CATALOG)}")
     try:
-        pull_weights(weights, find_models_folder(config), lambda line: err.print(line, markup=False))
+        pull_weights(weights, _find_models_folder(config), lambda line: err.print(line, markup=False))
     except PullFailed as error:
         fail(error, 1)
 
 
-def find_models_folder(config: Path | None) -> Path:
-    """Return the folder of weights that the configuration names, or end the command with what is wrong with it."""
+def _find_models_folder(config: Path | None) -> Path:
     try:
         return load_settings(config or default_config_path()).models_folder
     except ConfigError as error:
