@@ -1,5 +1,7 @@
 """Which rows of the catalog meet what is asked for."""
 
+from collections.abc import Callable
+
 import pytest
 
 from gateway.local.models.catalog import ModelCatalog
@@ -60,6 +62,8 @@ def test_contexts_are_in_tokens_or_in_units_of_1024(text: str, number: int) -> N
         (parse_cell, "activation", "CELL=VALUE"),
     ],
 )
-def test_what_cannot_be_read_is_an_error_with_an_example(parse: object, text: str, message: str) -> None:
+def test_what_cannot_be_read_is_an_error_with_an_example(
+    parse: Callable[[str], object], text: str, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
-        parse(text)  # type: ignore[operator]
+        parse(text)
