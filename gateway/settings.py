@@ -10,7 +10,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
@@ -18,6 +17,7 @@ from policies.loading.yaml_files import ConfigError, KeyLines, read_yaml, to_con
 
 from .api.settings import Listen
 from .catalog.settings import PolicySettings
+from .data_folder import data_folder as data_folder
 from .local.settings import LOCAL_UPSTREAM_NAME, select_local_engine
 from .local.settings import LocalEngine as LocalEngine
 from .state.settings import ResponseSettings
@@ -35,10 +35,6 @@ OTHER_VARIABLES = (
     "SMALLFIRST_WEIGHTS",
 )
 """Variables of the gateway that are no key of the settings."""
-
-
-def data_folder() -> Path:
-    return Path(platformdirs.user_data_dir("smallfirst"))
 
 
 class Settings(BaseSettings):

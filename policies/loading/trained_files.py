@@ -24,7 +24,11 @@ from .yaml_files import (
     to_places,
 )
 
-STOCK_CALIBRATOR = BUILT_IN / "calibrators" / "smollm2-135m-instruct.llamacpp.json"
+SHIPPED_CALIBRATORS = BUILT_IN / "calibrators"
+STOCK_CALIBRATOR = SHIPPED_CALIBRATORS / "smollm2-135m-instruct.llamacpp.json"
+"""The calibrator of the default small model."""
+GENERIC_CALIBRATOR = SHIPPED_CALIBRATORS / "generic.json"
+"""The calibrator of small models that have none of their own."""
 
 
 class TrainedField(NamedTuple):

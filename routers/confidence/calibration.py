@@ -1,5 +1,6 @@
 """Signals -> P(the draft is good enough), by a logistic rule trained elsewhere and read from a small JSON."""
 
+import hashlib
 from collections.abc import Mapping
 from math import exp
 from typing import Annotated, Literal, Self
@@ -14,6 +15,39 @@ Mode = Literal["free", "constrained"]
 """Whether log-probabilities are over all tokens, or over those that a constraint on the answer allows."""
 
 
+ANY = "any"
+"""The model and the engine of a generic calibrator."""
+
+
+class Fingerprint(Finite):
+    """What tells a model's files from those of other models of its name. Facts that are not known are None."""
+
+    weights: str | None = None
+    """The SHA-256 of the weights, in hex digits."""
+    quantisation: str | None = None
+    chat_template: str | None = None
+    """The SHA-256 of the chat template, in hex digits."""
+    parameters: int | None = None
+
+    @property
+    def digest(self) -> str | None:
+        """The SHA-256 of the weights, their quantisation and the chat template; None if the weights are not known."""
+        if self.weights is None:
+            return None
+        facts = (self.weights, self.quantisation or "", self.chat_template or "")
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+    def contradicts(self, other: "Fingerprint") -> bool:
+        """True if a fact that both know differs."""
+        return any(
+            mine is not None and theirs is not None and mine != theirs
+            for (_, mine), (_, theirs) in zip(self, other, strict=True)
+        )
+
+
+UNKNOWN = Fingerprint()
+
+
 class LogprobSource(Finite):
     """The model, engine and decoding mode that log-probabilities come from.
 
@@ -24,16 +58,48 @@ class LogprobSource(Finite):
     model: str
     engine: str
     mode: Mode = "free"
+    aliases: tuple[str, ...] = Field((), exclude_if=lambda names: not names)
+    """Other names of the model. They count only if both fingerprints have the same number of parameters."""
+    fingerprint: Fingerprint | None = Field(None, exclude_if=lambda known: known is None)
+    """The model's files, if they are known."""
+
+    @property
+    def is_generic(self) -> bool:
+        """True for a calibrator that is for no model in particular."""
+        return self.model == ANY and self.engine == ANY
 
     def matches(self, other: "LogprobSource") -> bool:
-        """True if both sources share one scale. Ignores an organisation before the model's name."""
-        return self._identity() == other._identity()
+        """True if both sources share one scale.
 
-    def _identity(self) -> tuple[str, str, str]:
-        return self.model.rsplit("/", 1)[-1].casefold(), self.engine, self.mode
+        What both fingerprints know must be equal. If both know the weights, these decide, whatever the model is called.
+        Otherwise the names must be equal; an organisation before the name is ignored. A generic source shares the scale
+        of every source of its mode.
+        """
+        if self.mode != other.mode:
+            return False
+        if self.is_generic or other.is_generic:
+            return True
+        mine, theirs = self.fingerprint or UNKNOWN, other.fingerprint or UNKNOWN
+        if self.engine != other.engine or mine.contradicts(theirs):
+            return False
+        if mine.weights is not None and theirs.weights is not None:
+            return True
+        has_same_size = mine.parameters is not None and mine.parameters == theirs.parameters
+        return not self._list_names(has_same_size).isdisjoint(other._list_names(has_same_size))
+
+    def has_name(self, model: str) -> bool:
+        """True if `model` is this model's name. An organisation before either is ignored."""
+        return _to_plain_name(model) == _to_plain_name(self.model)
+
+    def _list_names(self, with_aliases: bool) -> set[str]:
+        return {_to_plain_name(name) for name in (self.model, *(self.aliases if with_aliases else ()))}
 
     def __str__(self) -> str:
         return f"{self.model} on {self.engine} ({self.mode} decoding)"
+
+
+def _to_plain_name(model: str) -> str:
+    return model.rsplit("/", 1)[-1].casefold()
 
 
 class Logistic(Finite):
