@@ -32,6 +32,7 @@ from .api.tokens import token_routes
 from .api.writers import Send, build_error_headers, respond_error
 from .background.evaluations import Evaluations
 from .background.shadows import Shadows
+from .catalog.calibrators import Calibrators, ServedCalibrator
 from .catalog.live_policies import LivePolicies
 from .engine.engine import Engine
 from .errors import ApiError, shutting_down
@@ -136,8 +137,9 @@ def create_app(
         stack.push_async_callback(upstream.close)
     engines = EngineMetrics(upstreams)
     metrics.registry.register(engines)
-    files = PolicyFiles(settings.policies.folder)
     by_tier = build_pools(upstreams)
+    stock = ServedCalibrator(Calibrators(settings.calibrators), by_tier.get("slm"))
+    files = PolicyFiles(settings.policies.folder, stock)
     policies = LivePolicies(
         files, more, by_tier, lambda ok: metrics.count_policy_load(ok=ok), settings.policies.reload
     )

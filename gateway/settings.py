@@ -13,7 +13,9 @@ from typing import Any
 from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from policies.loading.trained_files import read_trained
 from policies.loading.yaml_files import ConfigError, KeyLines, read_yaml, to_config_error, to_places
+from routers.confidence.calibration import Calibrator
 
 from .api.settings import Listen
 from .catalog.settings import PolicySettings
@@ -51,6 +53,9 @@ class Settings(BaseSettings):
     """Endpoints elsewhere."""
     policies: PolicySettings = PolicySettings()
     """Policies of your own."""
+    calibrators: dict[str, Path] = {}
+    """Calibrators of your own: a file by the name of its small model. `calibrator: stock` then means that file,
+    whatever else there is."""
     records: RecordSettings = RecordSettings()
     """What exchanges leave behind."""
     responses: ResponseSettings = ResponseSettings()
@@ -100,6 +105,7 @@ def load_settings(path: Path | None = None, slm: str | None = None) -> Settings:
     if slm is not None:
         settings = settings.model_copy(update={"local": select_local_engine(slm, settings.local)})
     _check_names(settings, path, lines)
+    _check_calibrators(settings, path, lines)
     return settings
 
 
@@ -156,6 +162,8 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         (data.get("records"), "path"),
         (data.get("policies"), "folder"),
     ]
+    if isinstance(calibrators := data.get("calibrators"), dict):
+        sections += [(calibrators, model) for model in calibrators]
     if isinstance(local, dict):
         sections += [
             (section, "model")
@@ -217,8 +225,7 @@ def _provider_url(provider: Provider) -> HttpUrl:
 
 def _check_names(settings: Settings, path: Path | None, lines: KeyLines) -> None:
     def error_at(what: str, *at: str | int) -> ConfigError:
-        where = f"{path}:{lines.get(at, lines.get(at[:1], 1))}" if path else "settings"
-        return ConfigError(f"{where}: {'.'.join(map(str, at))}: {what}")
+        return _build_error(what, at, path, lines)
 
     names = set() if settings.local is None else {LOCAL_UPSTREAM_NAME}
     models = {upstream.model for upstream in settings.upstreams}
@@ -232,3 +239,21 @@ def _check_names(settings: Settings, path: Path | None, lines: KeyLines) -> None
                 raise error_at(f"{adapter!r} is an upstream's model", "upstreams", index, "adapters")
     if settings.local is None and not settings.upstreams:
         raise error_at("neither a local engine nor an upstream is configured", "upstreams")
+
+
+def _check_calibrators(settings: Settings, path: Path | None, lines: KeyLines) -> None:
+    for model, file in settings.calibrators.items():
+        try:
+            calibrator = read_trained(Calibrator, file)
+        except OSError as error:
+            what = f"{file}: {error.strerror}; expected a calibrator's file"
+            raise _build_error(what, ("calibrators", model), path, lines) from error
+        if calibrator.made_for.mode != "free":
+            what = f"{file}: is made for {calibrator.made_for.mode} decoding; expected one for free decoding"
+            raise _build_error(what, ("calibrators", model), path, lines)
+
+
+def _build_error(what: str, at: tuple[str | int, ...], path: Path | None, lines: KeyLines) -> ConfigError:
+    """Return an error that names the file, the line and the key."""
+    where = f"{path}:{lines.get(at, lines.get(at[:1], 1))}" if path else "settings"
+    return ConfigError(f"{where}: {'.'.join(map(str, at))}: {what}")

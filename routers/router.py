@@ -77,6 +77,11 @@ class Router(BaseModel):
         return False
 
     @property
+    def is_uncalibrated(self) -> bool:
+        """True if its confidences are a generic calibrator's, and not one's of the small model."""
+        return False
+
+    @property
     def speculates(self) -> bool:
         """True if the plan reads the request's `verifies`, `greedy` and `most`, which are set only then."""
         return False

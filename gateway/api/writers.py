@@ -25,6 +25,8 @@ def build_figure_headers(exchange: Exchange) -> Headers:
         (b"x-smallfirst-id", exchange.id.encode()),
         (b"x-smallfirst-policy", exchange.policy.name.encode()),
     ]
+    if exchange.is_uncalibrated:
+        headers.append((b"x-smallfirst-calibration", b"uncalibrated"))
     if exchange.left_out:
         headers.append((b"x-smallfirst-left-out", ", ".join(exchange.left_out).encode()))
     if exchange.skills:

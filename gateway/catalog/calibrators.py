@@ -5,11 +5,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from gateway.data_folder import data_folder
+from gateway.upstreams.pool import Pool
 from policies.loading.regular_files import ReadFile, read_file
-from policies.loading.trained_files import GENERIC_CALIBRATOR, SHIPPED_CALIBRATORS
+from policies.loading.trained_files import (
+    GENERIC_CALIBRATOR,
+    SHIPPED_CALIBRATORS,
+    STOCK_CALIBRATOR,
+    read_trained,
+)
+from policies.loading.yaml_files import ConfigError
 from routers.confidence.calibration import Calibrator, LogprobSource
 
 log = logging.getLogger(__name__)
@@ -38,8 +43,8 @@ class Calibrators:
         for model, path in self._named.items():
             if source.has_name(model):
                 return path
-        own, shipped = self.path_for(source), SHIPPED_CALIBRATORS
-        for paths in (self.list_own(), sorted(shipped.glob("*.json"))):
+        own = self.path_for(source)
+        for paths in (self.list_own(), sorted(SHIPPED_CALIBRATORS.glob("*.json"))):
             matching = [path for path, made_for in _read_sources(paths, read) if made_for.matches(source)]
             if matching:
                 return own if own in matching else matching[0]
@@ -56,6 +61,27 @@ class Calibrators:
         return sorted(path for path in self._folder.glob("*.json") if not path.name.startswith("."))
 
 
+class ServedCalibrator:
+    """Finds the calibrator of the small model that is served.
+
+    If the small models of several upstreams have not all the same calibrator, it is the generic one.
+    """
+
+    def __init__(self, calibrators: Calibrators, slm: Pool | None) -> None:
+        self._calibrators = calibrators
+        self._slm = slm
+
+    def find(self, read: ReadFile) -> Path:
+        writers = () if self._slm is None else self._slm.writers
+        paths = {self._calibrators.find(upstream.source, read) for upstream in writers}
+        if len(paths) > 1:
+            return GENERIC_CALIBRATOR
+        return paths.pop() if paths else STOCK_CALIBRATOR
+
+    def list_files(self) -> list[Path]:
+        return self._calibrators.list_own()
+
+
 def _read_sources(paths: Iterable[Path], read: ReadFile) -> Iterator[tuple[Path, LogprobSource]]:
     """Yield what each calibrator is made for, but for generic ones: first those that know their model's weights.
 
@@ -64,12 +90,8 @@ def _read_sources(paths: Iterable[Path], read: ReadFile) -> Iterator[tuple[Path,
     sources: list[tuple[Path, LogprobSource]] = []
     for path in paths:
         try:
-            sources.append((path, Calibrator.model_validate_json(read(path)).made_for))
-        except OSError as error:
-            log.warning("%s is left out: %s", path, error.strerror)
-        except ValidationError as error:
-            detail = error.errors()[0]
-            where = ".".join(map(str, detail["loc"])) or "the file"
-            log.warning("%s is no calibrator: %s: %s", path, where, detail["msg"])
+            sources.append((path, read_trained(Calibrator, path, read).made_for))
+        except (OSError, ConfigError) as error:
+            log.warning("a calibrator is left out: %s", error)
     named = [(path, made_for) for path, made_for in sources if not made_for.is_generic]
     return iter(sorted(named, key=lambda item: item[1].fingerprint is None))

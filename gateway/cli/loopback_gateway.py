@@ -31,7 +31,7 @@ async def run_gateway(
     settings: Settings, policies: Iterable[AnyPolicy] = ()
 ) -> AsyncIterator[RunningGateway]:
     """Run a gateway until the context exits. `policies` are served besides those of the settings."""
-    app = create_app(settings, policies)
+    app = await asyncio.to_thread(create_app, settings, policies)  # it may read gigabytes of weights
     # The protocol is named because asyncio sets TCP_NODELAY by it.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as bound:
         bound.bind(("127.0.0.1", 0))

@@ -123,6 +123,11 @@ class Exchange:
     saved_usd: float | None = None
 
     @property
+    def is_uncalibrated(self) -> bool:
+        """Whether its confidences are those of a generic calibrator."""
+        return self.policy.is_uncalibrated(self.request)
+
+    @property
     def wanted_logprobs(self) -> int | None:
         """The requested number of alternatives for each token; None if no log-probabilities are requested."""
         logprobs = self.body.get("logprobs")
@@ -243,6 +248,7 @@ class Exchange:
             "cost_usd": self.cost_usd,
             "llm_alone_usd": self.llm_alone_usd,
             "saved_usd": self.saved_usd,
+            **({"uncalibrated": True} if self.is_uncalibrated else {}),
             **({"speculation": self.speculation()} if answer and answer.speculation else {}),
             **({"skills": self.skills} if self.skills else {}),
         }

@@ -5,6 +5,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,21 @@ from gateway.upstreams.settings import Limits, UpstreamSettings
 from gateway.upstreams.transport.address import build_headers, build_probe, build_urls
 from gateway.upstreams.transport.http_client import HttpTransport
 from gateway.upstreams.upstream import Upstream
+from policies.loading.yaml_files import ConfigError
+from routers.confidence.calibration import Fingerprint
 
+from .fingerprint import hash_template, read_fingerprint
 from .llamacpp import hidden_states as states
 from .model_catalog import find_weights
 from .settings import LOCAL_UPSTREAM_NAME, LocalEngine
 from .supervisor import LaunchSpec, Supervisor, reserve_port
-from .vllm.arguments import build_command, build_environment, build_model_name, inherit_environment
+from .vllm.arguments import (
+    build_command,
+    build_environment,
+    build_model_name,
+    inherit_environment,
+    is_model_folder,
+)
 from .vllm.preflight import check_vllm
 from .vllm.startup_stages import parse_stage
 from .watchdog import build_vital_signs
@@ -82,6 +92,42 @@ def check_local(local: LocalEngine, models_folder: Path) -> Path:
     return check_vllm(local)
 
 
+def find_fingerprint(
+    local: LocalEngine, models_folder: Path, report: Callable[[str], None] = lambda line: None
+) -> Fingerprint | None:
+    """Return the fingerprint of the engine's model; None if its files are not on this machine.
+
+    Options that replace a part of the model replace what the files say. Reads gigabytes once: not for the event loop.
+    """
+    path = _find_model(local, models_folder)
+    fingerprint = None if path is None else read_fingerprint(path, report)
+    if fingerprint is None:
+        return None
+    arguments = {key.replace("_", "-"): value for key, value in local.arguments.items()}
+    changes: dict[str, str | None] = {}
+    if quantisation := arguments.get("quantization"):
+        changes["quantisation"] = str(quantisation)
+    if template := arguments.get("chat-template"):
+        changes["chat_template"] = hash_template(_read_template(str(template)))
+    return fingerprint.model_copy(update=changes)
+
+
+def _find_model(local: LocalEngine, models_folder: Path) -> Path | None:
+    """Return the GGUF file, or the folder with a `config.json`; None if it is not on this machine."""
+    if local.engine == "vllm":
+        return Path(local.model).expanduser() if is_model_folder(local.model) else None
+    with suppress(ConfigError):
+        return find_weights(local.model, models_folder)
+    return None
+
+
+def _read_template(template: str) -> str:
+    """Return a chat template that is given as a text, or by its file."""
+    with suppress(OSError, ValueError):
+        return Path(template).expanduser().read_text(encoding="utf-8")
+    return template
+
+
 def build_local_engine(
     local: LocalEngine, models_folder: Path, on_restart: Callable[[], None], report: Callable[[str], None]
 ) -> tuple[Upstream, Supervisor]:
@@ -92,7 +138,11 @@ def build_local_engine(
     holder, port = reserve_port(socket.SO_REUSEADDR if local.engine == "vllm" else socket.SO_REUSEPORT)
     key = secrets.token_urlsafe(24)
     settings = to_upstream_settings(local, port, key)
-    upstream = Upstream(settings, scorer=_build_scorer(local, path))
+    upstream = Upstream(
+        settings,
+        scorer=_build_scorer(local, path),
+        fingerprint=find_fingerprint(local, models_folder, report),
+    )
     launch = (_build_vllm_launch if local.engine == "vllm" else _build_llamacpp_launch)(
         local, settings, key, path
     )

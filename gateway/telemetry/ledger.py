@@ -75,6 +75,7 @@ class Ledger:
             ttft=exchange.ttft,
             confidence=answer.confidence if answer else None,
             saved_usd=exchange.saved_usd,
+            uncalibrated=exchange.is_uncalibrated,
         )
         if answer is not None and answer.speculation is not None:
             speculation = exchange.speculation()

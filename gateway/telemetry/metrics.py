@@ -92,6 +92,9 @@ class Metrics(Collector):
         self._confidence = _Histograms(
             "confidence", "Calibrated probability that the small answer is good.", _CONFIDENCE, "policy"
         )
+        self._uncalibrated = _Counters(
+            "uncalibrated", "Requests answered under a generic calibrator.", "policy"
+        )
         self._saved = _Counters("saved_usd", "Dollars below what the LLM alone would have cost.", "policy")
         self._overspent = _Counters(
             "overspent_usd", "Dollars above what the LLM alone would have cost.", "policy"
@@ -177,6 +180,7 @@ class Metrics(Collector):
         ttft: float | None,
         confidence: float | None,
         saved_usd: float | None,
+        uncalibrated: bool = False,
     ) -> None:
         """Count one answered request. A `saved_usd` below zero is a loss.
 
@@ -189,6 +193,8 @@ class Metrics(Collector):
             self._ttft.observe((policy, route), ttft)
         if confidence is not None:
             self._confidence.observe((policy,), confidence)
+        if uncalibrated:
+            self._uncalibrated[policy,] += 1
         if saved_usd is not None:
             self._count_savings(policy, saved_usd)
 

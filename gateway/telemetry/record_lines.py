@@ -73,6 +73,7 @@ build_exchange_line = compile_builder(
         "policy": "policy.name",
         "digest": "policy.digest",
         "speculation": _build_speculation,
+        "uncalibrated": "is_uncalibrated",
     },
     converters={
         "request": _build_request,

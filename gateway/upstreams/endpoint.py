@@ -6,7 +6,7 @@ from gateway.wire.body_types import Body
 from gateway.wire.requirements import Requirements
 from gateway.wire.structured_outputs import drop_fields
 from gateway.wire.vendor_fields import ANSWER_CHANGING, ANSWER_NEUTRAL, OPENAI
-from routers.confidence.calibration import LogprobSource
+from routers.confidence.calibration import Fingerprint, LogprobSource
 from routers.cost import FREE, Price
 from routers.plan import Capability
 
@@ -28,7 +28,12 @@ KNOWN_KEYS = {"stream_options": {"include_usage", "include_obfuscation"}}
 class Endpoint:
     """Knows which requests an endpoint can serve, and how they are adapted to its kind of server."""
 
-    def __init__(self, settings: UpstreamSettings, scorer: Scorer | None = None) -> None:
+    def __init__(
+        self,
+        settings: UpstreamSettings,
+        scorer: Scorer | None = None,
+        fingerprint: Fingerprint | None = None,
+    ) -> None:
         self.name = settings.name
         self.tier = settings.tier
         self.model = settings.model
@@ -43,7 +48,7 @@ class Endpoint:
         self.capabilities = _resolve_capabilities(settings)
         self.capability_names = self.capabilities.to_set()
         self.max_top_logprobs = self.capabilities.top_logprobs or 0
-        self.source = LogprobSource(model=settings.model, engine=settings.engine)
+        self.source = LogprobSource(model=settings.model, engine=settings.engine, fingerprint=fingerprint)
         price = settings.price or find_price(settings.model, str(settings.url))
         self.price: Price = price or FREE
         self.has_price = price is not None

@@ -10,6 +10,7 @@ import orjson
 
 from gateway.wire.body_types import Body
 from policies.loading.yaml_files import ConfigError
+from routers.confidence.calibration import Fingerprint
 
 from .endpoint import Endpoint
 from .failures import Failure, parse_failure
@@ -52,8 +53,10 @@ class Upstream(Endpoint):
         settings: UpstreamSettings,
         transport: Transport | None = None,
         scorer: Scorer | None = None,
+        fingerprint: Fingerprint | None = None,
     ) -> None:
-        super().__init__(settings, scorer)
+        """`fingerprint` is that of the model's files, if they are on this machine."""
+        super().__init__(settings, scorer, fingerprint)
         self.breaker = Breaker()
         self._retry_budget = RetryBudget()
         self._limits = settings.limits

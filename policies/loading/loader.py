@@ -1,5 +1,6 @@
 """Loads policy files. An error names the file, the line, the key path and what was expected."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,15 +10,16 @@ from policies.schema.split import AnyPolicy, Split
 from .layers import BUILT_IN, Layer, list_policy_files, resolve_layers
 from .regular_files import ReadFile, read_file
 from .rubric_files import fill_rubrics
-from .trained_files import fill_trained
-from .yaml_files import ConfigError, validate
+from .trained_files import STOCK_CALIBRATOR, fill_trained
+from .yaml_files import ConfigError, KeyPath, validate
 
 
 class LoadedPolicy(NamedTuple):
-    """A policy, and the merged content of its files as written."""
+    """A policy, the merged content of its files as written, and the trained files that it uses."""
 
     policy: AnyPolicy
     layer: Layer
+    trained: Mapping[KeyPath, Path]
 
 
 def load_policy(path: Path) -> AnyPolicy:
@@ -25,20 +27,25 @@ def load_policy(path: Path) -> AnyPolicy:
     return load_with_layer(path).policy
 
 
-def load_policies(folder: Path | None = None, read: ReadFile = read_file) -> dict[str, AnyPolicy]:
-    """Return the policies of `folder` and the built-in ones, by name; those of `folder` win.
+def load_policies(
+    folder: Path | None = None, read: ReadFile = read_file, stock: Path = STOCK_CALIBRATOR
+) -> dict[str, AnyPolicy]:
+    """Return the policies of `folder` and the built-in ones, by name; those of `folder` win. `stock` is the file that
+    `calibrator: stock` means.
 
     Raises ConfigError, which lists the mistakes in all of them."""
-    return {name: loaded.policy for name, loaded in load_all_with_layers(folder, read).items()}
+    return {name: loaded.policy for name, loaded in load_all_with_layers(folder, read, stock).items()}
 
 
-def load_all_with_layers(folder: Path | None = None, read: ReadFile = read_file) -> dict[str, LoadedPolicy]:
+def load_all_with_layers(
+    folder: Path | None = None, read: ReadFile = read_file, stock: Path = STOCK_CALIBRATOR
+) -> dict[str, LoadedPolicy]:
     """Return what `load_policies` returns, each with the merged content of its files. Raises ConfigError."""
     policies: dict[str, LoadedPolicy] = {}
     problems: list[str] = []
     for name, path in find_policy_paths(folder).items():
         try:
-            policies[name] = load_with_layer(path, read)
+            policies[name] = load_with_layer(path, read, stock)
         except ConfigError as error:
             problems += str(error).splitlines()
     if problems:
@@ -55,11 +62,11 @@ def find_policy_paths(folder: Path | None = None) -> dict[str, Path]:
     return {path.stem: path for path in [*list_policy_files(BUILT_IN), *own]}
 
 
-def load_with_layer(path: Path, read: ReadFile = read_file) -> LoadedPolicy:
+def load_with_layer(path: Path, read: ReadFile = read_file, stock: Path = STOCK_CALIBRATOR) -> LoadedPolicy:
     """Return the policy in a file and the merged content of its files. Raises ConfigError."""
     layer = resolve_layers(path, read)
-    data = fill_trained({**layer.data, "name": path.stem}, layer.places, read)
+    data, trained = fill_trained({**layer.data, "name": path.stem}, layer.places, read, stock)
     data = fill_rubrics(data, layer.places, read)
     if "split" in data:
-        return LoadedPolicy(validate(Split, data, layer.places), layer)
-    return LoadedPolicy(validate(Policy, data, layer.places), layer)
+        return LoadedPolicy(validate(Split, data, layer.places), layer, trained)
+    return LoadedPolicy(validate(Policy, data, layer.places), layer, trained)

@@ -3,7 +3,7 @@
 from routers.plan import Speculation
 
 from .outcomes import ReplayResult
-from .schema import SpeculationLine
+from .schema import Record, SpeculationLine
 
 
 def find_differences(replayed: ReplayResult) -> list[str]:
@@ -39,6 +39,7 @@ def find_differences(replayed: ReplayResult) -> list[str]:
             answer.confidence if answer else None,
         ),
         ("speculation", _to_speculation(exchange.speculation), answer.speculation if answer else None),
+        ("uncalibrated", exchange.uncalibrated, _is_uncalibrated(replayed.record)),
         ("cost", exchange.cost_usd, replayed.cost_usd),
         ("cancelled", exchange.cancelled and recorded is None, replayed.cancelled),
         ("missing", None, replayed.missing),
@@ -47,6 +48,10 @@ def find_differences(replayed: ReplayResult) -> list[str]:
     return [
         f"{name}: recorded {before!r}, replayed {after!r}" for name, before, after in pairs if before != after
     ]
+
+
+def _is_uncalibrated(record: Record) -> bool:
+    return record.policy.is_uncalibrated(record.exchange.request.to_request())
 
 
 def _to_speculation(line: SpeculationLine | None) -> Speculation | None:

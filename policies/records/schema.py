@@ -332,6 +332,8 @@ class ExchangeLine(Line):
     answer, and nothing of it is decided anew in replay. Else null."""
     left_out: Annotated[list[str], InApi()] = []
     """Kinds of the request's tools (`web_search`) that no model was offered, since nobody here can run them."""
+    uncalibrated: Annotated[bool, InApi()] = False
+    """Whether its confidences are those of a generic calibrator, since the small model has none of its own."""
     tags: Annotated[dict[str, str], InApi()] = {}
     """The request's `smallfirst.tags`."""
     shadow_of: Annotated[str | None, InApi()] = None

@@ -111,6 +111,11 @@ class Policy(BaseModel):
             return self.ceilings.calls
         return self.router.max_calls + (self.guard.max_calls if self.guard is not None else 0)
 
+    def is_uncalibrated(self, request: Request) -> bool:
+        """True if the confidences of a request are a generic calibrator's, and not one's of the small model."""
+        router = self.router
+        return router.is_uncalibrated and router.adapt_to(request).is_uncalibrated
+
     def replace(self, **fields: Any) -> "Policy":
         """Return this policy with other values and a new digest. `model_copy` would keep the old digest."""
         return Policy(**{name: getattr(self, name) for name in type(self).model_fields} | fields)

@@ -58,9 +58,9 @@ class LogprobSource(Finite):
     model: str
     engine: str
     mode: Mode = "free"
-    aliases: tuple[str, ...] = Field((), exclude_if=lambda names: not names)
+    aliases: Annotated[tuple[str, ...], Field(exclude_if=lambda names: not names)] = ()
     """Other names of the model. They count only if both fingerprints have the same number of parameters."""
-    fingerprint: Fingerprint | None = Field(None, exclude_if=lambda known: known is None)
+    fingerprint: Annotated[Fingerprint | None, Field(exclude_if=lambda known: known is None)] = None
     """The model's files, if they are known."""
 
     @property

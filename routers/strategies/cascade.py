@@ -75,6 +75,10 @@ class ConfidenceRouter(Router):
         )
         return {"slm": {"logprobs": "calibrator"}, "llm": splice_needs}
 
+    @property
+    def is_uncalibrated(self) -> bool:
+        return self.calibrator.made_for.is_generic
+
     def adapt_to(self, request: Request) -> Router:
         if not request.renormalised or self.constrained_calibrator is None:
             return self

@@ -93,6 +93,10 @@ class Speculative(Router):
         return self.otherwise.reads_features
 
     @property
+    def is_uncalibrated(self) -> bool:
+        return self.otherwise.is_uncalibrated
+
+    @property
     def speculates(self) -> bool:
         return True
 

@@ -1,0 +1,181 @@
+"""Fingerprints of models on this machine: digests of their weights and chat templates.
+
+They are cached in the user's data folder, since reading gigabytes takes seconds. A file's name is never taken for its
+digest, not even in the cache of Hugging Face's library: after a download the library compares sizes only.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from gateway.data_folder import data_folder
+from policies.loading.policy_files import read_stamp
+from routers.confidence.calibration import Fingerprint
+
+from .llamacpp.gguf import read_gguf_metadata, read_gguf_tensors, read_quantisation
+
+log = logging.getLogger(__name__)
+
+LARGE_BYTES = 500_000_000
+"""Size of a model from which it is reported that its files are read."""
+MAX_HEADER_BYTES = 100_000_000
+"""Maximum size of a safetensors file's header, as in the format's own reader."""
+
+PART = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf")
+"""The name of one of several files that hold a model together."""
+
+
+def read_fingerprint(path: Path, report: Callable[[str], None] = lambda line: None) -> Fingerprint | None:
+    """Return the fingerprint of a GGUF file or of a folder with `config.json`; None if it cannot be read.
+
+    Files that have not changed are read once. `report` is called with a line before much is read.
+    """
+    try:
+        files, key = list_model_files(path), str(path.resolve())
+        stamp = [[file.name, *(read_stamp(file) or ())] for file in files]
+        cache = _read_cache()
+        entry = cache.get(key)
+        if isinstance(entry, dict) and entry.get("stamp") == stamp:
+            return Fingerprint.model_validate(entry["fingerprint"])
+        size = sum(file.stat().st_size for file in files)
+        if size >= LARGE_BYTES:
+            report(f"reading {path.name} once, to know it again ({size / 1e9:.1f} GB)")
+        fingerprint = _measure_files(path, files)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        log.warning("%s has no fingerprint: %s", path, error)
+        return None
+    _write_cache(cache | {key: {"stamp": stamp, "fingerprint": fingerprint.model_dump()}})
+    return fingerprint
+
+
+def list_model_files(path: Path) -> list[Path]:
+    """Return the files that make up a model: one GGUF file or all its parts, or a folder's weights and `config.json`.
+
+    Raises OSError if there are none."""
+    if path.is_dir():
+        weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
+        return [*weights, path / "config.json", *(name for name in _list_templates(path) if name.exists())]
+    if match := PART.fullmatch(path.name):
+        return sorted(path.parent.glob(f"{match[1]}-*-of-{match[2]}.gguf"))
+    return [path]
+
+
+def _measure_files(path: Path, files: list[Path]) -> Fingerprint:
+    return _measure_folder(path, files) if path.is_dir() else _measure_gguf(files)
+
+
+def _measure_gguf(files: list[Path]) -> Fingerprint:
+    metadata = read_gguf_metadata(files[0])
+    return Fingerprint(
+        weights=_hash_files(files),
+        quantisation=read_quantisation(metadata),
+        chat_template=hash_template(metadata.get("tokenizer.chat_template")),
+        parameters=sum(prod(tensor.shape) for file in files for tensor in read_gguf_tensors(file).values()),
+    )
+
+
+def _measure_folder(folder: Path, files: list[Path]) -> Fingerprint:
+    config = _read_json(folder / "config.json")
+    tensors = [file for file in files if file.suffix == ".safetensors"]
+    return Fingerprint(
+        weights=_hash_files([file for file in files if file not in _list_templates(folder)]),
+        quantisation=_find_quantisation(config),
+        chat_template=hash_template(_find_template(folder)),
+        parameters=sum(map(_count_parameters, tensors)) if tensors else None,
+    )
+
+
+def _find_quantisation(config: Mapping[str, Any]) -> str | None:
+    """Return the method and bits of quantised weights, else the type of the numbers."""
+    quantised = config.get("quantization_config")
+    if not isinstance(quantised, dict):
+        return _to_text(config.get("dtype") or config.get("torch_dtype"))
+    bits = quantised.get("bits")
+    return "-".join(str(value) for value in (quantised.get("quant_method"), bits) if value) or None
+
+
+def _list_templates(folder: Path) -> list[Path]:
+    return [folder / "chat_template.jinja", folder / "tokenizer_config.json"]
+
+
+def _find_template(folder: Path) -> object:
+    """Return a folder's chat template. One in a file of its own wins, as in transformers."""
+    own, tokenizer = _list_templates(folder)
+    if own.is_file():
+        return own.read_text(encoding="utf-8")
+    template = _read_json(tokenizer).get("chat_template") if tokenizer.is_file() else None
+    if isinstance(template, list):  # several, by name
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        return named.get("default")
+    return template
+
+
+def hash_template(template: object) -> str | None:
+    """Return the SHA-256 of a chat template; None if it is no text."""
+    return hashlib.sha256(template.encode()).hexdigest() if isinstance(template, str) else None
+
+
+def _count_parameters(file: Path) -> int:
+    """Return the numbers in a safetensors file, by its header."""
+    with file.open("rb") as content:
+        (size,) = struct.unpack("<Q", content.read(8))
+        if size > MAX_HEADER_BYTES:
+            raise ValueError(f"{file.name} is no safetensors file")
+        header = json.loads(content.read(size))
+    return sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+
+
+def _hash_files(files: Iterable[Path]) -> str:
+    """Return the SHA-256 of a file; of several, that of the list of their digests and names."""
+    digests = {file.name: _hash_file(file) for file in files}
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _hash_file(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_bytes())
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} holds no mapping")
+    return content
+
+
+def _to_text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _cache_path() -> Path:
+    return data_folder() / "fingerprints.json"
+
+
+def _read_cache() -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        return _read_json(_cache_path())
+    return {}
+
+
+def _write_cache(cache: Mapping[str, Any]) -> None:
+    """Write the entries of models that are still there. If it cannot be written, the files are read again next time."""
+    kept = {path: entry for path, entry in cache.items() if Path(path).exists()}
+    path = _cache_path()
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        log.info("%s cannot be written: %s", path, error.strerror)
