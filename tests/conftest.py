@@ -12,6 +12,7 @@ from hypothesis import settings as examples
 from support.gateways import Gateway, StartGateway, gateway_of, settings_of, simple_policy, upstream
 from support.scripted_server import Scripted, scripted
 
+from gateway.data_folder import data_folder
 from gateway.settings import Settings, load_settings
 from policies.schema.split import AnyPolicy
 
@@ -33,6 +34,20 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.enable()
         gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_home(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, None, None]:
+    """A data folder without this user's calibrators; the weights and what is known of them are shared."""
+    real, own = data_folder(), tmp_path_factory.mktemp("data") / "smallfirst"
+    own.mkdir()
+    (real / "fingerprints").mkdir(parents=True, exist_ok=True)
+    for name in ("models", "fingerprints"):
+        if (real / name).is_dir():
+            (own / name).symlink_to(real / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(own.parent))
+        yield
 
 
 @pytest.fixture

@@ -53,7 +53,9 @@ class Calibrators:
     def path_for(self, source: LogprobSource) -> Path:
         """Return the file that `smallfirst calibrate` writes for a small model."""
         digest = source.fingerprint and source.fingerprint.digest
-        model = re.sub(r"[^a-z0-9._-]+", "-", source.model.rsplit("/", 1)[-1].casefold()) or "model"
+        model = (
+            re.sub(r"[^a-z0-9._-]+", "-", source.model.rsplit("/", 1)[-1].casefold()).strip("-.") or "model"
+        )
         return self._folder / f"{model}.{source.engine}.{digest[:DIGEST_CHARS] if digest else 'unknown'}.json"
 
     def list_own(self) -> list[Path]:

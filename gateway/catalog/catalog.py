@@ -10,7 +10,7 @@ from gateway.upstreams.pool import Pool
 from policies.schema.policy import Policy
 from policies.schema.private import Private
 from policies.schema.split import AnyPolicy, Split
-from routers.confidence.calibration import LogprobSource
+from routers.confidence.calibration import UNKNOWN, LogprobSource
 from routers.judges.guard import Guard
 from routers.plan import Capability, Tier
 from routers.router import Router
@@ -56,8 +56,21 @@ class Catalog:
             404, "model_not_found", f"the model {name!r} does not exist; there are: {known}", param=param
         )
 
+    @property
+    def uncalibrated(self) -> list[str]:
+        """The served policies whose calibrator is the generic one."""
+        return [name for name, policy in self.policies.items() if policy.router.is_uncalibrated]
+
     def names(self) -> list[str]:
         return [*self.policies, *self.splits, *self.models]
+
+
+def group_by_reason(unavailable: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the names of the policies that cannot be served, by the reason, which many may have in common."""
+    names: dict[str, list[str]] = {}
+    for name, why in unavailable.items():
+        names.setdefault(why, []).append(name)
+    return names
 
 
 def build_catalog(policies: Iterable[AnyPolicy], pools: Mapping[Tier, Pool]) -> Catalog:
@@ -201,10 +214,15 @@ def _find_model_mismatch(key: str, made_for: LogprobSource, slm: Pool) -> str | 
     for upstream in slm.writers:
         source = upstream.source.model_copy(update={"mode": made_for.mode})
         if not made_for.matches(source):
-            return (
-                f"its {key} is made for {made_for}, and the small model {upstream.name} is {source}: "
-                f"make one with `smallfirst collect` and `smallfirst tune`, and name it under router.{key}"
+            remedy = (
+                "`smallfirst calibrate` makes one, and `calibrator: stock` uses it"
+                if key == "calibrator"
+                else f"make one with `smallfirst collect` and `smallfirst tune`, and name it under router.{key}"
             )
+            mine, theirs = made_for.fingerprint or UNKNOWN, source.fingerprint or UNKNOWN
+            differing = mine.list_differences(theirs)
+            files = f", of other files ({', '.join(differing)})" if differing else ""
+            return f"its {key} is made for {made_for}, and the small model {upstream.name} is {source}{files}: {remedy}"
     return None
 
 

@@ -12,7 +12,7 @@ from policies.schema.split import AnyPolicy
 from routers.judges.rubric import Rubric
 from routers.plan import Tier
 
-from .catalog import Catalog, build_catalog
+from .catalog import Catalog, build_catalog, group_by_reason
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +106,10 @@ class LivePolicies:
         self._on_load(False)
 
     def _replace(self, catalog: Catalog) -> None:
-        for name in catalog.unavailable.keys() - self.catalog.unavailable.keys():
-            log.warning("policy %s is not served: %s", name, catalog.unavailable[name])
+        before = self.catalog.unavailable
+        new = {name: why for name, why in catalog.unavailable.items() if name not in before}
+        for why, names in group_by_reason(new).items():
+            log.warning("policy %s is not served: %s", ", ".join(names), why)
         self.catalog = catalog
         log.info("policies loaded: %s", ", ".join(catalog.policies))
 

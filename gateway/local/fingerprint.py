@@ -39,20 +39,18 @@ def read_fingerprint(path: Path, report: Callable[[str], None] = lambda line: No
     Files that have not changed are read once. `report` is called with a line before much is read.
     """
     try:
-        files, key = list_model_files(path), str(path.resolve())
+        files, cached = list_model_files(path), _cache_path(path)
         stamp = [[file.name, *(read_stamp(file) or ())] for file in files]
-        cache = _read_cache()
-        entry = cache.get(key)
-        if isinstance(entry, dict) and entry.get("stamp") == stamp:
-            return Fingerprint.model_validate(entry["fingerprint"])
+        if (known := _read_cached(cached, stamp)) is not None:
+            return known
         size = sum(file.stat().st_size for file in files)
         if size >= LARGE_BYTES:
             report(f"reading {path.name} once, to know it again ({size / 1e9:.1f} GB)")
-        fingerprint = _measure_files(path, files)
+        fingerprint = _measure_folder(path, files) if path.is_dir() else _measure_gguf(files)
     except (OSError, ValueError, LookupError, TypeError) as error:
         log.warning("%s has no fingerprint: %s", path, error)
         return None
-    _write_cache(cache | {key: {"stamp": stamp, "fingerprint": fingerprint.model_dump()}})
+    _write_cached(cached, path, stamp, fingerprint)
     return fingerprint
 
 
@@ -66,10 +64,6 @@ def list_model_files(path: Path) -> list[Path]:
     if match := PART.fullmatch(path.name):
         return sorted(path.parent.glob(f"{match[1]}-*-of-{match[2]}.gguf"))
     return [path]
-
-
-def _measure_files(path: Path, files: list[Path]) -> Fingerprint:
-    return _measure_folder(path, files) if path.is_dir() else _measure_gguf(files)
 
 
 def _measure_gguf(files: list[Path]) -> Fingerprint:
@@ -158,24 +152,31 @@ def _to_text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _cache_path() -> Path:
-    return data_folder() / "fingerprints.json"
+Stamps = list[list[str | int]]
 
 
-def _read_cache() -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        return _read_json(_cache_path())
-    return {}
+def _cache_path(model: Path) -> Path:
+    """Return the file that holds a model's fingerprint."""
+    name = hashlib.sha256(str(model.resolve()).encode()).hexdigest()[:16]
+    return data_folder() / "fingerprints" / f"{name}.json"
 
 
-def _write_cache(cache: Mapping[str, Any]) -> None:
-    """Write the entries of models that are still there. If it cannot be written, the files are read again next time."""
-    kept = {path: entry for path, entry in cache.items() if Path(path).exists()}
-    path = _cache_path()
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+def _read_cached(cached: Path, stamp: Stamps) -> Fingerprint | None:
+    """Return the fingerprint of files with these stamps, or None."""
+    with suppress(OSError, ValueError, LookupError):
+        entry = _read_json(cached)
+        if entry["stamp"] == stamp:
+            return Fingerprint.model_validate(entry["fingerprint"])
+    return None
+
+
+def _write_cached(cached: Path, model: Path, stamp: Stamps, fingerprint: Fingerprint) -> None:
+    """Keep a fingerprint. If that is not possible, the files are read again next time."""
+    entry = {"model": str(model.resolve()), "stamp": stamp, "fingerprint": fingerprint.model_dump()}
+    draft = cached.with_name(f"{cached.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-        draft.replace(path)
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
+        draft.replace(cached)
     except OSError as error:
-        log.info("%s cannot be written: %s", path, error.strerror)
+        log.info("%s cannot be written: %s", cached, error.strerror)

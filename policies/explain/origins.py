@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from policies.loading.layers import BUILT_IN, Layer
+from policies.loading.layers import BUILT_IN
 from policies.loading.loader import LoadedPolicy
+from policies.loading.trained_files import GENERIC_CALIBRATOR
 from policies.loading.yaml_files import KeyPath, Place, find_place, to_dotted
 
 MAX_WIDTH = 60
@@ -23,9 +25,10 @@ class Unset(Enum):
 def to_yaml_lines(loaded: LoadedPolicy) -> list[str]:
     """Return the lines of one YAML file that equals all of the policy's files together, defaults included.
 
-    A comment on each line names where its key comes from. A calibrator's path is shown as written.
+    A comment on each line names where its key comes from. A calibrator's path is shown as written; for `stock`, the
+    comment names the file too.
     """
-    rows = list(_list_rows(_dump_fields(loaded), (), loaded.layer))
+    rows = list(_list_rows(_dump_fields(loaded), (), loaded))
     width = max((len(text) for text, _ in rows if len(text) <= MAX_WIDTH), default=0)
     return [f"{text:{width}}  # {comment}" for text, comment in rows]
 
@@ -39,16 +42,20 @@ def _dump_fields(loaded: LoadedPolicy) -> dict[str, Any]:
     return loaded.policy.model_dump(mode="json", exclude={"name"})
 
 
-def _list_rows(fields: Mapping[str, Any], at: KeyPath, layer: Layer) -> Iterator[tuple[str, str]]:
+def _list_rows(fields: Mapping[str, Any], at: KeyPath, loaded: LoadedPolicy) -> Iterator[tuple[str, str]]:
     """Yield the YAML lines below a key path, each with its origin."""
     for key, value in fields.items():
         here = (*at, key)
-        written = _find_written(here, layer.data)
-        origin = "default" if written is Unset.ABSENT else _format_place(find_place(layer.places, here))
+        written = _find_written(here, loaded.layer.data)
+        origin = (
+            "default" if written is Unset.ABSENT else _format_place(find_place(loaded.layer.places, here))
+        )
+        if written == "stock" and here in loaded.trained:
+            origin += f"; {_format_file(loaded.trained[here])}"
         start = f"{'  ' * len(at)}{_format_flow(key)}:"
         if isinstance(value, dict) and isinstance(written, dict | Unset):
             yield start, origin
-            yield from _list_rows(value, here, layer)
+            yield from _list_rows(value, here, loaded)
         else:
             as_written = isinstance(value, dict | list) and written is not Unset.ABSENT
             yield f"{start} {_format_flow(written if as_written else value)}", origin
@@ -63,6 +70,12 @@ def _find_written(at: KeyPath, data: Any) -> Any:
 
 def _format_place(place: Place) -> str:
     return f"built in, {place.path.name}:{place.line}" if place.path.parent == BUILT_IN else str(place)
+
+
+def _format_file(path: Path) -> str:
+    if path.is_relative_to(BUILT_IN):
+        path = path.relative_to(BUILT_IN)
+    return f"{path} (uncalibrated)" if path.name == GENERIC_CALIBRATOR.name else str(path)
 
 
 def _compare(first: Any, second: Any, at: KeyPath) -> Iterator[str]:

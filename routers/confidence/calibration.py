@@ -37,12 +37,13 @@ class Fingerprint(Finite):
         facts = (self.weights, self.quantisation or "", self.chat_template or "")
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
-    def contradicts(self, other: "Fingerprint") -> bool:
-        """True if a fact that both know differs."""
-        return any(
-            mine is not None and theirs is not None and mine != theirs
-            for (_, mine), (_, theirs) in zip(self, other, strict=True)
-        )
+    def list_differences(self, other: "Fingerprint") -> list[str]:
+        """Return the names of the facts that both know and that differ."""
+        return [
+            name
+            for (name, mine), (_, theirs) in zip(self, other, strict=True)
+            if mine is not None and theirs is not None and mine != theirs
+        ]
 
 
 UNKNOWN = Fingerprint()
@@ -80,7 +81,7 @@ class LogprobSource(Finite):
         if self.is_generic or other.is_generic:
             return True
         mine, theirs = self.fingerprint or UNKNOWN, other.fingerprint or UNKNOWN
-        if self.engine != other.engine or mine.contradicts(theirs):
+        if self.engine != other.engine or mine.list_differences(theirs):
             return False
         if mine.weights is not None and theirs.weights is not None:
             return True

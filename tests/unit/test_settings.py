@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from support.gateways import simple_calibrator
 
 from gateway.settings import default_config_path, load_settings
 from gateway.upstreams.upstream import Upstream
@@ -268,3 +269,30 @@ def test_the_file_is_the_named_one_else_the_one_here(tmp_path: Path, monkeypatch
     assert default_config_path() == Path("smallfirst.yaml")
     monkeypatch.setenv("SMALLFIRST_CONFIG", "other.yaml")
     assert default_config_path() == Path("other.yaml")
+
+
+def test_a_calibrator_of_ones_own_is_named_from_the_settings_file(write: Write):
+    path = write("calibrators:\n  Small.Q4: own.json\n")
+    (path.parent / "own.json").write_text(simple_calibrator().model_dump_json())
+    assert load_settings(path).calibrators == {"Small.Q4": path.parent / "own.json"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            None,
+            "smallfirst.yaml:2: calibrators.small: {folder}/own.json: No such file or directory; expected a",
+        ),
+        ("{\n}", "{folder}/own.json:1: made_for: this key is required"),
+        (simple_calibrator(mode="constrained").model_dump_json(), "smallfirst.yaml:2: calibrators.small: "),
+    ],
+    ids=["absent", "broken", "constrained"],
+)
+def test_a_calibrator_that_can_not_be_used_is_told_with_its_place(
+    write: Write, content: str | None, said: str
+):
+    path = write("calibrators:\n  small: own.json\n")
+    if content is not None:
+        (path.parent / "own.json").write_text(content)
+    assert refused(path).replace(f"{path}:", "smallfirst.yaml:").startswith(said.format(folder=path.parent))

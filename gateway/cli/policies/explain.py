@@ -11,7 +11,6 @@ import typer
 from gateway.api.request_body import parse_body
 from gateway.catalog.catalog import build_catalog
 from gateway.cli.output import ConfigOption, fail, out
-from gateway.cli.serving.check import build_upstreams
 from gateway.errors import ApiError
 from gateway.exchange.builder import build_request, find_requirements, without_clouds
 from gateway.exchange.passages import read_passages
@@ -25,7 +24,8 @@ from routers.plan import Tier
 from routers.router import Request
 from routers.structure.answer_form import AnswerForm
 
-from .loading import load_policies_or_fail, load_settings_or_fail
+from .loading import build_upstreams, load_policies_or_fail, load_settings_or_fail
+from .notices import explain_uncalibrated
 
 MAX_PROPERTY_LENGTH = 60
 """Maximum characters shown of a property of a request."""
@@ -43,7 +43,7 @@ def explain(
     """Print what would be done with a request, by what may come of each call; makes none."""
     settings = load_settings_or_fail(config)
     upstreams: Mapping[Tier, Pool] = build_pools(build_upstreams(settings))
-    policies = build_catalog(load_policies_or_fail(settings).values(), upstreams)
+    policies = build_catalog(load_policies_or_fail(settings, upstreams).values(), upstreams)
     try:
         raw = _read_request(request)
         body = parse_body(raw)
@@ -67,6 +67,8 @@ def explain(
     plan_request = plan_request._replace(passages=len(passages.retrieved) if passages else 0)
     overrides = "".join(f", {name} overridden: {value}" for name, value in (own.override or {}).items())
     out.print(f"policy   {chosen.name} ({chosen.kind}{overrides})", markup=False)
+    if chosen.is_uncalibrated(plan_request):
+        out.print(f"uncalibrated: {explain_uncalibrated(upstreams, settings.local)}", markup=False)
     out.print(f"request  {_format_properties(plan_request)}", markup=False)
     if privacy is not None:
         out.print(

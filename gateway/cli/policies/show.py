@@ -6,27 +6,30 @@ import typer
 
 from gateway.catalog.catalog import build_catalog
 from gateway.cli.output import ConfigOption, out
-from gateway.cli.serving.check import build_upstreams
 from gateway.upstreams.pool import build_pools
 from policies.explain.origins import compare_policies, to_yaml_lines
 
-from .loading import load_policies_or_fail, load_policy_or_fail, load_settings_or_fail
+from .loading import build_upstreams, load_policies_or_fail, load_policy_or_fail, load_settings_or_fail
+from .notices import list_notices
 
 PolicyArgument = Annotated[str, typer.Argument(help="A policy's name, or a policy file.")]
 
 
 def list_policies(config: ConfigOption = None) -> None:
-    """Show each policy's name, kind and description, and why the configured upstreams can't serve it."""
+    """Show each policy's name, kind and description, and why it can't be served or is uncalibrated."""
     settings = load_settings_or_fail(config)
-    policies = load_policies_or_fail(settings)
-    unavailable = build_catalog(policies.values(), build_pools(build_upstreams(settings))).unavailable
+    pools = build_pools(build_upstreams(settings))
+    policies = load_policies_or_fail(settings, pools)
+    notices = list(list_notices(build_catalog(policies.values(), pools), pools, settings.local))
     names = max(map(len, policies))
     kinds = max(len(policy.kind) for policy in policies.values())
     for name, policy in policies.items():
         description = " ".join(policy.description.split())
         out.print(f"{name:{names}}  {policy.kind:{kinds}}  {description}", markup=False)
-        if name in unavailable:
-            out.print(f"{'':{names}}  not served: {unavailable[name]}", markup=False)
+        for notice in [notice for notice in notices if name in notice.policies]:
+            first = notice.policies[0]
+            text = notice.text if name == first else f"{notice.text.partition(':')[0]}, as {first}"
+            out.print(f"{'':{names}}  {text}", markup=False)
 
 
 def show(policy: PolicyArgument, config: ConfigOption = None) -> None:

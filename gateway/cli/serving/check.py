@@ -11,9 +11,11 @@ import typer
 from gateway.catalog.catalog import build_catalog
 from gateway.catalog.judge_quality import judge_warnings
 from gateway.cli.output import ConfigOption, fail, out
-from gateway.local.factory import check_local, to_upstream_settings
+from gateway.cli.policies.loading import build_upstreams, find_stock
+from gateway.cli.policies.notices import list_notices
+from gateway.local.factory import check_local
 from gateway.local.settings import LOCAL_UPSTREAM_NAME
-from gateway.settings import Settings, default_config_path, load_settings
+from gateway.settings import default_config_path, load_settings
 from gateway.upstreams.capability_probe import ProbeFailed, fetch_context_length, probe_capabilities
 from gateway.upstreams.pool import build_pools
 from gateway.upstreams.upstream import Upstream
@@ -33,11 +35,11 @@ def check(
     path = config or default_config_path()
     try:
         settings = load_settings(path)
-        policies = load_policies(settings.policies.folder)
+        by_tier = build_pools(build_upstreams(settings))
+        policies = load_policies(settings.policies.folder, stock=find_stock(settings, by_tier))
         load_rubrics(settings.policies.folder)
         if settings.local is not None:
             check_local(settings.local, settings.models_folder)
-        by_tier = build_pools(build_upstreams(settings))
         catalog = build_catalog(policies.values(), by_tier)
     except ConfigError as error:
         fail(error)
@@ -55,8 +57,8 @@ def check(
     for name, served in catalog.policies.items():
         for warning in judge_warnings(served, by_tier):
             out.print(f"policy {name}: {warning}", markup=False)
-    for name, why in catalog.unavailable.items():
-        out.print(f"policy {name}: not served: {why}", markup=False)
+    for notice in list_notices(catalog, by_tier, settings.local):
+        out.print(str(notice), markup=False)
     out.print(f"{path or 'defaults and environment'}: ok", markup=False)
 
 
@@ -99,9 +101,3 @@ def _format_value(value: int | None) -> str:
     return (
         {None: "unknown", True: "yes", False: "no"}[value] if isinstance(value, bool | None) else str(value)
     )
-
-
-def build_upstreams(settings: Settings) -> list[Upstream]:
-    """Return the upstreams of a configuration, to read their properties. They are not to be called."""
-    local = [] if settings.local is None else [to_upstream_settings(settings.local, port=1)]
-    return [Upstream(upstream) for upstream in (*local, *settings.upstreams)]

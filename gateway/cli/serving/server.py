@@ -21,6 +21,7 @@ from gateway.api.listener.server_protocol import build_protocol
 from gateway.app import App, create_app
 from gateway.catalog.judge_quality import judge_warnings
 from gateway.cli.output import err
+from gateway.cli.policies.notices import list_notices
 from gateway.local.supervisor import Supervisor
 from gateway.settings import Settings
 from gateway.upstreams.transport.hosts import is_loopback_host
@@ -188,8 +189,8 @@ def print_welcome(app: App, settings: Settings, listener: socket.socket) -> None
             "  llm       none: set OPENAI_API_KEY, or name an upstream in smallfirst.yaml", markup=False
         )
     err.print(f"  policies  {', '.join(catalog.policies)}", markup=False)
-    for name, why in catalog.unavailable.items():
-        err.print(f"  policy {name} is not served: {why}", markup=False)
+    for notice in list_notices(catalog, app.pools, settings.local):
+        err.print(f"  {notice}", markup=False)
     for name, policy in catalog.policies.items():
         for warning in judge_warnings(policy, app.pools):
             err.print(f"  policy {name}: {warning}", markup=False)

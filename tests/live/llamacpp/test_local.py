@@ -16,6 +16,10 @@ from support.waiting import soon, until
 from gateway.settings import LocalEngine, Settings
 from gateway.upstreams.capability_probe import fetch_context_length, probe_capabilities
 from gateway.upstreams.providers.registry import SERVER_KINDS
+from policies.loading.trained_files import STOCK_CALIBRATOR, read_trained
+from policies.schema.policy import Policy
+from routers.confidence.calibration import Calibrator
+from routers.strategies.cascade import Cascade
 
 pytestmark = pytest.mark.engine
 
@@ -269,8 +273,11 @@ async def test_with_no_key_nothing_leaves_the_machine(weights: Path, tmp_path: P
 
 
 async def test_two_models_of_confidence_do_not_mix(start: StartGateway, slm: Scripted, weights: Path):
-    """The stock calibrator refuses log-probabilities of another model."""
-    gateway = await start(Settings(local=None, upstreams=[upstream(slm, "slm", model="other-model")]))
+    """The default model's calibrator refuses log-probabilities of another model."""
+    router = Cascade(accept=0.6, calibrator=read_trained(Calibrator, STOCK_CALIBRATOR))
+    policy = Policy(name="auto", description="x", router=router)
+    settings = Settings(local=None, upstreams=[upstream(slm, "slm", model="other-model")])
+    gateway = await start(settings, [policy])
     status, _, raw = await gateway.post("/chat/completions", ask(EASY))
     assert status == 400
     error = json.loads(raw)["error"]

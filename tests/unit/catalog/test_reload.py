@@ -235,9 +235,10 @@ async def test_a_policy_that_can_not_be_served_is_told_and_the_others_are(
     live: Gateway, folder: Path, caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level(logging.WARNING, logger="gateway")
-    other = policy(0.5).replace("own.json", "stock")
+    (folder / "other.json").write_text(simple_calibrator(model="other").model_dump_json())
+    other = policy(0.5).replace("own.json", "other.json")
     await loaded(live, lambda: (folder / "new.yaml").write_text(other))
-    assert "policy new is not served: its calibrator is made for smollm2-135m-instruct" in caplog.text
+    assert "policy new is not served: its calibrator is made for other on openai" in caplog.text
     assert "new" not in await names(live)
     assert await reason(live) == "confident"
 

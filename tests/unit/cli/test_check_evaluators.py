@@ -124,6 +124,32 @@ def test_a_guard_that_puts_no_measured_question_is_served(
     assert check_guard(config, guard, monkeypatch) == ["policy mine: ok"]
 
 
+async def test_serve_and_check_name_each_problem_once_with_all_policies_that_have_it(
+    config: Path, capsys: pytest.CaptureFixture[str]
+):
+    cascades = "auto, balanced, careful, frugal, private"
+    for model, problem in (
+        (
+            "other",
+            "uncalibrated: there is no calibrator for other on llamacpp; make one with: smallfirst calibrate",
+        ),
+        (
+            "other, capabilities: {logprobs: false}",
+            "not served: it judges by log-probabilities, which here does not offer (capabilities.logprobs)",
+        ),
+    ):
+        config.write_text(CONFIG.replace("smollm2-135m-instruct", model))
+        settings = load_settings(config)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            print_welcome(create_app(settings), settings, listener)
+        (line,) = [
+            line for line in capsys.readouterr().err.splitlines() if cascades in line and problem in line
+        ]
+        assert line.startswith(f"  policies {cascades}")
+        checked = CliRunner().invoke(app, ["check", "--config", str(config)]).stdout
+        assert checked.count(problem) == 1
+
+
 async def test_serve_warns_too(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -64,20 +64,24 @@ def body(**more: Any) -> bytes:
     return json.dumps(ASK | more).encode()
 
 
-def test_list_says_what_is_served_and_why_what_is_not_is_not():
+def test_list_says_what_is_served_and_why_what_is_not_is_not(folder: Path):
+    (folder / "own.json").write_text(simple_calibrator(model="other").model_dump_json())
     found = printed("list")
     assert {" ".join(line.split()) for line in found} >= {
         "auto cascade The small model first; the large one where the draft's calibrated confidence is low.",
         "mine cascade Mine.",
         "other cascade Other.",
     }
-    at = next(number for number, line in enumerate(found) if line.startswith("auto"))
-    assert (
-        found[at + 1]
-        .strip()
-        .startswith("not served: its calibrator is made for smollm2-135m-instruct on llamacpp")
+    at, mine, other = (
+        next(number for number, line in enumerate(found) if line.startswith(name))
+        for name in ("auto", "mine", "other")
     )
-    assert found[-2].index("cascade") == found[at].index("cascade")
+    unmade = "uncalibrated: there is no calibrator for small on openai; make one with: smallfirst calibrate"
+    assert found[at + 1].strip() == unmade
+    assert found[at + 3].strip() == "uncalibrated, as auto"
+    assert found[mine + 1].strip().startswith("not served: its calibrator is made for other on openai")
+    assert found[other + 1].strip() == "not served, as mine"
+    assert found[mine].index("cascade") == found[at].index("cascade")
 
 
 def test_show_prints_what_the_files_say_together():
@@ -228,7 +232,7 @@ def test_explain_shows_what_is_private_to_no_cloud(tmp_path: Path):
             body(model="none"),
             "the model 'none' does not exist; there are: ",
         ),
-        (body(model="auto"), "policy auto can't be used: its calibrator is made for"),
+        (body(model="foreign"), "policy foreign can't be used: its calibrator is made for"),
         (body(model="mine", smallfirst=1), "smallfirst: must be an object; known keys: "),
         (
             body(model="mine", smallfirst={"override": {"give_up": 0}}),
@@ -236,11 +240,26 @@ def test_explain_shows_what_is_private_to_no_cloud(tmp_path: Path):
         ),
     ],
 )
-def test_explain_refuses_what_a_gateway_would(stdin: bytes, told: str):
+def test_explain_refuses_what_a_gateway_would(folder: Path, stdin: bytes, told: str):
+    (folder / "foreign.json").write_text(simple_calibrator(model="other").model_dump_json())
+    (folder / "foreign.yaml").write_text(MINE.replace("own.json", "foreign.json"))
     assert refused("explain", "-", stdin=stdin).startswith(f"smallfirst: {told}")
 
 
 def test_explain_names_a_request_that_can_not_be_read():
     assert refused("explain", "none.json") == (
         "smallfirst: none.json: cannot be read: No such file or directory"
+    )
+
+
+def test_show_names_the_file_that_stock_means():
+    (line,) = [line for line in printed("show", "auto") if line.startswith("  calibrator:")]
+    assert line.endswith("# built in, auto.yaml:9; calibrators/generic.json (uncalibrated)")
+
+
+def test_explain_says_that_a_policy_is_uncalibrated():
+    unmade = "uncalibrated: there is no calibrator for small on openai; make one with: smallfirst calibrate"
+    assert unmade in printed("explain", "-", "--policy", "auto", stdin=body())
+    assert not any(
+        "uncalibrated" in line for line in printed("explain", "-", "--policy", "mine", stdin=body())
     )

@@ -68,7 +68,7 @@ def test_what_is_built_in_is_shown_by_its_name_alone(path: Path) -> None:
     for line in to_yaml_lines(loaded):
         text, _, origin = line.partition("  # ")
         if origin != "default":
-            name, _, number = origin.removeprefix("built in, ").partition(":")
+            name, _, number = origin.partition("; ")[0].removeprefix("built in, ").partition(":")
             assert lines[name][int(number) - 1].strip().startswith(text.split(":")[0].strip())
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from support.router_builders import calibrator
 
-from routers.confidence.calibration import Calibrator, Logistic, LogprobSource
+from routers.confidence.calibration import Calibrator, Fingerprint, Logistic, LogprobSource
 
 TWO = calibrator(
     signals=("mean", "log_length"),
@@ -91,3 +91,70 @@ def test_sources_match_by_model_engine_and_mode(other: LogprobSource, same: bool
 
 def test_a_source_says_what_it_is() -> None:
     assert str(LogprobSource(model="small", engine="vllm")) == "small on vllm (free decoding)"
+
+
+FILES = Fingerprint(weights="a1", quantisation="Q4_K_M", chat_template="c1", parameters=100)
+
+
+def source(model: str = "small", known: Fingerprint | None = FILES, **more: Any) -> LogprobSource:
+    return LogprobSource(model=model, engine="llamacpp", fingerprint=known, **more)
+
+
+@pytest.mark.parametrize(
+    ("made_for", "served", "same"),
+    [
+        (source(), source(), True),
+        (source(), source("renamed"), True),
+        (source(), source(known=FILES.model_copy(update={"weights": "b2"})), False),
+        (source(), source(known=FILES.model_copy(update={"chat_template": "c2"})), False),
+        (source(), source(known=FILES.model_copy(update={"quantisation": "Q8_0"})), False),
+        (source(), LogprobSource(model="small", engine="vllm", fingerprint=FILES), False),
+        (source(known=None), source(), True),
+        (source(known=None), source("renamed"), False),
+        (source(), source("org/SMALL", known=None), True),
+        (source(), source("renamed", known=None), False),
+        (source(known=Fingerprint(parameters=100)), source(), True),
+        (source(known=Fingerprint(parameters=200)), source(), False),
+        (source(known=Fingerprint(parameters=100)), source("renamed"), False),
+    ],
+)
+def test_known_files_decide_and_else_the_name(made_for: LogprobSource, served: LogprobSource, same: bool):
+    assert made_for.matches(served) is served.matches(made_for) is same
+
+
+@pytest.mark.parametrize(
+    ("known", "same"),
+    [
+        (FILES, True),
+        (FILES.model_copy(update={"parameters": 200}), False),
+        (Fingerprint(), False),
+        (None, False),
+    ],
+)
+def test_an_alias_counts_only_for_a_model_of_the_same_size(known: Fingerprint | None, same: bool):
+    made_for = source(known=Fingerprint(chat_template="c1", parameters=100), aliases=("nick",))
+    assert made_for.matches(source("org/Nick", known)) is same
+
+
+def test_a_generic_calibrator_is_for_every_model_of_its_mode():
+    generic = LogprobSource(model="any", engine="any")
+    assert generic.is_generic
+    assert generic.matches(source())
+    assert not generic.matches(source(mode="constrained"))
+    assert not LogprobSource(model="any", engine="vllm").is_generic
+
+
+def test_a_fingerprint_has_a_digest_if_it_knows_the_weights():
+    assert Fingerprint(quantisation="Q4_1").digest is None
+    digests = {
+        FILES.model_copy(update=change).digest
+        for change in ({}, {"weights": "b2"}, {"quantisation": "Q8_0"}, {"chat_template": "c2"})
+    }
+    assert len(digests) == 4
+
+
+def test_a_source_without_files_and_aliases_is_written_as_it_always_was():
+    written = source(known=None).model_dump()
+    assert written == {"model": "small", "engine": "llamacpp", "mode": "free"}
+    known = source(aliases=("nick",))
+    assert LogprobSource.model_validate_json(known.model_dump_json()) == known
