@@ -44,7 +44,8 @@ class ConfidenceRouter(Router):
     give_up: Probability | None = None
     """Running confidence below which a draft is stopped; null: every draft is written to its end."""
     calibrator: Calibrator
-    """Signals -> confidence: `stock`, or a calibrator's JSON file, its path relative to the policy's."""
+    """Signals -> confidence: `stock`, which is the small model's own or else the generic one, or a calibrator's JSON
+    file, its path relative to the policy's."""
     constrained_calibrator: Calibrator | None = None
     """The calibrator for answers under a constraint (a schema, choices, a forced call) if the small model's
     server renormalises their log-probabilities, as vLLM does: a file made with `smallfirst tune

@@ -13,7 +13,6 @@ from support.strategy_requests import chunks_of, hedge, policy
 from support.waiting import until
 
 from gateway.catalog.calibrators import Calibrators
-from gateway.settings import data_folder
 from policies.loading.trained_files import GENERIC_CALIBRATOR, read_trained
 from policies.schema.policy import Policy
 from routers.confidence.calibration import Calibrator, LogprobSource
@@ -86,7 +85,9 @@ async def test_header_usage_chunk_exchange_record_and_metric_say_so(
     assert counted == ['smallfirst_uncalibrated_total{policy="auto"} 2.0']
 
     def recorded() -> list[bool]:
-        lines = [json.loads(line) for path in home.glob("records-1/*") for line in path.open()]
+        lines = [
+            json.loads(line) for path in home.glob("records-1/*") for line in path.read_text().splitlines()
+        ]
         return [line["uncalibrated"] for line in lines if line["type"] == "exchange"]
 
     await until(lambda: sorted(recorded()) == [False, False, True, True])

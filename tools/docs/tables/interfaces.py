@@ -93,6 +93,7 @@ def _used() -> Metrics:
         ttft=0.0,
         confidence=0.0,
         saved_usd=0.0,
+        uncalibrated=True,
     )
     metrics.count_speculation(policy="", blocks=0, drafted=0, accepted=0, written=0, alone=0)
     metrics.count_call(
