@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from .confidence.calibration import LogprobSource
 from .plan import BOTH_TIERS, NO_FEATURES, Capability, Plan, Tier
 
 
@@ -77,9 +78,15 @@ class Router(BaseModel):
         return False
 
     @property
+    def made_for(self) -> LogprobSource | None:
+        """What its calibrator is made for; None if it has no calibrator."""
+        return None
+
+    @property
     def is_uncalibrated(self) -> bool:
         """True if its confidences are a generic calibrator's, and not one's of the small model."""
-        return False
+        made_for = self.made_for
+        return made_for is not None and made_for.is_generic
 
     @property
     def speculates(self) -> bool:

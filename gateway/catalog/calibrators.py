@@ -4,9 +4,9 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.data_folder import data_folder
-from gateway.upstreams.pool import Pool
 from policies.loading.regular_files import ReadFile, read_file
 from policies.loading.trained_files import (
     GENERIC_CALIBRATOR,
@@ -16,6 +16,9 @@ from policies.loading.trained_files import (
 )
 from policies.loading.yaml_files import ConfigError
 from routers.confidence.calibration import Calibrator, LogprobSource
+
+if TYPE_CHECKING:
+    from gateway.upstreams.pool import Pool  # which loads the whole client of upstreams
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +72,7 @@ class ServedCalibrator:
     If the small models of several upstreams have not all the same calibrator, it is the generic one.
     """
 
-    def __init__(self, calibrators: Calibrators, slm: Pool | None) -> None:
+    def __init__(self, calibrators: Calibrators, slm: "Pool | None") -> None:
         self._calibrators = calibrators
         self._slm = slm
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from routers.confidence.calibration import Calibrator
+from routers.confidence.calibration import Calibrator, LogprobSource
 from routers.fragments.fallback import (
     answer_with,
     ask_capable_tier,
@@ -77,8 +77,8 @@ class ConfidenceRouter(Router):
         return {"slm": {"logprobs": "calibrator"}, "llm": splice_needs}
 
     @property
-    def is_uncalibrated(self) -> bool:
-        return self.calibrator.made_for.is_generic
+    def made_for(self) -> LogprobSource:
+        return self.calibrator.made_for
 
     def adapt_to(self, request: Request) -> Router:
         if not request.renormalised or self.constrained_calibrator is None:

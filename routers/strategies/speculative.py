@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from routers.confidence.calibration import LogprobSource
 from routers.config_models import Finite
 from routers.fragments.draft_blocks import BlockLength, accepted_share, count_accepted
 from routers.fragments.fallback import answer_with, ask_llm, fallback_reason, write
@@ -93,8 +94,8 @@ class Speculative(Router):
         return self.otherwise.reads_features
 
     @property
-    def is_uncalibrated(self) -> bool:
-        return self.otherwise.is_uncalibrated
+    def made_for(self) -> LogprobSource | None:
+        return self.otherwise.made_for
 
     @property
     def speculates(self) -> bool:

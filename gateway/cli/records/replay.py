@@ -7,8 +7,10 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from gateway.catalog.calibrators import Calibrators
 from gateway.cli.output import err, fail, out, warn
-from policies.loading.loader import load_policy
+from policies.loading.loader import load_with_layer
+from policies.loading.trained_files import GENERIC_CALIBRATOR, STOCK_CALIBRATOR
 from policies.loading.yaml_files import ConfigError
 from policies.records.differences import find_differences
 from policies.records.outcomes import ReplayResult
@@ -42,8 +44,8 @@ def replay(
     if not records.exists():
         fail(f"{records}: no such file or folder")
     try:
-        other = _load_router(policy) if policy else None
         replayable = [record for record in read_with_warning(records) if record.exchange.aside is None]
+        other = _load_router(policy, replayable) if policy else None
         changes = _parse_changes(
             change or [], [other] if other else [record.policy.router for record in replayable]
         )
@@ -79,11 +81,25 @@ def _join_refusals(refusals: list[str]) -> str:
     return "; ".join([*refusals[:MAX_NAMED], *([f"and {others} more"] if others > 0 else [])])
 
 
-def _load_router(path: Path) -> Router:
-    policy = load_policy(path)
+def _load_router(path: Path, records: list[Record]) -> Router:
+    policy = load_with_layer(path, stock=_find_stock(records)).policy
     if isinstance(policy, Split):
         raise ConfigError(f"{path}: it divides requests among policies; replay under one of those")
     return policy.router
+
+
+def _find_stock(records: list[Record]) -> Path:
+    """Return the calibrator that `stock` means for the small model whose drafts are recorded.
+
+    What the recorded policies' calibrators are made for tells the model. If that names several, or none, it is the
+    default one."""
+    sources = {record.policy.digest: record.policy.router.made_for for record in records}.values()
+    found = {
+        GENERIC_CALIBRATOR if source.is_generic else Calibrators().find(source)
+        for source in sources
+        if source is not None
+    }
+    return found.pop() if len(found) == 1 else STOCK_CALIBRATOR
 
 
 def _build_router(record: Record, other: Router | None, changes: dict[str, str | None]) -> Router:

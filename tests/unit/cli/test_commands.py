@@ -13,13 +13,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 from click.testing import Result
-from support.gateways import Gateway, gateway_of, settings_of, simple_policy, upstream
+from support.gateways import Gateway, gateway_of, settings_of, simple_calibrator, simple_policy, upstream
 from support.record_builders import answered, confidence, judgement, policy, record
 from support.replay_cases import GOOD, held
 from support.scripted_server import Reply, Scripted
 from typer.testing import CliRunner
 
 import gateway
+from gateway.catalog.calibrators import Calibrators
 from gateway.cli import app
 from gateway.local.model_catalog import DEFAULT_WEIGHTS
 from policies.records.schema import JudgedLine, PolicyLine
@@ -272,6 +273,23 @@ def test_replay_under_another_threshold_says_what_changes(records: Path):
     assert "ask the llm           1 recorded, 0 replayed" in result.stdout
     assert "decisions changed     1 (0 to the llm, 1 to the slm)" in result.stdout
     assert "now stays with the slm" in result.stdout
+
+
+def test_in_a_replay_stock_is_the_calibrator_of_the_model_that_was_recorded(
+    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    policy = tmp_path / "mine.yaml"
+    policy.write_text(
+        "description: x\nrouter: {kind: cascade, accept: 0.01, release: hold, calibrator: stock}\n"
+    )
+    assert "ask the llm           1 recorded, 0 replayed" in run("replay", records, "--policy", policy).stdout
+    made = simple_calibrator()
+    never = made.model_copy(update={"final": made.final.model_copy(update={"intercept": -20.0})})
+    path = Calibrators().path_for(made.made_for)
+    path.parent.mkdir(parents=True)
+    path.write_text(never.model_dump_json())
+    assert "ask the llm           1 recorded, 3 replayed" in run("replay", records, "--policy", policy).stdout
 
 
 @pytest.mark.parametrize(
