@@ -1,5 +1,6 @@
 """Builds the upstream of the configured local engine, and the supervisor that keeps it running."""
 
+import json
 import os
 import secrets
 import socket
@@ -22,7 +23,7 @@ from gateway.upstreams.upstream import Upstream
 from policies.loading.yaml_files import ConfigError
 from routers.confidence.calibration import Fingerprint
 
-from .fingerprint import hash_template, read_fingerprint
+from .fingerprint import hash_text, read_fingerprint
 from .llamacpp import hidden_states as states
 from .model_catalog import find_weights
 from .settings import LOCAL_UPSTREAM_NAME, LocalEngine
@@ -37,6 +38,9 @@ from .vllm.arguments import (
 from .vllm.preflight import check_vllm
 from .vllm.startup_stages import parse_stage
 from .watchdog import build_vital_signs
+
+ADAPTER_OPTIONS = ("lora", "lora-scaled")
+"""Options of an engine that change its weights for all requests."""
 
 KEEPER_SCRIPT = Path(__file__).with_name("vllm") / "subreaper.py"
 
@@ -107,8 +111,10 @@ def find_fingerprint(
     changes: dict[str, str | None] = {}
     if quantisation := arguments.get("quantization"):
         changes["quantisation"] = str(quantisation)
-    if template := arguments.get("chat-template"):
-        changes["chat_template"] = hash_template(_read_template(str(template)))
+    if template := arguments.get("chat-template-file") or arguments.get("chat-template"):
+        changes["chat_template"] = hash_text(_read_template(str(template)))
+    if adapters := {name: arguments[name] for name in ADAPTER_OPTIONS if arguments.get(name)}:
+        changes["weights"] = hash_text(f"{fingerprint.weights} {json.dumps(adapters, sort_keys=True)}")
     return fingerprint.model_copy(update=changes)
 
 

@@ -71,7 +71,7 @@ def _measure_gguf(files: list[Path]) -> Fingerprint:
     return Fingerprint(
         weights=_hash_files(files),
         quantisation=read_quantisation(metadata),
-        chat_template=hash_template(metadata.get("tokenizer.chat_template")),
+        chat_template=hash_text(metadata.get("tokenizer.chat_template")),
         parameters=sum(prod(tensor.shape) for file in files for tensor in read_gguf_tensors(file).values()),
     )
 
@@ -82,7 +82,7 @@ def _measure_folder(folder: Path, files: list[Path]) -> Fingerprint:
     return Fingerprint(
         weights=_hash_files([file for file in files if file not in _list_templates(folder)]),
         quantisation=_find_quantisation(config),
-        chat_template=hash_template(_find_template(folder)),
+        chat_template=hash_text(_find_template(folder)),
         parameters=sum(map(_count_parameters, tensors)) if tensors else None,
     )
 
@@ -112,9 +112,9 @@ def _find_template(folder: Path) -> object:
     return template
 
 
-def hash_template(template: object) -> str | None:
-    """Return the SHA-256 of a chat template; None if it is no text."""
-    return hashlib.sha256(template.encode()).hexdigest() if isinstance(template, str) else None
+def hash_text(text: object) -> str | None:
+    """Return the SHA-256 of a text; None if it is none."""
+    return hashlib.sha256(text.encode()).hexdigest() if isinstance(text, str) else None
 
 
 def _count_parameters(file: Path) -> int:

@@ -161,6 +161,18 @@ def test_options_of_the_engine_replace_what_the_files_say(folder: Path, tmp_path
     assert (found.quantisation, found.chat_template) == ("bfloat16", sha256("from a file"))
 
 
+def test_an_adapter_for_all_requests_makes_other_weights(folder: Path, tmp_path: Path):
+    local = LocalEngine(engine="vllm", model=str(folder))
+    names = [
+        {},
+        {"lora": "a.gguf"},
+        {"lora": "b.gguf"},
+        {"lora_scaled": "a.gguf:0.5"},
+    ]
+    found = [find_fingerprint(local.model_copy(update={"arguments": name}), tmp_path) for name in names]
+    assert len({known.weights for known in found if known is not None}) == len(names)
+
+
 @pytest.mark.parametrize(
     "local", [LocalEngine(), LocalEngine(engine="vllm", model="org/small")], ids=["llamacpp", "vllm"]
 )
