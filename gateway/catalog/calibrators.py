@@ -15,7 +15,7 @@ from policies.loading.trained_files import (
     read_trained,
 )
 from policies.loading.yaml_files import ConfigError
-from routers.confidence.calibration import Calibrator, LogprobSource
+from routers.confidence.calibration import UNKNOWN, Calibrator, LogprobSource
 
 if TYPE_CHECKING:
     from gateway.upstreams.pool import Pool  # which loads the whole client of upstreams
@@ -77,8 +77,8 @@ class ServedCalibrator:
         self._slm = slm
 
     def find(self, read: ReadFile) -> Path:
-        writers = () if self._slm is None else self._slm.writers
-        paths = {self._calibrators.find(upstream.source, read) for upstream in writers}
+        sources = {upstream.source for upstream in self._slm.writers} if self._slm is not None else ()
+        paths = {self._calibrators.find(source, read) for source in sources}
         if len(paths) > 1:
             return GENERIC_CALIBRATOR
         return paths.pop() if paths else STOCK_CALIBRATOR
@@ -99,4 +99,4 @@ def _read_sources(paths: Iterable[Path], read: ReadFile) -> Iterator[tuple[Path,
         except (OSError, ConfigError) as error:
             log.warning("a calibrator is left out: %s", error)
     named = [(path, made_for) for path, made_for in sources if not made_for.is_generic]
-    return iter(sorted(named, key=lambda item: item[1].fingerprint is None))
+    return iter(sorted(named, key=lambda item: (item[1].fingerprint or UNKNOWN).weights is None))

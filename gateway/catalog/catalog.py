@@ -215,7 +215,7 @@ def _find_model_mismatch(key: str, made_for: LogprobSource, slm: Pool) -> str | 
         source = upstream.source.model_copy(update={"mode": made_for.mode})
         if not made_for.matches(source):
             remedy = (
-                "`smallfirst calibrate` makes one, and `calibrator: stock` uses it"
+                "`smallfirst calibrate` makes one, which `stock` means unless the settings name another"
                 if key == "calibrator"
                 else f"make one with `smallfirst collect` and `smallfirst tune`, and name it under router.{key}"
             )

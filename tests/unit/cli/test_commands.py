@@ -118,10 +118,13 @@ def test_check_says_what_is_served(tmp_path: Path):
 
 
 def test_check_says_why_a_policy_is_not_served(tmp_path: Path):
-    (tmp_path / "smallfirst.yaml").write_text(NO_ENGINE.replace("tier: llm", "tier: slm"))
+    (tmp_path / "own.json").write_text(simple_calibrator(model="other").model_dump_json())
+    own = NO_ENGINE.replace("tier: llm", "tier: slm") + "calibrators: {large: own.json}\n"
+    (tmp_path / "smallfirst.yaml").write_text(own)
     result = run("check")
     assert result.exit_code == 0
-    assert "policy auto: not served: its calibrator is made for" in result.stdout
+    why = "not served: its calibrator is made for other on openai (free decoding), and the small model"
+    assert f"policies auto, balanced, careful, frugal, private: {why}" in result.stdout
 
 
 def test_check_names_file_and_line_of_a_mistake(tmp_path: Path):
