@@ -46,7 +46,7 @@ POLICY = lazy_group(
     LazyCommand(
         "list",
         "policies.show:list_policies",
-        "Show each policy's name, kind and description, and why the configured upstreams can't serve it.",
+        "Show each policy's name, kind and description, and why it can't be served or is uncalibrated.",
     ),
     LazyCommand(
         "show",

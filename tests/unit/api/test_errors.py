@@ -10,7 +10,15 @@ from typing import Any
 
 import aiohttp
 import pytest
-from support.gateways import Gateway, StartGateway, gateway_of, settings_of, simple_policy, upstream
+from support.gateways import (
+    Gateway,
+    StartGateway,
+    gateway_of,
+    settings_of,
+    simple_calibrator,
+    simple_policy,
+    upstream,
+)
 from support.raw_server import listening, request_of
 from support.scripted_server import Reply, Scripted
 
@@ -107,9 +115,11 @@ async def test_an_unknown_model_is_told_those_that_exist(gateway: Gateway):
         assert all(name in message for name in ("test", "small", "large"))
 
 
-async def test_a_policy_that_cannot_be_served_says_why(gateway: Gateway):
-    """The built-in cascade is made for another small model than this gateway's."""
-    status, code, param, message = await refused(gateway, "/chat/completions", ASK | {"model": "auto"})
+async def test_a_policy_that_cannot_be_served_says_why(start: StartGateway, slm: Scripted):
+    """Its calibrator is made for another small model than this gateway's."""
+    policy = simple_policy(calibrator=simple_calibrator(model="other"))
+    gateway = await start(settings_of(upstream(slm, "slm")), [policy])
+    status, code, param, message = await refused(gateway, "/chat/completions", ASK)
     assert (status, code, param) == (400, "policy_unavailable", "model")
     assert "calibrator" in message
 
