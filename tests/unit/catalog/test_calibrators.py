@@ -150,3 +150,27 @@ def test_without_changes_no_file_counts_as_changed(folder: Path):
         assert files.read_stamps() != files.stamps
         (folder / "new.json").unlink()
         assert files.read_stamps() == files.stamps
+
+
+def test_weights_that_nobody_else_has_are_known_by_alias_size_and_template(folder: Path):
+    """As SmolLM2 on vLLM: its calibrator ships, and the safetensors it was trained on were converted."""
+    known = Fingerprint(chat_template="c1", parameters=100)
+    made_for = LogprobSource(
+        model="smollm2-135m-instruct", engine="vllm", aliases=("smollm2",), fingerprint=known
+    )
+    path = write(folder / "shipped.json", made_for)
+    served = {"engine": "vllm", "fingerprint": FILES}
+    calibrators = Calibrators(folder=folder)
+    for name in ("smollm2", "SmolLM2-135M-Instruct"):
+        assert calibrators.find(LogprobSource(model=name, **served)) == path
+    for other in (
+        LogprobSource(model="smollm2", engine="vllm"),
+        LogprobSource(model="smollm", **served),
+        LogprobSource(
+            model="smollm2", engine="vllm", fingerprint=FILES.model_copy(update={"parameters": 360})
+        ),
+        LogprobSource(
+            model="smollm2", engine="vllm", fingerprint=FILES.model_copy(update={"chat_template": "x"})
+        ),
+    ):
+        assert calibrators.find(other) == GENERIC_CALIBRATOR
