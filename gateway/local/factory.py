@@ -1,7 +1,6 @@
 """Builds the upstream of the configured local engine, and the supervisor that keeps it running."""
 
 import json
-import os
 import secrets
 import socket
 import sys
@@ -27,6 +26,7 @@ from .fingerprint import hash_text, read_fingerprint
 from .llamacpp import hidden_states as states
 from .model_catalog import find_weights
 from .settings import LOCAL_UPSTREAM_NAME, LocalEngine
+from .sizing.choice import Sizing, size_engine
 from .supervisor import LaunchSpec, Supervisor, reserve_port
 from .vllm.arguments import (
     build_command,
@@ -134,12 +134,21 @@ def _read_template(template: str) -> str:
     return template
 
 
+def size_local(local: LocalEngine, models_folder: Path) -> Sizing:
+    """Choose what the settings leave open. Raises ConfigError if the model does not fit, or is missing."""
+    if local.engine == "llamacpp":
+        return size_engine(local, find_weights(local.model, models_folder))
+    return size_engine(local, Path(local.model).expanduser())
+
+
 def build_local_engine(
     local: LocalEngine, models_folder: Path, on_restart: Callable[[], None], report: Callable[[str], None]
 ) -> tuple[Upstream, Supervisor]:
     """Build the engine's upstream and supervisor. Raises ConfigError if the weights or the engine are
     missing."""
     path = check_local(local, models_folder)
+    local, sentence = size_local(local, models_folder)
+    report(f"{LOCAL_UPSTREAM_NAME}: {sentence}")
     # vLLM's server binds with SO_REUSEADDR, llama.cpp's with SO_REUSEPORT.
     holder, port = reserve_port(socket.SO_REUSEADDR if local.engine == "vllm" else socket.SO_REUSEPORT)
     key = secrets.token_urlsafe(24)
@@ -187,9 +196,9 @@ def _build_llamacpp_launch(
             "model": upstream.model,
             "port": upstream.url.port,
             "key": key,
-            "slots": local.max_in_flight,
+            "slots": local.slots,
             "context": local.context,
-            "threads": local.threads or max(1, (os.cpu_count() or 2) // 2),
+            "threads": local.threads,
             "embeddings": local.embeddings,
             "batch": states.WINDOW_TOKENS,
         },

@@ -59,10 +59,11 @@ class LocalEngine(Strict):
     model: str = "smollm2-135m-instruct"
     """llama.cpp: a name from `smallfirst models list`, or the path of a GGUF file. vLLM: a name on Hugging
     Face, or a folder with a `config.json`."""
-    context: Count = 2048
-    """Maximum tokens of a request, prompt and answer together."""
+    context: Count | None = None
+    """Maximum tokens of a request, prompt and answer together. The default depends on
+    [the model and the memory](local-models.md#memory-and-context)."""
     slots: Count | None = None
-    """Requests served at the same time. The default is 4 for llama.cpp and 64 for vLLM."""
+    """Requests served at the same time. The default is 2 to 4 for llama.cpp, by cores and memory, and 64 for vLLM."""
     threads: Count | None = None
     """llama.cpp: compute threads. The default is half of the cores."""
     queued: Annotated[int, Field(ge=0)] = 64

@@ -12,15 +12,14 @@ import orjson
 
 from gateway.local.model_catalog import CATALOG
 from gateway.local.settings import LocalEngine
+from gateway.local.sizing.choice import Model, check_memory
+from gateway.local.sizing.machine import read_machine
 from policies.loading.yaml_files import ConfigError
 
 from .arguments import build_environment, inherit_environment, is_model_folder
 
 COMMAND_TIMEOUT_S = 30.0
 """Maximum seconds for the commands that query installed modules and the GPU's memory."""
-
-MEMORY_SAVING_ARGUMENTS = frozenset({"quantization", "cpu-offload-gb", "load-format", "tensor-parallel-size"})
-"""Arguments with which the memory of the weights differs from the size of their files."""
 
 FIND_MODULES_SCRIPT = """
 import sys
@@ -109,36 +108,14 @@ def _read_json(folder: str, name: str) -> dict[str, Any]:
 
 
 def _check_memory(local: LocalEngine) -> None:
-    """Check that the weights fit. Raises ConfigError.
-
-    The check uses the total memory, not the free one, as other processes may exit before vLLM needs it.
-    """
-    if MEMORY_SAVING_ARGUMENTS & {key.replace("_", "-") for key in local.arguments}:
-        return
+    """Check that the weights fit, those of a draft model included. Raises ConfigError."""
     models = [local.model, *([local.speculative.model] if local.speculative else [])]
     weights_bytes = sum(
         _sum_weights_bytes(model) for model in models if model is not None and is_model_folder(model)
     )
-    device, memory_bytes = _read_memory()
-    if weights_bytes > memory_bytes:
-        raise ConfigError(
-            f"local.model: the weights take {weights_bytes / 1e9:.1f} GB, and {device} has {memory_bytes / 1e9:.1f} GB"
-        )
+    check_memory(local, Model(local.model, weights_bytes), read_machine(local.engine))
 
 
 def _sum_weights_bytes(folder: str) -> int:
     """Return the bytes of a model's weights."""
     return sum(file.stat().st_size for file in Path(folder).expanduser().glob("*.safetensors"))
-
-
-def _read_memory() -> tuple[str, int]:
-    """Return the device that the weights must fit in and its memory in bytes: the largest GPU, else this
-    machine."""
-    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    try:
-        output = subprocess.run(
-            query, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=True
-        ).stdout
-        return "the GPU", max(int(line) for line in output.split()) * 2**20
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return "this machine", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

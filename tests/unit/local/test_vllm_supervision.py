@@ -70,6 +70,7 @@ async def test_the_stages_of_its_start_are_told_in_order_and_it_ends_in_its_own_
         assert len(fake.pids()) == 3
         assert [path.name for path in fake.temporary.iterdir()] == ["socket"]
     assert [line.partition(" (")[0] for line in told] == [
+        "local: context: the model's own, as vLLM reads it",
         "vLLM: starting the engine",
         "vLLM: loading the weights",
         "vLLM: warming up",

@@ -1,0 +1,66 @@
+"""What this machine has for a model: memory and cores, as far as a container lets it."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+COMMAND_TIMEOUT_S = 30.0
+"""Maximum seconds for the command that queries the GPU's memory."""
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+
+
+class Machine(NamedTuple):
+    """What an engine has for its model."""
+
+    memory_bytes: int
+    cores: int
+    is_gpu: bool = False
+    """Whether the memory is a GPU's."""
+
+    @property
+    def name(self) -> str:
+        return "the GPU" if self.is_gpu else "this machine"
+
+
+def read_machine(engine: Literal["llamacpp", "vllm"]) -> Machine:
+    """Return what an engine has: for vLLM the largest GPU's memory if there is one."""
+    gpu = read_gpu_memory() if engine == "vllm" else None
+    return Machine(gpu or read_memory(), count_cores(), is_gpu=gpu is not None)
+
+
+def read_memory() -> int:
+    """Return the bytes of this machine's memory, or of a container's share."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _read_limits("memory.max")
+    return min(total, int(limit[0])) if limit and limit[0].isdecimal() else total
+
+
+def read_gpu_memory() -> int | None:
+    """Return the bytes of the largest GPU's memory; None if there is no GPU of NVIDIA."""
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        output = subprocess.run(
+            query, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=True
+        ).stdout
+        return max(int(line) for line in output.split()) * 2**20
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+
+
+def count_cores() -> int:
+    """Return the number of cores that this process may use, at least 1."""
+    has_affinity = hasattr(os, "sched_getaffinity")  # Linux only
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    match _read_limits("cpu.max"):
+        case [quota, period] if quota.isdecimal() and period.isdecimal() and int(period):
+            return max(1, min(cores, int(quota) // int(period)))
+    return cores
+
+
+def _read_limits(name: str) -> list[str]:
+    """Return the words of a control group's file; none if there is no such file."""
+    try:
+        return (CONTROL_GROUP / name).read_text().split()
+    except OSError:
+        return []
