@@ -24,6 +24,11 @@ DEEPSEEK_V2_LITE: dict[str, Any] = {
     "kv_lora_rank": 512, "qk_rope_head_dim": 64,
     "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096},
 }  # fmt: skip
+MINICPM_3_4B: dict[str, Any] = {
+    "model_type": "minicpm3", "num_hidden_layers": 62, "hidden_size": 2560, "num_attention_heads": 40,
+    "num_key_value_heads": 40, "intermediate_size": 6400, "vocab_size": 73448, "max_position_embeddings": 32768,
+    "kv_lora_rank": 256, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32,
+}  # fmt: skip
 LFM2_1B: dict[str, Any] = {
     "model_type": "lfm2", "num_hidden_layers": 16, "hidden_size": 2048, "num_attention_heads": 32,
     "num_key_value_heads": 8, "intermediate_size": 12288, "vocab_size": 65536, "max_position_embeddings": 128000,

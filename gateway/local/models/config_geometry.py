@@ -9,6 +9,7 @@ import orjson
 from .geometry import (
     Geometry,
     LayerCache,
+    caches_latents,
     fit_to_layers,
     mark_full_layers,
     name_attention,
@@ -102,10 +103,11 @@ def _list_caches(
 ) -> list[LayerCache]:
     """Return the caches of the layers that keep one. Gemma's last layers read those of earlier layers."""
     own = len(kinds) - (read_count(config, "num_kv_shared_layers") or 0)
-    head_dim = read_count(config, "head_dim") or (hidden // max(heads) if max(heads) else 0)
+    head_dim = _read_head_dim(config, hidden, max(heads))
     global_dim = read_count(config, "global_head_dim") or head_dim
     global_heads = read_count(config, "num_global_key_value_heads")
-    if latent := read_count(config, "kv_lora_rank"):
+    latent = read_count(config, "kv_lora_rank") or 0
+    if caches_latents(latent):
         return [LayerCache(latent + (read_count(config, "qk_rope_head_dim") or 0))] * own
     caches = []
     for kind, count in list(zip(kinds, kv_heads, strict=True))[:own]:
@@ -114,6 +116,12 @@ def _list_caches(
         elif kind in FULL_ATTENTION:
             caches.append(LayerCache(2 * (global_heads or count) * global_dim))
     return caches
+
+
+def _read_head_dim(config: Mapping[str, Any], hidden: int, heads: int) -> int:
+    if without_position := read_count(config, "qk_nope_head_dim"):
+        return without_position + (read_count(config, "qk_rope_head_dim") or 0)
+    return read_count(config, "head_dim") or (hidden // heads if heads else 0)
 
 
 def _count_state_values(config: Mapping[str, Any], hidden: int, kinds: Sequence[str]) -> int:

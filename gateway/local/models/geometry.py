@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 MAX_LAYERS = 4096
+MIN_LATENT = 512
 
 Attention = Literal["mha", "mqa", "gqa", "mla", "none"]
 
@@ -56,7 +57,7 @@ class Card(Protocol):
     head_dim: int | None
     ffn_size: int | None
     sliding_window: int | None
-    full_attention_every: int | None
+    full_attention_every: int
     attention_layers: int | None
     kv_shared_layers: int | None
     global_head_dim: int | None
@@ -88,10 +89,12 @@ def _list_card_caches(card: Card, kv_heads: int, head_dim: int) -> list[LayerCac
     layers = card.layers or 0
     if card.attention == "none":
         return []
+    if caches_latents(card.kv_lora_rank):
+        return [LayerCache((card.kv_lora_rank or 0) + (card.rope_head_dim or 0))] * layers
     if card.kv_lora_rank:
-        return [LayerCache(card.kv_lora_rank + (card.rope_head_dim or 0))] * layers
-    if card.attention_layers is not None and card.sliding_window is None:
-        return [LayerCache(2 * kv_heads * head_dim)] * card.attention_layers
+        head_dim += card.rope_head_dim or 0
+    if card.attention_layers is not None:
+        return [LayerCache(2 * kv_heads * head_dim, card.sliding_window)] * card.attention_layers
     scaled = card.layer_scaling and card.layer_scaling.kv_heads
     heads = list(scaled) if scaled else [kv_heads] * layers
     full = mark_full_layers(layers, card.full_attention_every if card.sliding_window else 1)
@@ -104,9 +107,15 @@ def _list_card_caches(card: Card, kv_heads: int, head_dim: int) -> list[LayerCac
     return caches[: layers - (card.kv_shared_layers or 0)]
 
 
-def mark_full_layers(layers: int, every: int | None) -> list[bool]:
-    """Return for each layer whether it attends to the whole context: every n-th does, or none."""
-    return [every is not None and (layer + 1) % every == 0 for layer in range(layers)]
+def caches_latents(kv_lora_rank: int | None) -> bool:
+    """Return whether the engines keep the latents of such a model (`mla`). They have kernels for DeepSeek's size, and
+    keep the keys and values of all heads for smaller ones (MiniCPM3)."""
+    return (kv_lora_rank or 0) >= MIN_LATENT
+
+
+def mark_full_layers(layers: int, every: int) -> list[bool]:
+    """Return for each layer whether it attends to the whole context: every n-th does, or none if that is 0."""
+    return [bool(every) and (layer + 1) % every == 0 for layer in range(layers)]
 
 
 def name_attention(heads: int, kv_heads: int) -> Attention:

@@ -43,7 +43,7 @@ class Row:
     head_dim: int | None = None
     ffn_size: int | None = None
     sliding_window: int | None = None
-    full_attention_every: int | None = 1
+    full_attention_every: int = 1
     attention_layers: int | None = None
     kv_shared_layers: int | None = None
     global_head_dim: int | None = None
@@ -58,6 +58,7 @@ class Row:
         (shapes.PHI_3_MINI, "mha", 384 * KIB),
         (shapes.GEMMA_3_1B, "mqa", 26 * KIB),
         (shapes.DEEPSEEK_V2_LITE, "mla", 27 * 576 * 2),
+        (shapes.MINICPM_3_4B, "mla", 62 * 2 * 40 * 96 * 2),
         (shapes.LFM2_1B, "gqa", 6 * 2 * 8 * 64 * 2),
         (shapes.QWEN_3_5_LIKE, "gqa", 6 * 2 * 2 * 256 * 2),
         (shapes.MAMBA_130M, "none", 0),
@@ -124,13 +125,15 @@ def test_windows_bound_the_cache() -> None:
         ({"head_dim": 64}, [LayerCache(2 * 2 * 64)] * 4),
         ({"kv_heads": None}, [LayerCache(2 * 8 * 32)] * 4),
         ({"attention": "none"}, []),
-        ({"kv_lora_rank": 64, "rope_head_dim": 8, "attention": "mla"}, [LayerCache(72)] * 4),
+        ({"kv_lora_rank": 512, "rope_head_dim": 64, "attention": "mla"}, [LayerCache(576)] * 4),
+        ({"kv_lora_rank": 256, "rope_head_dim": 32, "attention": "mla"}, [LayerCache(256)] * 4),
         ({"attention_layers": 1, "full_attention_every": 4}, [LayerCache(128)]),
+        ({"attention_layers": 2, "sliding_window": 64, "full_attention_every": 0}, [LayerCache(128, 64)] * 2),
         (
             {"sliding_window": 128, "full_attention_every": 2},
             [LayerCache(128, 128), LayerCache(128), LayerCache(128, 128), LayerCache(128)],
         ),
-        ({"sliding_window": 128, "full_attention_every": None}, [LayerCache(128, 128)] * 4),
+        ({"sliding_window": 128, "full_attention_every": 0}, [LayerCache(128, 128)] * 4),
         (
             {"sliding_window": 128, "full_attention_every": 2, "kv_shared_layers": 2, "global_head_dim": 64},
             [LayerCache(128, 128), LayerCache(256)],
