@@ -89,6 +89,11 @@ MODELS = lazy_group(
         "Compare models property by property; those that differ are marked ≠.",
     ),
     LazyCommand("pull", "models.weights:pull", "Fetch a model's weights and check them."),
+    LazyCommand(
+        "recommend",
+        "models.recommend:recommend",
+        "Rank the models that fit a memory, with their weights, KV cache and total, and how to serve them.",
+    ),
 )
 
 app = typer.Typer(

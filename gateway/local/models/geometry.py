@@ -9,6 +9,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 MAX_LAYERS = 4096
 MIN_LATENT = 512
+"""Smallest size of latents that the engines cache."""
+STATE_SIZE = 128
+"""Numbers that a recurrent layer keeps for each of its inner channels, in the models of the catalog."""
 
 Attention = Literal["mha", "mqa", "gqa", "mla", "none"]
 
@@ -46,6 +49,8 @@ class Card(Protocol):
 
     parameters: int
     attention: Attention | None
+    kernel: str | None
+    recurrent_parameters: int | None
     shared_embeddings: bool | None
     layer_scaling: Any
     vocabulary: int | None
@@ -79,6 +84,7 @@ def card_geometry(card: Card) -> Geometry | None:
         ffn_size=card.ffn_size or 4 * card.hidden_size,
         attention=card.attention or name_attention(card.heads, kv_heads),
         caches=tuple(_list_card_caches(card, kv_heads, head_dim)),
+        state_values=_estimate_card_states(card),
         context=card.context,
         parameters=card.parameters,
         has_shared_embeddings=card.shared_embeddings is not False,
@@ -105,6 +111,18 @@ def _list_card_caches(card: Card, kv_heads: int, head_dim: int) -> list[LayerCac
         for count, is_full in zip(heads, full, strict=True)
     ]
     return caches[: layers - (card.kv_shared_layers or 0)]
+
+
+def _estimate_card_states(card: Card) -> int:
+    """Return about how many numbers the recurrent layers keep for a sequence. A row has not all that decides it: the
+    inner size is taken from the layer's weights, a fourth of which at least lead into it."""
+    hidden, layers = card.hidden_size or 0, card.layers or 0
+    if card.attention_layers is None:
+        return 0
+    if "convolution" in (card.kernel or ""):
+        return (layers - card.attention_layers) * 2 * hidden
+    inner = (card.recurrent_parameters or 8 * hidden**2) // (4 * hidden)
+    return (layers - card.attention_layers) * inner * STATE_SIZE
 
 
 def caches_latents(kv_lora_rank: int | None) -> bool:

@@ -32,6 +32,8 @@ class Row:
 
     parameters: int = 1_000_000_000
     attention: Any = "gqa"
+    kernel: str | None = None
+    recurrent_parameters: int | None = None
     shared_embeddings: bool | None = None
     layer_scaling: Any = None
     vocabulary: int | None = 1000
