@@ -59,6 +59,7 @@ class Server:
     def __init__(self, weights: Path, slots: int) -> None:
         config = {"path": str(weights), "model": weights.stem, "port": 0, "key": "none", "slots": slots}
         more = {"context": CONTEXT, "threads": 1, "embeddings": False, "batch": states.WINDOW_TOKENS}
+        more["prompt_cache_mib"] = 0
         self._engine = xllamacpp.Server(build_parameters(config | more))
         self._url = self._engine.listening_address
 

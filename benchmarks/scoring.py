@@ -129,6 +129,7 @@ async def of_llamacpp(weights: Path) -> dict[str, Any]:
         "port": 0,
         "key": "none",
         "slots": 1,
+        "prompt_cache_mib": 0,
         "context": CONTEXT,
     }
     engine = xllamacpp.Server(

@@ -47,6 +47,9 @@ KEEPER_SCRIPT = Path(__file__).with_name("vllm") / "subreaper.py"
 VLLM_EXIT_TIMEOUT_S = 15.0
 """Seconds for vLLM to exit on its own."""
 
+MIN_PROMPT_CACHE_MIB = 64
+"""Least size of llama.cpp's cache of earlier prompts. It may grow to the size of the key-value cache."""
+
 WARM_UP_TIMEOUT_S = 600.0
 """Maximum seconds for vLLM's first answer, which may include compilation."""
 
@@ -147,8 +150,9 @@ def build_local_engine(
     """Build the engine's upstream and supervisor. Raises ConfigError if the weights or the engine are
     missing."""
     path = check_local(local, models_folder)
-    local, sentence = size_local(local, models_folder)
-    report(f"{LOCAL_UPSTREAM_NAME}: {sentence}")
+    sizing = size_local(local, models_folder)
+    local = sizing.local
+    report(f"{LOCAL_UPSTREAM_NAME}: {sizing.sentence}")
     # vLLM's server binds with SO_REUSEADDR, llama.cpp's with SO_REUSEPORT.
     holder, port = reserve_port(socket.SO_REUSEADDR if local.engine == "vllm" else socket.SO_REUSEPORT)
     key = secrets.token_urlsafe(24)
@@ -158,9 +162,10 @@ def build_local_engine(
         scorer=_build_scorer(local, path),
         fingerprint=find_fingerprint(local, models_folder, report),
     )
-    launch = (_build_vllm_launch if local.engine == "vllm" else _build_llamacpp_launch)(
-        local, settings, key, path
-    )
+    if local.engine == "vllm":
+        launch = _build_vllm_launch(local, settings, key, path)
+    else:
+        launch = _build_llamacpp_launch(sizing, settings, key, path)
     if upstream.doubts_tools:
         launch = launch._replace(warm_up=upstream.learn_tool_support)
     supervisor = Supervisor(
@@ -185,9 +190,8 @@ def _build_scorer(local: LocalEngine, weights: Path) -> Scorer | None:
     return None
 
 
-def _build_llamacpp_launch(
-    local: LocalEngine, upstream: UpstreamSettings, key: str, weights: Path
-) -> LaunchSpec:
+def _build_llamacpp_launch(sizing: Sizing, upstream: UpstreamSettings, key: str, weights: Path) -> LaunchSpec:
+    local = sizing.local
     return LaunchSpec(
         "llama.cpp",
         [sys.executable, "-m", "gateway.local.llamacpp.server"],
@@ -199,6 +203,7 @@ def _build_llamacpp_launch(
             "slots": local.slots,
             "context": local.context,
             "threads": local.threads,
+            "prompt_cache_mib": max(MIN_PROMPT_CACHE_MIB, sizing.kv_cache_bytes >> 20),
             "embeddings": local.embeddings,
             "batch": states.WINDOW_TOKENS,
         },

@@ -21,8 +21,11 @@ def build_parameters(config: dict[str, Any]) -> Any:
     params.reuse_port = True
     params.api_keys = [config["key"]]
     params.n_parallel = config["slots"]
-    # llama.cpp divides its context among the slots.
+    # llama.cpp divides its context among the slots. If they shared it and it were full, all requests would fail.
+    params.kv_unified = False
     params.n_ctx = config["context"] * config["slots"]
+    # Conversations that have lost their slot stay here, by default in up to 8 GiB.
+    params.cache_ram_mib = config["prompt_cache_mib"]
     params.cpuparams.n_threads = config["threads"]
     params.cpuparams_batch.n_threads = config["threads"]
     params.endpoint_metrics = True

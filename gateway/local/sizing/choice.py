@@ -58,6 +58,8 @@ class Sizing(NamedTuple):
 
     local: LocalEngine
     sentence: str
+    kv_cache_bytes: int
+    """Bytes of llama.cpp's key-value cache; 0 if they are not known."""
 
 
 def size_engine(local: LocalEngine, path: Path) -> Sizing:
@@ -84,7 +86,10 @@ def choose_sizes(local: LocalEngine, model: Model, machine: Machine) -> Sizing:
     choose = _choose_for_vllm if local.engine == "vllm" else _choose_for_llamacpp
     sized = choose(local, model, machine)
     check_memory(sized, model, machine)
-    return Sizing(sized, _describe(local, sized, model, machine))
+    cache = (
+        0 if sized.context is None else _estimate(sized, model, sized.context, sized.max_in_flight).kv_cache
+    )
+    return Sizing(sized, _describe(local, sized, model, machine), cache)
 
 
 def check_context(local: LocalEngine, model: Model) -> None:
