@@ -13,6 +13,7 @@ from gateway.cli.output import err, fail, out
 from gateway.local.models.card import ModelCard
 from gateway.local.models.catalog import ModelCatalog
 from gateway.local.models.memory import KV_BYTES, format_bytes
+from gateway.local.models.selection import Criteria, select_cards
 from gateway.local.settings import LocalEngineKind
 from gateway.local.sizing.machine import read_machine
 from gateway.local.sizing.recommendation import (
@@ -38,6 +39,9 @@ class Task(StrEnum):
     code = "code"
     mathematics = "mathematics"
     tools = "tools"
+
+
+DOMAINS = {Task.chat: "general", Task.code: "code", Task.mathematics: "mathematics"}
 
 
 def recommend(
@@ -69,10 +73,7 @@ def recommend(
         if paths:
             fitting = recommend_paths(paths, need)
         else:
-            cards = [
-                card for card in ModelCatalog.load().cards if _is_wanted(card, task, family, licence, base)
-            ]
-            fitting = recommend_cards(cards, need, kind)
+            fitting = recommend_cards(_select(task, family, licence, base), need, kind)
     except ConfigError as error:
         fail(error)
     if as_json:
@@ -98,20 +99,15 @@ def _check_kv_type(kv_type: str) -> str:
     return kv_type
 
 
-def _is_wanted(
-    card: ModelCard, task: Task | None, family: str | None, licence: str | None, base: bool
-) -> bool:
-    does_task = (
-        task is None
-        or (task is Task.tools and card.tool_parser is not None)
-        or card.domain == ("general" if task is Task.chat else task.value)
+def _select(task: Task | None, family: str | None, licence: str | None, base: bool) -> list[ModelCard]:
+    criteria = Criteria(
+        family=family,
+        licence=licence,
+        domain=None if task is None else DOMAINS.get(task),
+        calls_tools=task is Task.tools,
     )
-    return (
-        does_task
-        and (base or card.paradigm not in BASE_MODELS)
-        and (family is None or card.family.casefold() == family.casefold())
-        and (licence is None or licence.casefold() in card.licence.casefold())
-    )
+    cards = select_cards(ModelCatalog.load().cards, criteria)
+    return [card for card in cards if base or card.paradigm not in BASE_MODELS]
 
 
 def _print_table(fitting: Sequence[Recommendation], need: Need) -> None:

@@ -91,18 +91,21 @@ def _round_up(number: int, step: int) -> int:
 
 
 def describe_memory(
-    geometry: Geometry, weights_bytes: int, context: int, concurrency: int, kv_type: str = "f16"
+    geometry: Geometry,
+    weights_bytes: int,
+    context: int,
+    concurrency: int,
+    kv_type: str = "f16",
+    quantisation: str = "",
 ) -> Iterator[str]:
     """Yield printable lines about the memory that a model needs."""
     estimate = estimate_memory(geometry, weights_bytes, context, concurrency, KV_BYTES[kv_type])
     requests = "1 request" if concurrency == 1 else f"{concurrency} requests"
-    yield f"weights      {format_bytes(estimate.weights):>9}"
-    yield (
-        f"KV cache     {format_bytes(estimate.kv_cache):>9}  {requests} of {context} tokens, {kv_type},"
-        f" {kv_bytes_per_token(geometry, KV_BYTES[kv_type]) / 1024:.1f} KiB a token"
-    )
-    yield f"activations  {format_bytes(estimate.activations):>9}"
-    yield f"total        {format_bytes(estimate.total):>9}"
+    per_token = f"{kv_bytes_per_token(geometry, KV_BYTES[kv_type]) / 1024:.1f} KiB a token"
+    notes = (quantisation, f"{requests} of {context} tokens, {kv_type}, {per_token}", "", "")
+    names = ("weights", "KV cache", "activations", "total")
+    for name, size, note in zip(names, (*estimate, estimate.total), notes, strict=True):
+        yield f"{name:11}  {format_bytes(size):>9}  {note}".rstrip()
 
 
 def format_bytes(number: int) -> str:

@@ -10,7 +10,7 @@ from gateway.local.models.card import ModelCard
 from gateway.local.models.config_geometry import read_config_geometry
 from gateway.local.models.geometry import Geometry, card_geometry
 from gateway.local.models.gguf_geometry import parse_gguf_geometry
-from gateway.local.models.memory import KV_BYTES, MemoryEstimate, estimate_memory
+from gateway.local.models.memory import KV_BYTES, MemoryEstimate, describe_memory, estimate_memory
 from gateway.local.models.quantised_size import estimate_weights
 from gateway.local.settings import LocalEngineKind
 from policies.loading.yaml_files import ConfigError
@@ -96,6 +96,19 @@ def _list_options(card: ModelCard, geometry: Geometry) -> Iterator[tuple[LocalEn
                 yield "llamacpp", f"{gguf.repository}:{quantisation}", quantisation, weights
     if card.safetensors is not None:
         yield "vllm", card.safetensors, "BF16", 2 * card.parameters
+
+
+def describe_card(card: ModelCard, context: int = 8192, concurrency: int = 4) -> Iterator[str]:
+    """Yield printable lines about the memory of a catalog's model, in the quantisation that is preferred. Yield none if
+    the row lacks what decides the memory."""
+    geometry = card_geometry(card)
+    if geometry is None or card.encoder_layers:
+        return
+    if (option := next(_list_options(card, geometry), None)) is not None:
+        _, _, quantisation, weights = option
+        yield from describe_memory(
+            geometry, weights, min(context, card.context or context), concurrency, quantisation=quantisation
+        )
 
 
 def recommend_paths(paths: Iterable[Path], need: Need) -> list[Recommendation]:

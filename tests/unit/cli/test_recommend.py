@@ -16,6 +16,7 @@ from gateway.local.models.catalog import ModelCatalog
 from gateway.local.models.geometry import card_geometry
 from gateway.local.models.quantised_size import estimate_weights
 from gateway.local.settings import LocalEngine
+from gateway.local.sizing.recommendation import describe_card
 
 GIB = 2**30
 
@@ -117,3 +118,11 @@ def test_estimated_files_are_about_as_large_as_published_ones(
     assert geometry is not None
     assert estimate_weights(geometry, card.parameters, quantisation) == pytest.approx(published, rel=0.05)
     assert estimate_weights(geometry, card.parameters, "Q77") is None
+
+
+def test_the_memory_of_a_row_is_printed_if_the_row_tells_it() -> None:
+    lines = {card.name: list(describe_card(card)) for card in ModelCatalog.load().cards}
+    assert [line.split()[0] for line in lines["qwen3-0.6b"]] == ["weights", "KV", "activations", "total"]
+    assert lines["qwen3-0.6b"][1].endswith("4 requests of 8192 tokens, f16, 112.0 KiB a token")
+    assert lines["qwen3-0.6b"][0].endswith("Q4_K_M") or lines["qwen3-0.6b"][0].endswith("Q8_0")
+    assert lines["t5-small"] == []
