@@ -17,16 +17,26 @@ class Machine(NamedTuple):
     cores: int
     is_gpu: bool = False
     """Whether the memory is a GPU's."""
+    beside_bytes: int = 0
+    """Memory of a GPU beside this machine's, which llama.cpp fills too if its build can."""
 
     @property
     def name(self) -> str:
+        if self.beside_bytes:
+            return "this machine with its GPU"
         return "the GPU" if self.is_gpu else "this machine"
+
+    @property
+    def max_bytes(self) -> int:
+        return self.memory_bytes + self.beside_bytes
 
 
 def read_machine(engine: Literal["llamacpp", "vllm"]) -> Machine:
-    """Return what an engine has: for vLLM the largest GPU's memory if there is one."""
-    gpu = read_gpu_memory() if engine == "vllm" else None
-    return Machine(gpu or read_memory(), count_cores(), is_gpu=gpu is not None)
+    """Return what an engine has: for vLLM the largest GPU's memory alone if there is one."""
+    gpu = read_gpu_memory()
+    if engine == "vllm" and gpu is not None:
+        return Machine(gpu, count_cores(), is_gpu=True)
+    return Machine(read_memory(), count_cores(), beside_bytes=gpu or 0)
 
 
 def read_memory() -> int:

@@ -12,7 +12,7 @@ import orjson
 
 from gateway.local.model_catalog import CATALOG
 from gateway.local.settings import LocalEngine
-from gateway.local.sizing.choice import Model, check_memory
+from gateway.local.sizing.fit import Model, check_memory
 from gateway.local.sizing.machine import read_machine
 from policies.loading.yaml_files import ConfigError
 

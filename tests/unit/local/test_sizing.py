@@ -10,7 +10,8 @@ from support import model_shapes as shapes
 from gateway.local.models.config_geometry import parse_config_geometry
 from gateway.local.models.memory import estimate_memory
 from gateway.local.settings import LocalEngine
-from gateway.local.sizing.choice import MEMORY_SHARE, Model, choose_sizes
+from gateway.local.sizing.choice import MEMORY_SHARE, choose_sizes
+from gateway.local.sizing.fit import Model
 from gateway.local.sizing.machine import Machine
 from policies.loading.yaml_files import ConfigError
 
@@ -101,6 +102,8 @@ def test_what_does_not_fit_is_refused_with_the_numbers() -> None:
         assert number in str(refusal.value)
     with pytest.raises(ConfigError, match=r"needs 5\.5 GiB, and this machine has 5\.0 GiB"):
         choose(5)
+    with_gpu = Machine(5 * GIB, 8, beside_bytes=8 * GIB)
+    assert choose_sizes(LocalEngine(), LLAMA_8B, with_gpu).local.context == 2048
 
 
 @pytest.mark.parametrize(
