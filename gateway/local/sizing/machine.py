@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 COMMAND_TIMEOUT_S = 30.0
 """Maximum seconds for the command that queries the GPU's memory."""
 CONTROL_GROUP = Path("/sys/fs/cgroup")
+"""Where Linux says what a container may use."""
 
 
 class Machine(NamedTuple):
@@ -39,10 +40,10 @@ def read_machine(engine: Literal["llamacpp", "vllm"]) -> Machine:
     return Machine(read_memory(), count_cores(), beside_bytes=gpu or 0)
 
 
-def read_memory() -> int:
+def read_memory(groups: Path = CONTROL_GROUP) -> int:
     """Return the bytes of this machine's memory, or of a container's share."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _read_limits("memory.max")
+    limit = _read_words(groups / "memory.max")
     return min(total, int(limit[0])) if limit and limit[0].isdecimal() else total
 
 
@@ -58,19 +59,19 @@ def read_gpu_memory() -> int | None:
         return None
 
 
-def count_cores() -> int:
+def count_cores(groups: Path = CONTROL_GROUP) -> int:
     """Return the number of cores that this process may use, at least 1."""
     has_affinity = hasattr(os, "sched_getaffinity")  # Linux only
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    match _read_limits("cpu.max"):
+    match _read_words(groups / "cpu.max"):
         case [quota, period] if quota.isdecimal() and period.isdecimal() and int(period):
             return max(1, min(cores, int(quota) // int(period)))
     return cores
 
 
-def _read_limits(name: str) -> list[str]:
-    """Return the words of a control group's file; none if there is no such file."""
+def _read_words(path: Path) -> list[str]:
+    """Return the words of a file; none if there is no such file."""
     try:
-        return (CONTROL_GROUP / name).read_text().split()
+        return path.read_text().split()
     except OSError:
         return []

@@ -1,5 +1,6 @@
 """Context, slots and threads: chosen by the model and the machine, unless they are configured."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from gateway.local.models.memory import estimate_memory
 from gateway.local.settings import LocalEngine
 from gateway.local.sizing.choice import MEMORY_SHARE, choose_sizes
 from gateway.local.sizing.fit import Model
-from gateway.local.sizing.machine import Machine
+from gateway.local.sizing.machine import Machine, count_cores, read_memory
 from policies.loading.yaml_files import ConfigError
 
 GIB = 2**30
@@ -152,3 +153,14 @@ def test_on_a_cpu_vllm_has_the_cache_that_its_variable_names(monkeypatch: pytest
 )
 def test_a_sentence_says_what_was_chosen_and_why(fields: dict[str, int], sentence: str) -> None:
     assert choose_sizes(LocalEngine(**fields), LLAMA_8B, Machine(24 * GIB, 8)).sentence == sentence
+
+
+def test_a_container_has_what_its_limits_leave(tmp_path: Path) -> None:
+    cores, memory = count_cores(tmp_path), read_memory(tmp_path)
+    assert cores >= 1
+    for words, expected in (("max 100000", cores), ("50000 100000", 1), ("100000 100000", 1), ("odd", cores)):
+        (tmp_path / "cpu.max").write_text(words)
+        assert count_cores(tmp_path) == expected
+    for words, bytes_left in (("max", memory), ("1048576", 2**20), (str(2**60), memory), ("", memory)):
+        (tmp_path / "memory.max").write_text(words)
+        assert read_memory(tmp_path) == bytes_left
