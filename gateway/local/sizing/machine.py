@@ -42,7 +42,9 @@ def read_machine(engine: Literal["llamacpp", "vllm"]) -> Machine:
 
 def read_memory(groups: Path = CONTROL_GROUP) -> int:
     """Return the bytes of this machine's memory, or of a container's share."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
     limit = _read_words(groups / "memory.max")
     return min(total, int(limit[0])) if limit and limit[0].isdecimal() else total
 
