@@ -99,16 +99,16 @@ def _list_options(card: ModelCard, geometry: Geometry) -> Iterator[tuple[LocalEn
 
 
 def describe_card(card: ModelCard, context: int = 8192, concurrency: int = 4) -> Iterator[str]:
-    """Yield printable lines about the memory of a catalog's model, in the quantisation that is preferred. Yield none if
-    the row lacks what decides the memory."""
+    """Yield printable lines about the memory of a catalog's model in the quantisation that is preferred, and how to
+    serve it. Yield none if the row lacks what decides the memory."""
     geometry = card_geometry(card)
     if geometry is None or card.encoder_layers:
         return
     if (option := next(_list_options(card, geometry), None)) is not None:
-        _, _, quantisation, weights = option
-        yield from describe_memory(
-            geometry, weights, min(context, card.context or context), concurrency, quantisation=quantisation
-        )
+        _, reference, quantisation, weights = option
+        tokens = min(context, card.context or context)
+        yield from describe_memory(geometry, weights, tokens, concurrency, quantisation=quantisation)
+        yield f"serve        smallfirst serve --slm {reference}"
 
 
 def recommend_paths(paths: Iterable[Path], need: Need) -> list[Recommendation]:

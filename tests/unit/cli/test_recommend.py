@@ -122,7 +122,15 @@ def test_estimated_files_are_about_as_large_as_published_ones(
 
 def test_the_memory_of_a_row_is_printed_if_the_row_tells_it() -> None:
     lines = {card.name: list(describe_card(card)) for card in ModelCatalog.load().cards}
-    assert [line.split()[0] for line in lines["qwen3-0.6b"]] == ["weights", "KV", "activations", "total"]
+    assert [line[:12].strip() for line in lines["qwen3-0.6b"]] == [
+        "weights",
+        "KV cache",
+        "activations",
+        "total",
+        "serve",
+    ]
     assert lines["qwen3-0.6b"][1].endswith("4 requests of 8192 tokens, f16, 112.0 KiB a token")
     assert lines["qwen3-0.6b"][0].endswith("Q4_K_M") or lines["qwen3-0.6b"][0].endswith("Q8_0")
     assert lines["t5-small"] == []
+    shown = CliRunner().invoke(app, ["models", "show", "qwen3-0.6b"]).output
+    assert "4 requests of 8192 tokens, f16, 112.0 KiB a token" in shown
