@@ -191,7 +191,7 @@ ODD_VALUES = st.sampled_from([None, 0, 1, -1, 2**70, 1.5, "x", True, [1, 2], [],
 @given(
     st.sampled_from([shapes.GEMMA_3_1B, shapes.QWEN_3_5_LIKE["text_config"], shapes.OPENELM_270M]), st.data()
 )
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_an_odd_configuration_is_read_or_refused(config: dict[str, Any], data: st.DataObject) -> None:
     keys = st.sampled_from(sorted(config))
     odd = {**config, **data.draw(st.dictionaries(keys, ODD_VALUES, min_size=1, max_size=3))}
@@ -203,7 +203,7 @@ def test_an_odd_configuration_is_read_or_refused(config: dict[str, Any], data: s
 
 
 @given(st.sampled_from([shapes.GGUF_GEMMA_3_1B, shapes.GGUF_LFM2_1B, shapes.GGUF_MAMBA_130M]), st.data())
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_odd_metadata_are_read_or_refused(metadata: dict[str, Any], data: st.DataObject) -> None:
     keys = st.sampled_from(sorted(metadata))
     odd = {**metadata, **data.draw(st.dictionaries(keys, ODD_VALUES, min_size=1, max_size=3))}
