@@ -141,7 +141,12 @@ def create_app(
     stock = ServedCalibrator(Calibrators(settings.calibrators), by_tier.get("slm"))
     files = PolicyFiles(settings.policies.folder, stock)
     policies = LivePolicies(
-        files, more, by_tier, lambda ok: metrics.count_policy_load(ok=ok), settings.policies.reload
+        files,
+        more,
+        by_tier,
+        lambda ok: metrics.count_policy_load(ok=ok),
+        settings.policies.reload,
+        expose_models=settings.expose_models,
     )
     recorder = None
     if settings.records.path is not None:

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     calibrators: dict[str, Path] = {}
     """Calibrators of your own: a file by the name of its small model. `calibrator: stock` then means that file,
     whatever else there is."""
+    expose_models: bool = False
+    """Whether a request may name an upstream's model, or a LoRA adapter, instead of a policy. It is then answered by
+    that model alone, past all policies: their privacy, guards, ceilings and evaluators."""
     records: RecordSettings = RecordSettings()
     """What exchanges leave behind."""
     responses: ResponseSettings = ResponseSettings()
