@@ -58,7 +58,10 @@ class Catalog:
         hint = "" if self.models else f"; {HINT_OF_MODELS}"
         known = ", ".join(self.names())
         raise ApiError(
-            404, "model_not_found", f"the model {name!r} does not exist; there are: {known}{hint}", param=param
+            404,
+            "model_not_found",
+            f"the model {name!r} does not exist; there are: {known}{hint}",
+            param=param,
         )
 
     @property

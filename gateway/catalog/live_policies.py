@@ -118,6 +118,4 @@ class LivePolicies:
         log.info("policies loaded: %s", ", ".join(catalog.policies))
 
     def _build_catalog(self, loaded: Mapping[str, AnyPolicy]) -> Catalog:
-        return build_catalog(
-            [*loaded.values(), *self._extra], self._pools, expose_models=self._expose_models
-        )
+        return build_catalog([*loaded.values(), *self._extra], self._pools, expose_models=self._expose_models)

@@ -27,16 +27,12 @@ from .llamacpp import hidden_states as states
 from .model_catalog import find_weights
 from .settings import LOCAL_UPSTREAM_NAME, LocalEngine
 from .sizing.choice import Sizing, size_engine
+from .start_progress import StartStep
 from .supervisor import LaunchSpec, Supervisor, reserve_port
-from .vllm.arguments import (
-    build_command,
-    build_environment,
-    build_model_name,
-    inherit_environment,
-    is_model_folder,
-)
+from .vllm.arguments import build_command, build_environment, inherit_environment, is_model_folder
 from .vllm.preflight import check_vllm
-from .vllm.startup_stages import parse_stage
+from .vllm.startup_stages import FIRST_STAGE, parse_stage
+from .vllm.tool_parsers import choose_tool_parser, explain_missing_tools
 from .watchdog import build_vital_signs
 
 ADAPTER_OPTIONS = ("lora", "lora-scaled")
@@ -60,7 +56,7 @@ def to_upstream_settings(local: LocalEngine, port: int, key: str = "") -> Upstre
         name=LOCAL_UPSTREAM_NAME,
         tier="slm",
         url=HttpUrl(f"http://127.0.0.1:{port}/v1"),
-        model=_choose_model_name(local),
+        model=local.model_name,
         engine=local.engine,
         adapters=tuple(local.adapters),
         key=SecretStr(key),
@@ -74,18 +70,14 @@ def to_upstream_settings(local: LocalEngine, port: int, key: str = "") -> Upstre
     )
 
 
-def _choose_model_name(local: LocalEngine) -> str:
-    if local.engine == "vllm":
-        return build_model_name(local)
-    return Path(local.model).stem if local.model.endswith(".gguf") else local.model
-
-
 def _build_capabilities(local: LocalEngine) -> Capabilities:
-    """Return the capabilities to declare. vLLM rejects `min_p` and `logit_bias` during speculative
-    decoding."""
-    if local.speculative is not None:
-        return Capabilities(min_p=False, logit_bias=False)
-    return Capabilities(embeddings=local.embeddings)
+    """Return the capabilities to declare. vLLM rejects `min_p` and `logit_bias` during speculative decoding, and tools
+    without a parser."""
+    if local.engine == "llamacpp":
+        return Capabilities(embeddings=local.embeddings)
+    refused = None if local.speculative is None else False
+    tools = None if choose_tool_parser(local) else False
+    return Capabilities(embeddings=False, tools=tools, min_p=refused, logit_bias=refused)
 
 
 def check_local(local: LocalEngine, models_folder: Path) -> Path:
@@ -145,7 +137,10 @@ def size_local(local: LocalEngine, models_folder: Path) -> Sizing:
 
 
 def build_local_engine(
-    local: LocalEngine, models_folder: Path, on_restart: Callable[[], None], report: Callable[[str], None]
+    local: LocalEngine,
+    models_folder: Path,
+    on_restart: Callable[[], None],
+    report: Callable[[StartStep], None],
 ) -> tuple[Upstream, Supervisor]:
     """Build the engine's upstream and supervisor. Raises ConfigError if the weights or the engine are
     missing."""
@@ -162,6 +157,8 @@ def build_local_engine(
         scorer=_build_scorer(local, path),
         fingerprint=find_fingerprint(local, models_folder, report),
     )
+    if local.engine == "vllm" and settings.capabilities.tools is False:
+        upstream.lose_capability("tools", explain_missing_tools(local))
     if local.engine == "vllm":
         launch = _build_vllm_launch(local, settings, key, path)
     else:
@@ -226,6 +223,7 @@ def _build_vllm_launch(local: LocalEngine, upstream: UpstreamSettings, key: str,
         build_probe(upstream).url,
         environment=inherit_environment(),
         warm_up=partial(_warm_up, upstream, speculates=local.speculative is not None),
+        first_stage=FIRST_STAGE,
         parse_stage=parse_stage,
         exit_timeout_s=VLLM_EXIT_TIMEOUT_S + 5.0,  # by then the keeper has killed the rest itself
     )

@@ -14,6 +14,7 @@ from routers.config_models import Count, Seconds, Strict, Weight
 from routers.cost import Price
 
 from .model_catalog import CATALOG
+from .model_names import MODEL_NAME, derive_model_name
 
 LocalEngineKind = Literal["llamacpp", "vllm"]
 
@@ -47,6 +48,8 @@ ENGINE_OF_KEY: dict[str, LocalEngineKind] = {
     "environment": "vllm",
     "speculative": "vllm",
     "adapters": "vllm",
+    "tool_parser": "vllm",
+    "reasoning_parser": "vllm",
 }
 """The keys of `local` that only one engine supports."""
 
@@ -59,6 +62,9 @@ class LocalEngine(Strict):
     model: str = "smollm2-135m-instruct"
     """llama.cpp: a name from `smallfirst models list`, or the path of a GGUF file. vLLM: a name on Hugging
     Face, or a folder with a `config.json`."""
+    name: Annotated[str, Field(pattern=MODEL_NAME, max_length=128)] | None = None
+    """The model's name in metrics, records, calibrators and requests. The default for a path is the folder's name, or
+    the file's name without its extension; otherwise it is `model`."""
     context: Count | None = None
     """Maximum tokens of a request, prompt and answer together. The default depends on
     [the model and the memory](local-models.md#memory-and-context)."""
@@ -86,8 +92,14 @@ class LocalEngine(Strict):
     speculative: Speculative | None = None
     """vLLM: its own speculative decoding."""
     adapters: dict[Annotated[str, Field(pattern=r"^[!-~]+$")], str] = {}
-    """vLLM: LoRA adapters by the model names that requests use. Each is a folder or a name on Hugging
-    Face."""
+    """vLLM: LoRA adapters by the model names that requests use, if `expose_models` is on. Each is a folder or a name on
+    Hugging Face."""
+    tool_parser: str | None = "auto"
+    """vLLM: its parser of [tool calls](local-models.md#tools), by vLLM's name. `auto` chooses it by the model's family.
+    Without a parser the model gets no requests with tools; null turns tools off."""
+    reasoning_parser: str | None = None
+    """vLLM: its parser of reasoning, by vLLM's name. Without one, the gateway itself separates reasoning in
+    `<think>` tags."""
     priority: int = 0
     """As `upstreams[].priority`."""
     weight: Weight = 1.0
@@ -101,6 +113,11 @@ class LocalEngine(Strict):
         return self.slots or {"llamacpp": 4, "vllm": 64}[self.engine]
 
     @property
+    def model_name(self) -> str:
+        """The model's name in metrics, records, calibrators and requests."""
+        return self.name or derive_model_name(self.model)
+
+    @property
     def starts_soon(self) -> bool:
         """Whether it is ready within seconds, so that the gateway waits for it. vLLM takes minutes."""
         return self.engine == "llamacpp"
@@ -110,8 +127,8 @@ class LocalEngine(Strict):
         for key in sorted(self.model_fields_set & ENGINE_OF_KEY.keys()):
             if ENGINE_OF_KEY[key] != self.engine:
                 raise ValueError(f"{key} is a key of {ENGINE_OF_KEY[key]}, and the engine is {self.engine}")
-        if self.model in self.adapters:
-            raise ValueError(f"adapters.{self.model}: is the model's own name")
+        if self.model_name in self.adapters:
+            raise ValueError(f"adapters.{self.model_name}: is the model's own name")
         if self.engine == "vllm" and "model" not in self.model_fields_set:
             raise ValueError("vllm needs a model: a name at Hugging Face, or a folder with a config.json")
         return self
@@ -119,10 +136,13 @@ class LocalEngine(Strict):
 
 def select_local_engine(model: str, local: LocalEngine | None) -> LocalEngine:
     """Return the local engine for a model: llama.cpp for catalog names and GGUF files, else vLLM. The
-    settings are kept if they are for the same engine."""
+    settings are kept if they are for the same engine, except those that belong to one model."""
     engine: LocalEngineKind = "llamacpp" if model in CATALOG or model.endswith(".gguf") else "vllm"
     if local is not None and local.engine == engine:
-        return local.model_copy(update={"model": model})
+        changes = (
+            {} if model == local.model else {"name": None, "tool_parser": "auto", "reasoning_parser": None}
+        )
+        return local.model_copy(update={"model": model, **changes})
     return LocalEngine(engine=engine, model=model)
 
 

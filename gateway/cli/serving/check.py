@@ -24,6 +24,8 @@ from policies.loading.rubric_files import load_rubrics
 from policies.loading.yaml_files import ConfigError
 from policies.schema.policy import Policy
 
+from .settings_warnings import find_settings_warnings
+
 
 def check(
     config: ConfigOption = None,
@@ -62,6 +64,8 @@ def check(
     for name, served in catalog.policies.items():
         for warning in judge_warnings(served, by_tier):
             out.print(f"policy {name}: {warning}", markup=False)
+    for warning in find_settings_warnings(settings):
+        out.print(warning, markup=False)
     for notice in list_notices(catalog, by_tier, settings.local):
         out.print(str(notice), markup=False)
     out.print(f"{path or 'defaults and environment'}: ok", markup=False)
