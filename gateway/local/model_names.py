@@ -35,4 +35,4 @@ def derive_model_name(model: str) -> str:
 
 
 def _to_readable(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._:@+-]+", "-", name).strip("-.") or "model"
+    return re.sub(r"[^A-Za-z0-9._:@+-]+", "-", name).lstrip("-._:@+").rstrip("-") or "model"

@@ -26,11 +26,11 @@ _STAGES = (
         re.compile(r"Starting to load model|Loading \S+ checkpoint shards"),
     ),
     (
-        Stage("starting the engine", "10 to 30 s"),
+        Stage("starting the engine", "10 to 30 s, on a CPU a minute"),
         re.compile(r"Initializing a V\d LLM engine"),
     ),
     (
-        Stage("starting the engine's process", "10 to 30 s, on a CPU more"),
+        Stage("starting the engine's process", "10 to 30 s, on a CPU a minute"),
         re.compile(r"API server version|non-default args"),
     ),
     (
