@@ -43,6 +43,7 @@ from tools.docs.tables.model_fields import (
 )
 from tools.docs.tables.record_fields import record_tables
 from tools.docs.tables.strategies import fields_of, needs_table, requests_table
+from tools.docs.tables.tool_parsers import tool_parsers_table
 
 SECTIONS: dict[str, Callable[[], str]] = {
     "settings": settings_tables,
@@ -53,6 +54,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "engine-fields": fields_table,
     "constraints": constraints_table,
     "removed": removed_table,
+    "tool-parsers": tool_parsers_table,
     "reasons": reasons_table,
     "policies": policy_tables,
     "split": split_table,

@@ -4,7 +4,7 @@ import re
 
 from gateway.local.start_progress import Stage
 
-FIRST_STAGE = Stage("importing vLLM", "10 s to a minute, and longer the first time")
+FIRST_STAGE = Stage("importing vLLM", "10 s to a minute")
 """Before vLLM logs anything."""
 
 _STAGES = (
@@ -13,7 +13,7 @@ _STAGES = (
         re.compile(r"Fetching \d+ files|Downloading|Reconstructing"),
     ),
     (
-        Stage("compiling", "one to three minutes; enforce-eager: true under local.arguments skips it"),
+        Stage("compiling", "one to three minutes; enforce-eager skips it"),
         re.compile(r"Dynamo bytecode|torch\.compile takes|Compiling a graph|Start compiling", re.I),
     ),
     (

@@ -32,13 +32,14 @@ def _types(names: str) -> frozenset[str]:
 
 DIALECTS = (
     ToolDialect(
-        "qwen3_coder",
+        "qwen3_xml",
         "Qwen3-Coder, Qwen3.5",
         r"qwen3-coder|qwen3\.[5-9]",
         _types("qwen3 qwen3_moe qwen3_next qwen3_5 qwen3_5_moe"),
         "<function=",
     ),
     ToolDialect("xlam", "xLAM", r"xlam", frozenset()),
+    ToolDialect("pythonic", "ToolACE", r"toolace", frozenset()),
     ToolDialect(
         "hermes",
         "Qwen2.5, QwQ, Qwen3, Hermes 2 Pro and 3, SmolLM3, EXAONE 4",
@@ -72,6 +73,7 @@ DIALECTS = (
     ),
     ToolDialect("olmo3", "OLMo 3", r"olmo-?3", _types("olmo3")),
     ToolDialect("internlm", "InternLM 2.5", r"internlm2_5", _types("internlm2"), "<|action_start|>"),
+    ToolDialect("apertus", "Apertus", r"apertus", _types("apertus")),
     ToolDialect("jamba", "Jamba", r"jamba", _types("jamba"), "<tool_calls>"),
     ToolDialect("openai", "gpt-oss", r"gpt-oss", _types("gpt_oss")),
 )
