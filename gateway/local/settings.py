@@ -16,6 +16,7 @@ from routers.cost import Price
 from .model_catalog import CATALOG
 from .model_names import MODEL_NAME, derive_model_name
 
+ParserName = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 LocalEngineKind = Literal["llamacpp", "vllm"]
 
 
@@ -94,10 +95,10 @@ class LocalEngine(Strict):
     adapters: dict[Annotated[str, Field(pattern=r"^[!-~]+$")], str] = {}
     """vLLM: LoRA adapters by the model names that requests use, if `expose_models` is on. Each is a folder or a name on
     Hugging Face."""
-    tool_parser: str | None = "auto"
+    tool_parser: ParserName | None = "auto"
     """vLLM: its parser of [tool calls](local-models.md#tools), by vLLM's name. `auto` chooses it by the model's family.
     Without a parser the model gets no requests with tools; null turns tools off."""
-    reasoning_parser: str | None = None
+    reasoning_parser: ParserName | None = None
     """vLLM: its parser of reasoning, by vLLM's name. Without one, the gateway itself separates reasoning in
     `<think>` tags."""
     priority: int = 0
