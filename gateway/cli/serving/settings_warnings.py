@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from gateway.local.settings import LocalEngine
+from gateway.local.vllm.model_folders import find_doubtful_names
 from gateway.local.vllm.tool_parsers import choose_tool_parser, explain_missing_tools
 from gateway.settings import Settings
 
@@ -20,6 +21,7 @@ def find_settings_warnings(settings: Settings) -> Iterator[str]:
 
 
 def _find_vllm_warnings(local: LocalEngine) -> Iterator[str]:
+    yield from find_doubtful_names(local)
     if local.tool_parser is not None and choose_tool_parser(local) is None:
         yield f"local: it gets no requests with tools: {explain_missing_tools(local)}"
     if local.speculative is not None and local.speculative.method == "draft_model":

@@ -28,6 +28,17 @@ def check_paths(local: LocalEngine) -> None:
             raise ConfigError(f"{place.key}: {problem}")
 
 
+def find_doubtful_names(local: LocalEngine) -> Iterator[str]:
+    """Yield a warning per name on Hugging Face that may have been meant as a path: its first part is a folder here."""
+    for place in _list_places(local):
+        first, slash, _ = place.model.partition("/")
+        if slash and not is_path(place.model) and Path(first).is_dir():
+            yield (
+                f"{place.key}: there is no folder {place.model}, so this is taken for a name on Hugging Face;"
+                f" if a folder is meant, write ./{place.model}"
+            )
+
+
 def _list_places(local: LocalEngine) -> Iterator[Place]:
     yield Place("local.model", local.model, MODEL_FILES)
     if local.speculative is not None and local.speculative.model is not None:

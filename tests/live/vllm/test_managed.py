@@ -134,7 +134,9 @@ async def test_its_tool_calls_are_parsed(managed: Managed, stream: bool):
     call = r'<tool_call>\{"name": "look", "arguments": \{"where": "(sea|sky)"\}\}</tool_call>'
     more = {"tools": [LOOK], "structured_outputs": {"regex": call}, "max_tokens": 60, "stream": stream}
     status, headers, raw = await managed.gateway.post("/chat/completions", ask("Look at the sea.", **more))
-    assert (status, headers["x-smallfirst-route"]) == (200, "slm")
+    assert status == 200, raw
+    exchange = await managed.gateway.exchange(headers["x-smallfirst-id"])
+    assert [call["tier"] for call in exchange["calls"]] == ["slm"]
     name, arguments, finish = called(raw) if stream else called_at_once(raw)
     assert (name, finish) == ("look", "tool_calls")
     assert json.loads(arguments)["where"] in ("sea", "sky")

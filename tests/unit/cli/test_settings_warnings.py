@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.fake_engine import FakeVllm
 from typer.testing import CliRunner
 
@@ -26,6 +27,15 @@ def test_what_works_as_one_expects_is_not_mentioned():
     assert warnings_of(**QWEN, tool_parser=None) == ""
     assert warnings_of(**QWEN, speculative={"method": "ngram", "num_speculative_tokens": 2}) == ""
     assert warnings_of(**QWEN, expose_models=True, adapters={"sql": "org/lora"}) == ""
+
+
+def test_a_name_that_may_be_a_mistyped_path_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert warnings_of(**QWEN, tool_parser=None) == ""
+    (tmp_path / "Qwen").mkdir()
+    said = warnings_of(**QWEN, tool_parser=None)
+    assert "local.model: there is no folder Qwen/Qwen3-0.6B, so this is taken for a name" in said
+    assert "write ./Qwen/Qwen3-0.6B" in said
 
 
 def test_adapters_that_no_request_can_name_are():
