@@ -39,7 +39,7 @@ from .errors import ApiError, shutting_down
 from .exchange.builder import ExchangeBuilder
 from .local.factory import build_local_engine
 from .local.settings import LOCAL_UPSTREAM_NAME
-from .local.start_progress import StartStep
+from .local.startup.progress import StartStep
 from .local.supervisor import Supervisor
 from .settings import Settings
 from .state.conversations import Conversations

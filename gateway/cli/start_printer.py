@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from gateway.local.start_progress import StartStep
+from gateway.local.startup.progress import StartStep
 
 from .output import err
 

@@ -27,7 +27,7 @@ from .llamacpp import hidden_states as states
 from .model_catalog import find_weights
 from .settings import LOCAL_UPSTREAM_NAME, LocalEngine
 from .sizing.choice import Sizing, size_engine
-from .start_progress import StartStep
+from .startup.progress import StartStep
 from .supervisor import LaunchSpec, Supervisor, reserve_port
 from .vllm.arguments import build_command, build_environment, inherit_environment, is_model_folder
 from .vllm.preflight import check_vllm

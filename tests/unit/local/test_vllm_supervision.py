@@ -19,7 +19,7 @@ from support.waiting import soon, until
 
 from gateway.app import create_app
 from gateway.local.factory import KEEPER_SCRIPT
-from gateway.local.start_progress import StartStep
+from gateway.local.startup.progress import StartStep
 from gateway.settings import Settings
 from policies.schema.policy import Policy
 from routers.strategies.direct import Direct
