@@ -161,7 +161,6 @@ def _expand_text(value: str, at: tuple[str | int, ...], path: Path, lines: KeyLi
 
 def _resolve_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Resolve relative paths against the folder of the settings file."""
-    local = data.get("local")
     sections: list[tuple[Any, str]] = [
         (data, "models_folder"),
         (data.get("records"), "path"),
@@ -169,17 +168,22 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     ]
     if isinstance(calibrators := data.get("calibrators"), dict):
         sections += [(calibrators, model) for model in calibrators]
-    if isinstance(local, dict):
-        models = [
-            (section, "model") for section in (local, local.get("speculative")) if isinstance(section, dict)
-        ]
-        adapters = local.get("adapters")
-        models += [(adapters, name) for name in adapters] if isinstance(adapters, dict) else []
-        sections += [(section, key) for section, key in models if _is_model_path(section.get(key), folder)]
     for section, key in sections:
         if isinstance(section, dict) and isinstance(section.get(key), str):
             section[key] = str(folder / _expand_home(section[key]))
+    if isinstance(local := data.get("local"), dict):
+        _resolve_model_paths(local, folder)
     return data
+
+
+def _resolve_model_paths(local: dict[Any, Any], folder: Path) -> None:
+    """Make paths of models and adapters absolute, since a path such as `mine` would be taken for a name later on."""
+    places = [(local, "model"), (local.get("speculative"), "model")]
+    adapters = local.get("adapters")
+    places += [(adapters, name) for name in adapters] if isinstance(adapters, dict) else []
+    for section, key in places:
+        if isinstance(section, dict) and _is_model_path(section.get(key), folder):
+            section[key] = str((folder / _expand_home(section[key])).absolute())
 
 
 def _expand_home(path: str) -> Path:

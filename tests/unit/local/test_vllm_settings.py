@@ -245,16 +245,20 @@ def test_a_path_that_leads_nowhere_is_named_and_no_name_at_hugging_face(
     assert str(error.value).startswith(expected.replace("{}", str(tmp_path)))
 
 
-def test_paths_are_meant_from_the_file_they_stand_in_also_if_nothing_is_there(tmp_path: Path):
+def test_paths_are_meant_from_the_file_they_stand_in_also_if_nothing_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "lora").mkdir()
-    path = tmp_path / "smallfirst.yaml"
+    path = Path("smallfirst.yaml")
     path.write_text("local: {engine: vllm, model: ./none, adapters: {sql: lora, legal: org/legal}}\n")
-    local = load_settings(path).local
-    assert local is not None
-    assert (local.model, local.adapters) == (
-        str(tmp_path / "none"),
-        {"sql": str(tmp_path / "lora"), "legal": "org/legal"},
-    )
+    for named in (path, path.absolute()):
+        local = load_settings(named).local
+        assert local is not None
+        assert (local.model, local.adapters) == (
+            str(tmp_path / "none"),
+            {"sql": str(tmp_path / "lora"), "legal": "org/legal"},
+        )
 
 
 def test_weights_that_no_memory_holds_are_refused_unless_they_are_made_smaller(tmp_path: Path):
