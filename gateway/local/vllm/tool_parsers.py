@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from gateway.local.models.catalog import ModelCatalog
 from gateway.local.settings import LocalEngine
 
 AUTO = "auto"
@@ -32,7 +33,7 @@ def _types(names: str) -> frozenset[str]:
 
 DIALECTS = (
     ToolDialect(
-        "qwen3_xml",
+        "qwen3_coder",
         "Qwen3-Coder, Qwen3.5",
         r"qwen3-coder|qwen3\.[5-9]",
         _types("qwen3 qwen3_moe qwen3_next qwen3_5 qwen3_5_moe"),
@@ -65,6 +66,7 @@ DIALECTS = (
     ToolDialect(
         "granite", "Granite 3", r"granite-3", _types("granite granitemoe granitemoeshared"), "<|tool_call|>"
     ),
+    ToolDialect("minicpm5", "MiniCPM5", r"minicpm5", _types("llama"), "<function name="),
     ToolDialect("phi4_mini_json", "Phi-4-mini", r"phi-4-mini", _types("phi3"), "<|tool|>"),
     ToolDialect("lfm2", "LFM2, LFM2.5", r"lfm2", _types("lfm2 lfm2_moe")),
     ToolDialect("gemma4", "Gemma 4", r"gemma-4", _types("gemma4 gemma4_text")),
@@ -87,6 +89,8 @@ def choose_tool_parser(local: LocalEngine) -> str | None:
     folder = Path(local.model).expanduser()
     if (folder / "config.json").is_file():
         return _choose_by_folder(folder, _find_template(local.arguments))
+    if (card := ModelCatalog.load().find(local.model)) is not None:
+        return card.tool_parser
     return next((each.parser for each in DIALECTS if re.search(each.names, local.model, re.IGNORECASE)), None)
 
 

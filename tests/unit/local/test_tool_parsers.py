@@ -39,7 +39,7 @@ def folder(
     [
         ("qwen2", QWEN, "hermes"),
         ("qwen3", QWEN, "hermes"),
-        ("qwen3_moe", "{% if tools %}<tool_call><function=x>{% endif %}", "qwen3_xml"),
+        ("qwen3_moe", "{% if tools %}<tool_call><function=x>{% endif %}", "qwen3_coder"),
         ("llama", LLAMA, "llama3_json"),
         ("llama", QWEN, "hermes"),  # a fine-tune with a dialect of its own
         ("llama", PLAIN, None),
@@ -82,7 +82,7 @@ def test_a_template_of_the_arguments_is_the_one_that_counts(tmp_path: Path):
     [
         ("Qwen/Qwen2.5-1.5B-Instruct", "hermes"),
         ("Qwen/Qwen3-0.6B", "hermes"),
-        ("Qwen/Qwen3-Coder-30B-A3B-Instruct", "qwen3_xml"),
+        ("Qwen/Qwen3-Coder-30B-A3B-Instruct", "qwen3_coder"),
         ("Qwen/Qwen2-1.5B-Instruct", None),
         ("meta-llama/Llama-3.2-1B-Instruct", "llama3_json"),
         ("mistralai/Ministral-8B-Instruct-2410", "mistral"),
@@ -94,6 +94,8 @@ def test_a_template_of_the_arguments_is_the_one_that_counts(tmp_path: Path):
         ("HuggingFaceTB/SmolLM2-1.7B-Instruct", None),
         ("LiquidAI/LFM2-1.2B", "lfm2"),
         ("Salesforce/Llama-xLAM-2-8b-fc-r", "xlam"),
+        ("openbmb/MiniCPM5-1B", "minicpm5"),
+        ("Qwen/Qwen3-0.6B-Base", None),  # by its row of the catalog
         ("org/unheard-of", None),
     ],
 )
