@@ -21,6 +21,7 @@ from routers.confidence.calibration import Calibrator
 from .api.settings import Listen
 from .catalog.settings import PolicySettings
 from .data_folder import data_folder as data_folder
+from .local.llamacpp.arguments import resolve_paths
 from .local.model_names import is_path
 from .local.settings import LOCAL_UPSTREAM_NAME, select_local_engine
 from .local.settings import LocalEngine as LocalEngine
@@ -184,6 +185,8 @@ def _resolve_model_paths(local: dict[Any, Any], folder: Path) -> None:
     for section, key in places:
         if isinstance(section, dict) and _is_model_path(section.get(key), folder):
             section[key] = str((folder / _expand_home(section[key])).absolute())
+    if isinstance(local.get("arguments"), dict) and local.get("engine", "llamacpp") == "llamacpp":
+        local["arguments"] = resolve_paths(local["arguments"], lambda path: str(folder / _expand_home(path)))
 
 
 def _expand_home(path: str) -> Path:

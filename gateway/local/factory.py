@@ -24,6 +24,8 @@ from routers.confidence.calibration import Fingerprint
 
 from .fingerprint import hash_text, read_fingerprint
 from .llamacpp import hidden_states as states
+from .llamacpp.arguments import choose_batch, find_missing_file, parse_arguments
+from .llamacpp.startup_warnings import parse_warning
 from .model_catalog import find_weights
 from .settings import LOCAL_UPSTREAM_NAME, LocalEngine
 from .sizing.choice import Sizing, size_engine
@@ -71,13 +73,16 @@ def to_upstream_settings(local: LocalEngine, port: int, key: str = "") -> Upstre
 
 
 def _build_capabilities(local: LocalEngine) -> Capabilities:
-    """Return the capabilities to declare. vLLM rejects `min_p` and `logit_bias` during speculative decoding, and tools
-    without a parser."""
+    """Return the capabilities to declare.
+
+    During speculative decoding vLLM rejects `min_p` and `logit_bias`, and llama.cpp returns 0 as the log-probability of
+    each drafted token. Without a parser vLLM rejects tools.
+    """
+    speculates = False if local.speculates else None
     if local.engine == "llamacpp":
-        return Capabilities(embeddings=local.embeddings)
-    refused = None if local.speculative is None else False
+        return Capabilities(embeddings=local.embeddings, logprobs=speculates)
     tools = None if choose_tool_parser(local) else False
-    return Capabilities(embeddings=False, tools=tools, min_p=refused, logit_bias=refused)
+    return Capabilities(embeddings=False, tools=tools, min_p=speculates, logit_bias=speculates)
 
 
 def check_local(local: LocalEngine, models_folder: Path) -> Path:
@@ -86,6 +91,9 @@ def check_local(local: LocalEngine, models_folder: Path) -> Path:
     Raises ConfigError if the engine cannot start.
     """
     if local.engine == "llamacpp":
+        locate_draft(local, models_folder)
+        if problem := find_missing_file(parse_arguments(local.arguments)):
+            raise ConfigError(f"local.arguments.{problem}")
         return find_weights(local.model, models_folder)
     build_command(local, port=1)
     return check_vllm(local)
@@ -136,6 +144,20 @@ def size_local(local: LocalEngine, models_folder: Path) -> Sizing:
     return size_engine(local, Path(local.model).expanduser())
 
 
+def locate_draft(local: LocalEngine, models_folder: Path) -> LocalEngine:
+    """Return the settings with the path of llama.cpp's draft model. Raises ConfigError if there is no such file."""
+    if local.engine != "llamacpp" or local.speculative is None or local.speculative.model is None:
+        return local
+    try:
+        path = find_weights(local.speculative.model, models_folder)
+    except ConfigError as error:
+        raise ConfigError(
+            f"local.speculative.model: {local.speculative.model!r} is no GGUF file here"
+        ) from error
+    speculative = local.speculative.model_copy(update={"model": str(path)})
+    return local.model_copy(update={"speculative": speculative})
+
+
 def build_local_engine(
     local: LocalEngine,
     models_folder: Path,
@@ -145,6 +167,7 @@ def build_local_engine(
     """Build the engine's upstream and supervisor. Raises ConfigError if the weights or the engine are
     missing."""
     path = check_local(local, models_folder)
+    local = locate_draft(local, models_folder)
     sizing = size_local(local, models_folder)
     local = sizing.local
     report(f"{LOCAL_UPSTREAM_NAME}: {sizing.sentence}")
@@ -183,7 +206,7 @@ def _build_scorer(local: LocalEngine, weights: Path) -> Scorer | None:
     With embeddings on, llama.cpp returns pooled states instead of one per token.
     """
     if local.engine == "llamacpp" and not local.embeddings:
-        return states.build_scorer(weights)
+        return states.build_scorer(weights, choose_batch(local.options))
     return None
 
 
@@ -202,10 +225,12 @@ def _build_llamacpp_launch(sizing: Sizing, upstream: UpstreamSettings, key: str,
             "threads": local.threads,
             "prompt_cache_mib": max(MIN_PROMPT_CACHE_MIB, sizing.kv_cache_bytes >> 20),
             "embeddings": local.embeddings,
-            "batch": states.WINDOW_TOKENS,
+            "batch": choose_batch(local.options),
+            "options": local.options,
         },
         build_probe(upstream).url,
         environment=inherit_environment(),
+        parse_stage=parse_warning,
     )
 
 
@@ -222,7 +247,7 @@ def _build_vllm_launch(local: LocalEngine, upstream: UpstreamSettings, key: str,
         },
         build_probe(upstream).url,
         environment=inherit_environment(),
-        warm_up=partial(_warm_up, upstream, speculates=local.speculative is not None),
+        warm_up=partial(_warm_up, upstream, speculates=local.speculates),
         first_stage=FIRST_STAGE,
         parse_stage=parse_stage,
         exit_timeout_s=VLLM_EXIT_TIMEOUT_S + 5.0,  # by then the keeper has killed the rest itself

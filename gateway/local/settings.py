@@ -7,12 +7,16 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 from routers.config_models import Count, Seconds, Strict, Weight
 from routers.cost import Price
 
+from .llamacpp.arguments import parse_arguments
+from .llamacpp.speculation import SWITCHING_OPTIONS, has_speculation, to_options
 from .model_catalog import CATALOG
 from .model_names import MODEL_NAME, derive_model_name
 
@@ -21,16 +25,17 @@ LocalEngineKind = Literal["llamacpp", "vllm"]
 
 
 class Speculative(BaseModel):
-    """Speculative decoding inside vLLM. Further arguments of a method are passed on unchanged."""
+    """Speculative decoding inside the engine. Further arguments of a method are passed on to vLLM unchanged."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     method: str
-    """`ngram`, `draft_model`, `suffix` or another method of vLLM."""
+    """`ngram` or `draft_model`; vLLM has `suffix` and others too."""
     num_speculative_tokens: Count | None = None
     """Tokens per draft block. Required by `ngram` and `draft_model`."""
     model: str | None = None
-    """The draft model, if the method uses one. `draft_model` needs one with the same vocabulary."""
+    """The draft model, if the method uses one. `draft_model` needs one with the same vocabulary. For llama.cpp it is
+    a GGUF file, too."""
 
     @model_validator(mode="after")
     def _check_method_arguments(self) -> Self:
@@ -45,9 +50,7 @@ ENGINE_OF_KEY: dict[str, LocalEngineKind] = {
     "threads": "llamacpp",
     "embeddings": "llamacpp",
     "python": "vllm",
-    "arguments": "vllm",
     "environment": "vllm",
-    "speculative": "vllm",
     "adapters": "vllm",
     "tool_parser": "vllm",
     "reasoning_parser": "vllm",
@@ -86,12 +89,12 @@ class LocalEngine(Strict):
     """vLLM: the Python of the environment that has it. The default is `SMALLFIRST_VLLM`, else the gateway's
     own Python."""
     arguments: dict[str, Any] = {}
-    """vLLM: further options by their names in `--help`, without the leading dashes: `{dtype: float32,
-    enforce-eager: true}`."""
+    """The engine's own options, by their names in the `--help` of `llama-server` or `vllm serve`, without the leading
+    dashes: `{n-gpu-layers: 99, flash-attn: on}` or `{dtype: float32, enforce-eager: true}`."""
     environment: dict[str, Annotated[str, Field(coerce_numbers_to_str=True)]] = {}
     """vLLM: environment variables. They override those of the gateway."""
     speculative: Speculative | None = None
-    """vLLM: its own speculative decoding."""
+    """Speculative decoding inside the engine."""
     adapters: dict[Annotated[str, Field(pattern=r"^[!-~]+$")], str] = {}
     """vLLM: LoRA adapters by the model names that requests use, if `expose_models` is on. Each is a folder or a name on
     Hugging Face."""
@@ -123,8 +126,36 @@ class LocalEngine(Strict):
         """Whether it is ready within seconds, so that the gateway waits for it. vLLM takes minutes."""
         return self.engine == "llamacpp"
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """llama.cpp's options by name, of `arguments` and `speculative` together. Raises ValueError."""
+        values = parse_arguments(self.arguments)
+        if self.speculative is None:
+            return values
+        options = to_options(self.speculative.model_dump())
+        for name in values:
+            if name in options or name in SWITCHING_OPTIONS:
+                raise ValueError(f"arguments.{name}: speculative is there too; set one of them")
+        return values | parse_arguments(options)
+
+    @property
+    def speculates(self) -> bool:
+        """Whether the engine itself drafts and verifies."""
+        if self.engine == "vllm":
+            return self.speculative is not None
+        return has_speculation(self.options)
+
+    @field_validator("arguments")
+    @classmethod
+    def _check_arguments(cls, arguments: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if info.data.get("engine") == "llamacpp":
+            parse_arguments(arguments)
+        return arguments
+
     @model_validator(mode="after")
     def _check_engine_keys(self) -> Self:
+        if self.engine == "llamacpp":
+            self.options  # noqa: B018  raises if the keys do not go together
         for key in sorted(self.model_fields_set & ENGINE_OF_KEY.keys()):
             if ENGINE_OF_KEY[key] != self.engine:
                 raise ValueError(f"{key} is a key of {ENGINE_OF_KEY[key]}, and the engine is {self.engine}")

@@ -138,7 +138,7 @@ def test_what_a_method_needs_is_asked_for(fields: dict, expected: str):
             {"engine": "vllm", "model": "m", "threads": 2},
             "threads is a key of llamacpp, and the engine is vllm",
         ),
-        ({"arguments": {}}, "arguments is a key of vllm, and the engine is llamacpp"),
+        ({"environment": {}}, "environment is a key of vllm, and the engine is llamacpp"),
         ({"engine": "vllm"}, "vllm needs a model"),
     ],
 )

@@ -13,6 +13,7 @@ from gateway.telemetry.engine_metrics import (
     ACCEPTED,
     DRAFTED,
     GENERATED_TOKENS,
+    SERIES,
     Reading,
     generation_speed,
     parse_series,
@@ -46,12 +47,12 @@ async def test_a_server_that_shows_no_metrics_shows_none(start: StartGateway, sl
 
 def test_series_are_summed_over_engines_and_others_are_left():
     text = '# TYPE x counter\nvllm:generation_tokens_total{engine="0"} 3.0\nvllm:generation_tokens_total 4\nx{} 1\n'
-    assert parse_series(text) == {GENERATED_TOKENS: 7.0}
+    assert parse_series(text, SERIES["vllm"]) == {GENERATED_TOKENS: 7.0}
 
 
 @given(st.text())
 def test_whatever_a_server_answers_is_no_series_of_ours_unless_it_is_named(text: str):
-    assert parse_series(text) == {}
+    assert parse_series(text, SERIES["llamacpp"]) == {}
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9), st.floats(1.0, 1e6))
