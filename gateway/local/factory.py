@@ -4,7 +4,7 @@ import json
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from routers.confidence.calibration import Fingerprint
 from .fingerprint import hash_text, read_fingerprint
 from .llamacpp import hidden_states as states
 from .llamacpp.arguments import choose_batch, find_missing_file, parse_arguments
-from .llamacpp.startup_warnings import parse_warning
+from .llamacpp.startup_log import StartupLog
 from .model_catalog import find_weights
 from .settings import LOCAL_UPSTREAM_NAME, LocalEngine
 from .sizing.choice import Sizing, size_engine
@@ -187,7 +187,7 @@ def build_local_engine(
     else:
         launch = _build_llamacpp_launch(sizing, settings, key, path)
     if upstream.doubts_tools:
-        launch = launch._replace(warm_up=upstream.learn_tool_support)
+        launch = launch._replace(warm_up=partial(_run_in_order, launch.warm_up, upstream.learn_tool_support))
     supervisor = Supervisor(
         launch,
         vital_signs=build_vital_signs(upstream, local.hung_after),
@@ -198,6 +198,11 @@ def build_local_engine(
     )
     upstream.set_running(False)
     return upstream, supervisor
+
+
+async def _run_in_order(*steps: Callable[[], Awaitable[None]]) -> None:
+    for step in steps:
+        await step()
 
 
 def _build_scorer(local: LocalEngine, weights: Path) -> Scorer | None:
@@ -212,6 +217,7 @@ def _build_scorer(local: LocalEngine, weights: Path) -> Scorer | None:
 
 def _build_llamacpp_launch(sizing: Sizing, upstream: UpstreamSettings, key: str, weights: Path) -> LaunchSpec:
     local = sizing.local
+    startup_log = StartupLog()
     return LaunchSpec(
         "llama.cpp",
         [sys.executable, "-m", "gateway.local.llamacpp.server"],
@@ -230,7 +236,8 @@ def _build_llamacpp_launch(sizing: Sizing, upstream: UpstreamSettings, key: str,
         },
         build_probe(upstream).url,
         environment=inherit_environment(),
-        parse_stage=parse_warning,
+        warm_up=startup_log.wait_until_checked,
+        parse_stage=startup_log.parse_line,
     )
 
 

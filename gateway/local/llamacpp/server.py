@@ -12,7 +12,7 @@ from typing import Any
 
 from .options import apply_options
 from .speculation import has_speculation
-from .startup_warnings import PREFIX, find_warnings
+from .startup_log import CHECKED, WARNING, find_warnings
 
 SLOTS_TIMEOUT_S = 10.0
 
@@ -39,7 +39,7 @@ def build_parameters(config: dict[str, Any]) -> Any:
     params.speculative.draft.cpuparams_batch.n_threads = config["threads"]
     params.endpoint_metrics = True
     params.ui = False
-    params.verbosity = 0
+    params.verbosity = 1
     # Return pooled embeddings, or the last hidden state of each token, from which texts are scored.
     kinds = xllamacpp.llama_pooling_type
     params.embedding = True
@@ -79,13 +79,17 @@ def main() -> None:
     options = config["options"]
     params = set_options(config)
     for warning in find_warnings(options, xllamacpp.get_device_info):
-        sys.stderr.write(f"{PREFIX}{warning}\n")
+        sys.stderr.write(f"{WARNING}{warning}\n")
     try:
         server = xllamacpp.Server(params)
     except RuntimeError:  # its text tells nothing; llama.cpp has logged what it knows
         sys.exit(f"error: llama.cpp cannot run {config['path']}: {guess_reason(options)}")
     if has_speculation(options) and not speculates(config["port"], config["key"]):
-        sys.exit("error: llama.cpp does not speculate: the draft model's vocabulary must be the model's")
+        sys.stderr.write(
+            "error: llama.cpp does not speculate: the draft model's vocabulary must be the model's\n"
+        )
+        os._exit(1)  # the server's threads run
+    sys.stderr.write(f"{CHECKED}\n")
     # Standard input closes when the parent dies in any way: an engine must not outlive its gateway.
     while sys.stdin.readline():
         pass

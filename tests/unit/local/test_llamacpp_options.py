@@ -30,7 +30,7 @@ from gateway.local.llamacpp.option_types import (
 )
 from gateway.local.llamacpp.options import BY_NAME, OPTIONS, Option
 from gateway.local.llamacpp.refused_options import REFUSED
-from gateway.local.llamacpp.startup_warnings import find_warnings, parse_warning
+from gateway.local.llamacpp.startup_log import StartupLog, find_warnings
 
 PARSER = Path(__file__).parents[2] / "support" / "llamacpp_parser.py"
 SAMPLES: dict[str, Any] = {
@@ -224,4 +224,5 @@ def test_layers_for_a_gpu_that_is_not_there_are_a_warning():
     assert warning == "no usable GPU found: n-gpu-layers is ignored"
     assert find_warnings(options, lambda: [{"type": cpu}, {"type": gpu}]) == []
     assert find_warnings({"n-gpu-layers": "auto"}, lambda: [{"type": cpu}]) == []
-    assert (parse_warning("warning: no GPU"), parse_warning("no warning: here")) == ("no GPU", None)
+    log = StartupLog()
+    assert (log.parse_line("warning: no GPU"), log.parse_line("no warning: here")) == ("no GPU", None)

@@ -30,6 +30,14 @@ def test_every_error_is_told_the_cause_first():
     assert (told[0], told[-1]) == (log[0], log[-1])
 
 
+def test_an_error_in_llama_cpps_log_is_told_with_ours():
+    log = [
+        "0.01.509.137 E llama_init_from_model: quantized V cache requires flash_attn to be enabled",
+        "error: llama.cpp cannot run model.gguf",
+    ]
+    assert find_error_lines(["0.00.100.000 I loading", "", "", *log]) == log
+
+
 @given(st.lists(st.text(max_size=20)))
 def test_there_are_never_too_many_and_some_where_there_are_any(lines: list[str]):
     told = find_error_lines(lines)
