@@ -16,7 +16,8 @@ from gateway.wire.body_types import Body, Endpoint
 from routers.fragments.speedup import estimate_acceptance
 
 WARM_UP_PROMPT: Body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8}
-COUNTER_PREFIXES = ("vllm:spec_decode_num_", "llamacpp:spec_decode_num_")
+VLLM_COUNTERS, LLAMACPP_COUNTERS = "vllm:spec_decode_num_", "llamacpp:spec_decode_num_"
+"""Beginnings of the names of counters about speculative decoding."""
 
 
 class DraftingCounts(NamedTuple):
@@ -123,7 +124,7 @@ def _parse_counters(metrics: str) -> DraftingCounts:
     totals: dict[str, float] = {}
     places: dict[int, float] = {}
     for family in text_string_to_metric_families(metrics):
-        for sample in family.samples if family.name.startswith(COUNTER_PREFIXES) else ():
+        for sample in family.samples if family.name.startswith((VLLM_COUNTERS, LLAMACPP_COUNTERS)) else ():
             if sample.name.endswith("_per_pos_total"):
                 place = int(sample.labels["position"])
                 places[place] = places.get(place, 0.0) + sample.value

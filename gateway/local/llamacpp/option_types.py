@@ -78,7 +78,8 @@ class Number(OptionType):
         return float(value)
 
     def convert(self, value: Any, native: Any, current: Any) -> float:
-        return 1.0 / value if self.inverse else value
+        number: float = value
+        return 1.0 / number if self.inverse else number
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ class TemplateArguments(OptionType):
         return dict(value)
 
     def convert(self, value: Any, native: Any, current: Any) -> dict[str, str]:
-        return current | {key: json.dumps(item) for key, item in value.items()}
+        return {**current, **{key: json.dumps(item) for key, item in value.items()}}
 
 
 def _split(value: Any) -> Sequence[Any]:

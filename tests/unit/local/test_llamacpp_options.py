@@ -217,12 +217,14 @@ class Device:
         self.name = name
 
 
-def test_layers_for_a_gpu_that_is_not_there_are_a_warning():
+def test_what_an_option_does_not_bring_is_a_warning():
     cpu, gpu = Device("GGML_BACKEND_DEVICE_TYPE_CPU"), Device("GGML_BACKEND_DEVICE_TYPE_GPU")
     options = {"n-gpu-layers": 99, "spec-draft-ngl": "auto"}
     (warning,) = find_warnings(options, lambda: [{"type": cpu}])
     assert warning == "no usable GPU found: n-gpu-layers is ignored"
     assert find_warnings(options, lambda: [{"type": cpu}, {"type": gpu}]) == []
     assert find_warnings({"n-gpu-layers": "auto"}, lambda: [{"type": cpu}]) == []
+    (warning,) = find_warnings({"spec-type": ["ngram-mod"]}, lambda: [{"type": cpu}])
+    assert "policies that judge its drafts by log-probabilities are not served" in warning
     log = StartupLog()
     assert (log.parse_line("warning: no GPU"), log.parse_line("no warning: here")) == ("no GPU", None)
