@@ -85,9 +85,8 @@ def main() -> None:
     except RuntimeError:  # its text tells nothing; llama.cpp has logged what it knows
         sys.exit(f"error: llama.cpp cannot run {config['path']}: {guess_reason(options)}")
     if has_speculation(options) and not speculates(config["port"], config["key"]):
-        sys.stderr.write(
-            "error: llama.cpp does not speculate: the draft model's vocabulary must be the model's\n"
-        )
+        needs = "a draft model needs the model's vocabulary, and a spec-type"
+        sys.stderr.write(f"error: llama.cpp does not speculate with {options}: {needs}\n")
         os._exit(1)  # the server's threads run
     sys.stderr.write(f"{CHECKED}\n")
     # Standard input closes when the parent dies in any way: an engine must not outlive its gateway.
