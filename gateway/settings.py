@@ -185,7 +185,7 @@ def _resolve_model_paths(local: dict[Any, Any], folder: Path) -> None:
     for section, key in places:
         if isinstance(section, dict) and _is_model_path(section.get(key), folder):
             section[key] = str((folder / _expand_home(section[key])).absolute())
-    if isinstance(local.get("arguments"), dict) and local.get("engine", "llamacpp") == "llamacpp":
+    if isinstance(local.get("arguments"), dict):
         local["arguments"] = resolve_paths(local["arguments"], lambda path: str(folder / _expand_home(path)))
 
 

@@ -93,7 +93,7 @@ def check_local(local: LocalEngine, models_folder: Path) -> Path:
     if local.engine == "llamacpp":
         locate_draft(local, models_folder)
         if problem := find_missing_file(parse_arguments(local.arguments)):
-            raise ConfigError(f"local.arguments.{problem}")
+            raise ConfigError(f"local.{problem}")
         return find_weights(local.model, models_folder)
     build_command(local, port=1)
     return check_vllm(local)

@@ -7,8 +7,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationInfo,
-    field_validator,
     model_validator,
 )
 
@@ -136,7 +134,7 @@ class LocalEngine(Strict):
         for name in values:
             if name in options or name in SWITCHING_OPTIONS:
                 raise ValueError(f"arguments.{name}: speculative is there too; set one of them")
-        return values | parse_arguments(options)
+        return values | options
 
     @property
     def speculates(self) -> bool:
@@ -145,17 +143,8 @@ class LocalEngine(Strict):
             return self.speculative is not None
         return has_speculation(self.options)
 
-    @field_validator("arguments")
-    @classmethod
-    def _check_arguments(cls, arguments: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        if info.data.get("engine") == "llamacpp":
-            parse_arguments(arguments)
-        return arguments
-
     @model_validator(mode="after")
     def _check_engine_keys(self) -> Self:
-        if self.engine == "llamacpp":
-            self.options  # noqa: B018  raises if the keys do not go together
         for key in sorted(self.model_fields_set & ENGINE_OF_KEY.keys()):
             if ENGINE_OF_KEY[key] != self.engine:
                 raise ValueError(f"{key} is a key of {ENGINE_OF_KEY[key]}, and the engine is {self.engine}")
@@ -163,6 +152,12 @@ class LocalEngine(Strict):
             raise ValueError(f"adapters.{self.model_name}: is the model's own name")
         if self.engine == "vllm" and "model" not in self.model_fields_set:
             raise ValueError("vllm needs a model: a name at Hugging Face, or a folder with a config.json")
+        return self
+
+    @model_validator(mode="after")
+    def _check_options(self) -> Self:
+        if self.engine == "llamacpp":
+            self.options  # noqa: B018  raises if llama.cpp would refuse them
         return self
 
 

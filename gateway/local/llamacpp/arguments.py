@@ -5,7 +5,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .option_types import Switch
 from .options import BY_NAME, Option
 from .refused_options import REFUSED
 
@@ -17,18 +16,23 @@ BATCH_OPTIONS = ("batch-size", "ubatch-size")
 
 
 def parse_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values by the options' names for documentation. Raises ValueError for what llama.cpp would refuse, or
-    what the gateway must set itself."""
+    """Return the values by the options' names for documentation.
+
+    Raises ValueError, with a path within `local`, for what llama.cpp would refuse, or the gateway must set itself.
+    """
     values: dict[str, Any] = {}
     for key, given in arguments.items():
         option = find_option(key)
         if option.name in values:
-            raise ValueError(f"{key}: {option.name} is set twice, by two of its names")
-        values[option.name] = _parse_value(option, key, given)
+            raise ValueError(f"arguments.{key}: {option.name} is set twice, by two of its names")
+        is_negative = normalize_name(key) in option.negative
+        value = parse_value(option, given, f"arguments.{key}")
+        values[option.name] = not value if is_negative else value
     sizes = {values[name] for name in BATCH_OPTIONS if name in values}
     if len(sizes) > 1:
         raise ValueError(
-            "batch-size and ubatch-size must be equal: llama.cpp returns hidden states only of one physical batch"
+            "arguments: batch-size and ubatch-size must be equal: llama.cpp returns hidden states only of one"
+            " physical batch"
         )
     return values
 
@@ -39,10 +43,10 @@ def find_option(key: str) -> Option:
     if name in BY_NAME:
         return BY_NAME[name]
     if name in REFUSED:
-        raise ValueError(f"{key}: {REFUSED[name]}")
+        raise ValueError(f"arguments.{key}: {REFUSED[name]}")
     close = get_close_matches(name, BY_NAME, 1)
     hint = f"did you mean {close[0]}? " if close else ""
-    raise ValueError(f"{key}: llama.cpp has no such option: {hint}{OPTIONS_PAGE} lists all")
+    raise ValueError(f"arguments.{key}: llama.cpp has no such option: {hint}{OPTIONS_PAGE} lists all")
 
 
 def normalize_name(key: str) -> str:
@@ -50,13 +54,12 @@ def normalize_name(key: str) -> str:
     return key.lstrip("-").replace("_", "-")
 
 
-def _parse_value(option: Option, key: str, given: Any) -> Any:
+def parse_value(option: Option, given: Any, where: str) -> Any:
+    """Return an option's parsed value. Raises ValueError that says `where` another one was expected."""
     try:
-        value = option.type.parse(given)
+        return option.type.parse(given)
     except ValueError as error:
-        raise ValueError(f"{key}: expected {option.type.expected}, not {given!r}") from error
-    is_negative = isinstance(option.type, Switch) and normalize_name(key) in option.negative
-    return not value if is_negative else value
+        raise ValueError(f"{where}: expected {option.type.expected}, not {given!r}") from error
 
 
 def resolve_paths(arguments: Mapping[str, Any], resolve: Callable[[str], str]) -> dict[str, Any]:
@@ -74,16 +77,9 @@ def _resolve_value(key: Any, value: Any, resolve: Callable[[str], str]) -> Any:
 
 def find_missing_file(values: Mapping[str, Any]) -> str | None:
     """Return the error for the first parsed value that names a file that is not there, or None."""
-    paths: list[tuple[str, str]] = []
-    for name, value in values.items():
-
-        def note(path: str, name: str = name) -> str:
-            paths.append((name, path))
-            return path
-
-        BY_NAME[name].type.map_paths(value, note)
+    paths = [(name, path) for name, value in values.items() for path in BY_NAME[name].type.list_paths(value)]
     missing = (
-        f"{name}: there is no file {path}" for name, path in paths if not Path(path).expanduser().is_file()
+        f"arguments.{name}: there is no file {path}" for name, path in paths if not Path(path).is_file()
     )
     return next(missing, None)
 

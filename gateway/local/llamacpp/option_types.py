@@ -26,6 +26,17 @@ class OptionType:
         """Return a parsed value with `change` applied to each path in it."""
         return value
 
+    def list_paths(self, value: Any) -> list[str]:
+        """Return the paths in a parsed value."""
+        paths: list[str] = []
+
+        def note(path: str) -> str:
+            paths.append(path)
+            return path
+
+        self.map_paths(value, note)
+        return paths
+
     def convert(self, value: Any, native: Any, current: Any) -> Any:
         """Return what the attribute is set to. `native` is the module xllamacpp, `current` the attribute's value."""
         return value

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from .arguments import parse_value
+from .options import BY_NAME
+
 SWITCHING_OPTIONS = ("spec-type", "spec-draft-model")
 """Options that turn speculation on."""
 
@@ -29,8 +32,8 @@ METHODS = {
 
 
 def to_options(speculative: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that `local.speculative` stands for. Raises ValueError for a method or a key that llama.cpp
-    lacks."""
+    """Return the parsed options that `local.speculative` stands for. Raises ValueError for a method or a key that
+    llama.cpp lacks, and for a wrong value."""
     given = {key: value for key, value in speculative.items() if value is not None}
     name = given.pop("method")
     if name not in METHODS:
@@ -42,7 +45,11 @@ def to_options(speculative: Mapping[str, Any]) -> dict[str, Any]:
     for key in given:
         if key not in method.options:
             raise ValueError(f"speculative.{key}: in llama.cpp, {name} takes {', '.join(method.options)}")
-    return {"spec-type": method.type} | {method.options[key]: value for key, value in given.items()}
+    options = {method.options[key]: (key, value) for key, value in given.items()}
+    return {"spec-type": [method.type]} | {
+        name: parse_value(BY_NAME[name], value, f"speculative.{key}")
+        for name, (key, value) in options.items()
+    }
 
 
 def has_speculation(values: Mapping[str, Any]) -> bool:

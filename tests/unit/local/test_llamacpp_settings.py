@@ -36,9 +36,9 @@ def test_paths_stand_beside_the_settings_file(tmp_path: Path):
     assert select_local_engine("other.gguf", engine).options == engine.options
 
 
-def test_an_error_names_the_line_and_the_option(tmp_path: Path):
+def test_an_error_names_the_section_and_the_option(tmp_path: Path):
     with pytest.raises(
-        ConfigError, match=r"smallfirst.yaml:2: local.arguments: n-gpu-layer: .*n-gpu-layers\?"
+        ConfigError, match=r"smallfirst.yaml:1: local: arguments.n-gpu-layer: .*n-gpu-layers\?"
     ):
         load(tmp_path, "arguments: {n-gpu-layer: 3}")
 
@@ -81,7 +81,10 @@ def test_a_look_up_and_a_draft_model_are_options_of_llama_cpp(tmp_path: Path):
             {"speculative": NGRAM | {"prompt_lookup_min": 2}},
             "speculative.prompt_lookup_min: in llama.cpp, ngram takes num_speculative_tokens, prompt_lookup_max",
         ),
-        ({"speculative": NGRAM | {"prompt_lookup_max": "x"}}, "expected an integer"),
+        (
+            {"speculative": NGRAM | {"prompt_lookup_max": "x"}},
+            "speculative.prompt_lookup_max: expected an integer",
+        ),
         (
             {"speculative": NGRAM, "arguments": {"spec-type": "ngram-mod"}},
             "arguments.spec-type: speculative is there too",
