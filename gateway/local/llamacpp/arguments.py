@@ -59,7 +59,7 @@ def parse_value(option: Option, given: Any, where: str) -> Any:
     try:
         return option.type.parse(given)
     except ValueError as error:
-        raise ValueError(f"{where}: expected {option.type.expected}, not {given!r}") from error
+        raise ValueError(f"{where}: expected {option.type.describe()}, not {given!r}") from error
 
 
 def resolve_paths(arguments: Mapping[str, Any], resolve: Callable[[str], str]) -> dict[str, Any]:

@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 MEBIBYTE = 2**20
+MAX_INTEGER = 2**31 - 1
+MAX_NUMBER = 3.4e38
+"""The maximum of a 32-bit float. No comparison with it is true of what is not a number."""
 
 
 class OptionType:
-    """A value's type. `expected` says in an error and in the documentation what a value must be."""
+    """A value's type."""
 
-    expected: str
+    def describe(self) -> str:
+        """Return what a value must be, for errors and the documentation."""
+        raise NotImplementedError
 
     def parse(self, value: Any) -> Any:
         """Return the value in a form that JSON can carry and that `parse` accepts again. Raises ValueError."""
@@ -49,19 +54,15 @@ class Integer(OptionType):
     """Words that stand for a number."""
     unit: int = 1
 
-    @property
-    def expected(self) -> str:  # type: ignore[override]
+    def describe(self) -> str:
         least = "" if self.minimum is None else f" of at least {self.minimum}"
         return "".join(["an integer", least, *(f", or {word}" for word in self.words)])
 
     def parse(self, value: Any) -> int | str:
         if isinstance(value, str) and value in self.words:
             return value
-        if (
-            type(value) is not int
-            or (self.minimum is not None and value < self.minimum)
-            or abs(value) >= 2**31
-        ):
+        minimum = -MAX_INTEGER if self.minimum is None else self.minimum
+        if type(value) is not int or not minimum <= value <= MAX_INTEGER:
             raise ValueError
         return value
 
@@ -76,15 +77,14 @@ class Number(OptionType):
     inverse: bool = False
     """Whether xllamacpp takes one divided by the value."""
 
-    @property
-    def expected(self) -> str:  # type: ignore[override]
+    def describe(self) -> str:
         least = "" if math.isinf(self.minimum) else f" of at least {self.minimum:g}"
         return "a number above 0" if self.positive else f"a number{least}"
 
     def parse(self, value: Any) -> float:
-        if type(value) not in (int, float) or not math.isfinite(value) or value < self.minimum:
+        if type(value) not in (int, float) or not abs(value) <= MAX_NUMBER:
             raise ValueError
-        if self.positive and value <= 0:
+        if value < self.minimum or (self.positive and value <= 0):
             raise ValueError
         return float(value)
 
@@ -98,7 +98,8 @@ class Switch(OptionType):
     inverted: bool = False
     """Whether xllamacpp's attribute says the opposite."""
 
-    expected = "true or false"
+    def describe(self) -> str:
+        return "true or false"
 
     def parse(self, value: Any) -> bool:
         if not isinstance(value, bool):
@@ -116,8 +117,7 @@ class Choice(OptionType):
     values: Mapping[str, Any]
     enumeration: str = ""
 
-    @property
-    def expected(self) -> str:  # type: ignore[override]
+    def describe(self) -> str:
         return f"one of {', '.join(self.values)}"
 
     def parse(self, value: Any) -> str:
@@ -138,8 +138,7 @@ class Choices(OptionType):
 
     choice: Choice
 
-    @property
-    def expected(self) -> str:  # type: ignore[override]
+    def describe(self) -> str:
         return f"some of {', '.join(self.choice.values)}"
 
     def parse(self, value: Any) -> list[str]:
@@ -150,7 +149,8 @@ class Choices(OptionType):
 
 
 class Text(OptionType):
-    expected = "a text"
+    def describe(self) -> str:
+        return "a text"
 
     def parse(self, value: Any) -> str:
         if not isinstance(value, str) or not value or "\0" in value:
@@ -159,7 +159,8 @@ class Text(OptionType):
 
 
 class File(Text):
-    expected = "a path"
+    def describe(self) -> str:
+        return "a path"
 
     def map_paths(self, value: Any, change: Callable[[str], str]) -> Any:
         return change(value)
@@ -175,7 +176,8 @@ class FileContent(File):
 class Adapters(Text):
     """LoRA adapters, each with the scale 1."""
 
-    expected = "a path, or a list of paths"
+    def describe(self) -> str:
+        return "a path, or a list of paths"
 
     def parse(self, value: Any) -> Any:
         return [super(Adapters, self).parse(path) for path in _split(value)]
@@ -191,7 +193,8 @@ class Adapters(Text):
 class ScaledAdapters(Adapters):
     """LoRA adapters, each with a scale of its own."""
 
-    expected = "a mapping from paths to numbers, or path:number"
+    def describe(self) -> str:
+        return "a mapping from paths to numbers, or path:number"
 
     def parse(self, value: Any) -> Any:
         pairs = (
@@ -211,7 +214,8 @@ class Numbers(OptionType):
     repeats: bool = False
     """Whether a single number is for all devices; else missing ones are 0."""
 
-    expected = "a list of numbers"
+    def describe(self) -> str:
+        return "a list of numbers"
 
     def parse(self, value: Any) -> list[float]:
         numbers = [value] if type(value) in (int, float) else _split(value)
@@ -229,7 +233,8 @@ class Numbers(OptionType):
 class TemplateArguments(OptionType):
     """Arguments of the chat template."""
 
-    expected = "a mapping"
+    def describe(self) -> str:
+        return "a mapping"
 
     def parse(self, value: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):

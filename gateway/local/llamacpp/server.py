@@ -63,7 +63,7 @@ def set_options(config: dict[str, Any]) -> Any:
     """Return the parameters. Exits with an error if xllamacpp refuses an option."""
     try:
         return build_parameters(config)
-    except (AttributeError, KeyError, ValueError, RuntimeError, OSError) as error:
+    except (AttributeError, KeyError, ValueError, OverflowError, RuntimeError, OSError) as error:
         sys.exit(f"error: xllamacpp refuses local.arguments {config['options']}: {error!r}")
 
 

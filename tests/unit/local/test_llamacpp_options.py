@@ -173,6 +173,7 @@ def test_names_and_values_are_taken_as_llama_cpp_takes_them(given: dict[str, Any
         ({"swa-full": "yes"}, "swa-full: expected true or false"),
         ({"cache-type-k": "q3"}, "cache-type-k: expected one of f32, f16, bf16"),
         ({"rope-freq-base": "high"}, "rope-freq-base: expected a number"),
+        ({"rope-freq-base": 10**400}, "rope-freq-base: expected a number"),
         ({"rope-freq-base": float("nan")}, "rope-freq-base: expected a number"),
         ({"rope-scale": 0}, "rope-scale: expected a number"),
         ({"tensor-split": "a,b"}, "tensor-split: expected a list of numbers"),

@@ -7,7 +7,11 @@ from tools.docs.table import code, table
 
 def options_table() -> str:
     rows = [
-        [code(option.name), ", ".join(map(code, (*option.names[1:], *option.negative))), option.type.expected]
+        [
+            code(option.name),
+            ", ".join(map(code, (*option.names[1:], *option.negative))),
+            option.type.describe(),
+        ]
         for option in OPTIONS
     ]
     return table(["option", "other names", "value"], rows)
