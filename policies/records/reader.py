@@ -15,6 +15,9 @@ from policies.schema.policy import Policy
 from .formats import CURRENT, KNOWN, Version, check_major, is_newer_minor, parse_version
 from .schema import AnyLine, ExchangeLine, PolicyLine, Record, RecordError
 
+GRADES_FILE = "grades.jsonl"
+"""The name of the file of grades in a folder of records. It holds no records."""
+
 MAX_NAMED = 3
 """Maximum number of lines, and of keys, that a warning names. It counts the others."""
 MAX_LENGTH = 300
@@ -67,19 +70,25 @@ def _count(number: int, noun: str) -> str:
 
 
 def read_records(path: Path, left_out: LeftOut | None = None) -> Iterator[Record]:
-    """Yield the records of a .jsonl file, or of all .jsonl files in a folder. Lines that cannot be read are added to
-    `left_out`.
+    """Yield the records of a .jsonl file, or of all .jsonl files in a folder but its grades. Lines that cannot be read
+    are added to `left_out`.
 
     Raises RecordError after the last file if there are lines and none of them is a record."""
     left_out = LeftOut() if left_out is None else left_out
     is_empty = True
-    for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
+    for file in _list_files(path):
         for record in _read_file(file, left_out):
             is_empty = False
             yield record
     if is_empty and left_out.lines:
         others = f"; and {left_out.lines - 1} more" if left_out.lines > 1 else ""
         raise RecordError(left_out.reasons[0] + others)
+
+
+def _list_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.glob("*.jsonl") if file.name != GRADES_FILE)
 
 
 def is_record_set(path: Path) -> bool:

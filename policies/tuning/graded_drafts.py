@@ -3,24 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from policies.records.reader import read_records
-from policies.records.schema import Line, Record, RecordError
+from policies.records.reader import LeftOut, read_records
+from policies.records.schema import Record
 from routers.plan import Token
 
-
-class Grade(Line):
-    """The grade of one exchange's answer. Each template is in one split only."""
-
-    id: str
-    item: str
-    kind: str
-    template: str
-    split: Literal["train", "held_out"]
-    right: bool
+from .collection.grades import Grade, read_grades
+from .collection.manifest import read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +36,22 @@ Read = Callable[[Path], Iterable[Record]]
 """Returns the records in a file or a folder."""
 
 
-GRADES_FILE = "grades.json"
-"""The name of the JSON list of grades in a folder of records."""
-
-
 def read_graded(
-    folder: Path, measure: MeasurePrompt | None = None, read: Read = read_records
+    folder: Path,
+    measure: MeasurePrompt | None = None,
+    read: Read = read_records,
+    left_out: LeftOut | None = None,
 ) -> list[GradedDraft]:
-    """Return the small model's finished drafts in a folder that have a grade and an answer.
+    """Return the small model's finished drafts in a folder that have a grade and an answer; of a
+    collection at most one for each item.
 
-    Prompts without recorded features are measured with `measure`, if the records hold them. Raises RecordError if the
-    grades cannot be read, or no record can be."""
-    grades = {grade.id: grade for grade in _read_grades(folder / GRADES_FILE)}
-    return list(_join_grades(read(folder), grades, measure))
-
-
-def _read_grades(path: Path) -> list[Grade]:
-    """Raises RecordError if the file is missing or invalid."""
-    try:
-        return TypeAdapter(list[Grade]).validate_json(path.read_bytes())
-    except OSError as error:
-        raise RecordError(f"{path}: {error.strerror}; `smallfirst collect` writes it") from error
-    except ValidationError as error:
-        raise RecordError(f"{path}: {error}") from error
+    Prompts without recorded features are measured with `measure`, if the records hold them. Grades that cannot be read
+    are added to `left_out`. Raises RecordError if there are no grades, or no record can be read."""
+    grades = {grade.id: grade for grade in read_grades(folder, left_out)}
+    drafts = list(_join_grades(read(folder), grades, measure))
+    if read_manifest(folder) is None:  # an older set, whose items may have any names
+        return drafts
+    return list({draft.grade.item: draft for draft in drafts}.values())
 
 
 def _join_grades(
