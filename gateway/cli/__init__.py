@@ -19,6 +19,11 @@ ROOT = lazy_group(
         "Validate the configuration and the policies; contacts nothing unless asked to.",
     ),
     LazyCommand(
+        "calibrate",
+        "records.calibrate:calibrate",
+        "Make the calibrator of a small model: draft a graded set, train on it, and say what the result is worth.",
+    ),
+    LazyCommand(
         "collect",
         "records.collect:collect",
         "Ask the small model every item of a graded set, and keep records and grades for `smallfirst tune`.",

@@ -14,6 +14,8 @@ Array = NDArray[np.float64]
 STRENGTHS = 10.0 ** np.arange(-3, 2)
 FOLDS = 5
 DIGITS = 6
+MAX_SHIFT = 30.0
+"""Maximum absolute intercept of a shifted rule."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,28 @@ def check_trainable(rows: Rows, what: str) -> Rows:
             f"training needs right and wrong {what}, all are {'right' if rows.y[0] else 'wrong'}"
         )
     return rows
+
+
+def is_trainable(rows: Rows) -> bool:
+    return len(set(rows.groups)) >= FOLDS and len(set(rows.y)) == 2
+
+
+def shift_rule(rule: Logistic, rows: Rows) -> Logistic:
+    """Return the rule with the intercept at which its mean over `rows` is their share of right ones.
+
+    The share is (right + 1) / (rows + 2), since few drafts that are all right do not make all others right
+    (Laplace's rule of succession). Without rows, the rule is returned as it is."""
+    if not len(rows.y):
+        return rule
+    total = rows.weights.sum()
+    share = (rows.weights @ rows.y + 1.0) / (total + 2.0)
+    z = rows.x @ np.array(rule.weights)
+    low, high = -MAX_SHIFT, MAX_SHIFT
+    while high - low > 10.0**-DIGITS:
+        middle = (low + high) / 2.0
+        mean = rows.weights @ (1.0 / (1.0 + np.exp(-np.clip(z + middle, -30.0, 30.0)))) / total
+        low, high = (middle, high) if mean < share else (low, middle)
+    return Logistic(intercept=round(low, DIGITS), weights=rule.weights)
 
 
 def compute_scaling(rows: Rows) -> tuple[Array, Array]:

@@ -1,7 +1,7 @@
 """Measures a calibrator or a scorer on unseen drafts: discrimination and calibration, with intervals."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from .graded_drafts import GradedDraft, Predictor
 
 Array = NDArray[np.float64]
+Learn = Callable[[Sequence[GradedDraft]], Predictor]
 RESAMPLES = 1000
 BINS = 10
 
@@ -50,9 +51,12 @@ def predict_drafts(predict: Predictor, drafts: Sequence[GradedDraft]) -> tuple[A
 
 
 def score_drafts(predict: Predictor, drafts: Sequence[GradedDraft]) -> dict[str, Any]:
-    right, confidence = predict_drafts(predict, drafts)
+    return score(*predict_drafts(predict, drafts))
+
+
+def score(right: Array, confidence: Array) -> dict[str, Any]:
     return {
-        "drafts": len(drafts),
+        "drafts": len(right),
         "right": round(float(right.mean()), 4),
         "auroc": bootstrap_interval(auroc, right, confidence),
         "calibration_error": bootstrap_interval(calibration_error, right, confidence),
@@ -60,23 +64,69 @@ def score_drafts(predict: Predictor, drafts: Sequence[GradedDraft]) -> dict[str,
     }
 
 
-def measure_held_out(
-    drafts: Sequence[GradedDraft], learn: Callable[[Sequence[GradedDraft]], Predictor]
-) -> dict[str, Any]:
-    """Return the scores, on held-out templates, of what `learn` makes of the training drafts.
+class HeldOut(NamedTuple):
+    """Held-out drafts as arrays of shape (drafts,): their kinds, whether each was right (0 or 1), and confidences."""
 
-    The scores are overall, per kind, and per kind of a predictor that was trained without that kind."""
+    kinds: NDArray[np.str_]
+    right: Array
+    confidence: Array
+    unseen: Array | None
+    """Confidences by predictors that were trained without the draft's kind; None if there is only one kind."""
+    base_rate: float
+    """The share of right drafts in the training split."""
+
+    def select_kind(self, kind: str) -> "HeldOut":
+        at = self.kinds == kind
+        unseen = None if self.unseen is None else self.unseen[at]
+        return HeldOut(self.kinds[at], self.right[at], self.confidence[at], unseen, self.base_rate)
+
+
+def predict_held_out(drafts: Sequence[GradedDraft], predictor: Predictor, learn: Learn) -> HeldOut:
+    """Return the confidences of the held-out drafts by `predictor`, which was trained on the training split, and by
+    what `learn` makes of that split without their kind. Raises ValueError if no draft is held out."""
     train = [draft for draft in drafts if draft.grade.split == "train"]
     held_out = [draft for draft in drafts if draft.grade.split == "held_out"]
-    predictor = learn(train)
-    kinds = sorted({draft.grade.kind for draft in drafts})
-    report: dict[str, Any] = {"all": score_drafts(predictor, held_out), "kinds": {}, "leaving_kind_out": {}}
-    for kind in kinds:
-        of_kind = [draft for draft in held_out if draft.grade.kind == kind]
-        predictor_without = learn([draft for draft in train if draft.grade.kind != kind])
-        report["kinds"][kind] = score_drafts(predictor, of_kind)
-        report["leaving_kind_out"][kind] = score_drafts(predictor_without, of_kind)
+    if not train or not held_out:
+        raise ValueError(f"no draft is {'held out' if train else 'for training'}: a split of the items is missing")
+    right, confidence = predict_drafts(predictor, held_out)
+    kinds = np.array([draft.grade.kind for draft in held_out])
+    unseen = np.empty(len(held_out))
+    for kind in np.unique(kinds):
+        others = [draft for draft in train if draft.grade.kind != kind]
+        if not others:
+            return HeldOut(kinds, right, confidence, None, float(np.mean([d.grade.right for d in train])))
+        predict = learn(others)
+        for at in np.flatnonzero(kinds == kind):
+            unseen[at] = predict(held_out[at])
+    return HeldOut(kinds, right, confidence, unseen, float(np.mean([d.grade.right for d in train])))
+
+
+def measure_held_out(drafts: Sequence[GradedDraft], learn: Learn) -> dict[str, Any]:
+    """Return the scores, on held-out templates, of what `learn` makes of the training drafts."""
+    predictor = learn([draft for draft in drafts if draft.grade.split == "train"])
+    return summarise(predict_held_out(drafts, predictor, learn))
+
+
+def summarise(held_out: HeldOut) -> dict[str, Any]:
+    """Return the scores overall, per kind, and of predictors that were trained without each draft's kind."""
+    by_kind = {str(kind): held_out.select_kind(kind) for kind in np.unique(held_out.kinds)}
+    report = {
+        "all": score(held_out.right, held_out.confidence),
+        "kinds": {kind: score(some.right, some.confidence) for kind, some in by_kind.items()},
+        "leaving_kind_out": {
+            kind: score(some.right, some.unseen) for kind, some in by_kind.items() if some.unseen is not None
+        },
+        "base_rate": score_base_rate(held_out),
+    }
+    if held_out.unseen is not None:
+        report["unseen_kinds"] = score(held_out.right, held_out.unseen)
     return report
+
+
+def score_base_rate(held_out: HeldOut) -> dict[str, float]:
+    """Return the base rate, and the Brier score of a confidence that always is the base rate."""
+    brier = float(np.mean((held_out.right - held_out.base_rate) ** 2))
+    return {"right": round(held_out.base_rate, 4), "brier": round(brier, 4)}
 
 
 def to_table(report: dict[str, Any]) -> str:

@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from policies.records.reader import read_records
+from policies.records.reader import LeftOut, read_records
 from routers.confidence.calibration import Calibrator, LogprobSource, TrainingSet
 from routers.strategies.difficulty import Scorer
 
 from .calibrate import build_confidence_predictor, fit_calibrator
 from .difficulty import build_difficulty_predictor, fit_scorer
 from .graded_drafts import GradedDraft, MeasurePrompt, Predictor, Read, read_graded
-from .report import measure_held_out
+from .report import HeldOut, predict_held_out, summarise
 
 Fit = Callable[[Sequence[GradedDraft], LogprobSource, TrainingSet], tuple[Calibrator | Scorer, Predictor]]
 """Trains on drafts, and returns what was trained with its predictor. Raises ValueError if that is not possible."""
@@ -44,6 +44,18 @@ def fit_calibrator_and_predictor(
     return calibrator, build_confidence_predictor(calibrator)
 
 
+def fit_with_prior(prior: Calibrator) -> Fit:
+    """Return a function that trains a calibrator, and shifts `prior` to the base rate where nothing can be learned."""
+
+    def fit(
+        drafts: Sequence[GradedDraft], made_for: LogprobSource, trained_on: TrainingSet
+    ) -> tuple[Calibrator, Predictor]:
+        calibrator = fit_calibrator(drafts, made_for, trained_on, prior)
+        return calibrator, build_confidence_predictor(calibrator)
+
+    return fit
+
+
 def fit_scorer_and_predictor(
     drafts: Sequence[GradedDraft], made_for: LogprobSource, trained_on: TrainingSet
 ) -> tuple[Scorer, Predictor]:
@@ -51,25 +63,48 @@ def fit_scorer_and_predictor(
     return scorer, build_difficulty_predictor(scorer)
 
 
+class Trained(NamedTuple):
+    """A calibrator or a scorer trained on the training split, and what it predicts of the held-out split."""
+
+    model: Calibrator | Scorer
+    held_out: HeldOut
+
+
 def train(
-    folder: Path, made_for: LogprobSource, fit: Fit, measure: MeasurePrompt, read: Read = read_records
+    folder: Path,
+    made_for: LogprobSource,
+    fit: Fit,
+    measure: MeasurePrompt,
+    read: Read = read_records,
+    left_out: LeftOut | None = None,
 ) -> Training:
     """Train with `fit` on a folder that `smallfirst collect` wrote, from the drafts of the decoding mode in
-    `made_for`. Raises RecordError if the folder cannot be read, ValueError if its drafts do not suffice."""
+    `made_for`. Lines of grades that cannot be read are added to `left_out`. Raises RecordError if the folder cannot be
+    read, ValueError if its drafts do not suffice."""
     is_constrained = made_for.mode == "constrained"
-    drafts = [draft for draft in read_graded(folder, measure, read) if draft.renormalised == is_constrained]
+    graded = read_graded(folder, measure, read, left_out)
+    drafts = [draft for draft in graded if draft.renormalised == is_constrained]
+    model, held_out = train_on(drafts, folder, made_for, fit)
+    return Training(model, summarise(held_out))
+
+
+def train_on(
+    drafts: Sequence[GradedDraft], folder: Path, made_for: LogprobSource, fit: Fit
+) -> Trained:
+    """Train with `fit` on the training split of the drafts of a folder. Raises ValueError if they do not suffice."""
     train_split = [draft for draft in drafts if draft.grade.split == "train"]
     trained_on = TrainingSet(
         records=folder.name,
-        sha256=_hash_records(folder),
+        sha256=hash_records(folder),
         drafts=len(train_split),
         date=time.strftime("%Y-%m-%d"),
     )
-    model, _ = fit(train_split, made_for, trained_on)
-    return Training(model, measure_held_out(drafts, lambda some: fit(some, made_for, trained_on)[1]))
+    model, predictor = fit(train_split, made_for, trained_on)
+    held_out = predict_held_out(drafts, predictor, lambda some: fit(some, made_for, trained_on)[1])
+    return Trained(model, held_out)
 
 
-def _hash_records(folder: Path) -> str:
+def hash_records(folder: Path) -> str:
     """Return the SHA-256 of the folder's records and grades, in hexadecimal."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.json*")):

@@ -53,15 +53,15 @@ async def collect_drafts(
 
     Returns the grades in the order of `items`. Raises ConfigError if the small model cannot be served, RecordError if
     the folder holds something else, EngineFailed and CollectionFailed if the small model does not answer."""
-    from .drafting import Collection, describe_resumed  # imported here, since it loads the whole gateway
+    from .drafting import Collection, describe_progress  # imported here, since it loads the whole gateway
 
     collection = Collection(settings, into, items, max_tokens)
     progress = collection.open(resume=resume)
     if resume:
-        err.print(describe_resumed(progress, len(items)), markup=False)
+        err.print(describe_progress(progress, len(items)), markup=False)
     with Progress(console=err) as bar:
         task = bar.add_task("drafting", total=len(items), completed=len(progress.done))
-        grades = await collection.draft(progress, lambda _: bar.advance(task))
+        grades = await collection.draft(items, progress, lambda _: bar.advance(task))
     if collection.failed:
         warn(f"the model refused {len(collection.failed)} items, such as {collection.failed[0]}")
     return grades

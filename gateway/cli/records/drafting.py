@@ -54,7 +54,7 @@ def find_source(settings: Settings) -> LogprobSource:
 
 @dataclass
 class Collection:
-    """A folder of graded drafts of one small model. `items` are drafted in their order."""
+    """A folder of graded drafts of one small model."""
 
     settings: Settings
     folder: Path
@@ -83,9 +83,13 @@ class Collection:
         return read_progress(self.folder)
 
     async def draft(
-        self, progress: CollectionProgress, on_grade: OnGrade, seconds: float | None = None
+        self,
+        items: Sequence[Item],
+        progress: CollectionProgress,
+        on_grade: OnGrade,
+        seconds: float | None = None,
     ) -> list[Grade]:
-        """Draft the items that are not done, and return all grades in the order of the items.
+        """Draft those of `items` that are not done, in their order, and return the grades of all that are.
 
         After `seconds` no further draft begins; those that run are finished, since the long ones would be missing
         otherwise. Raises ConfigError if the small model cannot be served, EngineFailed if it does not start,
@@ -99,10 +103,10 @@ class Collection:
                 grades[grade.item] = grade
                 on_grade(grade)
 
-            missing = [item for item in self.items if item.id not in grades]
+            missing = [item for item in items if item.id not in grades]
             if missing and (seconds is None or seconds > 0):
                 await self._draft_items(missing, keep, seconds)
-        return [grades[item.id] for item in self.items if item.id in grades]
+        return [grades[item.id] for item in items if item.id in grades]
 
     async def _draft_items(self, items: Sequence[Item], keep: OnGrade, seconds: float | None) -> None:
         settings = _keep_small_model(self.settings, self.folder)
@@ -160,8 +164,8 @@ def _keep_small_model(settings: Settings, folder: Path) -> Settings:
     return settings.model_copy(update={"records": records, "upstreams": upstreams})
 
 
-def describe_resumed(progress: CollectionProgress, total: int) -> str:
-    """Return a sentence about what a resumed collection holds."""
+def describe_progress(progress: CollectionProgress, total: int) -> str:
+    """Return a sentence about how far a collection has come."""
     notes = [f"{len(progress.done)} of {total} items are done"]
     if progress.unrecorded:
         notes.append(f"{progress.unrecorded} whose records were lost are drafted again")
