@@ -81,5 +81,5 @@ $(VENV)/.run: pyproject.toml
 $(VENV)/.dev: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'  # the first that knows groups
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[privacy,tune]' --group dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[privacy]' --group dev
 	touch $(VENV)/.run $@

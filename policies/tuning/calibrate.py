@@ -94,9 +94,7 @@ def _shift_prior(
         raise ValueError("training needs drafts, found none")
     columns = _find_columns(prior.signals)
     scaling = np.array(prior.center), np.array(prior.scale)
-    finished, prefixes = (
-        rows.select_columns(columns).standardise(*scaling) for rows in (finished, prefixes)
-    )
+    finished, prefixes = (rows.select_columns(columns).standardise(*scaling) for rows in (finished, prefixes))
     return prior.model_copy(
         update={
             "made_for": made_for,

@@ -87,7 +87,9 @@ def predict_held_out(drafts: Sequence[GradedDraft], predictor: Predictor, learn:
     train = [draft for draft in drafts if draft.grade.split == "train"]
     held_out = [draft for draft in drafts if draft.grade.split == "held_out"]
     if not train or not held_out:
-        raise ValueError(f"no draft is {'held out' if train else 'for training'}: a split of the items is missing")
+        raise ValueError(
+            f"no draft is {'held out' if train else 'for training'}: a split of the items is missing"
+        )
     right, confidence = predict_drafts(predictor, held_out)
     kinds = np.array([draft.grade.kind for draft in held_out])
     unseen = np.empty(len(held_out))

@@ -88,9 +88,7 @@ def train(
     return Training(model, summarise(held_out))
 
 
-def train_on(
-    drafts: Sequence[GradedDraft], folder: Path, made_for: LogprobSource, fit: Fit
-) -> Trained:
+def train_on(drafts: Sequence[GradedDraft], folder: Path, made_for: LogprobSource, fit: Fit) -> Trained:
     """Train with `fit` on the training split of the drafts of a folder. Raises ValueError if they do not suffice."""
     train_split = [draft for draft in drafts if draft.grade.split == "train"]
     trained_on = TrainingSet(

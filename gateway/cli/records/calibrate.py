@@ -17,15 +17,21 @@ INTERRUPTED = 130
 def calibrate(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="[REF]", help="The small model, as for `smallfirst serve --slm`. Default: the configured one."),
+        typer.Argument(
+            metavar="[REF]",
+            help="The small model, as for `smallfirst serve --slm`. Default: the configured one.",
+        ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Draft a sample, for at most eight minutes. Without it, all items.")
+        bool,
+        typer.Option("--quick", help="Draft a sample, for at most eight minutes. Without it, all items."),
     ] = False,
     items: Annotated[Path | None, typer.Option(help="Graded items; default: the starter set.")] = None,
     min_right: Annotated[
         float,
-        typer.Option(min=0.0, max=1.0, help="Share of the accepted drafts that the suggested `accept` wants right."),
+        typer.Option(
+            min=0.0, max=1.0, help="Share of the accepted drafts that the suggested `accept` wants right."
+        ),
     ] = 0.9,
     config: ConfigOption = None,
 ) -> None:
@@ -37,6 +43,23 @@ def calibrate(
     except ConfigError as error:
         fail(error)
     calibrate_model(settings, items=items, quick=quick, min_right=min_right)
+
+
+def calibrate_if_needed(settings: Settings, *, quick: bool) -> None:
+    """Calibrate the configured small model, unless `smallfirst calibrate` did it before. Ends the command as
+    `calibrate_model` does."""
+    from gateway.catalog.calibrators import Calibrators  # imported here, since it loads the whole gateway
+
+    from .drafting import find_source
+
+    try:
+        path = Calibrators().path_for(find_source(settings))
+    except ConfigError as error:
+        fail(error)
+    if path.exists():
+        err.print(f"calibrated already: {path}; `smallfirst calibrate` makes it anew", markup=False)
+    else:
+        calibrate_model(settings, quick=quick)
 
 
 def calibrate_model(

@@ -39,7 +39,6 @@ FEW_CORES = 4
 """Number of cores up to which all of them compute. Of more, half do: the others are often their second threads."""
 
 
-
 class Result(NamedTuple):
     """A calibrator, where it was written, and what it says of held-out drafts."""
 

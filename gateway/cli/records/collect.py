@@ -24,7 +24,8 @@ def collect(
     items: Annotated[Path | None, typer.Option(help="Graded items; default: the starter set.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest draft.")] = 256,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a set that was interrupted: same model, items, length.")
+        bool,
+        typer.Option("--resume", help="Go on with a set that was interrupted: same model, items, length."),
     ] = False,
     config: ConfigOption = None,
 ) -> None:

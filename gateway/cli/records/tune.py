@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.output import err, fail, out
+from gateway.cli.output import err, fail, out, warn
 from gateway.wire.prompt_text import extract_recorded_features
+from policies.records.reader import LeftOut
 from policies.records.schema import RecordError
-from routers.confidence.calibration import LogprobSource
 
 from .reading import read_with_warning
 
@@ -17,9 +17,14 @@ def tune(
     records: Annotated[Path, typer.Argument(help="A folder that `smallfirst collect` wrote.")],
     made: Annotated[Path, typer.Option("--out", help="The JSON file of what is trained.")],
     model: Annotated[
-        str, typer.Option(help="The small model that wrote the drafts.")
-    ] = "smollm2-135m-instruct",
-    engine: Annotated[str, typer.Option(help="The engine it ran on.")] = "llamacpp",
+        str | None, typer.Option(help="The small model that wrote the drafts. Default: as the records say.")
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="The engine it ran on. Default: as the set's manifest says; sets without one need it."
+        ),
+    ] = None,
     difficulty: Annotated[
         bool,
         typer.Option(
@@ -36,19 +41,26 @@ def tune(
     report: Annotated[Path | None, typer.Option(help="Where the measurements go, as JSON.")] = None,
 ) -> None:
     """Train a calibrator on a record set's training split, and measure it on the held-out split."""
-    try:
-        from policies.tuning import report as tables
-        from policies.tuning import training
-    except ImportError:
-        fail("tuning needs scikit-learn: pip install 'smallfirst[tune]'", 1)
-    made_for = LogprobSource(model=model, engine=engine, mode="constrained" if constrained else "free")
+    from policies.tuning import report as tables  # imported here, since scikit-learn loads slowly
+    from policies.tuning import training
+    from policies.tuning.collection.source import find_source
+
     fit = training.fit_scorer_and_predictor if difficulty else training.fit_calibrator_and_predictor
+    left_out = LeftOut()
     try:
-        trained = training.train(records, made_for, fit, extract_recorded_features, read_with_warning)
+        source = find_source(records, model, engine)
+        made_for = source.model_copy(update={"mode": "constrained" if constrained else "free"})
+        trained = training.train(
+            records, made_for, fit, extract_recorded_features, read_with_warning, left_out
+        )
     except (RecordError, ValueError) as error:
         fail(error)
+    if text := str(left_out):
+        warn(text)
     trained.write_model(made)
-    err.print(f"{made}: trained on {trained.model.trained_on.drafts} drafts", markup=False)
+    err.print(
+        f"{made}: made for {made_for}, trained on {trained.model.trained_on.drafts} drafts", markup=False
+    )
     out.print(tables.to_table(trained.measurements), markup=False)
     if report is not None:
         trained.write_report(report)

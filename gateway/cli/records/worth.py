@@ -30,7 +30,8 @@ def describe_worth(held_out: HeldOut, min_right: float) -> Iterator[str]:
     thresholds = list_builtin_thresholds()
     for threshold in sorted(set(thresholds.values())):
         names = ", ".join(name for name, accept in thresholds.items() if accept == threshold)
-        yield f"  {threshold:.2f}  {describe_acceptance(count_accepted(held_out.right, confidence, threshold))} ({names})"
+        accepted = count_accepted(held_out.right, confidence, threshold)
+        yield f"  {threshold:.2f}  {describe_acceptance(accepted)} ({names})"
     suggested = suggest_accept(held_out.right, confidence, min_right)
     if suggested is not None:
         yield f"suggested accept: {suggested.threshold:.2f}, the smallest at which at least {min_right:.0%} are right:"

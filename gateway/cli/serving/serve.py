@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from gateway.api.settings import Listen
 from gateway.cli.output import ConfigOption, fail
+from gateway.cli.records.calibrate import calibrate_if_needed
 from gateway.local.supervisor import EngineFailed
 from gateway.settings import Settings, default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError
@@ -25,6 +26,16 @@ def serve(
             " Face or a folder with a config.json by vLLM."
         ),
     ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="First calibrate the small model, unless it has a calibrator of its own: see `smallfirst calibrate`.",
+        ),
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="With --calibrate: on a sample, for at most eight minutes.")
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log what the engine and upstreams do.")
     ] = False,
@@ -35,6 +46,8 @@ def serve(
     )
     try:
         settings = override_listen(load_settings(config or default_config_path(), slm), host, port)
+        if calibrate:
+            calibrate_if_needed(settings, quick=quick)
         from .server import run_server  # imported here, since it loads the whole gateway
 
         with _bind_listener(settings.listen.host, settings.listen.port) as listener:

@@ -16,8 +16,9 @@ import policies.tuning.report
 from gateway.cli import app
 from gateway.wire.prompt_text import extract_recorded_features
 from policies.records.schema import PolicyLine
+from policies.tuning.collection.grades import OLD_GRADES_FILE, Grade
 from policies.tuning.difficulty import build_difficulty_predictor, fit_scorer
-from policies.tuning.graded_drafts import GRADES_FILE, Grade, GradedDraft, read_graded
+from policies.tuning.graded_drafts import GradedDraft, read_graded
 from policies.tuning.report import auroc, predict_drafts
 from routers.strategies.difficulty import FEATURES, Scorer, measure_features
 
@@ -117,12 +118,13 @@ def recorded(folder: Path, *, content: bool) -> Path:
     lines = []
     for prompt, grade in some:
         body = {"model": "x", "messages": [{"role": "user", "content": prompt}]} if content else None
-        found = record([judged(worth(0.7))], None, id=grade.id, content=body)
+        draft = judged(worth(0.7)).model_copy(update={"model": MADE_FOR.model})
+        found = record([draft], None, id=grade.id, content=body)
         lines += [] if lines else [PolicyLine(digest=found.policy.digest, policy=found.policy)]
         lines.append(found.exchange)
     folder.mkdir(exist_ok=True)
     (folder / "a.jsonl").write_text("".join(line.model_dump_json() + "\n" for line in lines))
-    (folder / GRADES_FILE).write_text(json.dumps([grade.model_dump() for _, grade in some]))
+    (folder / OLD_GRADES_FILE).write_text(json.dumps([grade.model_dump() for _, grade in some]))
     return folder
 
 
@@ -141,7 +143,7 @@ def test_measures_in_records_need_no_content(tmp_path: Path) -> None:
     policy = PolicyLine(digest=found.policy.digest, policy=found.policy)
     text = f"{policy.model_dump_json()}\n{found.exchange.model_dump_json()}\n"
     (tmp_path / "a.jsonl").write_text(text)
-    (tmp_path / GRADES_FILE).write_text(f"[{grade.model_dump_json()}]")
+    (tmp_path / OLD_GRADES_FILE).write_text(f"[{grade.model_dump_json()}]")
     (draft,) = read_graded(tmp_path, lambda body: pytest.fail("measured again"))
     assert draft.features == {"turns": 3.0}
 
@@ -169,7 +171,15 @@ def test_tune_warns_of_records_that_it_leaves_out(tmp_path: Path) -> None:
     folder = recorded(tmp_path / "drafts", content=True)
     torn = folder / "0.jsonl"
     torn.write_text('{"type": "exch')
-    arguments = ["tune", str(folder), "--difficulty", "--out", str(tmp_path / "scorer.json")]
+    arguments = [
+        "tune",
+        str(folder),
+        "--engine",
+        "llamacpp",
+        "--difficulty",
+        "--out",
+        str(tmp_path / "scorer.json"),
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith(f"smallfirst: 1 line of records left out: {torn}:1: the line: Invalid")
@@ -178,7 +188,8 @@ def test_tune_warns_of_records_that_it_leaves_out(tmp_path: Path) -> None:
 def test_tune_says_what_a_scorer_lacks(tmp_path: Path) -> None:
     folder = recorded(tmp_path / "drafts", content=False)
     result = CliRunner().invoke(
-        app, ["tune", str(folder), "--difficulty", "--out", str(tmp_path / "scorer.json")]
+        app,
+        ["tune", str(folder), "--engine", "llamacpp", "--difficulty", "--out", str(tmp_path / "scorer.json")],
     )
     assert (result.exit_code, (tmp_path / "scorer.json").exists()) == (2, False)
     assert "smallfirst: exchange sf-train-0: its record holds neither" in result.stderr

@@ -19,7 +19,8 @@ from gateway.telemetry.record_writer import Recorder
 from gateway.telemetry.settings import RecordSettings
 from policies.records.reader import LeftOut, read_records
 from policies.records.schema import JudgedLine, PolicyLine, Record, RecordError, RequestLine, TokensLine
-from policies.tuning.graded_drafts import GRADES_FILE, read_graded
+from policies.tuning.collection.grades import OLD_GRADES_FILE
+from policies.tuning.graded_drafts import read_graded
 from routers.confidence.answer_words import SENTENCE_END, SHAPES, WORD_PART, build_stand_in, token_shape
 from routers.plan import Generate, Judge, Judged, Reason, Tier, Token, Verdict
 from routers.router import Request
@@ -446,7 +447,7 @@ GRADE = '{"id": "sf-1", "item": "i", "kind": "k", "template": "t", "split": "tra
 
 def graded_folder(folder: Path, grades: str, *records: Record) -> Path:
     written(folder, lines_of(*records))
-    written(folder, grades, GRADES_FILE)
+    written(folder, grades, OLD_GRADES_FILE)
     return folder
 
 
@@ -476,7 +477,7 @@ def test_nothing_is_learned_from_other_calls(tmp_path: Path, ignored: Record) ->
 
 
 def test_missing_grades_are_named_with_who_writes_them(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"grades\.json: No such file.*; `smallfirst collect` writes it"):
+    with pytest.raises(RecordError, match=r"grades\.jsonl: No such file.*; `smallfirst collect` writes it"):
         read_graded(tmp_path)
 
 

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 import policies.tuning.report
 from policies.records.schema import PolicyLine, Record, RecordError, RequestLine
-from policies.tuning.graded_drafts import GRADES_FILE, Grade
+from policies.tuning.collection.grades import OLD_GRADES_FILE, Grade
 from policies.tuning.training import (
     Fit,
     fit_calibrator_and_predictor,
@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
     ran = records[0].policy
     lines = [PolicyLine(digest=ran.digest, policy=ran), *(record.exchange for record in records)]
     (tmp_path / "a.jsonl").write_text("".join(f"{line.model_dump_json()}\n" for line in lines))
-    (tmp_path / GRADES_FILE).write_text(json.dumps([grade.model_dump() for grade in grades]))
+    (tmp_path / OLD_GRADES_FILE).write_text(json.dumps([grade.model_dump() for grade in grades]))
     return tmp_path
 
 
@@ -69,7 +69,7 @@ def folder(tmp_path: Path) -> Path:
     ("fit", "kind"), [(fit_calibrator_and_predictor, Calibrator), (fit_scorer_and_predictor, Scorer)]
 )
 def test_it_trains_on_one_split_and_measures_on_the_other(folder: Path, fit: Fit, kind: type) -> None:
-    files = (folder / "a.jsonl").read_bytes() + (folder / GRADES_FILE).read_bytes()
+    files = (folder / "a.jsonl").read_bytes() + (folder / OLD_GRADES_FILE).read_bytes()
     training = train(folder, MADE_FOR, fit, measure)
     assert isinstance(training.model, kind)
     assert training.model.made_for == MADE_FOR
@@ -91,6 +91,6 @@ def test_drafts_of_the_other_decoding_mode_are_not_learned_from(folder: Path) ->
 
 
 def test_a_folder_without_grades_is_refused(folder: Path) -> None:
-    (folder / GRADES_FILE).unlink()
+    (folder / OLD_GRADES_FILE).unlink()
     with pytest.raises(RecordError, match="smallfirst collect"):
         train(folder, MADE_FOR, fit_calibrator_and_predictor, measure)
