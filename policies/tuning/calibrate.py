@@ -5,13 +5,13 @@ which a watch computes the confidence (reasoning tokens are not counted). A pref
 draft, and the prefixes of one draft together weigh as much as one draft.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from routers.confidence.calibration import Calibrator, Logistic, LogprobSource, TrainingSet
-from routers.confidence.signals import SIGNALS, SignalName, compute_signals
-from routers.watch import FIRST_CHECK, checkpoints
+from routers.confidence.signals import SIGNALS, SignalName
+from routers.watch import FIRST_CHECK
 
 from .graded_drafts import GradedDraft, Predictor
 from .logistic import (
@@ -34,8 +34,8 @@ SIGNAL_SETS: tuple[tuple[SignalName, ...], ...] = (
 """Candidate sets of signals: all of them, and those about the answer rather than the whole draft. The second
 set has fewer weights to fit and says more about short answers."""
 
-DraftPrefix = tuple[GradedDraft, int, str | None, float]
-"""A draft, how many of its first tokens to use, its finish reason (None if unfinished), and its weight."""
+Example = tuple[GradedDraft, Mapping[SignalName, float], float]
+"""A draft, the signals of it or of a prefix, and the example's weight."""
 
 
 def _find_columns(names: Sequence[SignalName]) -> list[int]:
@@ -55,7 +55,7 @@ def fit_calibrator(
     or come from fewer than five templates, nothing tells them apart: `prior`, or the rule for finished drafts, is then
     shifted to their base rate. Raises ValueError in that case if there is no `prior`, and if there are no drafts.
     """
-    finished, prefixes = _build_rows(_list_finished(drafts)), _build_rows(_list_prefixes(drafts))
+    finished, prefixes = build_finished_rows(drafts), build_prefix_rows(drafts)
     if prior is None:
         check_trainable(finished, "drafts")
         check_trainable(prefixes, f"drafts of {FIRST_CHECK} tokens or more")
@@ -107,25 +107,25 @@ def _shift_prior(
 
 def build_confidence_predictor(calibrator: Calibrator) -> Predictor:
     """Return the function from a finished draft to its confidence by `calibrator`."""
-    return lambda draft: calibrator.confidence(compute_signals(draft.tokens, draft.finish), finished=True)
+    return lambda draft: calibrator.confidence(draft.signals, finished=True)
 
 
-def _list_finished(drafts: Sequence[GradedDraft]) -> Iterator[DraftPrefix]:
-    return ((draft, len(draft.tokens), draft.finish, 1.0) for draft in drafts)
+def build_finished_rows(drafts: Sequence[GradedDraft]) -> Rows:
+    """Return a row for each draft, with a column for each of `SIGNALS`."""
+    return _build_rows((draft, draft.signals, 1.0) for draft in drafts)
 
 
-def _list_prefixes(drafts: Sequence[GradedDraft]) -> Iterator[DraftPrefix]:
-    for draft in drafts:
-        answer = [place for place, token in enumerate(draft.tokens, 1) if not token.reasoning]
-        counts = [answer[count - 1] for count in checkpoints(len(answer))]
-        yield from ((draft, count, None, 1.0 / len(counts)) for count in counts)
+def build_prefix_rows(drafts: Sequence[GradedDraft]) -> Rows:
+    """Return a row for each prefix of each draft, with a column for each of `SIGNALS`."""
+    return _build_rows(
+        (draft, signals, 1.0 / len(draft.prefix_signals)) for draft in drafts for signals in draft.prefix_signals
+    )
 
 
-def _build_rows(cuts: Iterable[DraftPrefix]) -> Rows:
+def _build_rows(examples: Iterable[Example]) -> Rows:
     x, y, groups, weights = [], [], [], []
-    for draft, count, finish, weight in cuts:
-        named = compute_signals(draft.tokens[:count], finish)
-        x.append([named[name] for name in SIGNALS])
+    for draft, signals, weight in examples:
+        x.append([signals[name] for name in SIGNALS])
         y.append(int(draft.grade.right))
         groups.append(draft.grade.template)
         weights.append(weight)

@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from policies.records.reader import LeftOut, read_records
 from policies.records.schema import Record
+from routers.confidence.signals import SignalName, Signals, compute_signals
 from routers.plan import Token
+from routers.watch import checkpoints
 
 from .collection.grades import Grade, read_grades
 from .collection.manifest import read_manifest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class GradedDraft:
     """A finished draft of the small model with its grade. `features` are the prompt's; empty if they are unknown.
     `renormalised` is as in `routers.router.Request`."""
@@ -24,6 +27,24 @@ class GradedDraft:
     seconds: float
     features: Mapping[str, float] = field(default_factory=dict)
     renormalised: bool = False
+
+    @cached_property
+    def signals(self) -> Mapping[SignalName, float]:
+        """The signals of the finished draft. Several fits use them."""
+        return compute_signals(self.tokens, self.finish)
+
+    @cached_property
+    def prefix_signals(self) -> Sequence[Mapping[SignalName, float]]:
+        """The signals of the draft's prefixes, cut where a watch computes the confidence."""
+        collected = Signals()
+        answer = sum(not token.reasoning for token in self.tokens)
+        checks, count, signals = set(checkpoints(answer)), 0, []
+        for token in self.tokens:
+            collected.add(token)
+            count += not token.reasoning
+            if not token.reasoning and count in checks:
+                signals.append(collected.compute())
+        return signals
 
 
 Predictor = Callable[[GradedDraft], float]
