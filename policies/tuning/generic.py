@@ -1,0 +1,174 @@
+"""Trains the generic calibrator, for small models that have no calibrator of their own.
+
+Log-probabilities of different models are on different scales, so each model's signals are standardised on their own
+before the drafts of all models are pooled. An unknown model has no scale yet. It is served with the pooled one, whose
+spread includes the distance between the models: an unknown model that lies elsewhere is moved less by it.
+
+The rule says too much of a model that it has not seen. Its log-odds are therefore shrunk towards the log-odds of the
+base rate, the mean of the models' shares of right drafts. How much is chosen by leaving each model out in turn: the
+shrinkage with the lowest log loss on the drafts of the model that was left out.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from routers.confidence.calibration import Calibrator, Logistic, LogprobSource, TrainingSet
+from routers.confidence.signals import SIGNALS, SignalName
+
+from .calibrate import SIGNAL_SETS, build_finished_rows, build_prefix_rows
+from .graded_drafts import GradedDraft
+from .logistic import DIGITS, Array, Rows, compute_scaling, fit_rule, round_values
+from .report import auroc, calibration_error
+
+SHRINKAGES = tuple(round(0.1 * step, 1) for step in range(11))
+"""Factors of the rule's log-odds; 0 is the base rate alone."""
+
+
+BuildRows = Callable[[Sequence[GradedDraft]], Rows]
+"""Returns the examples of drafts, with a column for each of `SIGNALS`."""
+
+
+class ModelDrafts(NamedTuple):
+    """Drafts of one model on one engine. Sets of the same model on several engines share its name."""
+
+    model: str
+    drafts: Sequence[GradedDraft]
+
+
+class PooledRule(NamedTuple):
+    """A rule over the signals of several models, before it is shrunk."""
+
+    center: Array
+    scale: Array
+    rule: Logistic
+    base_rate: float
+
+    def compute_logits(self, x: Array, shrinkage: float) -> Array:
+        """Return the log-odds that each row of signals is right."""
+        rule = self.shrink(shrinkage)
+        logits: Array = rule.intercept + ((x - self.center) / self.scale) @ np.array(rule.weights)
+        return logits
+
+    def shrink(self, shrinkage: float) -> Logistic:
+        """Return the rule with its log-odds between those of the base rate (0) and its own (1)."""
+        base = float(np.log(self.base_rate / (1.0 - self.base_rate)))
+        return Logistic(
+            intercept=round(base + shrinkage * (self.rule.intercept - base), DIGITS),
+            weights=round_values(shrinkage * np.array(self.rule.weights)),
+        )
+
+
+class GenericTraining(NamedTuple):
+    """The generic calibrator, and how well rules did on models that they had not seen."""
+
+    calibrator: Calibrator
+    measurements: dict[str, Any]
+
+
+def train_generic(
+    sets: Sequence[ModelDrafts], trained_on: TrainingSet, made_for: LogprobSource
+) -> GenericTraining:
+    """Train on the drafts of several models. Raises ValueError if there are fewer than two models."""
+    models = sorted({one.model for one in sets})
+    if len(models) < 2:
+        raise ValueError("a generic calibrator needs the drafts of at least two models")
+    names, shrinkage, losses = min(
+        ((names, *_choose_shrinkage(sets, build_finished_rows, names)) for names in SIGNAL_SETS),
+        key=lambda choice: min(choice[2].values()),
+    )
+    running_shrinkage, running_losses = _choose_shrinkage(sets, build_prefix_rows, names)
+    final = pool_sets(sets, build_finished_rows, names)
+    running = pool_sets(sets, build_prefix_rows, names)
+    calibrator = Calibrator(
+        made_for=made_for,
+        trained_on=trained_on,
+        signals=names,
+        center=round_values(final.center),
+        scale=round_values(final.scale),
+        final=final.shrink(shrinkage),
+        running=running.shrink(running_shrinkage),
+    )
+    measurements = {
+        "models": models,
+        "base_rate": round(final.base_rate, 4),
+        "shrinkage": {"final": shrinkage, "running": running_shrinkage},
+        "log_loss": {"final": losses, "running": running_losses},
+        "leaving_model_out": {model: _measure_left_out(sets, model, names, shrinkage) for model in models},
+    }
+    return GenericTraining(calibrator, measurements)
+
+
+def pool_sets(sets: Sequence[ModelDrafts], build_rows: BuildRows, names: Sequence[SignalName]) -> PooledRule:
+    """Fit a rule to the drafts of several models, each standardised on its own; each model weighs the same."""
+    columns = [SIGNALS.index(name) for name in names]
+    scalings = [compute_scaling(build_finished_rows(one.drafts).select_columns(columns)) for one in sets]
+    rows = [
+        build_rows(one.drafts).select_columns(columns).standardise(*scaling)
+        for one, scaling in zip(sets, scalings, strict=True)
+    ]
+    shares = np.array([1.0 / sum(other.model == one.model for other in sets) for one in sets])
+    shares /= shares.sum()
+    examples = sum(len(one.drafts) for one in sets)
+    weights = [
+        some.weights / some.weights.sum() * share * examples for some, share in zip(rows, shares, strict=True)
+    ]
+    pooled = Rows(
+        np.concatenate([some.x for some in rows]),
+        np.concatenate([some.y for some in rows]),
+        np.concatenate([some.groups for some in rows]),
+        np.concatenate(weights),
+    )
+    centers, scales = (np.array(values) for values in zip(*scalings, strict=True))
+    center = shares @ centers
+    return PooledRule(
+        center=center,
+        scale=np.sqrt(shares @ (scales**2 + (centers - center) ** 2)),
+        rule=fit_rule(pooled),
+        base_rate=float(np.average(pooled.y, weights=pooled.weights)),
+    )
+
+
+def _choose_shrinkage(
+    sets: Sequence[ModelDrafts], build_rows: BuildRows, names: Sequence[SignalName]
+) -> tuple[float, dict[str, float]]:
+    """Return the shrinkage with the lowest log loss, and the mean log loss over the models left out, by shrinkage."""
+    columns = [SIGNALS.index(name) for name in names]
+    losses: dict[float, list[float]] = {shrinkage: [] for shrinkage in SHRINKAGES}
+    for model in sorted({one.model for one in sets}):
+        pooled = pool_sets([one for one in sets if one.model != model], build_rows, names)
+        for one in [one for one in sets if one.model == model]:
+            rows = build_rows(one.drafts).select_columns(columns)
+            for shrinkage in SHRINKAGES:
+                losses[shrinkage].append(_log_loss(rows, pooled.compute_logits(rows.x, shrinkage)))
+    means = {shrinkage: round(float(np.mean(values)), 4) for shrinkage, values in losses.items()}
+    return min(means, key=lambda shrinkage: means[shrinkage]), {str(key): loss for key, loss in means.items()}
+
+
+def _log_loss(rows: Rows, logits: Array) -> float:
+    signs = np.where(rows.y == 1, 1.0, -1.0)
+    return float(np.average(np.log1p(np.exp(-np.clip(signs * logits, -30.0, 30.0))), weights=rows.weights))
+
+
+def _measure_left_out(
+    sets: Sequence[ModelDrafts], model: str, names: Sequence[SignalName], shrinkage: float
+) -> list[dict[str, float]]:
+    """Return what a rule of the other models is worth on each set of the model that was left out."""
+    columns = [SIGNALS.index(name) for name in names]
+    pooled = pool_sets([one for one in sets if one.model != model], build_finished_rows, names)
+    measured = []
+    for one in [one for one in sets if one.model == model]:
+        rows = build_finished_rows(one.drafts).select_columns(columns)
+        right = rows.y.astype(np.float64)
+        confidence = 1.0 / (1.0 + np.exp(-pooled.compute_logits(rows.x, shrinkage)))
+        figures = {
+            "drafts": float(len(right)),
+            "right": float(right.mean()),
+            "auroc": auroc(right, confidence),
+            "calibration_error": calibration_error(right, confidence),
+            "brier": float(np.mean((confidence - right) ** 2)),
+            "brier_of_base_rate": float(np.mean((pooled.base_rate - right) ** 2)),
+        }
+        measured.append({name: round(value, 4) for name, value in figures.items()})
+    return measured
