@@ -118,7 +118,9 @@ def build_finished_rows(drafts: Sequence[GradedDraft]) -> Rows:
 def build_prefix_rows(drafts: Sequence[GradedDraft]) -> Rows:
     """Return a row for each prefix of each draft, with a column for each of `SIGNALS`."""
     return _build_rows(
-        (draft, signals, 1.0 / len(draft.prefix_signals)) for draft in drafts for signals in draft.prefix_signals
+        (draft, signals, 1.0 / len(draft.prefix_signals))
+        for draft in drafts
+        for signals in draft.prefix_signals
     )
 
 

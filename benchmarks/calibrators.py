@@ -1,0 +1,152 @@
+"""Remakes the calibrators that ship, and measures them: `python -m benchmarks.calibrators [--only NAME ...] [--sets DIR]`.
+
+Each is trained on a record set of the starter set's drafts. The sets are kept in DIR (by default in the user's cache
+folder) under the calibrator's name; a set that is not there, or not whole, is collected: some minutes for the small
+model, an hour and more for the 1.5B. `--as-is` takes them as they are. The generic calibrator is trained on all sets.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import platformdirs
+
+from benchmarks import pair, results
+from benchmarks.large import path as large_weights
+from benchmarks.vllm import environment as vllm
+from gateway.cli.records.collect import collect_drafts
+from gateway.cli.records.worth import describe_worth
+from gateway.local.model_catalog import DEFAULT_WEIGHTS
+from gateway.settings import LocalEngine, Settings
+from policies.loading.trained_files import SHIPPED_CALIBRATORS
+from policies.tuning.acceptance import count_accepted, list_builtin_thresholds
+from policies.tuning.generic import ModelDrafts, train_generic
+from policies.tuning.graded_drafts import GradedDraft, read_graded
+from policies.tuning.report import HeldOut, summarise
+from policies.tuning.starter_set import load_items
+from policies.tuning.training import fit_calibrator_and_predictor, hash_records, train_on
+from routers.confidence.calibration import Calibrator, LogprobSource, TrainingSet
+
+FOLDER = Path(platformdirs.user_cache_dir("smallfirst")) / "calibrators"
+GENERIC = "generic"
+
+
+class Stock(NamedTuple):
+    """A calibrator that ships: the source that it is made for, and the engine whose drafts it learns from."""
+
+    made_for: LogprobSource
+    build_engine: Callable[[], LocalEngine]
+
+
+def build_vllm() -> LocalEngine:
+    return LocalEngine(
+        engine="vllm",
+        model=str(vllm.models() / "smollm2"),
+        python=vllm.python(),
+        arguments={"dtype": "float32", "enforce-eager": True},
+        environment={"VLLM_CPU_KVCACHE_SPACE": "1"},
+        slots=8,
+    )
+
+
+STOCK = {
+    "smollm2-135m-instruct.llamacpp": Stock(
+        LogprobSource(model=DEFAULT_WEIGHTS.name, engine="llamacpp"), LocalEngine
+    ),
+    "smollm2-135m-instruct.vllm": Stock(LogprobSource(model=DEFAULT_WEIGHTS.name, engine="vllm"), build_vllm),
+    "qwen2.5-coder-1.5b-instruct.llamacpp": Stock(
+        LogprobSource(model="qwen2.5-coder-1.5b-instruct.Q4_K_M", engine="llamacpp"),
+        lambda: LocalEngine(model=str(large_weights())),
+    ),
+}
+
+
+def collect_set(name: str, folder: Path) -> None:
+    """Collect the record set of a calibrator, or what is missing of it."""
+    if (folder / "grades.json").exists():  # an older set: whole, without a manifest
+        return
+    settings = Settings(local=STOCK[name].build_engine())
+    asyncio.run(collect_drafts(settings, folder, load_items(), pair.MAX_TOKENS, resume=folder.exists()))
+
+
+def train_stock(name: str, folder: Path) -> tuple[Calibrator, HeldOut]:
+    drafts = [draft for draft in read_graded(folder) if not draft.renormalised]
+    model, held_out = train_on(drafts, folder, STOCK[name].made_for, fit_calibrator_and_predictor)
+    assert isinstance(model, Calibrator)
+    return model, held_out
+
+
+def measure(held_out: HeldOut) -> dict[str, Any]:
+    """What the calibrator is worth, and what the built-in thresholds accept by calibrators trained without the
+    draft's kind."""
+    assert held_out.unseen is not None
+    accepted = {
+        name: count_accepted(held_out.right, held_out.unseen, threshold)
+        for name, threshold in list_builtin_thresholds().items()
+    }
+    counts = {
+        name: {"threshold": one.threshold, "accepted": one.accepted, "right": one.right, "drafts": one.drafts}
+        for name, one in accepted.items()
+    }
+    return {**summarise(held_out), "accepted": counts}
+
+
+def train_pooled(sets: dict[str, list[GradedDraft]], folder: Path) -> tuple[Calibrator, dict[str, Any]]:
+    digest = hashlib.sha256("".join(hash_records(folder / name) for name in sorted(sets)).encode())
+    trained_on = TrainingSet(
+        records=", ".join(sorted(sets)),
+        sha256=digest.hexdigest(),
+        drafts=sum(map(len, sets.values())),
+        date=time.strftime("%Y-%m-%d"),
+    )
+    of_models = [ModelDrafts(STOCK[name].made_for.model, drafts) for name, drafts in sets.items()]
+    trained = train_generic(of_models, trained_on, LogprobSource(model="any", engine="any"))
+    return trained.calibrator, trained.measurements
+
+
+def write(name: str, calibrator: Calibrator) -> None:
+    path = SHIPPED_CALIBRATORS / f"{name}.json"
+    path.write_text(calibrator.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    print(path)
+
+
+def remake(names: Sequence[str], folder: Path, *, as_is: bool) -> dict[str, Any]:
+    """Write the named calibrators, and return what they are worth."""
+    measured: dict[str, Any] = {}
+    for name in [name for name in STOCK if name in names]:
+        if not as_is:
+            collect_set(name, folder / name)
+        calibrator, held_out = train_stock(name, folder / name)
+        write(name, calibrator)
+        measured[name] = measure(held_out)
+        print("\n".join(describe_worth(held_out, 0.9)))
+    if GENERIC in names:
+        sets = {name: read_graded(folder / name) for name in STOCK if (folder / name).exists()}
+        calibrator, measured[GENERIC] = train_pooled(sets, folder)
+        write(GENERIC, calibrator)
+        print(json.dumps(measured[GENERIC], indent=1))
+    return measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", nargs="+", choices=[*STOCK, GENERIC], default=[*STOCK, GENERIC])
+    parser.add_argument("--sets", type=Path, default=FOLDER)
+    parser.add_argument("--as-is", action="store_true", help="train on the sets as they are, whole or not")
+    args = parser.parse_args()
+    if any(name.endswith(".vllm") for name in args.only) and not args.as_is and (why := vllm.lacking()):
+        sys.exit(f"without vLLM: {why}")
+    found = remake(args.only, args.sets, as_is=args.as_is)
+    path = results.FOLDER / "calibrators.json"
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    print(results.write("calibrators", {**earlier, **found} | {"made_by": results.made_by()}))
+
+
+if __name__ == "__main__":
+    main()
