@@ -1,8 +1,9 @@
-"""Remakes the calibrators that ship, and measures them: `python -m benchmarks.calibrators [--only NAME ...] [--sets DIR]`.
+"""Remakes the calibrators that ship, and measures them: `python -m benchmarks.calibrators [--only NAME ...]`.
 
-Each is trained on a record set of the starter set's drafts. The sets are kept in DIR (by default in the user's cache
-folder) under the calibrator's name; a set that is not there, or not whole, is collected: some minutes for the small
-model, an hour and more for the 1.5B. `--as-is` takes them as they are. The generic calibrator is trained on all sets.
+Each is trained on a record set of the starter set's drafts. `--sets` names the folder that holds the sets, each under
+its calibrator's name; by default it is in the user's cache folder. A set that is not there, or not whole, is collected:
+some minutes for the small model, an hour and more for the 1.5B. `--as-is` takes the sets as they are. The generic
+calibrator is trained on all of them.
 """
 
 import argparse
@@ -21,27 +22,32 @@ from benchmarks import pair, results
 from benchmarks.large import path as large_weights
 from benchmarks.vllm import environment as vllm
 from gateway.cli.records.collect import collect_drafts
+from gateway.cli.records.drafting import find_source
 from gateway.cli.records.worth import describe_worth
 from gateway.local.model_catalog import DEFAULT_WEIGHTS
 from gateway.settings import LocalEngine, Settings
 from policies.loading.trained_files import SHIPPED_CALIBRATORS
 from policies.tuning.acceptance import count_accepted, list_builtin_thresholds
+from policies.tuning.collection.grades import OLD_GRADES_FILE
 from policies.tuning.generic import ModelDrafts, train_generic
 from policies.tuning.graded_drafts import GradedDraft, read_graded
 from policies.tuning.report import HeldOut, summarise
 from policies.tuning.starter_set import load_items
 from policies.tuning.training import fit_calibrator_and_predictor, hash_records, train_on
-from routers.confidence.calibration import Calibrator, LogprobSource, TrainingSet
+from routers.confidence.calibration import Calibrator, Fingerprint, LogprobSource, TrainingSet
 
 FOLDER = Path(platformdirs.user_cache_dir("smallfirst")) / "calibrators"
 GENERIC = "generic"
 
 
 class Stock(NamedTuple):
-    """A calibrator that ships: the source that it is made for, and the engine whose drafts it learns from."""
+    """A calibrator that ships: the name of its model, and the engine whose drafts it learns from."""
 
-    made_for: LogprobSource
+    model: str
     build_engine: Callable[[], LocalEngine]
+    aliases: tuple[str, ...] = ()
+    has_own_weights: bool = True
+    """Whether users have the very files that were drafted with. If not, only the number of parameters is compared."""
 
 
 def build_vllm() -> LocalEngine:
@@ -56,20 +62,29 @@ def build_vllm() -> LocalEngine:
 
 
 STOCK = {
-    "smollm2-135m-instruct.llamacpp": Stock(
-        LogprobSource(model=DEFAULT_WEIGHTS.name, engine="llamacpp"), LocalEngine
-    ),
-    "smollm2-135m-instruct.vllm": Stock(LogprobSource(model=DEFAULT_WEIGHTS.name, engine="vllm"), build_vllm),
+    "smollm2-135m-instruct.llamacpp": Stock(DEFAULT_WEIGHTS.name, LocalEngine),
+    # vLLM reads the default weights in its own format here, which nobody else has.
+    "smollm2-135m-instruct.vllm": Stock(DEFAULT_WEIGHTS.name, build_vllm, ("smollm2",), False),
     "qwen2.5-coder-1.5b-instruct.llamacpp": Stock(
-        LogprobSource(model="qwen2.5-coder-1.5b-instruct.Q4_K_M", engine="llamacpp"),
+        "qwen2.5-coder-1.5b-instruct",
         lambda: LocalEngine(model=str(large_weights())),
+        ("qwen2.5-coder-1.5b-instruct.Q4_K_M",),
     ),
 }
 
 
+def build_source(stock: Stock) -> LogprobSource:
+    """The source that the calibrator is made for."""
+    found = find_source(Settings(local=stock.build_engine()))
+    known = found.fingerprint
+    if known is not None and not stock.has_own_weights:
+        known = Fingerprint(parameters=known.parameters)
+    return LogprobSource(model=stock.model, engine=found.engine, aliases=stock.aliases, fingerprint=known)
+
+
 def collect_set(name: str, folder: Path) -> None:
     """Collect the record set of a calibrator, or what is missing of it."""
-    if (folder / "grades.json").exists():  # an older set: whole, without a manifest
+    if (folder / OLD_GRADES_FILE).exists():  # whole, and without a manifest
         return
     settings = Settings(local=STOCK[name].build_engine())
     asyncio.run(collect_drafts(settings, folder, load_items(), pair.MAX_TOKENS, resume=folder.exists()))
@@ -77,9 +92,7 @@ def collect_set(name: str, folder: Path) -> None:
 
 def train_stock(name: str, folder: Path) -> tuple[Calibrator, HeldOut]:
     drafts = [draft for draft in read_graded(folder) if not draft.renormalised]
-    model, held_out = train_on(drafts, folder, STOCK[name].made_for, fit_calibrator_and_predictor)
-    assert isinstance(model, Calibrator)
-    return model, held_out
+    return train_on(drafts, folder, build_source(STOCK[name]), fit_calibrator_and_predictor)
 
 
 def measure(held_out: HeldOut) -> dict[str, Any]:
@@ -105,7 +118,7 @@ def train_pooled(sets: dict[str, list[GradedDraft]], folder: Path) -> tuple[Cali
         drafts=sum(map(len, sets.values())),
         date=time.strftime("%Y-%m-%d"),
     )
-    of_models = [ModelDrafts(STOCK[name].made_for.model, drafts) for name, drafts in sets.items()]
+    of_models = [ModelDrafts(STOCK[name].model, drafts) for name, drafts in sets.items()]
     trained = train_generic(of_models, trained_on, LogprobSource(model="any", engine="any"))
     return trained.calibrator, trained.measurements
 

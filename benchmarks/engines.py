@@ -25,7 +25,7 @@ from benchmarks.proof import requantised
 from benchmarks.vllm import environment
 from benchmarks.vllm.server import vllm
 from gateway.cli.loopback_gateway import run_gateway
-from gateway.cli.records.collect import COLLECT_POLICY
+from gateway.cli.records.drafting import COLLECT_POLICY
 from gateway.local.model_catalog import DEFAULT_WEIGHTS, find_weights
 from gateway.settings import LocalEngine, Settings, load_settings
 from policies.loading.loader import load_policies

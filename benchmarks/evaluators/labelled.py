@@ -21,6 +21,8 @@ from benchmarks.pair import SEED
 from gateway.cli.records.collect import collect_drafts
 from gateway.settings import LocalEngine, Settings
 from gateway.telemetry.settings import RecordSettings
+from policies.tuning.collection.grades import OLD_GRADES_FILE
+from policies.tuning.collection.manifest import MANIFEST_FILE
 from policies.tuning.graded_drafts import GradedDraft, read_graded
 from policies.tuning.starter_set import Item, load_items
 
@@ -72,10 +74,12 @@ def train_items(count: int) -> list[Item]:
 def drafts(name: str, items: Sequence[Item]) -> list[Draft]:
     """Of each item; collected where they are not there yet."""
     folder = FOLDER / name
-    if not (folder / "grades.json").exists():
-        shutil.rmtree(folder, ignore_errors=True)
+    if not (folder / OLD_GRADES_FILE).exists():
+        resumes = (folder / MANIFEST_FILE).exists()
+        if not resumes:
+            shutil.rmtree(folder, ignore_errors=True)
         settings = Settings(local=LocalEngine(), records=RecordSettings(content=True))
-        asyncio.run(collect_drafts(settings, folder, items, LONGEST))
+        asyncio.run(collect_drafts(settings, folder, items, LONGEST, resume=resumes))
     found = {draft.grade.item: draft for draft in read_graded(folder)}
     drawn = [Draft(item, draft) for item in items if (draft := found.get(item.id))]
     random.Random(SEED).shuffle(drawn)  # so that a part of them is like the whole

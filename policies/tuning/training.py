@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 from policies.records.reader import LeftOut, read_records
 from routers.confidence.calibration import Calibrator, LogprobSource, TrainingSet
@@ -17,7 +17,8 @@ from .difficulty import build_difficulty_predictor, fit_scorer
 from .graded_drafts import GradedDraft, MeasurePrompt, Predictor, Read, read_graded
 from .report import HeldOut, predict_held_out, summarise
 
-Fit = Callable[[Sequence[GradedDraft], LogprobSource, TrainingSet], tuple[Calibrator | Scorer, Predictor]]
+Model = TypeVar("Model", bound=Calibrator | Scorer)
+Fit = Callable[[Sequence[GradedDraft], LogprobSource, TrainingSet], tuple[Model, Predictor]]
 """Trains on drafts, and returns what was trained with its predictor. Raises ValueError if that is not possible."""
 
 
@@ -44,7 +45,7 @@ def fit_calibrator_and_predictor(
     return calibrator, build_confidence_predictor(calibrator)
 
 
-def fit_with_prior(prior: Calibrator) -> Fit:
+def fit_with_prior(prior: Calibrator) -> Fit[Calibrator]:
     """Return a function that trains a calibrator, and shifts `prior` to the base rate where nothing can be learned."""
 
     def fit(
@@ -63,17 +64,10 @@ def fit_scorer_and_predictor(
     return scorer, build_difficulty_predictor(scorer)
 
 
-class Trained(NamedTuple):
-    """A calibrator or a scorer trained on the training split, and what it predicts of the held-out split."""
-
-    model: Calibrator | Scorer
-    held_out: HeldOut
-
-
 def train(
     folder: Path,
     made_for: LogprobSource,
-    fit: Fit,
+    fit: Fit[Any],
     measure: MeasurePrompt,
     read: Read = read_records,
     left_out: LeftOut | None = None,
@@ -88,8 +82,11 @@ def train(
     return Training(model, summarise(held_out))
 
 
-def train_on(drafts: Sequence[GradedDraft], folder: Path, made_for: LogprobSource, fit: Fit) -> Trained:
-    """Train with `fit` on the training split of the drafts of a folder. Raises ValueError if they do not suffice."""
+def train_on(
+    drafts: Sequence[GradedDraft], folder: Path, made_for: LogprobSource, fit: Fit[Model]
+) -> tuple[Model, HeldOut]:
+    """Return what `fit` trains on the training split of a folder's drafts, and its confidences of the held-out split.
+    Raises ValueError if the drafts do not suffice."""
     train_split = [draft for draft in drafts if draft.grade.split == "train"]
     trained_on = TrainingSet(
         records=folder.name,
@@ -99,7 +96,7 @@ def train_on(drafts: Sequence[GradedDraft], folder: Path, made_for: LogprobSourc
     )
     model, predictor = fit(train_split, made_for, trained_on)
     held_out = predict_held_out(drafts, predictor, lambda some: fit(some, made_for, trained_on)[1])
-    return Trained(model, held_out)
+    return model, held_out
 
 
 def hash_records(folder: Path) -> str:

@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from openai import APIError, AsyncOpenAI, BadRequestError
 
 from gateway.cli.loopback_gateway import run_gateway
-from gateway.local.factory import to_upstream_settings
+from gateway.cli.output import err
+from gateway.local.factory import find_fingerprint, to_upstream_settings
 from gateway.settings import Settings
 from policies.loading.yaml_files import ConfigError
 from policies.schema.policy import Policy
@@ -45,11 +47,16 @@ def find_source(settings: Settings) -> LogprobSource:
     """Return the configured small model and its engine. Raises ConfigError if there is none."""
     if settings.local is not None:
         local = to_upstream_settings(settings.local, port=1)
-        return LogprobSource(model=local.model, engine=local.engine)
+        fingerprint = find_fingerprint(settings.local, settings.models_folder, _report)
+        return LogprobSource(model=local.model, engine=local.engine, fingerprint=fingerprint)
     for upstream in settings.upstreams:
         if upstream.tier == "slm" and not upstream.judges_only:
             return LogprobSource(model=upstream.model, engine=upstream.engine)
     raise ConfigError("no small model is configured: local, or an upstream with tier: slm")
+
+
+def _report(line: str) -> None:
+    err.print(line, markup=False)
 
 
 @dataclass
@@ -63,7 +70,7 @@ class Collection:
     failed: list[str] = field(default_factory=list)
     """Why items were refused by the model, such as one that does not fit its context."""
 
-    @property
+    @cached_property
     def manifest(self) -> Manifest:
         return Manifest(
             source=find_source(self.settings), items=hash_items(self.items), max_tokens=self.max_tokens

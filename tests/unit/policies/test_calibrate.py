@@ -141,6 +141,50 @@ def test_what_nothing_can_be_learned_from_is_refused(drafts: list[GradedDraft], 
         fit_calibrator(drafts, MADE_FOR, TRAINED_ON)
 
 
+def of(count: int, right: Callable[[int], bool], length: int = 12) -> list[GradedDraft]:
+    return [
+        graded(worth(0.3 + n % 5 / 10, length), right(n), template=f"train/{n % 12}", kind=KINDS[n % 2])
+        for n in range(count)
+    ]
+
+
+def mean_confidence(calibrator: Calibrator, drafts: Sequence[GradedDraft]) -> float:
+    return float(predict_drafts(build_confidence_predictor(calibrator), drafts)[1].mean())
+
+
+@pytest.mark.parametrize(
+    ("right", "share"), [(lambda n: True, 61 / 62), (lambda n: False, 1 / 62)], ids=["all right", "all wrong"]
+)
+def test_a_prior_is_shifted_to_the_base_rate_where_nothing_can_be_learned(
+    fitted: Calibrator, right: Callable[[int], bool], share: float
+) -> None:
+    drafts = of(60, right)
+    found = fit_calibrator(drafts, MADE_FOR, TRAINED_ON, prior=fitted)
+    assert (found.signals, found.final.weights) == (fitted.signals, fitted.final.weights)
+    assert mean_confidence(found, drafts) == pytest.approx(share, abs=1e-3)
+
+
+def test_few_templates_shift_a_prior_and_no_drafts_are_refused(fitted: Calibrator) -> None:
+    few = [graded(worth(0.3 + n / 30, 4), n < 6, template="one") for n in range(12)]
+    found = fit_calibrator(few, MADE_FOR, TRAINED_ON, prior=fitted)
+    assert mean_confidence(found, few) == pytest.approx(0.5, abs=1e-3)
+    with pytest.raises(ValueError, match="found none"):
+        fit_calibrator([], MADE_FOR, TRAINED_ON, prior=fitted)
+
+
+@SLOW_TRACED
+def test_prefixes_that_cannot_be_told_apart_get_the_finished_rule(fitted: Calibrator) -> None:
+    """The short ones are right or wrong; there is none of six tokens, or all of these are right."""
+    short = of(60, lambda n: n % 5 > 1, length=4)
+    found = fit_calibrator(short, MADE_FOR, TRAINED_ON, prior=fitted)
+    assert found.running == found.final
+    long = of(24, lambda n: True)
+    found = fit_calibrator([*short, *long], MADE_FOR, TRAINED_ON, prior=fitted)
+    assert found.running.weights == found.final.weights
+    running = [found.confidence(draft.prefix_signals[0], finished=False) for draft in long]
+    assert np.mean(running) > 0.9
+
+
 # --- measurements
 
 Array = NDArray[np.float64]
