@@ -193,18 +193,17 @@ async def test_a_model_that_is_always_right_gets_the_generic_rule_at_its_base_ra
     assert "60 of 60 items are done" in again.stderr
 
 
-async def test_serve_calibrates_a_model_once(
-    student: Student, files: tuple[Path, Path], free_port: int
-) -> None:
+async def test_serve_calibrates_a_model_once(student: Student, files: tuple[Path, Path]) -> None:
     """It then serves, here in vain: the address is taken. The second time it has a calibrator."""
     config, _ = files
     path = Calibrators().path_for(find_source(student_settings(student)))
     path.parent.mkdir(parents=True)
     path.write_text("{}")
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", free_port))
+        taken.bind(("127.0.0.1", 0))
         taken.listen()
-        result = await run("serve", "--calibrate", "--config", config, "--port", free_port)
+        port = taken.getsockname()[1]
+        result = await run("serve", "--calibrate", "--config", config, "--port", port)
     assert result.exit_code == 2
     assert f"calibrated already: {path}" in result.stderr
     assert "cannot listen on" in result.stderr

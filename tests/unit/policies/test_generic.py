@@ -17,7 +17,7 @@ GENERIC = LogprobSource(model="any", engine="any")
 pytestmark = pytest.mark.untraced  # a tracer sees every step of the solver
 
 
-def drafts_of(level: float, share: float, seed: int, count: int = 60) -> list[GradedDraft]:
+def drafts_of(level: float, share: float, seed: int, count: int = 40) -> list[GradedDraft]:
     """Drafts whose log-probabilities are about `level`; the likelier `share` of them are right."""
     rng = np.random.default_rng(seed)
     means = level * rng.uniform(0.2, 2.0, count)
