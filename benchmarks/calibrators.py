@@ -13,14 +13,17 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import platformdirs
 
 from benchmarks import pair, results
 from benchmarks.large import path as large_weights
 from benchmarks.vllm import environment as vllm
+from gateway.cli.records.calibration import MAX_TOKENS, QUICK_ITEMS
 from gateway.cli.records.collect import collect_drafts
 from gateway.cli.records.drafting import find_source
 from gateway.cli.records.worth import describe_worth
@@ -28,16 +31,22 @@ from gateway.local.model_catalog import DEFAULT_WEIGHTS
 from gateway.settings import LocalEngine, Settings
 from policies.loading.trained_files import SHIPPED_CALIBRATORS
 from policies.tuning.acceptance import count_accepted, list_builtin_thresholds
+from policies.tuning.calibrate import build_confidence_predictor, fit_calibrator
 from policies.tuning.collection.grades import OLD_GRADES_FILE
+from policies.tuning.collection.sample import stratify
 from policies.tuning.generic import ModelDrafts, train_generic
-from policies.tuning.graded_drafts import GradedDraft, read_graded
-from policies.tuning.report import HeldOut, summarise
+from policies.tuning.graded_drafts import GradedDraft, Predictor, read_graded
+from policies.tuning.report import HeldOut, auroc, calibration_error, predict_held_out, summarise
 from policies.tuning.starter_set import load_items
 from policies.tuning.training import fit_calibrator_and_predictor, hash_records, train_on
 from routers.confidence.calibration import Calibrator, Fingerprint, LogprobSource, TrainingSet
 
 FOLDER = Path(platformdirs.user_cache_dir("smallfirst")) / "calibrators"
-GENERIC = "generic"
+GENERIC, SAMPLES = "generic", "samples"
+SAMPLED = "smollm2-135m-instruct.vllm"
+"""The set of which smaller samples and shorter drafts are tried."""
+TRIED = ((QUICK_ITEMS, MAX_TOKENS), (1200, MAX_TOKENS), (1200, pair.MAX_TOKENS))
+"""Items in the order of `calibrate`, and the longest draft."""
 
 
 class Stock(NamedTuple):
@@ -71,6 +80,9 @@ STOCK = {
         ("qwen2.5-coder-1.5b-instruct.Q4_K_M",),
     ),
 }
+
+
+NAMES = [*STOCK, SAMPLES, GENERIC]
 
 
 def build_source(stock: Stock) -> LogprobSource:
@@ -123,6 +135,41 @@ def train_pooled(sets: dict[str, list[GradedDraft]], folder: Path) -> tuple[Cali
     return trained.calibrator, trained.measurements
 
 
+def measure_samples(folder: Path) -> dict[str, Any]:
+    """What calibrators are worth that learn from fewer items, or from drafts that are cut shorter. All are measured on
+    the same held-out drafts of kinds that they did not learn from, as long as the model wrote them."""
+    by_item = {draft.grade.item: draft for draft in read_graded(folder)}
+    order = [by_item[item.id] for item in stratify(load_items()) if item.id in by_item]
+    held_out = [draft for draft in order if draft.grade.split == "held_out"]
+    measured = {}
+    for items, longest in TRIED:
+        train = [cut(draft, longest) for draft in order[:items] if draft.grade.split == "train"]
+        predicted = predict_held_out([*train, *held_out], lambda draft: 0.5, learn)
+        assert predicted.unseen is not None
+        figures = {
+            "auroc": auroc(predicted.right, predicted.unseen),
+            "calibration_error": calibration_error(predicted.right, predicted.unseen),
+            "brier": float(np.mean((predicted.right - predicted.unseen) ** 2)),
+        }
+        measured[f"{items}_items_{longest}_tokens"] = {
+            name: round(value, 4) for name, value in figures.items()
+        }
+    return measured
+
+
+def cut(draft: GradedDraft, longest: int) -> GradedDraft:
+    """The draft as a limit on its tokens would have left it; its grade stays."""
+    if len(draft.tokens) <= longest:
+        return draft
+    return replace(draft, tokens=draft.tokens[:longest], finish="length")
+
+
+def learn(drafts: Sequence[GradedDraft]) -> Predictor:
+    source = LogprobSource(model="sampled", engine="vllm")
+    trained_on = TrainingSet(records="sampled", sha256="", drafts=len(drafts), date="")
+    return build_confidence_predictor(fit_calibrator(drafts, source, trained_on))
+
+
 def write(name: str, calibrator: Calibrator) -> None:
     path = SHIPPED_CALIBRATORS / f"{name}.json"
     path.write_text(calibrator.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -139,6 +186,9 @@ def remake(names: Sequence[str], folder: Path, *, as_is: bool) -> dict[str, Any]
         write(name, calibrator)
         measured[name] = measure(held_out)
         print("\n".join(describe_worth(held_out, 0.9)))
+    if SAMPLES in names:
+        measured[SAMPLES] = measure_samples(folder / SAMPLED)
+        print(json.dumps(measured[SAMPLES], indent=1))
     if GENERIC in names:
         sets = {name: read_graded(folder / name) for name in STOCK if (folder / name).exists()}
         calibrator, measured[GENERIC] = train_pooled(sets, folder)
@@ -149,7 +199,7 @@ def remake(names: Sequence[str], folder: Path, *, as_is: bool) -> dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", nargs="+", choices=[*STOCK, GENERIC], default=[*STOCK, GENERIC])
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--sets", type=Path, default=FOLDER)
     parser.add_argument("--as-is", action="store_true", help="train on the sets as they are, whole or not")
     args = parser.parse_args()

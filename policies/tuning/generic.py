@@ -4,9 +4,12 @@ Log-probabilities of different models are on different scales, so each model's s
 before the drafts of all models are pooled. An unknown model has no scale yet. It is served with the pooled one, whose
 spread includes the distance between the models: an unknown model that lies elsewhere is moved less by it.
 
-The rule says too much of a model that it has not seen. Its log-odds are therefore shrunk towards the log-odds of the
-base rate, the mean of the models' shares of right drafts. How much is chosen by leaving each model out in turn: the
-shrinkage with the lowest log loss on the drafts of the model that was left out.
+What is learned of one model says too much of another. So the weights are shrunk, and with them every confidence
+towards the base rate. How much is chosen by leaving each model out in turn: the shrinkage with the lowest log loss on
+the drafts of the model that was left out.
+
+The base rate is that of the model with the fewest right drafts. An unknown model is not taken to be better than any
+that is known, since a wrong answer that is served costs more than a call of the large model.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,13 +20,14 @@ import numpy as np
 from routers.confidence.calibration import Calibrator, Logistic, LogprobSource, TrainingSet
 from routers.confidence.signals import SIGNALS, SignalName
 
+from .acceptance import count_accepted, list_builtin_thresholds
 from .calibrate import SIGNAL_SETS, build_finished_rows, build_prefix_rows
 from .graded_drafts import GradedDraft
 from .logistic import DIGITS, Array, Rows, compute_scaling, fit_rule, round_values
 from .report import auroc, calibration_error
 
 SHRINKAGES = tuple(round(0.1 * step, 1) for step in range(11))
-"""Factors of the rule's log-odds; 0 is the base rate alone."""
+"""Factors of the weights; 0 is the base rate alone."""
 
 
 BuildRows = Callable[[Sequence[GradedDraft]], Rows]
@@ -38,26 +42,24 @@ class ModelDrafts(NamedTuple):
 
 
 class PooledRule(NamedTuple):
-    """A rule over the signals of several models, before it is shrunk."""
+    """Weights over the signals of several models, before they are shrunk."""
 
     center: Array
     scale: Array
-    rule: Logistic
+    weights: Array
     base_rate: float
+    """The lowest share of right drafts of any model."""
+
+    def shrink(self, shrinkage: float) -> Logistic:
+        """Return the rule whose confidences are spread about the base rate by `shrinkage` times the weights."""
+        base = float(np.log(self.base_rate / (1.0 - self.base_rate)))
+        return Logistic(intercept=round(base, DIGITS), weights=round_values(shrinkage * self.weights))
 
     def compute_logits(self, x: Array, shrinkage: float) -> Array:
         """Return the log-odds that each row of signals is right."""
         rule = self.shrink(shrinkage)
         logits: Array = rule.intercept + ((x - self.center) / self.scale) @ np.array(rule.weights)
         return logits
-
-    def shrink(self, shrinkage: float) -> Logistic:
-        """Return the rule with its log-odds between those of the base rate (0) and its own (1)."""
-        base = float(np.log(self.base_rate / (1.0 - self.base_rate)))
-        return Logistic(
-            intercept=round(base + shrinkage * (self.rule.intercept - base), DIGITS),
-            weights=round_values(shrinkage * np.array(self.rule.weights)),
-        )
 
 
 class GenericTraining(NamedTuple):
@@ -125,9 +127,19 @@ def pool_sets(sets: Sequence[ModelDrafts], build_rows: BuildRows, names: Sequenc
     return PooledRule(
         center=center,
         scale=np.sqrt(shares @ (scales**2 + (centers - center) ** 2)),
-        rule=fit_rule(pooled),
-        base_rate=float(np.average(pooled.y, weights=pooled.weights)),
+        weights=np.array(fit_rule(pooled).weights),
+        base_rate=_find_lowest_share(sets, rows),
     )
+
+
+def _find_lowest_share(sets: Sequence[ModelDrafts], rows: Sequence[Rows]) -> float:
+    """Return the lowest share of right drafts of any model, by Laplace's rule, so that it is neither 0 nor 1."""
+    shares = []
+    for model in {one.model for one in sets}:
+        of_model = [some for one, some in zip(sets, rows, strict=True) if one.model == model]
+        right = sum(float(some.weights @ some.y) for some in of_model)
+        shares.append((right + 1.0) / (sum(float(some.weights.sum()) for some in of_model) + 2.0))
+    return min(shares)
 
 
 def _choose_shrinkage(
@@ -153,7 +165,7 @@ def _log_loss(rows: Rows, logits: Array) -> float:
 
 def _measure_left_out(
     sets: Sequence[ModelDrafts], model: str, names: Sequence[SignalName], shrinkage: float
-) -> list[dict[str, float]]:
+) -> list[dict[str, Any]]:
     """Return what a rule of the other models is worth on each set of the model that was left out."""
     columns = [SIGNALS.index(name) for name in names]
     pooled = pool_sets([one for one in sets if one.model != model], build_finished_rows, names)
@@ -168,7 +180,11 @@ def _measure_left_out(
             "auroc": auroc(right, confidence),
             "calibration_error": calibration_error(right, confidence),
             "brier": float(np.mean((confidence - right) ** 2)),
-            "brier_of_base_rate": float(np.mean((pooled.base_rate - right) ** 2)),
+            "brier_of_base_rate": float(np.mean((right.mean() - right) ** 2)),
         }
-        measured.append({name: round(value, 4) for name, value in figures.items()})
+        accepted = {
+            name: count_accepted(right, confidence, threshold)._asdict()
+            for name, threshold in list_builtin_thresholds().items()
+        }
+        measured.append({**{name: round(value, 4) for name, value in figures.items()}, "accepted": accepted})
     return measured
