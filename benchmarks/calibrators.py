@@ -26,7 +26,6 @@ from benchmarks.vllm import environment as vllm
 from gateway.cli.records.calibration import MAX_TOKENS, QUICK_ITEMS
 from gateway.cli.records.collect import collect_drafts
 from gateway.cli.records.drafting import find_source
-from gateway.cli.records.worth import describe_worth
 from gateway.local.model_catalog import DEFAULT_WEIGHTS
 from gateway.settings import LocalEngine, Settings
 from policies.loading.trained_files import SHIPPED_CALIBRATORS
@@ -56,7 +55,7 @@ class Stock(NamedTuple):
     build_engine: Callable[[], LocalEngine]
     aliases: tuple[str, ...] = ()
     has_own_weights: bool = True
-    """Whether users have the very files that were drafted with. If not, only the number of parameters is compared."""
+    """Whether users have the very files that were drafted with. If not, the digest of the weights is not compared."""
 
 
 def build_vllm() -> LocalEngine:
@@ -90,7 +89,7 @@ def build_source(stock: Stock) -> LogprobSource:
     found = find_source(Settings(local=stock.build_engine()))
     known = found.fingerprint
     if known is not None and not stock.has_own_weights:
-        known = Fingerprint(parameters=known.parameters)
+        known = Fingerprint(chat_template=known.chat_template, parameters=known.parameters)
     return LogprobSource(model=stock.model, engine=found.engine, aliases=stock.aliases, fingerprint=known)
 
 
@@ -185,7 +184,6 @@ def remake(names: Sequence[str], folder: Path, *, as_is: bool) -> dict[str, Any]
         calibrator, held_out = train_stock(name, folder / name)
         write(name, calibrator)
         measured[name] = measure(held_out)
-        print("\n".join(describe_worth(held_out, 0.9)))
     if SAMPLES in names:
         measured[SAMPLES] = measure_samples(folder / SAMPLED)
         print(json.dumps(measured[SAMPLES], indent=1))

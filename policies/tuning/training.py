@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from policies.records.reader import LeftOut, read_records
 from routers.confidence.calibration import Calibrator, LogprobSource, TrainingSet
 from routers.strategies.difficulty import Scorer
@@ -94,8 +96,9 @@ def train_on(
         drafts=len(train_split),
         date=time.strftime("%Y-%m-%d"),
     )
-    model, predictor = fit(train_split, made_for, trained_on)
-    held_out = predict_held_out(drafts, predictor, lambda some: fit(some, made_for, trained_on)[1])
+    with threadpool_limits(1):  # threads wait for each other longer than such small matrices take
+        model, predictor = fit(train_split, made_for, trained_on)
+        held_out = predict_held_out(drafts, predictor, lambda some: fit(some, made_for, trained_on)[1])
     return model, held_out
 
 
