@@ -26,6 +26,9 @@ from .graded_drafts import GradedDraft
 from .logistic import DIGITS, Array, Rows, compute_scaling, fit_rule, round_values
 from .report import auroc, calibration_error
 
+GENERIC_SIGNALS = SIGNAL_SETS[1]
+"""The signals of the answer. With few models, a choice between the sets changes with a few drafts. Fewer weights can be
+wrong for an unknown model."""
 SHRINKAGES = tuple(round(0.1 * step, 1) for step in range(11))
 """Factors of the weights; 0 is the base rate alone."""
 
@@ -76,10 +79,8 @@ def train_generic(
     models = sorted({one.model for one in sets})
     if len(models) < 2:
         raise ValueError("a generic calibrator needs the drafts of at least two models")
-    names, shrinkage, losses = min(
-        ((names, *_choose_shrinkage(sets, build_finished_rows, names)) for names in SIGNAL_SETS),
-        key=lambda choice: min(choice[2].values()),
-    )
+    names = GENERIC_SIGNALS
+    shrinkage, losses = _choose_shrinkage(sets, build_finished_rows, names)
     running_shrinkage, running_losses = _choose_shrinkage(sets, build_prefix_rows, names)
     final = pool_sets(sets, build_finished_rows, names)
     running = pool_sets(sets, build_prefix_rows, names)
