@@ -87,11 +87,18 @@ class Calibration:
     def run(self) -> Result:
         """Draft what is missing, train, and write the calibrator. Raises what `Collection.draft` raises, and ValueError
         if the drafts do not suffice."""
-        with Progress(console=err) as bar:
-            steps = _Steps(bar, self.sample, self.seconds, len(self.progress.done))
+        bar = Progress(console=err)
+        self.collection.on_ready = (
+            bar.start
+        )  # not before, since the start of the engine is shown in its place
+        steps = _Steps(bar, self.sample, self.seconds, len(self.progress.done))
+        try:
             asyncio.run(self.collection.draft(self.sample, self.progress, steps.count_draft, self.seconds))
+            bar.start()
             steps.begin_training()
             result = self._train(steps.count_fit)
+        finally:
+            bar.stop()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial_file = self.path.with_name(f".{self.path.name}.partial")
         partial_file.write_text(result.calibrator.model_dump_json(indent=1) + "\n", encoding="utf-8")

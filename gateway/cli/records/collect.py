@@ -60,9 +60,13 @@ async def collect_drafts(
     progress = collection.open(resume=resume)
     if resume:
         err.print(describe_progress(progress, len(items)), markup=False)
-    with Progress(console=err) as bar:
-        task = bar.add_task("drafting", total=len(items), completed=len(progress.done))
+    bar = Progress(console=err)
+    collection.on_ready = bar.start  # not before, since the start of the engine is shown in its place
+    task = bar.add_task("drafting", total=len(items), completed=len(progress.done))
+    try:
         grades = await collection.draft(items, progress, lambda _: bar.advance(task))
+    finally:
+        bar.stop()
     if collection.failed:
         warn(f"the model refused {len(collection.failed)} items, such as {collection.failed[0]}")
     return grades

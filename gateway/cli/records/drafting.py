@@ -67,6 +67,8 @@ class Collection:
     folder: Path
     items: Sequence[Item]
     max_tokens: int
+    on_ready: Callable[[], None] = lambda: None
+    """Is called when the small model is ready; until then the start of its engine is shown."""
     failed: list[str] = field(default_factory=list)
     """Why items were refused by the model, such as one that does not fit its context."""
 
@@ -119,11 +121,12 @@ class Collection:
         settings = _keep_small_model(self.settings, self.folder)
         at_once = settings.local.max_in_flight if settings.local else 4
         async with (
-            run_gateway(settings, [COLLECT_POLICY]) as server,
+            run_gateway(settings, [COLLECT_POLICY], shows_start=True) as server,
             AsyncOpenAI(base_url=server.url, api_key="none", timeout=REQUEST_TIMEOUT_S) as client,
         ):
             if why := server.app.policies.catalog.unavailable.get(COLLECT_POLICY.name):
                 raise ConfigError(f"drafts can't be collected: {why}")
+            self.on_ready()
             remaining = iter(items)
             ends_at = None if seconds is None else time.monotonic() + seconds
 
