@@ -9,6 +9,9 @@ from rich.console import Console
 out = Console(highlight=False, soft_wrap=True, emoji=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
+INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C ended, as shells have it."""
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option(

@@ -5,13 +5,10 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.output import ConfigOption, err, fail, out, warn
+from gateway.cli.output import INTERRUPTED, ConfigOption, err, fail, out, warn
 from gateway.local.supervisor import EngineFailed
 from gateway.settings import Settings, default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError
-
-INTERRUPTED = 130
-"""The exit code of a command that Ctrl-C ended, as shells have it."""
 
 
 def calibrate(
