@@ -178,7 +178,12 @@ class Dispatcher:
         try:
             if not upstream.can_serve(attempt.needs) and (lack := upstream.find_mismatch(attempt.needs)):
                 raise lack
-            return await perform(attempt)
+            while True:
+                try:
+                    return await perform(attempt)
+                except Failure as failure:
+                    if not attempt.drop_refused_field(failure):
+                        raise
         except (asyncio.CancelledError, LostRace):
             if attempt.reader is not None and attempt.reader.has_lost_race():
                 call.outcome = "outrun"
@@ -220,21 +225,7 @@ class Dispatcher:
 
     async def send(self, attempt: Attempt, request: UpstreamRequest) -> OpenCall:
         """Send an attempt's request and return the call once its response begins. Raises Unavailable."""
-        upstream, exchange = attempt.upstream, self.exchange
-        try:
-            opened = await self._open(attempt, request)
-        except Failure as failure:
-            body = request.body
-            accepted = upstream.drop_refused_field(body, failure) if isinstance(body, dict) else None
-            if accepted is None:
-                raise
-            opened = await self._open(attempt, request._replace(body=accepted))
-        if exchange.transforms:
-            opened.response = wrap_response(exchange.transforms, upstream, opened.response)
-        return opened
-
-    async def _open(self, attempt: Attempt, request: UpstreamRequest) -> OpenCall:
-        call, upstream = attempt.call, attempt.upstream
+        call, upstream, exchange = attempt.call, attempt.upstream, self.exchange
         content = await self._serialize(upstream, request.body)
         known = upstream.capability_names
         began = time.perf_counter()
@@ -246,7 +237,7 @@ class Dispatcher:
             call.sent = self._now()
 
         try:
-            return await upstream.send(
+            opened = await upstream.send(
                 request.url,
                 content,
                 stream=request.stream,
@@ -256,7 +247,10 @@ class Dispatcher:
                 on_send=note_departure,
             )
         finally:
-            self.exchange.upstream_wait_s += time.perf_counter() - began
+            exchange.upstream_wait_s += time.perf_counter() - began
+        if exchange.transforms:
+            opened.response = wrap_response(exchange.transforms, upstream, opened.response)
+        return opened
 
     async def fetch(self, upstream: Upstream, page: str, body: Body) -> bytes:
         """POST to an auxiliary endpoint (tokenize, detokenize) and return its bytes.

@@ -117,8 +117,8 @@ class Endpoint:
         for call in self._on_change:
             call()
 
-    def drop_refused_field(self, body: Body, failure: Failure) -> Body | None:
-        """Return the body without a field that the server refuses, and that the gateway can do without; else None.
+    def find_refused_field(self, body: Body, failure: Failure) -> str | None:
+        """Return a field of the body that the server refuses, and that the gateway can do without; else None.
 
         If the field is as the gateway adds it, the server gets it no more. Another value may be what was refused.
         """
@@ -127,7 +127,7 @@ class Endpoint:
             if isinstance(sent, dict) and sent.keys() <= KNOWN_KEYS[name] and name.encode() in failure.body:
                 if sent == own:
                     self._dropped_fields |= {name}
-                return drop_fields(body, name)
+                return name
         return None
 
     def url(self, endpoint: str) -> str:

@@ -27,6 +27,7 @@ from .settings import UpstreamSettings
 from .transport.address import build_headers, collect_secrets
 from .transport.http_client import HttpTransport
 from .transport.pages import post_page
+from .transport.reported_error import ReportedError
 from .transport.transport import MAX_ERROR, Garbage, Response, Transport, TransportError
 
 log = logging.getLogger(__name__)
@@ -255,11 +256,12 @@ class Upstream(Endpoint):
             return response
         raise self.record_error(response.status, response.headers, await _read_error_body(response), body)
 
-    def record_error(self, status: int, headers: Mapping[str, str], answer: bytes, request: bytes) -> Failure:
-        """Record an error that the server has answered with, and return it as a failure.
+    def record_reported_error(self, error: ReportedError, call: "Call") -> Failure:
+        """Record an error inside a successful response as one with a status is, and return it as a failure."""
+        return self.record_error(error.status, call.response.headers, error.body, call.request)
 
-        Errors inside a successful response are recorded here too, so the breaker and `Retry-After` act alike.
-        """
+    def record_error(self, status: int, headers: Mapping[str, str], answer: bytes, request: bytes) -> Failure:
+        """Record an error that the server has answered with, and return it as a failure."""
         answer = self._redact(answer)
         failure = parse_failure(self.name, self.tier, status, headers, answer)
         if failure.why in SERVER_FAULTS and not blames_request(status, answer, request):

@@ -9,10 +9,16 @@ from aiohttp import web
 from support.gateways import Gateway, StartGateway, settings_of, simple_calibrator, simple_policy, upstream
 from support.scripted_server import Reply, Scripted, scripted
 from support.strategy_requests import ASK, SENTENCE, figures_of, policy, text_of
+from support.upstream_scripts import chunk_of
 from support.waiting import until
 
 from policies.schema.policy import Policy
 from routers.strategies.direct import Direct
+
+
+def stream_of(*events: dict[str, Any]) -> bytes:
+    return b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in events) + b"data: [DONE]\n\n"
+
 
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 CUSTOM = {"type": "custom", "custom": {"name": "run"}}
@@ -26,6 +32,20 @@ REFUSALS = [
     ),
     Reply(status=500, body="unexpected keyword argument 'stream_options'"),
 ]
+NO_OPTIONS = {"message": "Unrecognized request argument supplied: stream_options", "code": 400}
+IN_BAND = {
+    "plain body": Reply(body={"error": NO_OPTIONS}),
+    "plain body of FastAPI": Reply(body=REFUSALS[1].body),
+    "first event": Reply(raw=stream_of({"error": NO_OPTIONS})),
+    "no status": Reply(raw=stream_of({"error": {"message": NO_OPTIONS["message"]}})),
+    "after the role": Reply(
+        raw=stream_of(
+            chunk_of({"role": "assistant", "content": ""}),
+            {**chunk_of({}, finish="error"), "error": NO_OPTIONS},
+        )
+    ),
+}
+"""The same inside a 200."""
 
 
 class Refusing(Scripted):
@@ -34,11 +54,9 @@ class Refusing(Scripted):
     refusal = REFUSALS[0]
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json()
-        if "stream_options" not in body:
-            return await super().answer(request)
-        self.requests.append(body)
-        return self._fixed(self.refusal)
+        if "stream_options" in await request.json():
+            self.script.insert(0, self.refusal)
+        return await super().answer(request)
 
 
 def cascade(engine: str = "openai") -> Policy:
@@ -60,7 +78,7 @@ async def pair(start: StartGateway, slm: Scripted, llm: Scripted, **more: Any) -
 
 
 @pytest.mark.parametrize("model", ["test", "relayed"])
-@pytest.mark.parametrize("refusal", REFUSALS, ids=["400", "422", "500"])
+@pytest.mark.parametrize("refusal", [*REFUSALS, *IN_BAND.values()], ids=["400", "422", "500", *IN_BAND])
 async def test_a_server_that_refuses_stream_options_is_asked_without_them_from_then_on(
     start: StartGateway, refusing: Refusing, llm: Scripted, refusal: Reply, model: str
 ):
@@ -78,10 +96,12 @@ async def test_a_server_that_refuses_stream_options_is_asked_without_them_from_t
     assert gateway.upstream("slm").is_up
 
 
+@pytest.mark.parametrize("refusal", [REFUSALS[0], IN_BAND["first event"]], ids=["400", "in band"])
 async def test_a_value_of_the_clients_own_is_not_remembered(
-    start: StartGateway, refusing: Refusing, llm: Scripted
+    start: StartGateway, refusing: Refusing, llm: Scripted, refusal: Reply
 ):
     gateway = await pair(start, refusing, llm)
+    refusing.refusal = refusal
     own = {"include_usage": True, "include_obfuscation": False}
     body = ASK | {"model": "relayed", "stream": True}
     assert (await gateway.post("/chat/completions", body | {"stream_options": own}))[0] == 200
@@ -107,6 +127,23 @@ async def test_other_refusals_are_not_repeated(start: StartGateway, slm: Scripte
     slm.says(Reply(status=400, body={"error": {"message": "temperature is too high"}}))
     status, _, _ = await gateway.post("/chat/completions", ASK | {"model": "relayed", "stream": True})
     assert (status, len(slm.requests)) == (400, 1)
+
+
+async def test_after_a_word_nothing_is_asked_again(start: StartGateway, refusing: Refusing, llm: Scripted):
+    gateway = await pair(start, refusing, llm)
+    refusing.refusal = Reply(raw=stream_of(chunk_of({"content": "Ice"}), {"error": NO_OPTIONS}))
+    _, _, raw = await gateway.post("/chat/completions", ASK | {"model": "relayed", "stream": True})
+    assert b"stream_options" in raw
+    assert len(refusing.requests) == 1
+
+
+async def test_a_server_that_refuses_without_the_field_is_not_asked_for_ever(
+    start: StartGateway, slm: Scripted, llm: Scripted
+):
+    gateway = await pair(start, slm, llm)
+    slm.says(IN_BAND["first event"])
+    status, _, _ = await gateway.post("/chat/completions", ASK | {"model": "relayed", "stream": True})
+    assert (status, len(slm.requests)) == (400, 2)
 
 
 @pytest.fixture
