@@ -1,13 +1,11 @@
 """Maps an upstream's error response (HTTP status and body) to a failure with a reason."""
 
-import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from routers.plan import Draft, Tier, Unavailable
 
 from .providers.refusals import read_refusal
+from .resilience.retry_after import read_retry_after
 
 
 class Failure(Unavailable):
@@ -76,7 +74,7 @@ def parse_failure(upstream: str, tier: Tier, status: int, headers: Mapping[str, 
         upstream=upstream,
         status=status,
         body=body,
-        retry_after=_read_retry_after(headers),
+        retry_after=read_retry_after(headers, refusal),
         should_retry=headers.get("x-should-retry") != "false",
     )
 
@@ -85,28 +83,3 @@ def _reason_by_class(status: int) -> str:
     if status >= 500:
         return "error"
     return "rejected" if status >= 400 else "misconfigured"
-
-
-def _read_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait. OpenAI and Azure also send them to the millisecond, as `retry-after-ms`."""
-    milliseconds = _parse_retry_after(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    return _parse_retry_after(headers.get("retry-after"))
-
-
-def _parse_retry_after(value: str | None) -> float | None:
-    """Return the seconds of a `Retry-After` header in either form of RFC 9110, section 10.2.3; None if
-    invalid."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        pass
-    else:
-        return max(0.0, seconds) if math.isfinite(seconds) else None
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None

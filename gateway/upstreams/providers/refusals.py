@@ -16,6 +16,7 @@ MESSAGE_KEYS = ("message", "msg", "detail", "error", "errors", "Message", "error
 class Refusal(NamedTuple):
     """What an error response says. Texts are empty if it does not say them.
 
+    retry_delay: how long to wait, as a duration such as `17s`, if the error has a field for it.
     is_standard: whether the message stands where OpenAI's does, so that it can be passed on word for word.
     """
 
@@ -23,6 +24,7 @@ class Refusal(NamedTuple):
     code: str = ""
     type: str = ""
     param: str | None = None
+    retry_delay: str = ""
     is_standard: bool = False
 
     @property
@@ -55,6 +57,7 @@ def read_refusal(body: bytes) -> Refusal:
         code=_find_text(fields, "code", "status"),
         type=_find_text(fields, "type"),
         param=_find_text(fields, "param") or None,
+        retry_delay=_find_retry_delay(fields),
         is_standard=isinstance(parsed, dict) and isinstance(message, str) and bool(message),
     )
 
@@ -77,6 +80,16 @@ def _find_text(fields: dict[str, Any], *keys: str) -> str:
     texts = [value for value in values if isinstance(value, str) and value]
     numbers = [str(value) for value in values if type(value) is int]
     return next(iter([*texts, *numbers]), "")
+
+
+def _find_retry_delay(fields: dict[str, Any]) -> str:
+    """Return Google's `google.rpc.RetryInfo`, else the seconds that Cloudflare says beside its problem details."""
+    details = fields.get("details")
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict) and isinstance(detail.get("retryDelay"), str):
+            return str(detail["retryDelay"])
+    seconds = _find_text(fields, "retry_after")
+    return f"{seconds}s" if seconds else ""
 
 
 def _find_messages(value: Any, depth: int = 0) -> Iterator[str]:
