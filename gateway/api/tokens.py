@@ -18,7 +18,6 @@ from gateway.upstreams.transport.malformed import MISSHAPEN
 from gateway.upstreams.transport.transport import TransportError
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body, Endpoint
-from gateway.wire.parsing.nesting import read_json
 from gateway.wire.requirements import Requirements
 from gateway.wire.validation import check_chat, check_common, check_type
 from gateway.wire.vendor_fields import present_fields
@@ -136,14 +135,10 @@ async def _fetch_answer(upstream: Upstream, what: str, body: Body) -> Body:
 
 async def _post(upstream: Upstream, endpoint: str, content: Body) -> Body:
     """POST to the upstream and return the JSON that it answers. Raises Unavailable."""
-    call = await upstream.send(upstream.url(endpoint), orjson.dumps(content), stream=False)
     try:
-        answer: Body = read_json(await call.response.read())
-        upstream.record_success()
-    except (TransportError, ValueError) as error:
+        answer = await upstream.fetch(endpoint, orjson.dumps(content))
+    except TransportError as error:
         upstream.record_failure()
-        why = error.why if isinstance(error, TransportError) else "garbage"
-        raise Unavailable(why, upstream.tier, f"{upstream.name}: {error}") from error
-    finally:
-        call.close()
+        raise Unavailable(error.why, upstream.tier, f"{upstream.name}: {error}") from error
+    upstream.record_success()
     return answer

@@ -14,7 +14,7 @@ from gateway.timers import Deadlines, Shutdown, TaskTimeout
 from gateway.upstreams.failures import Failure
 from gateway.upstreams.pool import Pool, fallbacks_after
 from gateway.upstreams.resilience.retries import retry
-from gateway.upstreams.transport.transport import MAX_BODY, TransportError
+from gateway.upstreams.transport.transport import TransportError
 from gateway.upstreams.upstream import Call as OpenCall
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body
@@ -181,8 +181,8 @@ class Dispatcher:
             while True:
                 try:
                     return await perform(attempt)
-                except Failure as failure:
-                    if not attempt.drop_refused_field(failure):
+                except Failure as refusal:
+                    if not attempt.drop_refused_field(refusal):
                         raise
         except (asyncio.CancelledError, LostRace):
             if attempt.reader is not None and attempt.reader.has_lost_race():
@@ -252,19 +252,15 @@ class Dispatcher:
             opened.response = wrap_response(exchange.transforms, upstream, opened.response)
         return opened
 
-    async def fetch(self, upstream: Upstream, page: str, body: Body) -> bytes:
-        """POST to an auxiliary endpoint (tokenize, detokenize) and return its bytes.
+    async def fetch(self, upstream: Upstream, page: str, body: Body) -> Body:
+        """POST to an auxiliary endpoint (tokenize, detokenize) and return the JSON that it gives.
 
         Raises Unavailable, TransportError.
         """
         content = await self._serialize(upstream, body)
         began = time.perf_counter()
         try:
-            opened = await upstream.send(upstream.url(page), content, stream=False)
-            try:
-                return await opened.response.read(MAX_BODY)
-            finally:
-                opened.close()
+            return await upstream.fetch(page, content)
         finally:
             self.exchange.upstream_wait_s += time.perf_counter() - began
 

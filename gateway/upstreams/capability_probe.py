@@ -6,7 +6,6 @@ from typing import Any
 import orjson
 
 from gateway.wire.body_types import Body, Endpoint
-from gateway.wire.parsing.answers import read_answer
 
 from .failures import Failure
 from .health import PROBE_TIMEOUT_S
@@ -80,17 +79,11 @@ class ProbeClient:
         limit = {"max_tokens" if endpoint == "completions" else self._length_field: tokens} if tokens else {}
         request = upstream.adapt_body({**body, **limit, "model": upstream.model}, continues=continues)
         try:
-            call = await upstream.send(upstream.url(endpoint), orjson.dumps(request), stream=False)
+            return await upstream.fetch(endpoint, orjson.dumps(request))
+        except TransportError as error:
+            raise Failure("garbage", upstream.tier, str(error), upstream=upstream.name) from error
         finally:
             upstream.breaker.record_success()  # a refusal is a result here, not a fault
-        try:
-            answer: Body = read_answer(await call.response.read())[0]
-        except (TransportError, ValueError) as error:
-            what = str(error) if isinstance(error, TransportError) else "its answer is not JSON"
-            raise Failure("garbage", upstream.tier, what, upstream=upstream.name) from error
-        finally:
-            call.close()
-        return answer
 
 
 def _read_text(answer: Body) -> str:

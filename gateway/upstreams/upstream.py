@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import orjson
 
 from gateway.wire.body_types import Body
+from gateway.wire.parsing.answers import read_answer
 from policies.loading.yaml_files import ConfigError
 from routers.confidence.calibration import Fingerprint
 
@@ -26,9 +27,10 @@ from .resilience.retry_budget import RetryBudget
 from .settings import UpstreamSettings
 from .transport.address import build_headers, collect_secrets
 from .transport.http_client import HttpTransport
+from .transport.malformed import parsing
 from .transport.pages import post_page
-from .transport.reported_error import ReportedError
-from .transport.transport import MAX_ERROR, Garbage, Response, Transport, TransportError
+from .transport.reported_error import ReportedError, check_answer
+from .transport.transport import MAX_BODY, MAX_ERROR, Garbage, Response, Transport, TransportError
 
 log = logging.getLogger(__name__)
 
@@ -224,6 +226,23 @@ class Upstream(Endpoint):
         except BaseException:
             self._slots.release()
             raise
+
+    async def fetch(self, page: str, content: bytes) -> Body:
+        """Post to a page that writes no answer (tokenize, detokenize), and return the JSON that it gives.
+
+        Raises Failure, also for an error inside a successful response, and TransportError.
+        """
+        call = await self.send(self.url(page), content, stream=False)
+        try:
+            raw = await call.response.read(MAX_BODY)
+            with parsing(f"what /{page} gives"):
+                answer: Body = read_answer(raw)[0]
+            check_answer(answer)
+            return answer
+        except ReportedError as error:
+            raise self.record_reported_error(error, call) from error
+        finally:
+            call.close()
 
     async def close(self) -> None:
         await self._transport.close()

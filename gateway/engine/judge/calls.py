@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-import orjson
-
 from gateway.engine.attempt import Attempt, UpstreamRequest
 from gateway.engine.dispatch import Dispatcher, Scorer
 from gateway.engine.streams.attempt_reader import open_chunk_reader
@@ -186,7 +184,7 @@ class JudgeCalls:
                 body = scoring.build_forced_request(ids[: before + place], token_id, upstream.model)
                 answer = await self._dispatcher.fetch(upstream, "completions", body)
                 with parsing("a completion"):
-                    finish = orjson.loads(answer)["choices"][0]["finish_reason"]
+                    finish = answer["choices"][0]["finish_reason"]
                 upstream.ends_answer[token_id] = finish == "stop"
             greedy = GreedyToken(token_id, tokens[place].greedy.logprob, upstream.ends_answer[token_id])
             tokens[place] = tokens[place]._replace(greedy=greedy)

@@ -7,10 +7,8 @@ from gateway.engine.attempt import Attempt
 from gateway.engine.dispatch import Dispatcher
 from gateway.exchange.exchange import Exchange
 from gateway.skills.compress.surprisal import SurprisalReader, TokenTextMismatch
-from gateway.upstreams.transport.malformed import parsing
 from gateway.upstreams.transport.transport import TransportError
 from gateway.wire.body_types import Body
-from gateway.wire.parsing.answers import read_answer
 from gateway.wire.requirements import Requirements
 from routers.plan import Judge, Skill, Unavailable, Usage
 
@@ -62,10 +60,7 @@ def _open_reader(dispatcher: Dispatcher, attempt: Attempt) -> SurprisalReader:
             what = f"{upstream.name}: reading the text takes more than {MAX_REQUESTS} requests"
             raise Unavailable("ceiling", call.tier, what)
         dispatcher.check_reading(call, reader.tokens_read)
-        answer = await dispatcher.fetch(upstream, page, body)
-        with parsing("JSON"):
-            parsed: Body = read_answer(answer)[0]
-            return parsed
+        return await dispatcher.fetch(upstream, page, body)
 
     assert upstream.scorer is not None  # noqa: S101  SURPRISAL_REQUIREMENTS demand it
     reader = SurprisalReader(upstream.scorer, upstream.model, upstream.context_length, post)

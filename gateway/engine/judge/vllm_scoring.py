@@ -39,15 +39,14 @@ def build_tokenize_request(body: Body, endpoint: Endpoint, model: str) -> Body:
     return {"model": model, "messages": body["messages"], "add_generation_prompt": True, **template}
 
 
-def parse_prompt(answer: bytes) -> Prompt:
+def parse_prompt(answer: Body) -> Prompt:
     """Return the prompt of an answer of /tokenize. Raises one of MISSHAPEN for a malformed answer."""
-    data = orjson.loads(answer)
-    return Prompt([int(id_) for id_ in data["tokens"]], int(data["max_model_len"]))
+    return Prompt([int(id_) for id_ in answer["tokens"]], int(answer["max_model_len"]))
 
 
-def parse_detokenized(answer: bytes) -> str:
+def parse_detokenized(answer: Body) -> str:
     """Return the text of an answer of /detokenize. Raises one of MISSHAPEN for a malformed answer."""
-    text = orjson.loads(answer)["prompt"]
+    text = answer["prompt"]
     if not isinstance(text, str):
         raise TypeError(f"a text was expected, not {text!r}")
     return text

@@ -5,7 +5,7 @@ import orjson
 from gateway.exchange.call import Call
 from gateway.exchange.exchange import Exchange
 from gateway.upstreams.transport.malformed import MISSHAPEN
-from gateway.upstreams.transport.reported_error import ReportedError, find_reported_error
+from gateway.upstreams.transport.reported_error import check_answer
 from gateway.upstreams.transport.transport import (
     MAX_ANSWER,
     MAX_BODY,
@@ -56,8 +56,7 @@ async def read_buffered(
     call.ended = exchange.elapsed()
     try:
         data, body = read_answer(raw)
-        if (reported := find_reported_error(data)) is not None:
-            raise ReportedError(reported)
+        check_answer(data)
         first = data["data" if exchange.endpoint == "embeddings" else "choices"][0]
         call.finish = finish_reason_of(first) or "stop"
         chunks.usage.read(data)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from gateway.upstreams.transport.malformed import MISSHAPEN
-from gateway.upstreams.transport.reported_error import ReportedError, find_reported_error
+from gateway.upstreams.transport.reported_error import ReportedError, check_answer
 from gateway.upstreams.transport.transport import Garbage, quote
 from gateway.wire.body_types import Body, Endpoint
 from gateway.wire.chunks.tool_calls import ToolCalls
@@ -244,8 +244,7 @@ def read_event(payload: bytes) -> tuple[Body, bytes]:
         raise Garbage(f"an event is not JSON: {quote(payload)}") from error
     except TooDeep as error:
         raise Garbage(f"an event: {error}") from error
-    if (reported := find_reported_error(event)) is not None:
-        raise ReportedError(reported)
+    check_answer(event)
     if not isinstance(event, dict):
         raise Garbage(f"an event is not an object: {quote(payload)}")
     return event, text

@@ -75,6 +75,12 @@ class ReportedError(TransportError):
         self.body = orjson.dumps({"error": error})
 
 
+def check_answer(answer: Any) -> None:
+    """Raise ReportedError if an event or a plain response is the server's error, or has one."""
+    if (error := find_reported_error(answer)) is not None:
+        raise ReportedError(error)
+
+
 def find_reported_error(answer: Any) -> Any:
     """Return the error in an event or in a plain response; None if there is none. Never raises.
 

@@ -129,6 +129,9 @@ async def test_a_misshapen_request_is_told_where(
         (Reply(body="<html>"), 502, "upstream_garbage"),
         (Reply(body={"other": 1}), 502, "upstream_garbage"),
         (Reply(status=400, body={"error": {"message": "too long", "code": 400}}), 400, "400"),
+        (Reply(body={"error": {"message": "too long", "code": 400}}), 400, "400"),
+        (Reply(body={"object": "error", "message": "slow down", "code": 429}), 429, "rate_limit_exceeded"),
+        (Reply(body={"tokens": [], "error": {"message": "gone", "code": 503}}), 503, "upstream_overloaded"),
     ],
 )
 async def test_a_failing_tokenizer_is_told_as_any_upstream(

@@ -350,6 +350,18 @@ async def test_a_score_of_another_shape_is_its_servers_fault(ran: Any, page: str
         assert exchange.calls[-1].outcome == "garbage"
 
 
+@pytest.mark.parametrize("page", ["detokenize", "/tokenize", "completions"])
+async def test_an_error_inside_a_page_is_an_error(ran: Any, page: str):
+    async with scripted("small", Misread) as slm:
+        slm.bad, slm.body = page, {"error": {"code": 429, "message": "Slow down."}}
+        asks = (Score("slm", "The sea"), Say("slm", (1, 2)))
+        exchange = await ran(upstream(slm, "slm", engine="vllm", limits={"retries": 0})).run(
+            Asking(asks=asks), times=1
+        )
+        assert (exchange.status, exchange.error) == (429, "rate_limit_exceeded")
+        assert exchange.calls[-1].outcome == "rate_limited"
+
+
 class Fixed:
     """A response of one body."""
 
