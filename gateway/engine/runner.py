@@ -15,6 +15,7 @@ from gateway.upstreams.pool import Pool
 from gateway.wire.body_types import Body
 from gateway.wire.responses import summed
 from routers.plan import Answer, Ask, Both, Fragment, Generate, Judge, Outcome, Score, Tier, Unavailable
+from routers.plan_run import PlanRun
 
 from .admission import PlanClosed
 from .dispatch import Dispatcher
@@ -88,21 +89,19 @@ class Runner:
         """Send outcomes into the plan until it returns, and return its result. Raises what the plan lets through."""
         self.dispatcher.start_clock()
         try:
-            ask = next(plan)
-            while True:
+            run = PlanRun(plan)
+            while (ask := run.ask) is not None:
                 try:
                     outcome = await self._perform(ask)
                 except PlanClosed:
                     raise
                 except Unavailable as failure:
-                    ask = plan.throw(failure)
+                    run.tell(failure)
                 except asyncio.CancelledError:
-                    ask = plan.throw(self.dispatcher.explain_cancellation(ask))
+                    run.tell(self.dispatcher.explain_cancellation(ask))
                 else:
-                    ask = plan.send(outcome)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
+                    run.tell(outcome)
+            return run.result
         finally:
             plan.close()
             self.dispatcher.stop_clock()

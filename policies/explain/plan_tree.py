@@ -21,6 +21,7 @@ from routers.plan import (
     Unavailable,
     Watch,
 )
+from routers.plan_run import PlanRun
 from routers.router import Request, Router
 from routers.watch import ConfidenceWatch, HeldWatch, ObservingWatch
 
@@ -104,29 +105,28 @@ def _build_step(
 ) -> Step:
     """Return the step after `outcomes`. A generator cannot be forked, so each step runs the plan anew."""
     try:
-        ask = _find_ask(router, request, outcomes)
-    except StopIteration as stop:
-        return Step(_describe_answer(stop.value))
+        run = _run_plan(router, request, outcomes)
     except Unavailable as failure:
         is_own = bool(outcomes) and failure is outcomes[-1]
         return Step(
             "fail with its error" if is_own else f"fail with the {failure.tier}'s error ({failure.why})"
         )
+    if run.ask is None:
+        return Step(_describe_answer(run.result))
     if len(outcomes) == depth:
         return Step("and so on")
     branches: dict[Step, list[str]] = {}
-    for when, outcome in list_hypotheses(ask, request):
+    for when, outcome in list_hypotheses(run.ask, request):
         branches.setdefault(_build_step(router, request, (*outcomes, outcome), depth), []).append(when)
-    return Step(describe_ask(ask), tuple(Branch(tuple(when), then) for then, when in branches.items()))
+    return Step(describe_ask(run.ask), tuple(Branch(tuple(when), then) for then, when in branches.items()))
 
 
-def _find_ask(router: Router, request: Request, outcomes: Sequence[Outcome | Unavailable]) -> Ask:
-    """Return the plan's next ask after `outcomes`. Raises StopIteration with the answer if the plan ends."""
-    plan = router.plan(request)
-    ask = next(plan)
+def _run_plan(router: Router, request: Request, outcomes: Sequence[Outcome | Unavailable]) -> PlanRun[Answer]:
+    """Return the plan after `outcomes`. Raises what it lets through."""
+    run = PlanRun(router.plan(request))
     for outcome in outcomes:
-        ask = plan.throw(outcome) if isinstance(outcome, Unavailable) else plan.send(outcome)
-    return ask
+        run.tell(outcome)
+    return run
 
 
 def _describe_answer(answer: Answer) -> str:

@@ -33,6 +33,7 @@ from routers.plan import (
     Verdict,
     Watch,
 )
+from routers.plan_run import PlanRun
 from routers.router import Router
 
 from .outcomes import RaceLeg, ReplayedCall, ReplayResult, build_draft, to_replayed_call, to_usage
@@ -89,17 +90,15 @@ def _call_key(line: CallLine) -> tuple[str, Tier, bool, Reason | None]:
 def _drive(plan: Plan, perform: Callable[[Ask], Outcome]) -> Answer:
     """Run a plan to its answer. Raises whatever `perform` raises and the plan does not handle."""
     try:
-        ask = next(plan)
-        while True:
+        run = PlanRun(plan)
+        while (ask := run.ask) is not None:
             try:
                 outcome = perform(ask)
             except Unavailable as failure:
-                ask = plan.throw(failure)
+                run.tell(failure)
             else:
-                ask = plan.send(outcome)
-    except StopIteration as stop:
-        answer: Answer = stop.value
-        return answer
+                run.tell(outcome)
+        return run.result
     finally:
         plan.close()
 

@@ -2,10 +2,12 @@
 
 from routers.plan import (
     Answer,
+    Ask,
     Draft,
     Fragment,
     Generate,
     Judge,
+    Outcome,
     Plan,
     Raced,
     Reason,
@@ -14,6 +16,7 @@ from routers.plan import (
     Verdict,
     WatchFactory,
 )
+from routers.plan_run import intercept_asks
 
 RESTART_PATIENCE = 15.0
 """Seconds that a plan without another tier waits for a restarting model."""
@@ -27,25 +30,21 @@ def refuse_downgrades(plan: Plan) -> Plan:
     """Run a plan, and end it with the failure of a large model that is misconfigured.
 
     A wrong key, URL or model name is an operator's mistake. A plan that made up for it with the small model would
-    hide it. Failures of judgements are left to the plan, and so are races that the small model has won."""
-    try:
-        ask = next(plan)
-        while True:
-            try:
-                outcome = yield ask
-            except Unavailable as failure:
-                if is_misconfigured(failure) and not isinstance(ask, Judge):
-                    raise
-                ask = plan.throw(failure)
-            else:
-                if isinstance(outcome, Raced):
-                    _check_race(outcome)
-                ask = plan.send(outcome)
-    except StopIteration as stop:
-        answer: Answer = stop.value
-        return answer
-    finally:
-        plan.close()
+    hide it. Failures of judgements are left to the plan, and so are races that the small model has won.
+    """
+    return intercept_asks(plan, _perform_checked, _is_downgrade)
+
+
+def _is_downgrade(ask: Ask, failure: Unavailable) -> bool:
+    return is_misconfigured(failure) and not isinstance(ask, Judge)
+
+
+def _perform_checked(ask: Ask) -> Fragment[Outcome]:
+    """Perform an ask. Raises the failure of a race's leg that the plan would make up for."""
+    outcome = yield ask
+    if isinstance(outcome, Raced):
+        _check_race(outcome)
+    return outcome
 
 
 def _check_race(raced: Raced) -> None:

@@ -1,16 +1,12 @@
-"""Interception of a plan's asks, and a performer that holds every draft to its end."""
-
-from collections.abc import Callable
+"""A performer of a plan's asks that holds every draft to its end."""
 
 from routers.plan import (
-    Answer,
     Ask,
     Both,
     Draft,
     Fragment,
     Generate,
     Outcome,
-    Plan,
     Raced,
     Reason,
     Say,
@@ -20,29 +16,10 @@ from routers.plan import (
     Watch,
     WatchFactory,
 )
+from routers.plan_run import Perform
 from routers.watch import ObservingWatch
 
 from .fallback import fallback_reason
-
-Perform = Callable[[Ask], Fragment[Outcome]]
-
-
-def intercept_asks(plan: Plan, perform: Perform) -> Plan:
-    """Run `plan`, performing each of its asks with the fragment `perform`."""
-    try:
-        ask = next(plan)
-        while True:
-            try:
-                outcome = yield from perform(ask)
-            except Unavailable as failure:
-                ask = plan.throw(failure)
-            else:
-                ask = plan.send(outcome)
-    except StopIteration as stop:
-        answer: Answer = stop.value
-        return answer
-    finally:
-        plan.close()
 
 
 def run_leg(ask: Generate, perform: Perform) -> Fragment[Draft | Unavailable]:

@@ -29,9 +29,8 @@ from routers.plan import (
     Tier,
     Unavailable,
 )
+from routers.plan_run import intercept_asks
 from routers.router import Request
-
-from .held_drafts import intercept_asks
 
 MAX_PASSAGES = 64
 """Maximum retrieved passages of one request. Each takes one call to the judge."""

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from routers.config_models import Finite
 from routers.fragments.fallback import answer_with, write
-from routers.fragments.held_drafts import hold, intercept_asks, run_leg
+from routers.fragments.held_drafts import hold, run_leg
 from routers.plan import (
     Answer,
     Ask,
@@ -28,6 +28,7 @@ from routers.plan import (
     Tier,
     Unavailable,
 )
+from routers.plan_run import intercept_asks
 from routers.router import Request
 
 DEFAULT_THRESHOLD = 0.5
