@@ -198,8 +198,8 @@ def create_app(
         token_routes(policies, by_tier, listen.body_limit),
         evaluate_route(policies, engine, evaluations, metrics, listen.body_limit),
     ]
-    for router in routers:
-        app.include_router(router)
+    for router in routers:  # `include_router` would build each route anew
+        app.router.routes.extend(router.routes)
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _leave_to_app)

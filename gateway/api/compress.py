@@ -3,9 +3,10 @@
 from collections.abc import Awaitable
 from typing import Any, NamedTuple
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import ValidationError
 
+from gateway.api.listener.json_router import JsonRouter
 from gateway.background.evaluations import Evaluations
 from gateway.catalog.live_policies import LivePolicies
 from gateway.engine.compression import Compression, Compressor, format_path
@@ -55,8 +56,8 @@ class CompressionRequest(NamedTuple):
 
 def compress_route(
     policies: LivePolicies, engine: Engine, evaluations: Evaluations, metrics: Metrics, body_limit: int
-) -> APIRouter:
-    router = APIRouter()
+) -> JsonRouter:
+    router = JsonRouter()
 
     @router.post(
         "/v1/compress", summary="Compresses a prompt, or a text, by what the small model finds in it"

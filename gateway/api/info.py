@@ -4,9 +4,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
+from gateway.api.listener.json_router import JsonRouter
 from gateway.catalog.catalog import Catalog
 from gateway.catalog.live_policies import LivePolicies
 from gateway.engine.engine import Engine
@@ -25,8 +26,8 @@ def info_routes(
     metrics: Metrics,
     engines: EngineMetrics,
     ledger: Ledger,
-) -> APIRouter:
-    router = APIRouter()
+) -> JsonRouter:
+    router = JsonRouter()
     created = int(time.time())
     upstreams = [upstream for pool in engine.pools.values() for upstream in pool.upstreams]
     owners = {model: upstream for upstream in reversed(upstreams) for model in upstream.models}

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import Request
 
+from gateway.api.listener.json_router import JsonRouter
 from gateway.catalog.live_policies import LivePolicies
 from gateway.errors import invalid
 from gateway.exchange.builder import without_clouds
@@ -34,8 +35,8 @@ TOKENIZER_FIELDS = {"add_special_tokens"}
 """Fields that only vLLM accepts for generation, but that every server's `/tokenize` accepts."""
 
 
-def token_routes(policies: LivePolicies, pools: Mapping[Tier, Pool], body_limit: int) -> APIRouter:
-    router = APIRouter()
+def token_routes(policies: LivePolicies, pools: Mapping[Tier, Pool], body_limit: int) -> JsonRouter:
+    router = JsonRouter()
 
     async def read(request: Request) -> tuple[Body, Upstream]:
         try:

@@ -5,9 +5,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from gateway.api.disconnect import run_while_connected
+from gateway.api.listener.json_router import JsonRouter
 from gateway.api.request_body import ClientGone, parse_body, read_body
 from gateway.background.evaluations import Evaluations
 from gateway.background.evaluators import EVALUATE, Result, evaluate_output, sum_usage
@@ -45,8 +46,8 @@ class Judged(NamedTuple):
 
 def evaluate_route(
     policies: LivePolicies, engine: Engine, evaluations: Evaluations, metrics: Metrics, body_limit: int
-) -> APIRouter:
-    router = APIRouter()
+) -> JsonRouter:
+    router = JsonRouter()
     upstreams = {upstream.name: upstream for pool in engine.pools.values() for upstream in pool.upstreams}
 
     async def judge_item(exchange: Exchange, item: Item, evaluation: EvaluationRequest) -> list[Result]:

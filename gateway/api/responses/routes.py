@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
+from gateway.api.listener.json_router import JsonRouter
 from gateway.errors import unsupported
 
 from .history import History
 
 
-def response_routes(history: History) -> APIRouter:
-    router = APIRouter()
+def response_routes(history: History) -> JsonRouter:
+    router = JsonRouter()
 
     @router.get("/v1/responses/{response_id}", summary="A kept response")
     async def read(response_id: str, stream: bool = False) -> Response:
