@@ -91,14 +91,16 @@ def _parse_whole(body: bytes, chunks: ChunkReader) -> list[Chunk]:
 
 async def _read_stream(response: Response, chunks: ChunkReader, limit: int) -> list[Chunk]:
     """Return a stream's chunks up to `[DONE]`. Raises TransportError."""
-    reader, grace, size = EventReader(Garbage), EndGrace(chunks), 0
+    reader, grace, gap, size = EventReader(Garbage), EndGrace(chunks), None, 0
     found: list[Chunk] = []
     try:
-        while not chunks.is_done and (data := await response.next(grace.max_gap())):
+        while not chunks.is_done and (data := await response.next(gap)):
             size += len(data)
             if size > limit:
                 raise too_large(limit)
             found += [chunk for payload in reader.feed(data) for chunk in chunks.parse(payload)]
+            if chunks.has_ended:
+                gap = grace.max_gap()
     except TransportError as error:
         grace.check_ended(error)
     last = payload_of(reader.flush())

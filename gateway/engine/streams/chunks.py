@@ -32,6 +32,8 @@ ENVELOPE_KEYS = frozenset(
 """Keys of a choice that have no content of their own. All but the first four tell why it has ended."""
 
 
+USAGE_KEY = b'"usage"'
+
 ANSWER_KEYS = ("id", "object", "created", "model")
 """Keys that are the same in all chunks of an answer."""
 
@@ -139,7 +141,7 @@ class ChunkReader:
             raw = None
         if "id" not in event and self._name_answer(event):
             raw = None
-        if self._read_usage(event) or len(choices) > 1:
+        if (USAGE_KEY in payload and self._read_usage(event)) or len(choices) > 1:
             raw = None
         chunks: list[Chunk] = []
         for choice in choices:

@@ -21,12 +21,10 @@ class EndGrace:
         self._end = math.inf
 
     def max_gap(self) -> float | None:
-        """Return the maximum seconds of the next read; None before the answer's end.
+        """Return the maximum seconds of the next read after the answer's end.
 
         Raises TransportError once the time is over.
         """
-        if not self._chunks.has_ended:
-            return None
         self._end = min(self._end, set_end(DONE_GRACE_S if self._chunks.is_done else FINISH_GRACE_S))
         return compute_gap(self._end)
 

@@ -32,10 +32,12 @@ class PassthroughStream(AttemptReader):
 
     async def read(self, response: Response) -> Draft:
         """Pass the response through to its end. Raises TransportError, LostRace."""
-        reader = EventReader(Garbage)
+        reader, gap = EventReader(Garbage), None
         try:
-            while data := await response.next(self.grace.max_gap()):
+            while data := await response.next(gap):
                 await self._relay(reader.read_blocks(data))
+                if self.chunks.has_ended:
+                    gap = self.grace.max_gap()
         except TransportError as error:
             self.grace.check_ended(error)
         await self._relay([block for block in (reader.flush(),) if block])

@@ -85,14 +85,16 @@ class WatchedStream(AttemptReader):
         return self._conclude(self.draft_so_far())
 
     async def _follow(self, response: Response) -> None:
-        reader = EventReader(Garbage)
+        reader, gap = EventReader(Garbage), None
         try:
-            while data := await response.next(self.grace.max_gap()):
+            while data := await response.next(gap):
                 self._feed(reader.feed(data))
                 if self._committed_events:
                     await self._release(self.sink)
                 if self.gave_up:
                     return
+                if self.chunks.has_ended:
+                    gap = self.grace.max_gap()
         except TransportError as error:
             self.grace.check_ended(error)
         self._feed([payload for payload in (payload_of(reader.flush()),) if payload])

@@ -69,6 +69,7 @@ async def _resolve_and_connect(
     return await connect_first([partial(connect, address) for address in addresses])
 
 
+@cache
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

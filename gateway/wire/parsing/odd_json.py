@@ -1,14 +1,10 @@
-"""JSON that is sent although RFC 8259 does not allow it, or although orjson does not read it exactly.
+"""JSON that is sent although RFC 8259 does not allow it.
 
 Everything here works on a JSON text, in time linear in its length. Nothing of it is needed for most texts.
 """
 
-import json
 import math
 import re
-from typing import Any
-
-import orjson
 
 UNLIKELY = b"-9999.0"
 """OpenAI's log-probability of a token that is very unlikely."""
@@ -23,10 +19,6 @@ _NUMBERS = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 """Strings, and numbers that may not be finite as a double."""
-_LONG_INTEGER = re.compile(rb"(?<![\d.])\d{19,}(?![\d.eE])")
-_DIGITS_TO_ZERO = bytes(ord("0") if chr(code) in "0123456789" else ord(" ") for code in range(256))
-_LONG_RUN = b"0" * 19
-_MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1  # what orjson reads and writes
 
 
 def repair_surrogates(raw: bytes) -> bytes:
@@ -52,21 +44,3 @@ def _to_finite(match: re.Match[bytes]) -> bytes:
     if text.startswith(b'"') or math.isfinite(number := float(text)):
         return text
     return UNLIKELY if number < 0 else b"null"
-
-
-def may_have_long_integers(raw: bytes) -> bool:
-    """Return whether a JSON text has so many digits in a row that an integer may need more than 64 bits."""
-    if _LONG_RUN not in raw.translate(_DIGITS_TO_ZERO):
-        return False  # a search for the pattern takes ten times as long
-    return _LONG_INTEGER.search(raw) is not None
-
-
-def parse_exactly(raw: bytes) -> Any:
-    """Return the value of a JSON text that orjson reads, but with all digits of each integer: one that needs more than
-    64 bits becomes a fragment that orjson writes as it was read."""
-    return json.loads(raw, parse_int=_read_integer)
-
-
-def _read_integer(digits: str) -> Any:
-    value = int(digits)
-    return value if _MIN_INTEGER <= value <= _MAX_INTEGER else orjson.Fragment(digits)
