@@ -420,3 +420,11 @@ def scripts(draw: st.DrawFn, kinds: Sequence[str] = tuple(CHANGES), plain: bool 
     if plain and (script.is_whole or script.error) and draw(st.booleans()):
         return replace(script, is_plain=True, then="end")
     return script
+
+
+@st.composite
+def relayed_scripts(draw: st.DrawFn) -> Script:
+    """Return an answer of some server of either endpoint, with some choices. Only chat has tools."""
+    script = draw(scripts())
+    endpoint = draw(st.sampled_from(["chat"] if script.calls else ["chat", "completions"]))
+    return replace(script, choices=draw(st.integers(1, 3)), endpoint=endpoint)

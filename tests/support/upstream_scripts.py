@@ -40,6 +40,10 @@ class Script:
     spaces: bool = False
     line_end: bytes = b"\n"
     content_type: str = "text/event-stream"
+    choices: int = 1
+    """How often each chunk is sent, and so the whole answer: once for each choice."""
+    endpoint: str = "chat"
+    """`chat`, or `completions`, where a chunk has a text instead of a delta."""
 
     @property
     def is_whole(self) -> bool:
@@ -67,12 +71,33 @@ class Script:
         """Return the response's body."""
         if self.is_plain:
             return self._write(self._build_plain()).encode()
-        blocks = [event if isinstance(event, bytes) else self._encode_chunk(event) for event in self.events]
+        blocks = [block for event in self.events for block in self._encode_event(event)]
         stream = b"".join(block + b"\n\n" for block in blocks)
         return stream.replace(b"\n", self.line_end)
 
-    def _encode_chunk(self, chunk: Body) -> bytes:
-        return b"data: " + self._write(chunk).encode()
+    def _encode_event(self, event: Event) -> list[bytes]:
+        if isinstance(event, bytes):
+            return [event]
+        if event.get("object") and self.endpoint == "completions":
+            event = event | {"object": "text_completion"}
+        chunks = [event]
+        if event["choices"]:
+            (choice,) = event["choices"]
+            chunks = [
+                event | {"choices": [self._shape_choice(choice) | {"index": index}]}
+                for index in range(self.choices)
+            ]
+        return [b"data: " + self._write(chunk).encode() for chunk in chunks]
+
+    def _shape_choice(self, choice: Body) -> Body:
+        """Return a choice as the endpoint has it."""
+        if self.endpoint == "chat":
+            return choice
+        text = choice["delta"].get("content") or ""
+        if isinstance(text, list):
+            text = "".join(part["text"] for part in text)
+        rest = {name: value for name, value in choice.items() if name not in ("delta", "logprobs")}
+        return {**rest, "text": text}
 
     def _write(self, value: Body) -> str:
         return json.dumps(value, separators=None if self.spaces else (",", ":"))
@@ -90,12 +115,16 @@ class Script:
                 }
                 for place, (name, arguments) in enumerate(self.calls)
             ]
+        chat = self.endpoint == "chat"
+        choice: Body = {"message": message} if chat else {"text": self.text}
         whole = {
             "id": "up-1",
-            "object": "chat.completion",
+            "object": "chat.completion" if chat else "text_completion",
             "created": 1,
             "model": "m",
-            "choices": [{"index": 0, "message": message, "finish_reason": self.finish}],
+            "choices": [
+                {"index": index, **choice, "finish_reason": self.finish} for index in range(self.choices)
+            ],
         }
         return whole | ({} if self.usage is None else {"usage": usage_of(self.usage)})
 
