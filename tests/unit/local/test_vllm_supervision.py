@@ -160,10 +160,12 @@ async def test_while_it_starts_requests_go_to_the_large_model(fake: FakeVllm, ll
         async with http.post(f"{url}/v1/chat/completions", json=ask()) as response:
             assert response.headers["x-smallfirst-route"] == "llm"
         (fake.notes / "start").unlink()
-        while True:
+
+        async def is_answered_at_home() -> bool:
             async with http.post(f"{url}/v1/chat/completions", json=ask()) as response:
-                if response.headers["x-smallfirst-route"] == "slm":
-                    break
+                return response.headers["x-smallfirst-route"] == "slm"
+
+        await until(is_answered_at_home)
     await until(lambda: not fake.pids())
     assert fake.seen("stopped")
 
