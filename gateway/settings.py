@@ -22,6 +22,7 @@ from .catalog.settings import PolicySettings
 from .data_folder import data_folder as data_folder
 from .local.settings import LOCAL_UPSTREAM_NAME, select_local_engine
 from .local.settings import LocalEngine as LocalEngine
+from .local.weights.reference import expand_home, names_path
 from .state.settings import ResponseSettings
 from .telemetry.settings import RecordSettings
 from .upstreams.providers.env_providers import PROVIDERS, Provider
@@ -168,24 +169,14 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         sections += [
             (section, "model")
             for section in (local, local.get("speculative"))
-            if isinstance(section, dict) and _is_model_path(section.get("model"), folder)
+            if isinstance(section, dict)
+            and isinstance(model := section.get("model"), str)
+            and names_path(model, folder)
         ]
     for section, key in sections:
         if isinstance(section, dict) and isinstance(section.get(key), str):
-            section[key] = str(folder / _expand_home(section[key]))
+            section[key] = str(folder / expand_home(section[key]))
     return data
-
-
-def _expand_home(path: str) -> Path:
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:  # a `~name` of no user here
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def _is_model_path(model: Any, folder: Path) -> bool:
-    """Whether a model is given by a path, to a GGUF file or a folder. Otherwise it is a catalog name."""
-    return isinstance(model, str) and (model.endswith(".gguf") or (folder / _expand_home(model)).is_dir())
 
 
 def _drop_spare_engine(settings: Settings) -> Settings:

@@ -89,6 +89,11 @@ MODELS = lazy_group(
         "Compare models property by property; those that differ are marked ≠.",
     ),
     LazyCommand("pull", "models.weights:pull", "Fetch a model's weights and check them."),
+    LazyCommand(
+        "rm",
+        "models.weights:remove",
+        "Delete a model's weights that were fetched; says what it would delete, and asks first.",
+    ),
 )
 
 app = typer.Typer(

@@ -25,19 +25,14 @@ from routers.confidence.calibration import Fingerprint
 
 from .fingerprint import hash_text, read_fingerprint
 from .llamacpp import hidden_states as states
-from .model_catalog import find_weights
 from .settings import LOCAL_UPSTREAM_NAME, LocalEngine
 from .supervisor import LaunchSpec, Supervisor, reserve_port
-from .vllm.arguments import (
-    build_command,
-    build_environment,
-    build_model_name,
-    inherit_environment,
-    is_model_folder,
-)
-from .vllm.preflight import check_vllm
+from .vllm.arguments import build_command, build_environment, inherit_environment
+from .vllm.preflight import check_vllm, find_python
 from .vllm.startup_stages import parse_stage
 from .watchdog import build_vital_signs
+from .weights.reference import LocalModel, parse_reference
+from .weights.resolution import find_local_model
 
 ADAPTER_OPTIONS = ("lora", "lora-scaled")
 """Options of an engine that change its weights for all requests."""
@@ -51,13 +46,16 @@ WARM_UP_TIMEOUT_S = 600.0
 """Maximum seconds for vLLM's first answer, which may include compilation."""
 
 
-def to_upstream_settings(local: LocalEngine, port: int, key: str = "") -> UpstreamSettings:
-    """Return the upstream settings of the engine. It is not probed, as its supervisor knows its health."""
+def to_upstream_settings(
+    local: LocalEngine, port: int, key: str = "", model: LocalModel | None = None
+) -> UpstreamSettings:
+    """Return the upstream settings of the engine. It is not probed, as its supervisor knows its health. Without a
+    `model`, its name is the one that the reference tells."""
     return UpstreamSettings(
         name=LOCAL_UPSTREAM_NAME,
         tier="slm",
         url=HttpUrl(f"http://127.0.0.1:{port}/v1"),
-        model=_choose_model_name(local),
+        model=model.name if model else parse_reference(local.model, local.chosen_engine).model_name,
         engine=local.engine,
         adapters=tuple(local.adapters),
         key=SecretStr(key),
@@ -71,12 +69,6 @@ def to_upstream_settings(local: LocalEngine, port: int, key: str = "") -> Upstre
     )
 
 
-def _choose_model_name(local: LocalEngine) -> str:
-    if local.engine == "vllm":
-        return build_model_name(local)
-    return Path(local.model).stem if local.model.endswith(".gguf") else local.model
-
-
 def _build_capabilities(local: LocalEngine) -> Capabilities:
     """Return the capabilities to declare. vLLM rejects `min_p` and `logit_bias` during speculative
     decoding."""
@@ -85,15 +77,20 @@ def _build_capabilities(local: LocalEngine) -> Capabilities:
     return Capabilities(embeddings=local.embeddings)
 
 
-def check_local(local: LocalEngine, models_folder: Path) -> Path:
-    """Return the path of llama.cpp's weights, or of the Python that has vLLM.
+def check_local(local: LocalEngine, models_folder: Path) -> LocalModel:
+    """Return the model on this machine. Contacts nothing. Raises ConfigError if its engine cannot start, NotFetched if
+    it only has to be fetched."""
+    if local.chosen_engine == "vllm":  # even if the weights are not here
+        _check_vllm(local)
+    model = find_local_model(local, models_folder)
+    if model.engine == "vllm" and local.chosen_engine != "vllm":
+        _check_vllm(local.run_by("vllm"))
+    return model
 
-    Raises ConfigError if the engine cannot start.
-    """
-    if local.engine == "llamacpp":
-        return find_weights(local.model, models_folder)
+
+def _check_vllm(local: LocalEngine) -> None:
     build_command(local, port=1)
-    return check_vllm(local)
+    check_vllm(local)
 
 
 def find_fingerprint(
@@ -103,8 +100,8 @@ def find_fingerprint(
 
     Options that replace a part of the model replace what the files say. Reads gigabytes once: not for the event loop.
     """
-    path = _find_model(local, models_folder)
-    fingerprint = None if path is None else read_fingerprint(path, report)
+    model = _find_model(local, models_folder)
+    fingerprint = None if model is None else read_fingerprint(model.path, report)
     if fingerprint is None:
         return None
     arguments = {key.replace("_", "-"): value for key, value in local.arguments.items()}
@@ -118,13 +115,16 @@ def find_fingerprint(
     return fingerprint.model_copy(update=changes)
 
 
-def _find_model(local: LocalEngine, models_folder: Path) -> Path | None:
-    """Return the GGUF file, or the folder with a `config.json`; None if it is not on this machine."""
-    if local.engine == "vllm":
-        return Path(local.model).expanduser() if is_model_folder(local.model) else None
+def _find_model(local: LocalEngine, models_folder: Path) -> LocalModel | None:
     with suppress(ConfigError):
-        return find_weights(local.model, models_folder)
+        return find_local_model(local, models_folder)
     return None
+
+
+def describe_local(local: LocalEngine, models_folder: Path) -> UpstreamSettings:
+    """Return the upstream settings of the engine, to read its properties. Its model need not be here."""
+    model = _find_model(local, models_folder)
+    return to_upstream_settings(local.run_by(model.engine) if model else local, port=1, model=model)
 
 
 def _read_template(template: str) -> str:
@@ -139,18 +139,19 @@ def build_local_engine(
 ) -> tuple[Upstream, Supervisor]:
     """Build the engine's upstream and supervisor. Raises ConfigError if the weights or the engine are
     missing."""
-    path = check_local(local, models_folder)
+    model = check_local(local, models_folder)
+    local = local.run_by(model.engine)
     # vLLM's server binds with SO_REUSEADDR, llama.cpp's with SO_REUSEPORT.
     holder, port = reserve_port(socket.SO_REUSEADDR if local.engine == "vllm" else socket.SO_REUSEPORT)
     key = secrets.token_urlsafe(24)
-    settings = to_upstream_settings(local, port, key)
+    settings = to_upstream_settings(local, port, key, model)
     upstream = Upstream(
         settings,
-        scorer=_build_scorer(local, path),
+        scorer=_build_scorer(local, model.path),
         fingerprint=find_fingerprint(local, models_folder, report),
     )
     launch = (_build_vllm_launch if local.engine == "vllm" else _build_llamacpp_launch)(
-        local, settings, key, path
+        local, settings, key, model.path
     )
     if upstream.doubts_tools:
         launch = launch._replace(warm_up=upstream.learn_tool_support)
@@ -198,13 +199,13 @@ def _build_llamacpp_launch(
     )
 
 
-def _build_vllm_launch(local: LocalEngine, upstream: UpstreamSettings, key: str, python: Path) -> LaunchSpec:
+def _build_vllm_launch(local: LocalEngine, upstream: UpstreamSettings, key: str, weights: Path) -> LaunchSpec:
     port = upstream.url.port or 0
     return LaunchSpec(
         "vLLM",
-        [str(python), "-I", str(KEEPER_SCRIPT)],
+        [str(find_python(local)), "-I", str(KEEPER_SCRIPT)],
         {
-            "command": build_command(local, port),
+            "command": build_command(local, port, upstream.model, weights),
             "environment": build_environment(local),
             "key": key,
             "patience": VLLM_EXIT_TIMEOUT_S,

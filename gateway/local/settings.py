@@ -1,7 +1,7 @@
 """Settings under the key `local` of smallfirst.yaml."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -13,9 +13,7 @@ from pydantic import (
 from routers.config_models import Count, Seconds, Strict, Weight
 from routers.cost import Price
 
-from .model_catalog import CATALOG
-
-LocalEngineKind = Literal["llamacpp", "vllm"]
+from .weights.reference import LocalEngineKind, parse_reference
 
 
 class Speculative(BaseModel):
@@ -55,10 +53,10 @@ class LocalEngine(Strict):
     """An SLM that runs here as a supervised child process."""
 
     engine: LocalEngineKind = "llamacpp"
-    """Kind of engine. vLLM may be in a Python environment of its own."""
+    """Kind of engine. If the key is absent, the model decides: llama.cpp for GGUF, else vLLM, which may be in a Python
+    environment of its own."""
     model: str = "smollm2-135m-instruct"
-    """llama.cpp: a name from `smallfirst models list`, or the path of a GGUF file. vLLM: a name on Hugging
-    Face, or a folder with a `config.json`."""
+    """The reference of a model: [every form](local-models.md#getting-a-model)."""
     context: Count = 2048
     """Maximum tokens of a request, prompt and answer together."""
     slots: Count | None = None
@@ -95,6 +93,15 @@ class LocalEngine(Strict):
     """Price of its calls."""
 
     @property
+    def chosen_engine(self) -> LocalEngineKind | None:
+        """The engine that the user has named, or None if the model decides."""
+        return self.engine if "engine" in self.model_fields_set else None
+
+    def run_by(self, engine: LocalEngineKind) -> Self:
+        """Return the same settings for an engine that only the weights could tell."""
+        return self if engine == self.engine else self.model_copy(update={"engine": engine})
+
+    @property
     def max_in_flight(self) -> int:
         """Number of requests served at the same time."""
         return self.slots or {"llamacpp": 4, "vllm": 64}[self.engine]
@@ -103,6 +110,14 @@ class LocalEngine(Strict):
     def starts_soon(self) -> bool:
         """Whether it is ready within seconds, so that the gateway waits for it. vLLM takes minutes."""
         return self.engine == "llamacpp"
+
+    @model_validator(mode="after")
+    def _choose_engine(self) -> Self:
+        if "model" in self.model_fields_set:
+            reference = parse_reference(self.model, self.chosen_engine)
+            if self.chosen_engine is None:
+                self.__dict__["engine"] = reference.engine  # and not among the keys that are set
+        return self
 
     @model_validator(mode="after")
     def _check_engine_keys(self) -> Self:
@@ -117,12 +132,13 @@ class LocalEngine(Strict):
 
 
 def select_local_engine(model: str, local: LocalEngine | None) -> LocalEngine:
-    """Return the local engine for a model: llama.cpp for catalog names and GGUF files, else vLLM. The
-    settings are kept if they are for the same engine."""
-    engine: LocalEngineKind = "llamacpp" if model in CATALOG or model.endswith(".gguf") else "vllm"
-    if local is not None and local.engine == engine:
-        return local.model_copy(update={"model": model})
-    return LocalEngine(engine=engine, model=model)
+    """Return the local engine for the reference of a model. The settings are kept if they are for the same engine.
+    Raises ConfigError."""
+    engine = parse_reference(model).engine
+    if local is None or local.engine != engine:
+        return LocalEngine(model=model)
+    kept = {key: getattr(local, key) for key in local.model_fields_set - {"engine"}}
+    return LocalEngine(**kept | {"model": model})
 
 
 LOCAL_UPSTREAM_NAME = "local"

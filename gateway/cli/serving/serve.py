@@ -8,8 +8,10 @@ import typer
 from pydantic import ValidationError
 
 from gateway.api.settings import Listen
-from gateway.cli.output import ConfigOption, fail
+from gateway.cli.output import ConfigOption, err, fail
 from gateway.local.supervisor import EngineFailed
+from gateway.local.weights.reference import add_sha256
+from gateway.local.weights.resolution import fetch_local_model
 from gateway.settings import Settings, default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError
 
@@ -21,9 +23,12 @@ def serve(
     slm: Annotated[
         str | None,
         typer.Option(
-            help="Run this small model here: a name of the catalog or a GGUF file by llama.cpp; a name at Hugging"
-            " Face or a folder with a config.json by vLLM."
+            help="Run this small model here, and fetch it first if it is absent: a name of the catalog,"
+            " user/repo-GGUF:QUANT, hf.co/user/repo, an https URL of a .gguf file, ollama/NAME, a file or a folder."
         ),
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", help="The checksum of the file, if --slm is an https URL.")
     ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log what the engine and upstreams do.")
@@ -34,15 +39,28 @@ def serve(
         level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
     try:
-        settings = override_listen(load_settings(config or default_config_path(), slm), host, port)
-        from .server import run_server  # imported here, since it loads the whole gateway
-
+        reference = add_sha256(slm, sha256) if slm else None
+        settings = override_listen(load_settings(config or default_config_path(), reference), host, port)
         with _bind_listener(settings.listen.host, settings.listen.port) as listener:
+            settings = fetch_model(settings)
+            from .server import run_server  # imported here, since it loads the whole gateway
+
             run_server(settings, listener)
     except ConfigError as error:
         fail(error)
     except EngineFailed as error:
         fail(f"{error}\n`smallfirst serve --verbose` shows its whole log", 1)
+
+
+def fetch_model(settings: Settings) -> Settings:
+    """Fetch the local engine's model if it is absent, and return the settings with the engine that runs it. Raises
+    ConfigError."""
+    if settings.local is None:
+        return settings
+    model = fetch_local_model(
+        settings.local, settings.models_folder, lambda line: err.print(line, markup=False)
+    )
+    return settings.model_copy(update={"local": settings.local.run_by(model.engine)})
 
 
 def override_listen(settings: Settings, host: str | None, port: int | None) -> Settings:

@@ -10,17 +10,15 @@ from typing import Any
 
 import orjson
 
-from gateway.local.model_catalog import CATALOG
 from gateway.local.settings import LocalEngine
+from gateway.local.weights.catalog import find_gguf_reference, iterate_entries
+from gateway.local.weights.space import check_memory
 from policies.loading.yaml_files import ConfigError
 
 from .arguments import build_environment, inherit_environment, is_model_folder
 
 COMMAND_TIMEOUT_S = 30.0
 """Maximum seconds for the commands that query installed modules and the GPU's memory."""
-
-MEMORY_SAVING_ARGUMENTS = frozenset({"quantization", "cpu-offload-gb", "load-format", "tensor-parallel-size"})
-"""Arguments with which the memory of the weights differs from the size of their files."""
 
 FIND_MODULES_SCRIPT = """
 import sys
@@ -38,7 +36,7 @@ def check_vllm(local: LocalEngine) -> Path:
         raise ConfigError(
             "local.engine: vLLM is run on Linux only; elsewhere name one by URL under upstreams"
         )
-    python = _find_python(local)
+    python = find_python(local)
     modules = ["vllm"]
     if local.speculative is not None:
         modules += {"suffix": ["arctic_inference"]}.get(local.speculative.method, [])
@@ -49,19 +47,26 @@ def check_vllm(local: LocalEngine) -> Path:
     return python
 
 
-def _find_python(local: LocalEngine) -> Path:
+def find_python(local: LocalEngine) -> Path:
     configured = local.python or os.environ.get("SMALLFIRST_VLLM")
     if configured:
         return Path(configured).expanduser()
     spec = importlib.util.find_spec("vllm")
     if spec is not None and spec.origin:
         return Path(sys.executable)
+    names = ", ".join(entry.name for entry in iterate_entries())
     raise ConfigError(
-        f"local.model: {local.model!r} is none of llama.cpp's ({', '.join(CATALOG)}, or a GGUF file), and vLLM is not"
-        " installed here. vLLM runs models of Hugging Face on a GPU, many requests at a time, with speculative"
-        " decoding and scoring. On a machine with an NVIDIA GPU: pip install 'smallfirst[vllm]'; or name the Python of"
-        " an environment that has vLLM in local.python or SMALLFIRST_VLLM"
+        f"local.model: {local.model!r} is none of llama.cpp's ({names}, or GGUF weights), and vLLM is not installed"
+        " here. vLLM runs models of Hugging Face on a GPU, many requests at a time, with speculative decoding and"
+        " scoring. On a machine with an NVIDIA GPU: pip install 'smallfirst[vllm]'; or name the Python of an"
+        f" environment that has vLLM in local.python or SMALLFIRST_VLLM{_suggest_gguf(local.model)}"
     )
+
+
+def _suggest_gguf(model: str) -> str:
+    """Return how llama.cpp runs the model, if the catalog knows."""
+    name = find_gguf_reference(model)
+    return f". llama.cpp runs it here: smallfirst serve --slm {name}" if name else ""
 
 
 def _find_missing_modules(python: Path, modules: Iterable[str], local: LocalEngine) -> str:
@@ -109,36 +114,12 @@ def _read_json(folder: str, name: str) -> dict[str, Any]:
 
 
 def _check_memory(local: LocalEngine) -> None:
-    """Check that the weights fit. Raises ConfigError.
-
-    The check uses the total memory, not the free one, as other processes may exit before vLLM needs it.
-    """
-    if MEMORY_SAVING_ARGUMENTS & {key.replace("_", "-") for key in local.arguments}:
-        return
+    """Check that the weights fit into memory, as far as they are here. Raises ConfigError."""
     models = [local.model, *([local.speculative.model] if local.speculative else [])]
-    weights_bytes = sum(
-        _sum_weights_bytes(model) for model in models if model is not None and is_model_folder(model)
-    )
-    device, memory_bytes = _read_memory()
-    if weights_bytes > memory_bytes:
-        raise ConfigError(
-            f"local.model: the weights take {weights_bytes / 1e9:.1f} GB, and {device} has {memory_bytes / 1e9:.1f} GB"
-        )
+    folders = [model for model in models if model is not None and is_model_folder(model)]
+    check_memory("local.model", sum(map(_sum_weights_bytes, folders)), local)
 
 
 def _sum_weights_bytes(folder: str) -> int:
     """Return the bytes of a model's weights."""
     return sum(file.stat().st_size for file in Path(folder).expanduser().glob("*.safetensors"))
-
-
-def _read_memory() -> tuple[str, int]:
-    """Return the device that the weights must fit in and its memory in bytes: the largest GPU, else this
-    machine."""
-    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    try:
-        output = subprocess.run(
-            query, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=True
-        ).stdout
-        return "the GPU", max(int(line) for line in output.split()) * 2**20
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return "this machine", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
