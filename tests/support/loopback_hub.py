@@ -78,9 +78,9 @@ class LoopbackHub:
     requests: list[HubRequest] = field(default_factory=list)
     cuts: list[int] = field(default_factory=list)
     """After how many bytes each next answer with content is cut."""
-    holds: threading.Event | None = None
-    """Until it is set, an answer with content stops after its first block."""
-    began: threading.Event = field(default_factory=threading.Event)
+    hold_at: int | None = None
+    """After how many bytes an answer with content stops, until `released` is set."""
+    released: threading.Event = field(default_factory=threading.Event)
     status: int | None = None
     """A status with which every request is answered."""
 
@@ -133,6 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
         )
         if hub.status is not None:
             self._fail(hub.status, "")
+        elif path in hub.plain:
+            self._send_content(hub.plain[path])
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path):
             self._answer_api(match[1], match[2], match[3], parse_qs(parts.query))
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
@@ -140,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif match := re.fullmatch(r"/cdn/(\w+)", path):
             self._send_content(hub.find_content(match[1]))
         else:
-            self._send_content(hub.plain.get(path))
+            self._fail(404, "EntryNotFound")
 
     def _find(self, repository: str, revision: str | None) -> HubRepository | None:
         found = self.server.hub.repositories.get(repository)
@@ -200,14 +202,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._write(file.read(start))
 
     def _write(self, blocks: Iterator[bytes]) -> None:
-        hub = self.server.hub
-        left = hub.cuts.pop(0) if hub.cuts else None
+        hub, sent = self.server.hub, 0
+        cut_at = hub.cuts.pop(0) if hub.cuts else None
         for block in blocks:
-            self.wfile.write(block if left is None else block[:left])
-            hub.began.set()
-            if hub.holds is not None:
-                hub.holds.wait()
-            if left is not None and (left := left - len(block)) <= 0:
+            self.wfile.write(block if cut_at is None else block[: cut_at - sent])
+            sent += len(block)
+            if hub.hold_at is not None and sent >= hub.hold_at:
+                hub.released.wait()
+            if cut_at is not None and sent >= cut_at:
                 self.wfile.flush()
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
@@ -261,8 +263,7 @@ def run_hub() -> Iterator[LoopbackHub]:
         try:
             yield hub
         finally:
-            if hub.holds is not None:
-                hub.holds.set()
+            hub.released.set()
             server.shutdown()
             thread.join()
 

