@@ -35,6 +35,8 @@ def pull(
     try:
         local = _select_model(add_sha256(model, sha256), settings)
         found = pull_local_model(local, settings.models_folder, lambda line: err.print(line, markup=False))
+    except KeyboardInterrupt:
+        fail("stopped; what has arrived is kept, and the same command goes on from there", 130)
     except FetchFailed as error:
         fail(error, 1)
     except ConfigError as error:

@@ -146,10 +146,11 @@ def format_duration(seconds: float) -> str:
 
 
 @contextmanager
-def explain_failures(what: str, where: str, page: str) -> Iterator[None]:
+def explain_failures(what: str, where: str, page: str, mirror: str = "") -> Iterator[None]:
     """Turn what `huggingface_hub` raises into a FetchFailed of one sentence.
 
-    `what` is the reference, `where` the server, and `page` the address at which a browser shows the model."""
+    `what` is the reference, `where` the server, `page` the address at which a browser shows the model, and `mirror` a
+    hint at other servers."""
     from huggingface_hub import errors
 
     try:
@@ -173,11 +174,11 @@ def explain_failures(what: str, where: str, page: str) -> Iterator[None]:
         raise FetchFailed(_explain_answer(what, where, error)) from error
     except errors.HTTPError as error:  # httpx's or httpx2's, by the library's version
         raise FetchFailed(
-            f"{where} can't be reached for {what} ({type(error).__name__}): check the network or the proxy and try"
-            " again, it goes on where it was cut; HF_ENDPOINT names a mirror; a file that is here is served by its path"
+            f"{where} can't be reached for {what} ({type(error).__name__}): check the network or the proxy, and try"
+            f" again: it goes on where it was cut{mirror}"
         ) from error
     except OSError as error:
-        raise FetchFailed(_explain_disk(what, error)) from error
+        raise FetchFailed(explain_disk(what, error)) from error
     except ValueError as error:  # no JSON, a name that no hub has, a file too large for HTTP
         reason = str(error).strip().split("\n")[0]
         raise FetchFailed(f"{where} and {what} do not go together: {reason}") from error
@@ -199,7 +200,7 @@ def _explain_answer(what: str, where: str, error: Exception) -> str:
     return f"{where} answered {what} with status {status}: {advice}"
 
 
-def _explain_disk(what: str, error: OSError) -> str:
+def explain_disk(what: str, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"{what}: the disk is full; free some space, or set HF_HOME or models_folder to another disk, and try"

@@ -51,7 +51,7 @@ class Repository(NamedTuple):
 def explain_hub_failures(text: str, reference: HubReference) -> Any:
     """Return a context in which what `huggingface_hub` raises becomes a FetchFailed of one sentence."""
     hub = find_endpoint()
-    return explain_failures(text, hub, f"{hub}/{reference.repository}")
+    return explain_failures(text, hub, f"{hub}/{reference.repository}", "; HF_ENDPOINT names a mirror")
 
 
 def find_endpoint() -> str:
@@ -89,11 +89,11 @@ def list_checkpoint(names: Iterable[str]) -> list[str]:
     return []
 
 
-def read_checkpoint_context(repository: Repository) -> int | None:
+def read_checkpoint_context(repository: Repository, report: Report) -> int | None:
     """Return the tokens of context that the repository's config.json names, or None if it names none."""
     if "config.json" not in repository.files:
         return None
-    config = orjson.loads((fetch_files(repository, ["config.json"]) / "config.json").read_bytes())
+    config = orjson.loads((fetch_files(repository, ["config.json"], report) / "config.json").read_bytes())
     text = config.get("text_config", config) if isinstance(config, dict) else {}
     limit = text.get("max_position_embeddings")
     return limit if isinstance(limit, int) else None
@@ -106,7 +106,7 @@ def count_bytes_to_fetch(repository: Repository, names: Sequence[str]) -> int:
     )
 
 
-def fetch_files(repository: Repository, names: Sequence[str], report: Report = print) -> Path:
+def fetch_files(repository: Repository, names: Sequence[str], report: Report) -> Path:
     """Download the files that are not in the cache, and return the folder of their revision."""
     from huggingface_hub import snapshot_download
 

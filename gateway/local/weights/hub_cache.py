@@ -11,12 +11,11 @@ from .reference import HubReference, LocalEngineKind, LocalModel
 
 
 def find_repository_folder(repository: str) -> Path:
-    """Return the folder of a repository in the cache, which may not exist."""
+    """Return the folder of a repository in the cache, which may not exist. Its name is part of the cache's documented
+    layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache"""
     from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
 
-    name: str = repo_folder_name(repo_id=repository, repo_type="model")
-    return Path(constants.HF_HUB_CACHE) / name
+    return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
 
 
 def find_snapshot(reference: HubReference) -> Path | None:

@@ -96,6 +96,10 @@ class UrlReference:
     engine: LocalEngineKind = "llamacpp"
 
     @property
+    def server(self) -> str:
+        return urlsplit(self.url).netloc
+
+    @property
     def file_name(self) -> str:
         return unquote(urlsplit(self.url).path).rpartition("/")[2]
 
@@ -191,14 +195,21 @@ def names_path(text: str, folder: Path) -> bool:
     return (
         text.endswith(".gguf")
         or text.startswith(("/", "./", "../", "~"))
-        or (folder / expand_home(text)).is_dir()
+        or _is_folder(folder / expand_home(text))
     )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long
+        return False
 
 
 def expand_home(path: str) -> Path:
     try:
         return Path(path).expanduser()
-    except RuntimeError as error:  # a `~name` of no user here
+    except (RuntimeError, ValueError) as error:  # a `~name` of no user here, or of none anywhere
         raise ConfigError(f"{path}: {error}") from error
 
 
@@ -217,7 +228,10 @@ def _parse_ollama(text: str) -> OllamaReference:
 
 
 def _parse_url(text: str) -> HubReference | UrlReference:
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise ConfigError(f"{hide_query(text)}: {error}") from error
     if parts.username or parts.password:
         raise ConfigError(
             "a model's URL must not hold a name or password: a server with a login is no source here"
@@ -228,12 +242,12 @@ def _parse_url(text: str) -> HubReference | UrlReference:
     is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback_host(parts.hostname or ""))
     if not is_safe or not parts.path.endswith(".gguf"):
         raise ConfigError(
-            f"{_hide_query(text)}: expected an https URL that ends in .gguf, with #sha256=… after it"
+            f"{hide_query(text)}: expected an https URL that ends in .gguf, with #sha256=… after it"
         )
     key, _, sha256 = parts.fragment.partition("=")
     if key != "sha256" or not _SHA256.fullmatch(sha256.lower()):
         raise ConfigError(
-            f"{_hide_query(text)}: its checksum is missing: add #sha256= and the 64 hexadecimal digits that the"
+            f"{hide_query(text)}: its checksum is missing: add #sha256= and the 64 hexadecimal digits that the"
             " publisher states, or --sha256 with them"
         )
     return UrlReference(text.partition("#")[0], sha256.lower())
@@ -244,7 +258,7 @@ def _parse_hub_page(text: str, path: str) -> HubReference:
     match = _REPOSITORY_PAGE.fullmatch(path)
     if match is None or (match["file"] and not match["file"].endswith(".gguf")):
         raise ConfigError(
-            f"{_hide_query(text)}: expected hf.co/user/repo, hf.co/user/repo:QUANT, or a .gguf file there"
+            f"{hide_query(text)}: expected hf.co/user/repo, hf.co/user/repo:QUANT, or a .gguf file there"
         )
     reference = HubReference(match["repository"], match["quantisation"])
     return replace(reference, revision=match["revision"] or "main", file=match["file"])
@@ -255,9 +269,9 @@ def add_sha256(text: str, sha256: str | None) -> str:
     return text if sha256 is None else f"{text.partition('#')[0]}#sha256={sha256}"
 
 
-def _hide_query(url: str) -> str:
-    """Return the URL without what may be secret."""
-    return urlsplit(url)._replace(query="", fragment="").geturl()
+def hide_query(url: str) -> str:
+    """Return a reference without the query of its URL, which may hold a secret."""
+    return re.sub(r"\?[^#]*", "?…", url) if "://" in url else url
 
 
 def _explain_unknown(text: str) -> str:

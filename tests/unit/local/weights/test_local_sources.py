@@ -112,6 +112,17 @@ def test_a_file_and_a_folder_are_looked_at(tmp_path: Path):
         find(str(tmp_path))
 
 
+def test_an_engine_that_does_not_run_the_model_is_told(tmp_path: Path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(
+        ConfigError, match=r"local\.engine: llamacpp does not run .*, and vllm does: leave the key out"
+    ):
+        find_local_model(LocalEngine(engine="llamacpp", model=str(tmp_path)), tmp_path)
+    path = tmp_path / "m.gguf"
+    path.write_bytes(GGUF)
+    assert find_local_model(LocalEngine(engine="vllm", model=str(path)), tmp_path).engine == "vllm"
+
+
 def test_a_split_file_needs_all_its_parts(tmp_path: Path):
     first, second = (tmp_path / f"m-0000{part}-of-00002.gguf" for part in (1, 2))
     first.write_bytes(GGUF)
@@ -123,9 +134,10 @@ def test_a_split_file_needs_all_its_parts(tmp_path: Path):
 
 def test_a_url_is_fetched_checked_and_found(hub: LoopbackHub, tmp_path: Path):
     hub.plain["/plain/My%20Model.gguf".replace("%20", " ")] = file = HubFile(GGUF)
-    local = LocalEngine(model=f"{hub.content_url}/plain/My%20Model.gguf#sha256={file.sha256}")
-    with pytest.raises(NotFetched, match="fetch them with: smallfirst models pull 'http://"):
+    local = LocalEngine(model=f"{hub.content_url}/plain/My%20Model.gguf?key=hunter2#sha256={file.sha256}")
+    with pytest.raises(NotFetched, match="fetch them with: smallfirst models pull 'http://") as error:
         find_local_model(local, tmp_path)
+    assert "hunter2" not in str(error.value)
     lines: list[str] = []
     model = fetch_local_model(local, tmp_path, lines.append)
     assert (model.name, model.path.read_bytes()) == ("My Model", GGUF)
@@ -139,7 +151,7 @@ def test_a_url_is_fetched_checked_and_found(hub: LoopbackHub, tmp_path: Path):
     ("path", "said"),
     [
         ("/plain/wrong.gguf", r"wrong\.gguf: the checksum is wrong"),
-        ("/plain/none.gguf", r"has no such file or revision of .*none\.gguf \(status 404\)"),
+        ("/plain/none.gguf", r"has no such file or revision of none\.gguf \(status 404\)"),
     ],
 )
 def test_a_url_that_gives_something_else_is_told(hub: LoopbackHub, tmp_path: Path, path: str, said: str):

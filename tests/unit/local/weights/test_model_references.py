@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.local.settings import LocalEngine
@@ -105,7 +105,10 @@ def test_what_names_no_model_is_explained(text: str, said: str):
     assert "hunter2" not in str(error.value)
 
 
-@given(st.one_of(st.text(), st.text(alphabet="ab/.:-~#=@ghfco")))
+@example("https://[")
+@example("~\0/x")
+@example("a" * 5000)
+@given(st.one_of(st.text(), st.text(alphabet="ab/.:-~#=@ghfco[")))
 def test_any_text_is_a_reference_or_an_error_that_explains(text: str):
     with suppress(ConfigError):
         assert parse_reference(text).model_name
