@@ -13,7 +13,8 @@ from pydantic import (
 from routers.config_models import Count, Seconds, Strict, Weight
 from routers.cost import Price
 
-from .weights.reference import LocalEngineKind, parse_reference
+from .weights.catalog import LocalEngineKind
+from .weights.reference import parse_reference
 
 
 class Speculative(BaseModel):

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from .package_index import PackageWeights
+
+LocalEngineKind = Literal["llamacpp", "vllm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,11 @@ class CatalogEntry:
     package: PackageWeights | None = None
     gguf: str | None = None
     safetensors: str | None = None
+
+    @property
+    def engine(self) -> LocalEngineKind:
+        """The engine that runs it unless the user chooses the other."""
+        return "llamacpp" if self.package or self.gguf else "vllm"
 
 
 DEFAULT_WEIGHTS = PackageWeights(

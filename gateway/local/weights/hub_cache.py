@@ -5,9 +5,10 @@ from pathlib import Path
 
 import orjson
 
+from .catalog import LocalEngineKind
 from .download import NotFetched
 from .quantisations import GgufWeights, choose_weights, find_weights, list_parts, list_weights
-from .reference import HubReference, LocalEngineKind, LocalModel
+from .reference import HubReference, LocalModel
 
 
 def find_repository_folder(repository: str) -> Path:

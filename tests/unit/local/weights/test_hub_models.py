@@ -8,6 +8,7 @@ import pytest
 from support.loopback_hub import COMMIT, HubFile, LoopbackHub
 
 from gateway.local.settings import LocalEngine, select_local_engine
+from gateway.local.weights.catalog import CatalogEntry
 from gateway.local.weights.download import FetchFailed, NotFetched
 from gateway.local.weights.reference import LocalModel
 from gateway.local.weights.resolution import fetch_local_model, find_local_model, pull_local_model
@@ -288,6 +289,24 @@ def test_a_repository_of_gguf_files_alone_is_llama_cpps_whatever_its_name(user: 
     assert (model.engine, model.name) == ("llamacpp", "model-Q4_K_M")
     assert user.find("org/model") == model
     assert LocalEngine(model="org/model").run_by(model.engine).engine == "llamacpp"
+
+
+@pytest.mark.usefixtures("vllm")
+def test_a_name_of_the_catalog_is_kept_by_weights_from_a_hub(user: Hub, monkeypatch: pytest.MonkeyPatch):
+    entry = CatalogEntry("tiny", "Tiny", "MIT", gguf="u/m-GGUF:Q4_0", safetensors="org/model")
+    monkeypatch.setattr(
+        "gateway.local.weights.catalog._ENTRIES", (entry, CatalogEntry("none", "None", "MIT"))
+    )
+    user.server.add("u/m-GGUF", {"m-Q4_0.gguf": GGUF, "m-Q8_0.gguf": b"GGUF8"})
+    user.server.add("org/model", CHECKPOINT)
+    with pytest.raises(NotFetched, match=r"smallfirst models pull tiny$"):
+        user.find("tiny")
+    model = user.fetch("tiny")
+    assert (model.name, model.engine, model.path.read_bytes()) == ("tiny", "llamacpp", GGUF)
+    by_vllm = fetch_local_model(LocalEngine(engine="vllm", model="tiny"), user.folder, user.lines.append)
+    assert (by_vllm.name, by_vllm.engine) == ("tiny", "vllm")
+    with pytest.raises(ConfigError, match="none: the catalog knows no weights of it for vLLM"):
+        user.fetch("none")
 
 
 def test_without_vllm_the_error_ends_with_what_runs_here(user: Hub, monkeypatch: pytest.MonkeyPatch):
