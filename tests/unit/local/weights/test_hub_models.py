@@ -2,15 +2,17 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.loopback_hub import COMMIT, HubFile, LoopbackHub
 
+from gateway.local.models.catalog import ModelCatalog
 from gateway.local.settings import LocalEngine, select_local_engine
-from gateway.local.weights.catalog import CatalogEntry
+from gateway.local.weights.catalog import DEFAULT_ENTRY, DEFAULT_WEIGHTS, build_entry
 from gateway.local.weights.download import FetchFailed, NotFetched
-from gateway.local.weights.reference import LocalModel
+from gateway.local.weights.reference import HubReference, LocalModel, parse_reference
 from gateway.local.weights.resolution import fetch_local_model, find_local_model, pull_local_model
 from policies.loading.yaml_files import ConfigError
 
@@ -292,21 +294,36 @@ def test_a_repository_of_gguf_files_alone_is_llama_cpps_whatever_its_name(user: 
 
 
 @pytest.mark.usefixtures("vllm")
-def test_a_name_of_the_catalog_is_kept_by_weights_from_a_hub(user: Hub, monkeypatch: pytest.MonkeyPatch):
-    entry = CatalogEntry("tiny", "Tiny", "MIT", gguf="u/m-GGUF:Q4_0", safetensors="org/model")
-    monkeypatch.setattr(
-        "gateway.local.weights.catalog._ENTRIES", (entry, CatalogEntry("none", "None", "MIT"))
-    )
-    user.server.add("u/m-GGUF", {"m-Q4_0.gguf": GGUF, "m-Q8_0.gguf": b"GGUF8"})
-    user.server.add("org/model", CHECKPOINT)
-    with pytest.raises(NotFetched, match=r"smallfirst models pull tiny$"):
-        user.find("tiny")
-    model = user.fetch("tiny")
-    assert (model.name, model.engine, model.path.read_bytes()) == ("tiny", "llamacpp", GGUF)
-    by_vllm = fetch_local_model(LocalEngine(engine="vllm", model="tiny"), user.folder, user.lines.append)
-    assert (by_vllm.name, by_vllm.engine) == ("tiny", "vllm")
-    with pytest.raises(ConfigError, match="none: the catalog knows no weights of it for vLLM"):
-        user.fetch("none")
+def test_a_name_of_the_catalog_is_kept_by_weights_from_a_hub(user: Hub):
+    names = ("m-Q4_K_M.gguf", "m-Q8_0.gguf")
+    user.server.add("bartowski/SmolLM2-360M-Instruct-GGUF", {name: name.encode() for name in names})
+    user.server.add("HuggingFaceTB/SmolLM2-360M-Instruct", CHECKPOINT)
+    with pytest.raises(NotFetched, match="smallfirst models pull smollm2:360m"):
+        user.find("smollm2:360m")
+    model = user.fetch("smollm2:360m")
+    assert (model.name, model.engine) == ("smollm2-360m-instruct", "llamacpp")
+    assert model.path.read_bytes() == b"m-Q4_K_M.gguf"
+    local = LocalEngine(engine="vllm", model="smollm2-360m-instruct")
+    by_vllm = fetch_local_model(local, user.folder, user.lines.append)
+    assert (by_vllm.name, by_vllm.engine) == ("smollm2-360m-instruct", "vllm")
+
+
+def test_the_built_in_row_is_the_catalogs():
+    card = ModelCatalog.load().find(DEFAULT_WEIGHTS.name)
+    assert card is not None
+    entry = build_entry(card)
+    assert entry.package is not None
+    assert replace(entry.package, title=DEFAULT_WEIGHTS.title) == DEFAULT_WEIGHTS
+    assert replace(entry, package=DEFAULT_WEIGHTS) == DEFAULT_ENTRY
+
+
+def test_a_row_without_gguf_is_vllms_and_every_row_is_a_reference():
+    for card in ModelCatalog.load().cards:
+        reference = parse_reference(card.name)
+        assert reference.engine == ("vllm" if card.gguf is None else "llamacpp")
+        assert reference.model_name == card.name
+        if card.safetensors is not None:
+            assert parse_reference(card.safetensors) == HubReference(card.safetensors)
 
 
 def test_without_vllm_the_error_ends_with_what_runs_here(user: Hub, monkeypatch: pytest.MonkeyPatch):
