@@ -1,18 +1,18 @@
 """smallfirst models pull and rm: fetches the weights of local models, and deletes them."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gateway.cli.output import ConfigOption, err, fail, out
+from gateway.cli.policies.loading import load_settings_or_fail
 from gateway.local.settings import LocalEngine, select_local_engine
 from gateway.local.weights.catalog import DEFAULT_WEIGHTS
 from gateway.local.weights.download import FetchFailed, format_bytes
 from gateway.local.weights.reference import add_sha256
 from gateway.local.weights.removal import delete_files, plan_removal
 from gateway.local.weights.resolution import find_local_model, locate_reference, pull_local_model
-from gateway.settings import Settings, default_config_path, load_settings
+from gateway.settings import Settings
 from policies.loading.yaml_files import ConfigError
 
 MODEL_HELP = (
@@ -31,7 +31,7 @@ def pull(
     config: ConfigOption = None,
 ) -> None:
     """Fetch a model's weights and check them."""
-    settings = _load_settings(config)
+    settings = load_settings_or_fail(config)
     try:
         local = _select_model(add_sha256(model, sha256), settings)
         found = pull_local_model(local, settings.models_folder, lambda line: err.print(line, markup=False))
@@ -50,7 +50,7 @@ def remove(
     config: ConfigOption = None,
 ) -> None:
     """Delete a model's weights that were fetched; says what it would delete, and asks first."""
-    settings = _load_settings(config)
+    settings = load_settings_or_fail(config)
     try:
         local = _select_model(model, settings)
         found = find_local_model(local, settings.models_folder)
@@ -74,10 +74,3 @@ def _select_model(model: str, settings: Settings) -> LocalEngine:
     if settings.local is not None and settings.local.model == model:
         return settings.local
     return select_local_engine(model, settings.local)
-
-
-def _load_settings(config: Path | None) -> Settings:
-    try:
-        return load_settings(config or default_config_path())
-    except ConfigError as error:
-        fail(error)
