@@ -22,7 +22,7 @@ HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 _REPOSITORY = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(?::(?P<quantisation>[\w.-]+))?", re.ASCII)
 _REPOSITORY_PAGE = re.compile(
     r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(?::(?P<quantisation>[\w.-]+))?"
-    r"(?:/(?:resolve|blob|tree)/(?P<revision>[^/]+)(?:/(?P<file>.+))?)?/?",
+    r"(?:/(?:resolve|blob|tree)/(?P<revision>\w[\w.-]*)(?:/(?P<file>.+))?)?/?",
     re.ASCII,
 )
 _BARE_NAME = re.compile(r"\w[\w.-]*", re.ASCII)

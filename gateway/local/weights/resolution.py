@@ -198,12 +198,11 @@ def _pull_url(reference: UrlReference, models_folder: Path, local: LocalEngine, 
 
 
 def _read_size(url: str) -> int | None:
-    """Return a file's bytes by its server's word, or None if it does not tell."""
-    from huggingface_hub.utils import get_session, hf_raise_for_status
+    """Return a file's bytes by its server's word, or None if it does not tell: some servers allow GET alone."""
+    from huggingface_hub.utils import get_session
 
     response = get_session().head(url, headers={"Accept-Encoding": "identity"}, timeout=hub.TIMEOUT_S)
-    hf_raise_for_status(response)
-    length = response.headers.get("Content-Length", "")
+    length = "" if response.is_error else response.headers.get("Content-Length", "")
     return int(length) if length.isdigit() else None
 
 

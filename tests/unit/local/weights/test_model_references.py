@@ -95,6 +95,7 @@ def test_the_catalog_knows_names_and_aliases(text: str):
         (f"https://example.org/m.zip#sha256={DIGEST}", "expected an https URL that ends in .gguf"),
         ("https://joe:hunter2@example.org/m.gguf", "must not hold a name or password"),
         ("https://huggingface.co/user", "expected hf.co/user/repo"),
+        ("hf.co/user/repo/tree/..", "expected hf.co/user/repo"),
         ("hf.co/user/repo/resolve/main/model.safetensors", "or a .gguf file there"),
         ("~nobody-of-that-name/m.gguf", "home directory"),
     ],
