@@ -31,6 +31,7 @@ from benchmarks.few_shot import Question, Set, folder, sets
 from benchmarks.large import path as large_weights
 from benchmarks.vllm import environment
 from gateway.local.llamacpp import hidden_states as states
+from gateway.local.llamacpp.arguments import DEFAULT_BATCH
 from gateway.local.llamacpp.server import build_parameters
 from gateway.local.weights.catalog import DEFAULT_WEIGHTS
 from gateway.local.weights.resolution import find_default_weights
@@ -59,7 +60,8 @@ class Server:
 
     def __init__(self, weights: Path, slots: int) -> None:
         config = {"path": str(weights), "model": weights.stem, "port": 0, "key": "none", "slots": slots}
-        more = {"context": CONTEXT, "threads": 1, "embeddings": False, "batch": states.WINDOW_TOKENS}
+        more = {"context": CONTEXT, "threads": 1, "embeddings": False, "batch": DEFAULT_BATCH}
+        more["prompt_cache_mib"] = 0
         self._engine = xllamacpp.Server(build_parameters(config | more))
         self._url = self._engine.listening_address
 

@@ -176,7 +176,8 @@ def serving_settings(adapter: Path) -> Settings:
             environment={"VLLM_CPU_KVCACHE_SPACE": "1"},
             adapters={ADAPTER: str(adapter)},
             slots=8,
-        )
+        ),
+        expose_models=True,
     )
 
 

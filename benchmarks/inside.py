@@ -16,7 +16,7 @@ from benchmarks import results
 from benchmarks.greedy import prompts
 from benchmarks.vllm.environment import VERSION, models
 from benchmarks.vllm.server import Server, vllm
-from gateway.local.throughput import COUNTER_PREFIX
+from gateway.local.throughput import VLLM_COUNTERS
 
 PROMPTS = 20
 REPETITIVE = (
@@ -54,7 +54,7 @@ def measured(server: Server, asked: list[str], *, speculates: bool) -> Measured:
 
     def counters() -> dict[str, int]:
         names = ("drafts", "draft_tokens", "accepted_tokens") if speculates else ()
-        return {name: int(server.metric(f"{COUNTER_PREFIX}{name}_total")) for name in names}
+        return {name: int(server.metric(f"{VLLM_COUNTERS}{name}_total")) for name in names}
 
     before, texts, tokens = counters(), [], 0
     with openai.OpenAI(base_url=server.url, api_key="none") as client:

@@ -25,6 +25,7 @@ from benchmarks import results
 from benchmarks.vllm import environment
 from benchmarks.vllm.server import Server, vllm
 from gateway.local.llamacpp import hidden_states as states
+from gateway.local.llamacpp.arguments import DEFAULT_BATCH
 from gateway.local.llamacpp.server import build_parameters
 from gateway.local.weights.catalog import DEFAULT_WEIGHTS
 from gateway.local.weights.resolution import find_default_weights
@@ -130,10 +131,11 @@ async def of_llamacpp(weights: Path) -> dict[str, Any]:
         "port": 0,
         "key": "none",
         "slots": 1,
+        "prompt_cache_mib": 0,
         "context": CONTEXT,
     }
     engine = xllamacpp.Server(
-        build_parameters(config | {"threads": 1, "embeddings": False, "batch": states.WINDOW_TOKENS})
+        build_parameters(config | {"threads": 1, "embeddings": False, "batch": DEFAULT_BATCH})
     )
     reader = Reader(engine.listening_address, DEFAULT_WEIGHTS.name, "none", time.process_time)
     by_states, by_force = states.build_scorer(weights), SERVER_KINDS["llamacpp"].scorer
@@ -212,11 +214,11 @@ async def of_vllm(server: Server) -> dict[str, Any]:
 async def windowed(scorer: Scorer, model: str, post: Post, ids: Sequence[int]) -> dict[str, Any]:
     """How near what a token is in windows, as llama.cpp's, is to what it is after all of the text before it."""
     whole = await SurprisalReader(scorer, model, CONTEXT, post).read_logprobs((), ids)
-    short = SurprisalReader(scorer._replace(window=states.WINDOW_TOKENS), model, CONTEXT, post)
+    short = SurprisalReader(scorer._replace(window=DEFAULT_BATCH), model, CONTEXT, post)
     one, other = (np.array(some[1:], float) for some in (whole, await short.read_logprobs((), ids)))
     return {
         "tokens": len(ids),
-        "window": states.WINDOW_TOKENS,
+        "window": DEFAULT_BATCH,
         "correlation": round(float(np.corrcoef(one, other)[0, 1]), 4),
         "apart": round(float(np.abs(one - other).mean()), 4),
     }

@@ -39,6 +39,7 @@ from .errors import ApiError, shutting_down
 from .exchange.builder import ExchangeBuilder
 from .local.factory import build_local_engine
 from .local.settings import LOCAL_UPSTREAM_NAME
+from .local.startup.progress import StartStep
 from .local.supervisor import Supervisor
 from .settings import Settings
 from .state.conversations import Conversations
@@ -113,11 +114,11 @@ class App(FastAPI):
 
 
 def create_app(
-    settings: Settings, more: Iterable[AnyPolicy] = (), tell: Callable[[str], None] = lambda line: None
+    settings: Settings, more: Iterable[AnyPolicy] = (), tell: Callable[[StartStep], None] = lambda step: None
 ) -> App:
     """Build the gateway. `more` policies are served beside those of the settings.
 
-    `tell` is called with each line about the progress of the local engine's start. Raises ConfigError for a policy or
+    `tell` is called with each report on the progress of the local engine's start. Raises ConfigError for a policy or
     model weights that can not be used.
     """
     metrics, exchanges, shutdown = Metrics(), Exchanges(), Shutdown()
@@ -141,7 +142,12 @@ def create_app(
     stock = ServedCalibrator(Calibrators(settings.calibrators), by_tier.get("slm"))
     files = PolicyFiles(settings.policies.folder, stock)
     policies = LivePolicies(
-        files, more, by_tier, lambda ok: metrics.count_policy_load(ok=ok), settings.policies.reload
+        files,
+        more,
+        by_tier,
+        lambda ok: metrics.count_policy_load(ok=ok),
+        settings.policies.reload,
+        expose_models=settings.expose_models,
     )
     recorder = None
     if settings.records.path is not None:

@@ -7,6 +7,7 @@ missing variable is an error.
 
 import os
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from routers.confidence.calibration import Calibrator
 from .api.settings import Listen
 from .catalog.settings import PolicySettings
 from .data_folder import data_folder as data_folder
+from .local.llamacpp.arguments import resolve_paths
 from .local.settings import LOCAL_UPSTREAM_NAME, select_local_engine
 from .local.settings import LocalEngine as LocalEngine
 from .local.weights.reference import expand_home, names_path
@@ -57,6 +59,9 @@ class Settings(BaseSettings):
     calibrators: dict[str, Path] = {}
     """Calibrators of your own: a file by the name of its small model. `calibrator: stock` then means that file,
     whatever else there is."""
+    expose_models: bool = False
+    """Whether a request may name an upstream's model, or a LoRA adapter, instead of a policy. It is then answered by
+    that model alone, past all policies: their privacy, guards, ceilings and evaluators."""
     records: RecordSettings = RecordSettings()
     """What exchanges leave behind."""
     responses: ResponseSettings = ResponseSettings()
@@ -157,7 +162,6 @@ def _expand_text(value: str, at: tuple[str | int, ...], path: Path, lines: KeyLi
 
 def _resolve_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Resolve relative paths against the folder of the settings file."""
-    local = data.get("local")
     sections: list[tuple[Any, str]] = [
         (data, "models_folder"),
         (data.get("records"), "path"),
@@ -165,18 +169,29 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     ]
     if isinstance(calibrators := data.get("calibrators"), dict):
         sections += [(calibrators, model) for model in calibrators]
-    if isinstance(local, dict):
-        sections += [
-            (section, "model")
-            for section in (local, local.get("speculative"))
-            if isinstance(section, dict)
-            and isinstance(model := section.get("model"), str)
-            and names_path(model, folder)
-        ]
     for section, key in sections:
         if isinstance(section, dict) and isinstance(section.get(key), str):
             section[key] = str(folder / expand_home(section[key]))
+    if isinstance(local := data.get("local"), dict):
+        _resolve_model_paths(local, folder)
     return data
+
+
+def _resolve_model_paths(local: dict[Any, Any], folder: Path) -> None:
+    """Make paths of models and adapters absolute, since a path such as `mine` would be taken for a name later on."""
+    places = [(local, "model"), (local.get("speculative"), "model")]
+    adapters = local.get("adapters")
+    places += [(adapters, name) for name in adapters] if isinstance(adapters, dict) else []
+    for section, key in places:
+        if isinstance(section, dict) and _is_model_path(section.get(key), folder):
+            section[key] = str((folder / expand_home(section[key])).absolute())
+    if isinstance(local.get("arguments"), dict):
+        local["arguments"] = resolve_paths(local["arguments"], lambda path: str(folder / expand_home(path)))
+
+
+def _is_model_path(model: Any, folder: Path) -> bool:
+    """Whether a model is given by a path, to a GGUF file or a folder. Otherwise it is a name."""
+    return isinstance(model, str) and names_path(model, folder)
 
 
 def _drop_spare_engine(settings: Settings) -> Settings:
@@ -214,12 +229,27 @@ def _provider_url(provider: Provider) -> HttpUrl:
         raise ConfigError(f"environment: {provider.base_url_variable}: {error.errors()[0]['msg']}") from error
 
 
+def _check_local_name(
+    local: LocalEngine, upstreams: Iterable[UpstreamSettings], error_at: Callable[..., ConfigError]
+) -> None:
+    """Raise ConfigError if the name that `local.name` gives is another model's. A small model elsewhere may be the
+    same model, and then shares its requests."""
+    for upstream in upstreams:
+        if local.name is not None and local.name == upstream.model and upstream.tier != "slm":
+            raise error_at(f"{local.name!r} is the model of the upstream {upstream.name}", "local", "name")
+        if upstream.model in local.adapters:
+            raise error_at(f"{upstream.model!r} is an upstream's model", "local", "adapters", upstream.model)
+
+
 def _check_names(settings: Settings, path: Path | None, lines: KeyLines) -> None:
     def error_at(what: str, *at: str | int) -> ConfigError:
         return _build_error(what, at, path, lines)
 
     names = set() if settings.local is None else {LOCAL_UPSTREAM_NAME}
     models = {upstream.model for upstream in settings.upstreams}
+    if settings.local is not None:
+        models.add(settings.local.model_name)
+        _check_local_name(settings.local, settings.upstreams, error_at)
     for index, upstream in enumerate(settings.upstreams):
         if upstream.name in names:
             what = f"another upstream is named {upstream.name!r}; each needs a name of its own"

@@ -57,6 +57,7 @@ http {{
 _SMALLFIRST = """\
 listen: {{host: 127.0.0.1, port: {port}}}
 local: null
+expose_models: true
 upstreams:
   - {{name: small, tier: slm, url: "http://127.0.0.1:{stub}/v1", model: SmolLM2-135M-Instruct,
      engine: llamacpp, key: none-needed}}

@@ -1,6 +1,6 @@
 """The catalog: the policies and upstream models that a request's `model` may name."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
@@ -25,11 +25,14 @@ PolicyRequirements = Mapping[Tier, Mapping[Capability, str]]
 """Capabilities that a policy requires of each tier beyond what its requests require, each with the policy
 field that requires it."""
 
+HINT_OF_MODELS = "a request can name an upstream's model only if the settings have expose_models: true"
+
 
 @dataclass(frozen=True)
 class Catalog:
     """The names that can be served. `unavailable` maps each policy that these upstreams cannot serve to the
-    reason. A split of `splits` divides its requests among several of `policies`."""
+    reason. A split of `splits` divides its requests among several of `policies`. `models` is empty unless the settings
+    expose them."""
 
     policies: Mapping[str, Policy]
     models: Mapping[str, Policy]
@@ -51,9 +54,14 @@ class Catalog:
                 f"policy {name} can't be used: {self.unavailable[name]}",
                 param=param,
             )
+        # The same is said of models that exist and of names made up, so that names cannot be tried out.
+        hint = "" if self.models else f"; {HINT_OF_MODELS}"
         known = ", ".join(self.names())
         raise ApiError(
-            404, "model_not_found", f"the model {name!r} does not exist; there are: {known}", param=param
+            404,
+            "model_not_found",
+            f"the model {name!r} does not exist; there are: {known}{hint}",
+            param=param,
         )
 
     @property
@@ -73,9 +81,10 @@ def group_by_reason(unavailable: Mapping[str, str]) -> dict[str, list[str]]:
     return names
 
 
-def build_catalog(policies: Iterable[AnyPolicy], pools: Mapping[Tier, Pool]) -> Catalog:
-    """Build the catalog of policies, splits and models. A model that several upstreams serve is listed once.
-    If both tiers serve it, the first tier in `pools` gets it."""
+def build_catalog(
+    policies: Iterable[AnyPolicy], pools: Mapping[Tier, Pool], *, expose_models: bool = False
+) -> Catalog:
+    """Build the catalog of policies and splits, and of models if they are exposed."""
     served: dict[str, Policy] = {}
     unavailable: dict[str, str] = {}
     by_name = {policy.name: policy for policy in policies}
@@ -98,17 +107,24 @@ def build_catalog(policies: Iterable[AnyPolicy], pools: Mapping[Tier, Pool]) -> 
             )
         else:
             splits[split.name] = split
+    models = _build_direct_policies(pools, {*served, *splits}) if expose_models else {}
+    contexts = [one.context_length for pool in pools.values() for one in pool.upstreams if one.context_length]
+    return Catalog(served, models, splits, unavailable, min(contexts, default=inf))
+
+
+def _build_direct_policies(pools: Mapping[Tier, Pool], policies: Container[str]) -> dict[str, Policy]:
+    """Return a policy per model that asks only that model. A model that several upstreams serve is listed once.
+    If both tiers serve it, the first tier in `pools` gets it. A name in `policies` stays the policy's."""
     models: dict[str, Policy] = {}
     for upstream in [upstream for pool in pools.values() for upstream in pool.writers]:
-        for model in [model for model in upstream.models if model not in served and model not in splits]:
+        for model in [model for model in upstream.models if model not in policies]:
             direct_policy = Policy(
                 name=model,
                 description=f"{upstream.name}, asked by name",
                 router=Direct(tier=upstream.tier, fallback=False),
             )
             models.setdefault(model, direct_policy)
-    contexts = [one.context_length for pool in pools.values() for one in pool.upstreams if one.context_length]
-    return Catalog(served, models, splits, unavailable, min(contexts, default=inf))
+    return models
 
 
 def find_missing(policy: Policy, pools: Mapping[Tier, Pool]) -> str | None:

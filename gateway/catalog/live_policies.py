@@ -36,14 +36,18 @@ class LivePolicies:
         pools: Mapping[Tier, Pool],
         on_load: Callable[[bool], None],
         period_s: float | None,
+        *,
+        expose_models: bool = False,
     ) -> None:
         """`on_load` is called after each load while running, with whether it succeeded. `period_s` is the
-        seconds between checks of the files. None: files are reloaded on request only."""
+        seconds between checks of the files. None: files are reloaded on request only. `expose_models` says whether
+        requests may name upstreams' models."""
         self._files = files
         self._extra = tuple(extra)
         self._pools = pools
         self._on_load = on_load
         self._period_s = period_s
+        self._expose_models = expose_models
         self._reload_requested = asyncio.Event()
         self.catalog = self._build_catalog(files.load())
 
@@ -114,4 +118,4 @@ class LivePolicies:
         log.info("policies loaded: %s", ", ".join(catalog.policies))
 
     def _build_catalog(self, loaded: Mapping[str, AnyPolicy]) -> Catalog:
-        return build_catalog([*loaded.values(), *self._extra], self._pools)
+        return build_catalog([*loaded.values(), *self._extra], self._pools, expose_models=self._expose_models)

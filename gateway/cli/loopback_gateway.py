@@ -3,13 +3,15 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import uvicorn
 
 from gateway.api.listener.server_protocol import build_protocol
 from gateway.app import App, create_app
+from gateway.cli.start_printer import build_start_printer
+from gateway.local.startup.progress import StartStep
 from gateway.settings import Settings
 from policies.schema.split import AnyPolicy
 
@@ -28,10 +30,23 @@ class RunningGateway:
 
 @asynccontextmanager
 async def run_gateway(
-    settings: Settings, policies: Iterable[AnyPolicy] = ()
+    settings: Settings, policies: Iterable[AnyPolicy] = (), *, shows_start: bool = False
 ) -> AsyncIterator[RunningGateway]:
-    """Run a gateway until the context exits. `policies` are served besides those of the settings."""
-    app = await asyncio.to_thread(create_app, settings, policies)  # it may read gigabytes of weights
+    """Run a gateway until the context exits. `policies` are served besides those of the settings. `shows_start` prints
+    how the start of the local engine goes."""
+    with build_start_printer() if shows_start else nullcontext(_ignore) as tell:
+        # A thread, since it may read gigabytes of weights.
+        app = await asyncio.to_thread(create_app, settings, policies, tell)
+        async with _serve_app(app, settings) as running:
+            yield running
+
+
+def _ignore(step: StartStep) -> None:
+    """Show nothing."""
+
+
+@asynccontextmanager
+async def _serve_app(app: App, settings: Settings) -> AsyncIterator[RunningGateway]:
     # The protocol is named because asyncio sets TCP_NODELAY by it.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as bound:
         bound.bind(("127.0.0.1", 0))

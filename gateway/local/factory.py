@@ -1,11 +1,10 @@
 """Builds the upstream of the configured local engine, and the supervisor that keeps it running."""
 
 import json
-import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,13 +24,18 @@ from routers.confidence.calibration import Fingerprint
 
 from .fingerprint import hash_text, read_fingerprint
 from .llamacpp import hidden_states as states
+from .llamacpp.arguments import choose_batch, find_missing_file, parse_arguments
+from .llamacpp.startup_log import StartupLog
 from .settings import LOCAL_UPSTREAM_NAME, LocalEngine
+from .sizing.choice import Sizing, size_engine
+from .startup.progress import StartStep
 from .supervisor import LaunchSpec, Supervisor, reserve_port
 from .vllm.arguments import build_command, build_environment, inherit_environment
 from .vllm.preflight import check_vllm, find_python
-from .vllm.startup_stages import parse_stage
+from .vllm.startup_stages import FIRST_STAGE, parse_stage
+from .vllm.tool_parsers import choose_tool_parser, explain_missing_tools
 from .watchdog import build_vital_signs
-from .weights.reference import LocalModel, parse_reference
+from .weights.reference import LocalModel
 from .weights.resolution import find_local_model
 
 ADAPTER_OPTIONS = ("lora", "lora-scaled")
@@ -42,20 +46,20 @@ KEEPER_SCRIPT = Path(__file__).with_name("vllm") / "subreaper.py"
 VLLM_EXIT_TIMEOUT_S = 15.0
 """Seconds for vLLM to exit on its own."""
 
+MIN_PROMPT_CACHE_MIB = 64
+"""Least size of llama.cpp's cache of earlier prompts. It may grow to the size of the key-value cache."""
+
 WARM_UP_TIMEOUT_S = 600.0
 """Maximum seconds for vLLM's first answer, which may include compilation."""
 
 
-def to_upstream_settings(
-    local: LocalEngine, port: int, key: str = "", model: LocalModel | None = None
-) -> UpstreamSettings:
-    """Return the upstream settings of the engine. It is not probed, as its supervisor knows its health. Without a
-    `model`, its name is the one that the reference tells."""
+def to_upstream_settings(local: LocalEngine, port: int, key: str = "") -> UpstreamSettings:
+    """Return the upstream settings of the engine. It is not probed, as its supervisor knows its health."""
     return UpstreamSettings(
         name=LOCAL_UPSTREAM_NAME,
         tier="slm",
         url=HttpUrl(f"http://127.0.0.1:{port}/v1"),
-        model=model.name if model else parse_reference(local.model, local.chosen_engine).model_name,
+        model=local.model_name,
         engine=local.engine,
         adapters=tuple(local.adapters),
         key=SecretStr(key),
@@ -70,11 +74,16 @@ def to_upstream_settings(
 
 
 def _build_capabilities(local: LocalEngine) -> Capabilities:
-    """Return the capabilities to declare. vLLM rejects `min_p` and `logit_bias` during speculative
-    decoding."""
-    if local.speculative is not None:
-        return Capabilities(min_p=False, logit_bias=False)
-    return Capabilities(embeddings=local.embeddings)
+    """Return the capabilities to declare.
+
+    During speculative decoding vLLM rejects `min_p` and `logit_bias`, and llama.cpp returns 0 as the log-probability of
+    each drafted token. Without a parser vLLM rejects tools.
+    """
+    speculates = False if local.speculates else None
+    if local.engine == "llamacpp":
+        return Capabilities(embeddings=local.embeddings, logprobs=speculates)
+    tools = None if choose_tool_parser(local) else False
+    return Capabilities(embeddings=False, tools=tools, min_p=speculates, logit_bias=speculates)
 
 
 def check_local(local: LocalEngine, models_folder: Path) -> LocalModel:
@@ -83,9 +92,22 @@ def check_local(local: LocalEngine, models_folder: Path) -> LocalModel:
     if local.chosen_engine == "vllm":  # even if the weights are not here
         _check_vllm(local)
     model = find_local_model(local, models_folder)
-    if model.engine == "vllm" and local.chosen_engine != "vllm":
+    if model.engine == "llamacpp":
+        _check_llamacpp(local.run_by("llamacpp"), models_folder)
+    elif local.chosen_engine != "vllm":
         _check_vllm(local.run_by("vllm"))
     return model
+
+
+def adopt_model(local: LocalEngine, model: LocalModel) -> LocalEngine:
+    """Return the settings with the engine and the name of a model that has been found."""
+    return local.run_by(model.engine).model_copy(update={"name": local.name or model.name})
+
+
+def _check_llamacpp(local: LocalEngine, models_folder: Path) -> None:
+    locate_draft(local, models_folder)
+    if problem := find_missing_file(parse_arguments(local.arguments)):
+        raise ConfigError(f"local.{problem}")
 
 
 def _check_vllm(local: LocalEngine) -> None:
@@ -124,7 +146,7 @@ def _find_model(local: LocalEngine, models_folder: Path) -> LocalModel | None:
 def describe_local(local: LocalEngine, models_folder: Path) -> UpstreamSettings:
     """Return the upstream settings of the engine, to read its properties. Its model need not be here."""
     model = _find_model(local, models_folder)
-    return to_upstream_settings(local.run_by(model.engine) if model else local, port=1, model=model)
+    return to_upstream_settings(adopt_model(local, model) if model else local, port=1)
 
 
 def _read_template(template: str) -> str:
@@ -134,27 +156,57 @@ def _read_template(template: str) -> str:
     return template
 
 
+def size_local(local: LocalEngine, models_folder: Path) -> Sizing:
+    """Choose what the settings leave open. Raises ConfigError if the model does not fit, or is missing."""
+    model = find_local_model(local, models_folder)
+    return size_engine(adopt_model(local, model), model.path)
+
+
+def locate_draft(local: LocalEngine, models_folder: Path) -> LocalEngine:
+    """Return the settings with the path of llama.cpp's draft model. Raises ConfigError if there is no such file."""
+    if local.engine != "llamacpp" or local.speculative is None or local.speculative.model is None:
+        return local
+    try:
+        draft = LocalEngine(engine="llamacpp", model=local.speculative.model)
+        path = find_local_model(draft, models_folder).path
+    except ConfigError as error:
+        raise ConfigError(
+            f"local.speculative.model: {local.speculative.model!r} is no GGUF file here"
+        ) from error
+    speculative = local.speculative.model_copy(update={"model": str(path)})
+    return local.model_copy(update={"speculative": speculative})
+
+
 def build_local_engine(
-    local: LocalEngine, models_folder: Path, on_restart: Callable[[], None], report: Callable[[str], None]
+    local: LocalEngine,
+    models_folder: Path,
+    on_restart: Callable[[], None],
+    report: Callable[[StartStep], None],
 ) -> tuple[Upstream, Supervisor]:
     """Build the engine's upstream and supervisor. Raises ConfigError if the weights or the engine are
     missing."""
     model = check_local(local, models_folder)
-    local = local.run_by(model.engine)
+    local = locate_draft(adopt_model(local, model), models_folder)
+    sizing = size_engine(local, model.path)
+    local = sizing.local
+    report(f"{LOCAL_UPSTREAM_NAME}: {sizing.sentence}")
     # vLLM's server binds with SO_REUSEADDR, llama.cpp's with SO_REUSEPORT.
     holder, port = reserve_port(socket.SO_REUSEADDR if local.engine == "vllm" else socket.SO_REUSEPORT)
     key = secrets.token_urlsafe(24)
-    settings = to_upstream_settings(local, port, key, model)
+    settings = to_upstream_settings(local, port, key)
     upstream = Upstream(
         settings,
         scorer=_build_scorer(local, model.path),
         fingerprint=find_fingerprint(local, models_folder, report),
     )
-    launch = (_build_vllm_launch if local.engine == "vllm" else _build_llamacpp_launch)(
-        local, settings, key, model.path
-    )
+    if local.engine == "vllm" and settings.capabilities.tools is False:
+        upstream.lose_capability("tools", explain_missing_tools(local))
+    if local.engine == "vllm":
+        launch = _build_vllm_launch(local, settings, key, model.path)
+    else:
+        launch = _build_llamacpp_launch(sizing, settings, key, model.path)
     if upstream.doubts_tools:
-        launch = launch._replace(warm_up=upstream.learn_tool_support)
+        launch = launch._replace(warm_up=partial(_run_in_order, launch.warm_up, upstream.learn_tool_support))
     supervisor = Supervisor(
         launch,
         vital_signs=build_vital_signs(upstream, local.hung_after),
@@ -167,19 +219,24 @@ def build_local_engine(
     return upstream, supervisor
 
 
+async def _run_in_order(*steps: Callable[[], Awaitable[None]]) -> None:
+    for step in steps:
+        await step()
+
+
 def _build_scorer(local: LocalEngine, weights: Path) -> Scorer | None:
     """Return a scorer by hidden states, or None for the default of the kind.
 
     With embeddings on, llama.cpp returns pooled states instead of one per token.
     """
     if local.engine == "llamacpp" and not local.embeddings:
-        return states.build_scorer(weights)
+        return states.build_scorer(weights, choose_batch(local.options))
     return None
 
 
-def _build_llamacpp_launch(
-    local: LocalEngine, upstream: UpstreamSettings, key: str, weights: Path
-) -> LaunchSpec:
+def _build_llamacpp_launch(sizing: Sizing, upstream: UpstreamSettings, key: str, weights: Path) -> LaunchSpec:
+    local = sizing.local
+    startup_log = StartupLog()
     return LaunchSpec(
         "llama.cpp",
         [sys.executable, "-m", "gateway.local.llamacpp.server"],
@@ -188,14 +245,18 @@ def _build_llamacpp_launch(
             "model": upstream.model,
             "port": upstream.url.port,
             "key": key,
-            "slots": local.max_in_flight,
+            "slots": local.slots,
             "context": local.context,
-            "threads": local.threads or max(1, (os.cpu_count() or 2) // 2),
+            "threads": local.threads,
+            "prompt_cache_mib": max(MIN_PROMPT_CACHE_MIB, sizing.kv_cache_bytes >> 20),
             "embeddings": local.embeddings,
-            "batch": states.WINDOW_TOKENS,
+            "batch": choose_batch(local.options),
+            "options": local.options,
         },
         build_probe(upstream).url,
         environment=inherit_environment(),
+        warm_up=startup_log.wait_until_checked,
+        parse_stage=startup_log.parse_line,
     )
 
 
@@ -205,14 +266,15 @@ def _build_vllm_launch(local: LocalEngine, upstream: UpstreamSettings, key: str,
         "vLLM",
         [str(find_python(local)), "-I", str(KEEPER_SCRIPT)],
         {
-            "command": build_command(local, port, upstream.model, weights),
+            "command": build_command(local, port, weights),
             "environment": build_environment(local),
             "key": key,
             "patience": VLLM_EXIT_TIMEOUT_S,
         },
         build_probe(upstream).url,
         environment=inherit_environment(),
-        warm_up=partial(_warm_up, upstream, speculates=local.speculative is not None),
+        warm_up=partial(_warm_up, upstream, speculates=local.speculates),
+        first_stage=FIRST_STAGE,
         parse_stage=parse_stage,
         exit_timeout_s=VLLM_EXIT_TIMEOUT_S + 5.0,  # by then the keeper has killed the rest itself
     )

@@ -5,6 +5,7 @@ import asyncio
 import json
 import logging
 import socket
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +14,8 @@ from gateway.upstreams.transport.http_client import HttpTransport
 from gateway.upstreams.transport.transport import TransportError
 
 from .child_process import ChildProcess, start_child
-from .startup_error import MAX_LOG_LINES, find_error_lines
+from .startup.error import MAX_LOG_LINES, find_error_lines
+from .startup.progress import READY, Stage, StartClock, StartStep
 from .watchdog import VitalSigns, wait_until_hung
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,8 @@ HEALTH_INTERVAL_S = 0.1
 HEALTH_TIMEOUT_S = 2.0
 HUNG_EXIT_TIMEOUT_S = 1.0
 """Seconds for an engine that hangs to exit before it is killed."""
-READY = "ready"
+REPORT_INTERVAL_S = 1.0
+"""Seconds between two reports that a stage of a start goes on."""
 
 
 class EngineFailed(RuntimeError):
@@ -43,8 +46,8 @@ class LaunchSpec(NamedTuple):
     `config` is written to the child's standard input as one line of JSON, so that its arguments and
     environment hold no secret. The pipe stays open: a child that reads its end knows that the parent has
     died. `warm_up` is awaited after `health_url` first answers 200, before the engine counts as ready. If it
-    raises TransportError, the health check is repeated. `parse_stage` returns the stage of the start that a
-    log line announces. `exit_timeout_s` is the maximum time to exit before the engine is killed.
+    raises TransportError, the health check is repeated. A start begins in `first_stage`; `parse_stage` returns the
+    stage that a log line announces. `exit_timeout_s` is the maximum time to exit before the engine is killed.
     """
 
     name: str
@@ -53,7 +56,8 @@ class LaunchSpec(NamedTuple):
     health_url: str
     environment: Mapping[str, str] | None = None
     warm_up: Callable[[], Awaitable[None]] = skip_warm_up
-    parse_stage: Callable[[str], str | None] = lambda line: None
+    first_stage: Stage = Stage("starting")
+    parse_stage: Callable[[str], Stage | None] = lambda line: None
     exit_timeout_s: float = 5.0
 
 
@@ -61,7 +65,7 @@ class Supervisor:
     """Runs an engine until `stop`, and restarts it when it exits, or when `vital_signs` show that it hangs.
 
     `port_holder` reserves the engine's port between its runs. `on_running` is called with each change,
-    `on_restart` at each restart, and `report` with each stage of a start.
+    `on_restart` at each restart, and `report` with each stage of a start, and every second of it.
     """
 
     def __init__(
@@ -72,7 +76,7 @@ class Supervisor:
         port_holder: socket.socket | None = None,
         on_running: Callable[[bool], None],
         on_restart: Callable[[], None] = lambda: None,
-        report: Callable[[str], None] = lambda line: None,
+        report: Callable[[StartStep], None] = lambda step: None,
     ) -> None:
         self.name = launch.name
         self._launch = launch
@@ -83,8 +87,7 @@ class Supervisor:
         self._report = report
         self._task: asyncio.Task[None] | None = None
         self._first_ready: asyncio.Future[None] | None = None
-        self._stage: str | None = None
-        self._started_at = 0.0
+        self._clock = self._start_clock()
         self._last_lines: deque[str] = deque(maxlen=MAX_LOG_LINES)
 
     def start(self) -> None:
@@ -109,7 +112,8 @@ class Supervisor:
     async def _keep_running(self) -> None:
         back_off_s = MIN_BACK_OFF_S
         while True:
-            self._started_at, self._stage = asyncio.get_running_loop().time(), None
+            self._clock = self._start_clock()
+            self._clock.report_new()
             try:
                 code = await self._run_once()
             except OSError as error:
@@ -118,7 +122,7 @@ class Supervisor:
             if self._first_ready is not None and not self._first_ready.done():
                 self._first_ready.set_exception(self._build_failure(code))
                 return
-            uptime_s = self._measure_uptime()
+            uptime_s = self._clock.elapsed_s
             back_off_s = MIN_BACK_OFF_S if uptime_s > STABLE_AFTER_S else min(MAX_BACK_OFF_S, back_off_s * 2)
             log.warning(
                 "%s ended with code %s after %.1f s; restarting in %.2f s",
@@ -130,9 +134,8 @@ class Supervisor:
             self._on_restart()
             await asyncio.sleep(back_off_s)
 
-    def _measure_uptime(self) -> float:
-        """Return the seconds since the engine was last started."""
-        return asyncio.get_running_loop().time() - self._started_at
+    def _start_clock(self) -> StartClock:
+        return StartClock(self.name, self._launch.first_stage, self._report, time.monotonic)
 
     def _build_failure(self, code: int) -> EngineFailed:
         log_end = "".join(f"\n  {line}" for line in find_error_lines([*self._last_lines]))
@@ -144,15 +147,24 @@ class Supervisor:
         """Run the engine until it exits, and return its exit code."""
         child = await start_child(self._launch.command, self._launch.environment, self._handle_line)
         care = asyncio.create_task(self._attend(child))
+        reports = asyncio.create_task(self._report_waiting())
         try:
             child.write_line(json.dumps(self._launch.config).encode())
             await child.exited.wait()
             return child.exit_code
         finally:
             care.cancel()
+            reports.cancel()
             self._on_running(False)
             await child.terminate(self._launch.exit_timeout_s)
-            await asyncio.gather(care, return_exceptions=True)
+            await asyncio.gather(care, reports, return_exceptions=True)
+
+    async def _report_waiting(self) -> None:
+        """Report every second that the start goes on, until the engine is ready."""
+        while not self._clock.is_ready:
+            await asyncio.sleep(REPORT_INTERVAL_S)
+            if not self._clock.is_ready:
+                self._clock.report_waiting()
 
     async def _attend(self, child: ChildProcess) -> None:
         """Announce when the engine is ready. End it if it hangs after that."""
@@ -167,12 +179,8 @@ class Supervisor:
         log.info("%s: %s", self.name, line)
         self._last_lines.append(line)
         stage = self._launch.parse_stage(line)
-        if stage is not None and self._stage not in (stage, READY):
-            self._report_stage(stage)
-
-    def _report_stage(self, stage: str) -> None:
-        self._stage = stage
-        self._report(f"{self.name}: {stage} ({self._measure_uptime():.0f} s)")
+        if stage is not None:
+            self._clock.enter(stage)
 
     async def _announce_when_ready(self, child: ChildProcess) -> None:
         url = self._launch.health_url
@@ -185,7 +193,7 @@ class Supervisor:
 
     def _announce_ready(self) -> None:
         log.info("%s is ready", self.name)
-        self._report_stage(READY)
+        self._clock.enter(Stage(READY))
         self._on_running(True)
         if self._first_ready is not None and not self._first_ready.done():
             self._first_ready.set_result(None)

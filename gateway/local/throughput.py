@@ -16,12 +16,13 @@ from gateway.wire.body_types import Body, Endpoint
 from routers.fragments.speedup import estimate_acceptance
 
 WARM_UP_PROMPT: Body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8}
-COUNTER_PREFIX = "vllm:spec_decode_num_"
+VLLM_COUNTERS, LLAMACPP_COUNTERS = "vllm:spec_decode_num_", "llamacpp:spec_decode_num_"
+"""Beginnings of the names of counters about speculative decoding."""
 
 
 class DraftingCounts(NamedTuple):
-    """Counts of a server's own speculative decoding, from vLLM's counters or llama.cpp's timings (without
-    blocks)."""
+    """Counts of a server's own speculative decoding, from its counters, or from the timings of a llama.cpp that shows
+    no metrics (without blocks)."""
 
     drafted: int = 0
     accepted: int = 0
@@ -76,9 +77,9 @@ async def measure_throughput(upstream: Upstream, prompts: Sequence[Body], concur
     answers = await asyncio.gather(*map(ask_in_slot, prompts))
     seconds = time.perf_counter() - started_at
     drafting = (await _read_counters(upstream)).subtract(before)
-    for answer in answers:
-        timings = answer.get("timings") or {}
-        drafting = drafting.add(DraftingCounts(timings.get("draft_n", 0), timings.get("draft_n_accepted", 0)))
+    if not drafting.drafted:
+        for answer in answers:
+            drafting = drafting.add(_read_timings(answer))
     tokens = sum(answer["usage"]["completion_tokens"] for answer in answers)
     return Throughput(tokens, seconds, [_read_text(answer) for answer in answers], drafting)
 
@@ -99,13 +100,18 @@ async def _send(upstream: Upstream, prompt: Body) -> Body:
     return answer
 
 
+def _read_timings(answer: Body) -> DraftingCounts:
+    timings = answer.get("timings") or {}
+    return DraftingCounts(timings.get("draft_n", 0), timings.get("draft_n_accepted", 0))
+
+
 def _read_text(answer: Body) -> str:
     choice = answer["choices"][0]
     return choice["text"] if "text" in choice else choice["message"]["content"] or ""
 
 
 async def _read_counters(upstream: Upstream) -> DraftingCounts:
-    """Return vLLM's counters so far; zeros if the server has no such metrics."""
+    """Return the server's counters so far; zeros if it has no such metrics."""
     try:
         return _parse_counters(await fetch_metrics(upstream))
     except (TransportError, TimeoutError, ValueError):
@@ -118,12 +124,12 @@ def _parse_counters(metrics: str) -> DraftingCounts:
     totals: dict[str, float] = {}
     places: dict[int, float] = {}
     for family in text_string_to_metric_families(metrics):
-        for sample in family.samples if family.name.startswith(COUNTER_PREFIX) else ():
+        for sample in family.samples if family.name.startswith((VLLM_COUNTERS, LLAMACPP_COUNTERS)) else ():
             if sample.name.endswith("_per_pos_total"):
                 place = int(sample.labels["position"])
                 places[place] = places.get(place, 0.0) + sample.value
             elif sample.name.endswith("_total"):
-                name = sample.name.removeprefix(COUNTER_PREFIX).removesuffix("_total")
+                name = sample.name.partition("spec_decode_num_")[2].removesuffix("_total")
                 totals[name] = totals.get(name, 0.0) + sample.value
     return DraftingCounts(
         drafted=int(totals.get("draft_tokens", 0.0)),

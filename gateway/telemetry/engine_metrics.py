@@ -1,4 +1,4 @@
-"""Metrics that vLLM servers report about themselves: load, speed, and acceptance of drafted tokens."""
+"""Metrics that vLLM and llama.cpp servers report about themselves: load, speed, and acceptance of drafted tokens."""
 
 import asyncio
 import time
@@ -16,17 +16,35 @@ from gateway.upstreams.upstream import Upstream
 MIN_INTERVAL_S = 1.0
 """Minimum seconds between two readings from which a speed is computed."""
 
-PROMPT_TOKENS, GENERATED_TOKENS = "vllm:prompt_tokens_total", "vllm:generation_tokens_total"
-DRAFTS = "vllm:spec_decode_num_drafts_total"
-DRAFTED = "vllm:spec_decode_num_draft_tokens_total"
-ACCEPTED = "vllm:spec_decode_num_accepted_tokens_total"
-RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
-CACHE = "vllm:kv_cache_usage_perc"
-VLLM_SERIES = frozenset({PROMPT_TOKENS, GENERATED_TOKENS, DRAFTS, DRAFTED, ACCEPTED, RUNNING, WAITING, CACHE})
+PROMPT_TOKENS, GENERATED_TOKENS = "prompt_tokens", "generation_tokens"
+DRAFTS, DRAFTED, ACCEPTED = "drafts", "draft_tokens", "accepted_tokens"
+RUNNING, WAITING, CACHE = "requests_running", "requests_waiting", "cache_used"
+SERIES: Mapping[str, Mapping[str, str]] = {
+    "vllm": {
+        "vllm:prompt_tokens_total": PROMPT_TOKENS,
+        "vllm:generation_tokens_total": GENERATED_TOKENS,
+        "vllm:spec_decode_num_drafts_total": DRAFTS,
+        "vllm:spec_decode_num_draft_tokens_total": DRAFTED,
+        "vllm:spec_decode_num_accepted_tokens_total": ACCEPTED,
+        "vllm:num_requests_running": RUNNING,
+        "vllm:num_requests_waiting": WAITING,
+        "vllm:kv_cache_usage_perc": CACHE,
+    },
+    "llamacpp": {
+        "llamacpp:prompt_tokens_total": PROMPT_TOKENS,
+        "llamacpp:tokens_predicted_total": GENERATED_TOKENS,
+        "llamacpp:spec_decode_num_drafts_total": DRAFTS,
+        "llamacpp:spec_decode_num_draft_tokens_total": DRAFTED,
+        "llamacpp:spec_decode_num_accepted_tokens_total": ACCEPTED,
+        "llamacpp:requests_processing": RUNNING,
+        "llamacpp:requests_deferred": WAITING,
+    },
+}
+"""The series that are read of each kind of server, with the figures they become."""
 
 
 class Reading(NamedTuple):
-    """A server's series at a time. `speed` is the tokens per second generated since the previous reading."""
+    """A server's figures at a time. `speed` is the tokens per second generated since the previous reading."""
 
     at: float
     series: Mapping[str, float]
@@ -50,19 +68,17 @@ def _read_series(name: str) -> Callable[[Reading], float | None]:
     return lambda reading: reading.series.get(name)
 
 
+def _figure(kind: type[CounterMetricFamily] | type[GaugeMetricFamily], name: str, meaning: str) -> Figure:
+    """Return a figure that is one of the series."""
+    return Figure(kind, name, meaning, _read_series(name))
+
+
 FIGURES = (
-    Figure(
-        CounterMetricFamily, "prompt_tokens", "Tokens that an engine has read.", _read_series(PROMPT_TOKENS)
-    ),
-    Figure(
-        CounterMetricFamily,
-        "generation_tokens",
-        "Tokens that an engine has written.",
-        _read_series(GENERATED_TOKENS),
-    ),
-    Figure(CounterMetricFamily, "drafts", "Speculative drafts inside an engine.", _read_series(DRAFTS)),
-    Figure(CounterMetricFamily, "draft_tokens", "Tokens of these drafts.", _read_series(DRAFTED)),
-    Figure(CounterMetricFamily, "accepted_tokens", "Drafted tokens that were right.", _read_series(ACCEPTED)),
+    _figure(CounterMetricFamily, PROMPT_TOKENS, "Tokens that an engine has read."),
+    _figure(CounterMetricFamily, GENERATED_TOKENS, "Tokens that an engine has written."),
+    _figure(CounterMetricFamily, DRAFTS, "Speculative drafts inside an engine."),
+    _figure(CounterMetricFamily, DRAFTED, "Tokens of these drafts."),
+    _figure(CounterMetricFamily, ACCEPTED, "Drafted tokens that were right."),
     Figure(
         GaugeMetricFamily,
         "acceptance",
@@ -75,25 +91,18 @@ FIGURES = (
         "Tokens that an engine wrote a second, between the last two times that metrics were asked for.",
         lambda reading: reading.speed,
     ),
-    Figure(GaugeMetricFamily, "requests_running", "Requests that an engine works on.", _read_series(RUNNING)),
-    Figure(
-        GaugeMetricFamily, "requests_waiting", "Requests that wait inside an engine.", _read_series(WAITING)
-    ),
-    Figure(
-        GaugeMetricFamily,
-        "cache_used",
-        "Share of an engine's KV cache in use, from 0 to 1.",
-        _read_series(CACHE),
-    ),
+    _figure(GaugeMetricFamily, RUNNING, "Requests that an engine works on."),
+    _figure(GaugeMetricFamily, WAITING, "Requests that wait inside an engine."),
+    _figure(GaugeMetricFamily, CACHE, "Share of an engine's KV cache in use, from 0 to 1."),
 )
 
 
 class EngineMetrics(Collector):
-    """Metrics of the upstreams that run vLLM and are not a cloud. They are read when the gateway's metrics
+    """Metrics of the upstreams that run vLLM or llama.cpp and are not a cloud. They are read when the gateway's metrics
     are read, never by a request. A server that does not answer has no series."""
 
     def __init__(self, upstreams: Iterable[Upstream]) -> None:
-        self._upstreams = [one for one in upstreams if one.source.engine == "vllm" and not one.is_cloud]
+        self._upstreams = [one for one in upstreams if one.source.engine in SERIES and not one.is_cloud]
         self.readings: dict[str, Reading] = {}
 
     async def refresh(self) -> None:
@@ -110,7 +119,7 @@ class EngineMetrics(Collector):
 
     async def _refresh(self, upstream: Upstream) -> None:
         try:
-            series = parse_series(await fetch_metrics(upstream))
+            series = parse_series(await fetch_metrics(upstream), SERIES[upstream.source.engine])
         except (TransportError, TimeoutError, ValueError):
             self.readings.pop(upstream.name, None)
             return
@@ -120,13 +129,13 @@ class EngineMetrics(Collector):
             self.readings[upstream.name] = Reading(now, series, speed)
 
 
-def parse_series(text: str) -> dict[str, float]:
-    """Parse the known series from a server's metrics in the text format, each summed over its engines."""
+def parse_series(text: str, names: Mapping[str, str]) -> dict[str, float]:
+    """Parse a server's metrics in the text format. Return the named series by figure, each summed over its engines."""
     totals: dict[str, float] = {}
     for line in text.splitlines():
         name = line.partition("{")[0].partition(" ")[0]
-        if name in VLLM_SERIES:
-            totals[name] = totals.get(name, 0.0) + float(line.rpartition(" ")[2])
+        if (figure := names.get(name)) is not None:
+            totals[figure] = totals.get(figure, 0.0) + float(line.rpartition(" ")[2])
     return totals
 
 

@@ -15,6 +15,7 @@ from routers.confidence.calibration import Fingerprint
 from .endpoint import Endpoint
 from .failures import Failure, parse_failure
 from .latency import LatencyModel
+from .providers.refusals import read_refusal
 from .providers.registry import SERVER_KINDS
 from .providers.server_kind import Scorer
 from .resilience.breaker import Breaker
@@ -40,6 +41,9 @@ MAX_BACK_OFF_S = 60.0
 QUESTION_TIMEOUT_S = 5.0
 """Seconds that a server may take to say how it treats tools."""
 
+
+NO_TOOL_PARSER = "it was started without vLLM's options --enable-auto-tool-choice and --tool-call-parser"
+"""Why a server is asked for no tools once it has refused some."""
 
 SERVER_FAULTS = frozenset({"error", "garbage", "overloaded", "timeout"})
 """Reasons of errors that count against the breaker, unless the error blames the request."""
@@ -262,11 +266,19 @@ class Upstream(Endpoint):
             self.breaker.record_failure()
         else:
             self._record_answer()
+        if failure.why == "rejected" and read_refusal(answer).lacks_tool_parser:
+            return self._learn_missing_tools()
         if (seconds := _choose_back_off(failure)) is not None:
             self._backing_off_until = time.monotonic() + seconds
         if failure.why == "misconfigured":
             log.warning("%s refuses us with status %d: check its key, url and model", self.name, status)
         return failure
+
+    def _learn_missing_tools(self) -> Failure:
+        """Note that the server takes no tools, and return the failure as that of a request that it cannot serve."""
+        log.warning("%s gets no requests with tools: %s", self.name, NO_TOOL_PARSER)
+        self.lose_capability("tools", NO_TOOL_PARSER)
+        return self._build_failure("incapable", f"does not offer tools ({NO_TOOL_PARSER})")
 
     def _record_answer(self) -> None:
         self.breaker.record_success()

@@ -67,7 +67,10 @@ def upstream(server: Scripted, tier: str, **changes: Any) -> dict[str, Any]:
 
 
 def settings_of(*upstreams: dict[str, Any], **more: Any) -> Settings:
-    return Settings(local=None, upstreams=upstreams, **more) if upstreams else load_settings()
+    """Settings with these upstreams, whose models requests may name: many tests ask one model and nobody else."""
+    if not upstreams:
+        return load_settings()
+    return Settings(local=None, upstreams=upstreams, **{"expose_models": True, **more})
 
 
 @asynccontextmanager

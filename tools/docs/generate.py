@@ -32,6 +32,7 @@ from tools.docs.tables.built_in_policies import built_in_table
 from tools.docs.tables.engine_fields import constraints_table, fields_table, removed_table
 from tools.docs.tables.error_codes import errors_table
 from tools.docs.tables.interfaces import auto_policy, commands, kinds_table, metrics_table, providers_table
+from tools.docs.tables.llamacpp_options import options_table, refused_table
 from tools.docs.tables.model_catalog import catalog_table
 from tools.docs.tables.model_fields import (
     fields_tables,
@@ -43,6 +44,7 @@ from tools.docs.tables.model_fields import (
 )
 from tools.docs.tables.record_fields import record_tables
 from tools.docs.tables.strategies import fields_of, needs_table, requests_table
+from tools.docs.tables.tool_parsers import tool_parsers_table
 
 SECTIONS: dict[str, Callable[[], str]] = {
     "settings": settings_tables,
@@ -53,6 +55,9 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "engine-fields": fields_table,
     "constraints": constraints_table,
     "removed": removed_table,
+    "tool-parsers": tool_parsers_table,
+    "llamacpp-options": options_table,
+    "llamacpp-refused": refused_table,
     "reasons": reasons_table,
     "policies": policy_tables,
     "split": split_table,

@@ -13,6 +13,7 @@ from pydantic import HttpUrl, SecretStr, TypeAdapter, ValidationError
 
 from gateway.cli.output import ConfigOption, err, fail, out
 from gateway.cli.records.reading import read_with_warning
+from gateway.cli.start_printer import build_start_printer
 from gateway.local.factory import build_local_engine
 from gateway.local.settings import LocalEngine
 from gateway.local.supervisor import EngineFailed
@@ -155,16 +156,14 @@ def _build_local_servers(config: Path | None) -> tuple[OpenServer, OpenServer]:
     return lambda: _start_engine(settings, plain), lambda: _start_engine(settings, local)
 
 
-def _tell(line: str) -> None:
-    err.print(f"  {line}", markup=False)
-
-
 @asynccontextmanager
 async def _start_engine(settings: Settings, local: LocalEngine) -> AsyncIterator[Upstream]:
-    upstream, supervisor = build_local_engine(local, settings.models_folder, lambda: None, _tell)
+    print_start = build_start_printer()
+    upstream, supervisor = build_local_engine(local, settings.models_folder, lambda: None, print_start)
     try:
-        supervisor.start()
-        await supervisor.wait_until_ready()
+        with print_start:
+            supervisor.start()
+            await supervisor.wait_until_ready()
         yield upstream
     finally:
         await supervisor.stop()

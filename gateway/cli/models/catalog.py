@@ -20,6 +20,7 @@ from gateway.local.models.selection import (
     parse_parameters,
     select_cards,
 )
+from gateway.local.sizing.recommendation import describe_card
 
 from .cells import format_amount, iterate_cells
 from .comparison import compare_cards, draw_table
@@ -82,6 +83,9 @@ def show_model(
         if value:
             mark = " ?" if cell in card.unverified else ""
             out.print(Text.assemble((f"{cell:22}", "bold"), f"{value}{mark}"))
+    for line in describe_card(card):
+        name, value = line[:13].strip(), line[13:].strip()
+        out.print(Text.assemble((f"{name:22}", "bold"), value))
 
 
 def compare_models(

@@ -43,7 +43,8 @@ def explain(
     """Print what would be done with a request, by what may come of each call; makes none."""
     settings = load_settings_or_fail(config)
     upstreams: Mapping[Tier, Pool] = build_pools(build_upstreams(settings))
-    policies = build_catalog(load_policies_or_fail(settings, upstreams).values(), upstreams)
+    loaded = load_policies_or_fail(settings, upstreams).values()
+    policies = build_catalog(loaded, upstreams, expose_models=settings.expose_models)
     try:
         raw = _read_request(request)
         body = parse_body(raw)

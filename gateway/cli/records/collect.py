@@ -60,7 +60,9 @@ async def collect_drafts(
     records = settings.records.model_copy(update={"path": into})
     at_once = settings.local.max_in_flight if settings.local else 4
     async with (
-        run_gateway(settings.model_copy(update={"records": records}), [COLLECT_POLICY]) as server,
+        run_gateway(
+            settings.model_copy(update={"records": records}), [COLLECT_POLICY], shows_start=True
+        ) as server,
         AsyncOpenAI(base_url=server.url, api_key="none", timeout=600) as client,
     ):
         if why := server.app.policies.catalog.unavailable.get(COLLECT_POLICY.name):

@@ -29,7 +29,7 @@ async def measure_losses(examples: Sequence[Example], settings: Settings) -> lis
 
     Tool calls are read as JSON. Raises ConfigError if no small model is configured whose server reports the
     log-probabilities of a given text, or if it can read none of the examples."""
-    async with run_gateway(settings) as server:
+    async with run_gateway(settings, shows_start=True) as server:
         reader = _LossReader(_find_scoring_upstream(server.app.pools.get("slm")))
         await reader.prepare()
         with Progress(console=err) as progress:

@@ -15,7 +15,9 @@ def chat(
     url: Annotated[
         str, typer.Option(help="The gateway's address, with or without `/v1`.")
     ] = "http://127.0.0.1:8000",
-    model: Annotated[str, typer.Option(help="A policy, or an upstream's model.")] = "auto",
+    model: Annotated[
+        str, typer.Option(help="A policy; or an upstream's model, if the gateway exposes them.")
+    ] = "auto",
     temperature: Annotated[
         float | None, typer.Option(help="Sampling temperature; without it, each model's own.")
     ] = None,

@@ -13,7 +13,7 @@ from gateway.catalog.judge_quality import judge_warnings
 from gateway.cli.output import ConfigOption, fail, out
 from gateway.cli.policies.loading import build_upstreams, find_stock
 from gateway.cli.policies.notices import list_notices
-from gateway.local.factory import check_local
+from gateway.local.factory import check_local, size_local
 from gateway.local.settings import LOCAL_UPSTREAM_NAME
 from gateway.settings import default_config_path, load_settings
 from gateway.upstreams.capability_probe import ProbeFailed, fetch_context_length, probe_capabilities
@@ -23,6 +23,8 @@ from policies.loading.loader import load_policies
 from policies.loading.rubric_files import load_rubrics
 from policies.loading.yaml_files import ConfigError
 from policies.schema.policy import Policy
+
+from .settings_warnings import find_settings_warnings
 
 
 def check(
@@ -35,11 +37,14 @@ def check(
     path = config or default_config_path()
     try:
         settings = load_settings(path)
+        sizing = None
+        if settings.local is not None:
+            check_local(settings.local, settings.models_folder)
+            sizing = size_local(settings.local, settings.models_folder)
+            settings = settings.model_copy(update={"local": sizing.local})
         by_tier = build_pools(build_upstreams(settings))
         policies = load_policies(settings.policies.folder, stock=find_stock(settings, by_tier))
         load_rubrics(settings.policies.folder)
-        if settings.local is not None:
-            check_local(settings.local, settings.models_folder)
         catalog = build_catalog(policies.values(), by_tier)
     except ConfigError as error:
         fail(error)
@@ -47,6 +52,8 @@ def check(
         asyncio.run(_probe_upstreams([Upstream(upstream) for upstream in settings.upstreams]))
         if settings.local is not None:
             out.print(f"{LOCAL_UPSTREAM_NAME}: not tried: it is not running", markup=False)
+    if sizing is not None:
+        out.print(f"{LOCAL_UPSTREAM_NAME}: {sizing.sentence}", markup=False)
     for name in (*catalog.policies, *catalog.splits):
         policy = policies[name]
         private = policy.private if isinstance(policy, Policy) else False
@@ -57,6 +64,8 @@ def check(
     for name, served in catalog.policies.items():
         for warning in judge_warnings(served, by_tier):
             out.print(f"policy {name}: {warning}", markup=False)
+    for warning in find_settings_warnings(settings):
+        out.print(warning, markup=False)
     for notice in list_notices(catalog, by_tier, settings.local):
         out.print(str(notice), markup=False)
     out.print(f"{path or 'defaults and environment'}: ok", markup=False)

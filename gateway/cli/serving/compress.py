@@ -57,7 +57,7 @@ async def _post_compress(settings: Settings, body: dict[str, Any]) -> dict[str, 
     from gateway.cli.loopback_gateway import run_gateway  # likewise
 
     async with (
-        run_gateway(settings) as server,
+        run_gateway(settings, shows_start=True) as server,
         openai.AsyncOpenAI(base_url=server.url, api_key="none", timeout=MAX_READ_S, max_retries=0) as client,
     ):
         answer: dict[str, Any] = await client.post("/compress", body=body, cast_to=dict[str, Any])

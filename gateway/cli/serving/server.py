@@ -22,9 +22,12 @@ from gateway.app import App, create_app
 from gateway.catalog.judge_quality import judge_warnings
 from gateway.cli.output import err
 from gateway.cli.policies.notices import list_notices
+from gateway.cli.start_printer import build_start_printer
 from gateway.local.supervisor import Supervisor
 from gateway.settings import Settings
 from gateway.upstreams.transport.hosts import is_loopback_host
+
+from .settings_warnings import find_settings_warnings
 
 MAX_OPEN_FILES = 65_536
 
@@ -35,9 +38,10 @@ MAX_END_S = 5
 def run_server(settings: Settings, listener: socket.socket) -> None:
     """Serve on the listener until a signal stops the server. Raises ConfigError and EngineFailed."""
     _raise_open_files()
-    app = create_app(settings, tell=lambda line: err.print(f"  {line}", markup=False))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
-        runner.run(_run(app, settings, listener))
+    with build_start_printer() as print_start:
+        app = create_app(settings, tell=print_start)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
+            runner.run(_run(app, settings, listener))
 
 
 async def _run(app: App, settings: Settings, listener: socket.socket) -> None:
@@ -194,8 +198,10 @@ def print_welcome(app: App, settings: Settings, listener: socket.socket) -> None
     for name, policy in catalog.policies.items():
         for warning in judge_warnings(policy, app.pools):
             err.print(f"  policy {name}: {warning}", markup=False)
+    for warning in find_settings_warnings(settings):
+        err.print(f"  {warning}", markup=False)
     err.print(f"  records   {settings.records.path or 'not kept'}", markup=False)
-    model = "auto" if "auto" in catalog.policies else catalog.names()[0]
+    model = next((name for name in ("auto", *catalog.names()) if name in catalog.policies), "auto")
     body = (
         f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the opposite of hot?"}}]}}'
     )

@@ -1,1 +1,1 @@
-"""llama.cpp: its server process, and scores from its hidden states."""
+"""llama.cpp: its options, its server process, and scores from its hidden states."""

@@ -18,13 +18,11 @@ from gateway.upstreams.providers.llamacpp import score_by_forcing, tokenize_text
 from gateway.upstreams.providers.server_kind import Post, Scorer, TokenizedText
 from gateway.upstreams.transport.malformed import parsing
 
+from .arguments import DEFAULT_BATCH
 from .gguf import read_matrix
 
 log = logging.getLogger(__name__)
 
-WINDOW_TOKENS = 512
-"""Batch size of llama.cpp in tokens, and so the maximum whose states it returns. A larger batch would delay
-other requests longer and take more memory."""
 LOGIT_ROWS = 128
 """Number of tokens whose logits are in memory at the same time."""
 CHECK_TOKENS = 8
@@ -104,6 +102,7 @@ def read_output_matrix(weights: Path) -> Any:
     raise KeyError(f"{weights}: has neither an output matrix nor token embeddings")
 
 
-def build_scorer(weights: Path) -> Scorer:
+def build_scorer(weights: Path, batch: int = DEFAULT_BATCH) -> Scorer:
+    """Return a scorer for a server with this batch size, the maximum of tokens whose states it returns."""
     states = HiddenStateScorer(weights)
-    return Scorer(states.tokenize_text, states.logprobs, WINDOW_TOKENS)
+    return Scorer(states.tokenize_text, states.logprobs, batch)

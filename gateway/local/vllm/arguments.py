@@ -10,17 +10,22 @@ import orjson
 from gateway.local.settings import LocalEngine
 from policies.loading.yaml_files import ConfigError
 
+from .tool_parsers import choose_tool_parser
+
 SERVER_MODULE = "vllm.entrypoints.openai.api_server"
 """The module that `vllm serve` runs. The command requires a distribution named `vllm`, which the CPU build is
 not."""
 
 RESERVED_OPTIONS = {
     "model": "local.model",
-    "served-model-name": "local.model",
+    "served-model-name": "local.name",
     "max-model-len": "local.context",
     "max-num-seqs": "local.slots",
     "speculative-config": "local.speculative",
     "lora-modules": "local.adapters",
+    "enable-auto-tool-choice": "local.tool_parser",
+    "tool-call-parser": "local.tool_parser",
+    "reasoning-parser": "local.reasoning_parser",
     "host": None,
     "port": None,
     "uds": None,
@@ -41,15 +46,8 @@ def is_model_folder(model: str) -> bool:
     return (Path(model).expanduser() / "config.json").is_file()
 
 
-def build_model_name(local: LocalEngine) -> str:
-    """Return the model's name in requests, metrics and calibrators."""
-    return Path(local.model).name if is_model_folder(local.model) else local.model
-
-
-def build_command(
-    local: LocalEngine, port: int, name: str | None = None, weights: Path | None = None
-) -> list[str]:
-    """Return the module and its arguments. `name` and `weights` are the model's, if it has been found on this machine.
+def build_command(local: LocalEngine, port: int, weights: Path | None = None) -> list[str]:
+    """Return the module and its arguments. `weights` is the model's folder, if it has been found on this machine.
     Raises ConfigError for an argument that the gateway sets itself."""
     arguments = {key.replace("_", "-").removeprefix("--"): value for key, value in local.arguments.items()}
     for key in arguments.keys() & RESERVED_OPTIONS.keys():
@@ -57,12 +55,13 @@ def build_command(
         raise ConfigError(f"local.arguments.{key}: {instead}")
     options = {
         "model": _resolve_model(local.model) if weights is None else str(weights),
-        "served-model-name": name or build_model_name(local),
+        "served-model-name": local.model_name,
         "host": "127.0.0.1",
         "port": port,
         "max-model-len": local.context,
         "max-num-seqs": local.max_in_flight,
         "disable-uvicorn-access-log": True,
+        **_build_parser_options(local),
         **arguments,
     }
     if local.speculative is not None:
@@ -73,6 +72,12 @@ def build_command(
             f"{name}={_resolve_model(where)}" for name, where in local.adapters.items()
         ]
     return [SERVER_MODULE, *(word for key, value in options.items() for word in _format_option(key, value))]
+
+
+def _build_parser_options(local: LocalEngine) -> dict[str, Any]:
+    tool_parser = choose_tool_parser(local)
+    tools = {"enable-auto-tool-choice": True, "tool-call-parser": tool_parser} if tool_parser else {}
+    return tools | ({"reasoning-parser": local.reasoning_parser} if local.reasoning_parser else {})
 
 
 def _resolve_model(model: str) -> str:

@@ -11,22 +11,27 @@ from typing import Any
 import orjson
 
 from gateway.local.settings import LocalEngine
+from gateway.local.sizing.fit import Model, check_memory
+from gateway.local.sizing.machine import read_machine
 from gateway.local.weights.catalog import find_gguf_reference
-from gateway.local.weights.space import check_memory
 from policies.loading.yaml_files import ConfigError
 
 from .arguments import build_environment, inherit_environment, is_model_folder
+from .model_folders import check_paths
+from .parser_registry import read_reasoning_parsers, read_tool_parsers
+from .tool_parsers import choose_tool_parser
 
 COMMAND_TIMEOUT_S = 30.0
 """Maximum seconds for the commands that query installed modules and the GPU's memory."""
 
 FIND_MODULES_SCRIPT = """
-import sys
+import json, sys
 from importlib.util import find_spec
-print(*(name for name in sys.argv[1:] if not (found := find_spec(name)) or not found.origin))
+found = {name: find_spec(name) for name in sys.argv[1:]}
+print(json.dumps({name: spec and spec.origin for name, spec in found.items()}))
 """
-"""Prints which of the named modules are missing, without importing any. A folder without `__init__.py` has no
-origin and counts as missing."""
+"""Prints the files of the named modules as JSON, without importing any. A module that is missing has none, nor has a
+folder without `__init__.py`."""
 
 
 def check_vllm(local: LocalEngine) -> Path:
@@ -36,15 +41,35 @@ def check_vllm(local: LocalEngine) -> Path:
         raise ConfigError(
             "local.engine: vLLM is run on Linux only; elsewhere name one by URL under upstreams"
         )
+    check_paths(local)
     python = find_python(local)
     modules = ["vllm"]
     if local.speculative is not None:
         modules += {"suffix": ["arctic_inference"]}.get(local.speculative.method, [])
         _check_vocabulary(local.model, local.speculative.model, local.speculative.method)
-    if missing_modules := _find_missing_modules(python, modules, local):
-        raise ConfigError(f"local.python: {python} has no module {missing_modules}")
+    files = _find_modules(python, modules, local)
+    if missing := [name for name, file in files.items() if not file]:
+        raise ConfigError(f"local.python: {python} has no module {' '.join(missing)}")
+    _check_parsers(local, Path(files["vllm"]).parent)
     _check_memory(local)
     return python
+
+
+def _check_parsers(local: LocalEngine, vllm_folder: Path) -> None:
+    """Check that this vLLM has the parsers, unless a plug-in may add them. Raises ConfigError."""
+    arguments = {key.replace("_", "-").removeprefix("--") for key in local.arguments}
+    parsers = (
+        ("tool_parser", choose_tool_parser(local), "tool-parser-plugin", read_tool_parsers),
+        ("reasoning_parser", local.reasoning_parser, "reasoning-parser-plugin", read_reasoning_parsers),
+    )
+    for key, parser, plugin, read_names in parsers:
+        if parser is None or plugin in arguments:
+            continue
+        known = read_names(vllm_folder)
+        if known and parser not in known:
+            raise ConfigError(
+                f"local.{key}: this vLLM has no parser {parser!r}; it has: {', '.join(sorted(known))}"
+            )
 
 
 def find_python(local: LocalEngine) -> Path:
@@ -69,17 +94,18 @@ def _suggest_gguf(model: str) -> str:
     return f". llama.cpp runs it here: smallfirst serve --slm {name}" if name else ""
 
 
-def _find_missing_modules(python: Path, modules: Iterable[str], local: LocalEngine) -> str:
-    """Return the names of the modules that the environment lacks, separated by spaces."""
+def _find_modules(python: Path, modules: Iterable[str], local: LocalEngine) -> dict[str, str]:
+    """Return the modules' files; an empty text for a module that the environment lacks."""
     environment = {**inherit_environment(), **build_environment(local)}
     try:
         result = subprocess.run(
             [python, "-c", FIND_MODULES_SCRIPT, *modules],
             env=environment, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=True,
         )  # fmt: skip
-    except (OSError, subprocess.SubprocessError) as error:
+        files = orjson.loads(result.stdout)
+    except (OSError, subprocess.SubprocessError, orjson.JSONDecodeError) as error:
         raise ConfigError(f"local.python: {python} can't be asked whether it has vLLM: {error}") from error
-    return result.stdout.strip()
+    return {name: file or "" for name, file in files.items()}
 
 
 def _check_vocabulary(target: str, draft: str | None, method: str) -> None:
@@ -114,10 +140,12 @@ def _read_json(folder: str, name: str) -> dict[str, Any]:
 
 
 def _check_memory(local: LocalEngine) -> None:
-    """Check that the weights fit into memory, as far as they are here. Raises ConfigError."""
+    """Check that the weights fit, those of a draft model included. Raises ConfigError."""
     models = [local.model, *([local.speculative.model] if local.speculative else [])]
-    folders = [model for model in models if model is not None and is_model_folder(model)]
-    check_memory("local.model", sum(map(_sum_weights_bytes, folders)), local)
+    weights_bytes = sum(
+        _sum_weights_bytes(model) for model in models if model is not None and is_model_folder(model)
+    )
+    check_memory(local, Model(local.model, weights_bytes), read_machine(local.engine))
 
 
 def _sum_weights_bytes(folder: str) -> int:

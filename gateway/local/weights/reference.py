@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from gateway.local.model_names import derive_model_name
 from gateway.upstreams.transport.hosts import is_loopback_host
 from policies.loading.yaml_files import ConfigError
 
@@ -102,7 +103,7 @@ class UrlReference:
 
     @property
     def model_name(self) -> str:
-        return PurePosixPath(self.file_name).stem
+        return derive_model_name(f"/{self.file_name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class FileReference:
 
     @property
     def model_name(self) -> str:
-        return self.path.stem
+        return derive_model_name(str(self.path.absolute()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class FolderReference:
 
     @property
     def model_name(self) -> str:
-        return self.path.name or str(self.path)
+        return derive_model_name(str(self.path.absolute()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,11 @@ class Refusal(NamedTuple):
         return self.code in CONTEXT_CODES or self.type in CONTEXT_CODES or bool(_CONTEXT.search(self.message))
 
     @property
+    def lacks_tool_parser(self) -> bool:
+        """Whether the server was started without the options that vLLM needs for tools."""
+        return bool(_TOOL_OPTIONS.search(self.message))
+
+    @property
     def is_out_of_quota(self) -> bool:
         """Whether the account's credit is used up, which no waiting cures."""
         return self.code in QUOTA_CODES or self.type in QUOTA_CODES
@@ -214,3 +219,7 @@ CONTEXT_WORDINGS = (
 """Wordings of a prompt that is too long. Most servers give it the status 400 and no code of its own."""
 
 _CONTEXT = re.compile("|".join(f"(?:{wording.words})" for wording in CONTEXT_WORDINGS), re.IGNORECASE)
+
+_TOOL_OPTIONS = re.compile(r"--(enable-auto-tool-choice|tool-call-parser)\b")
+"""vLLM's words: '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set' (with
+status 400; vllm/renderers/online_renderer.py)."""

@@ -80,7 +80,7 @@ async def test_what_is_known_of_llama_cpp_is_what_it_does(alone: Gateway):
     )  # its kind calls them, but this model's template leaves them out
     assert not known["tools"]
     assert found == {name: known[name] for name in found}
-    assert await fetch_context_length(local) == local.context_length == 2048
+    assert await fetch_context_length(local) == local.context_length == 8192
 
 
 async def test_a_draft_that_might_call_a_tool_is_judged(start: StartGateway, alone: Gateway, llm: Scripted):
@@ -120,12 +120,12 @@ async def test_a_begun_answer_is_gone_on_with_and_not_repeated(alone: Gateway, m
 
 
 async def test_a_prompt_over_the_context_escalates_or_says_the_limit(real: Gateway, llm: Scripted):
-    _, headers, _ = await real.post("/chat/completions", ask("word " * 3000))
+    _, headers, _ = await real.post("/chat/completions", ask("word " * 9000))
     assert (headers["x-smallfirst-route"], headers["x-smallfirst-reason"]) == ("llm", "context_too_long")
-    status, _, raw = await real.post("/chat/completions", ask("word " * 3000, model="offline"))
+    status, _, raw = await real.post("/chat/completions", ask("word " * 9000, model="offline"))
     assert status == 400
     assert json.loads(raw)["error"]["code"] == "context_length_exceeded"
-    assert "2048" in json.loads(raw)["error"]["message"]
+    assert "8192" in json.loads(raw)["error"]["message"]
 
 
 @pytest.mark.heavy

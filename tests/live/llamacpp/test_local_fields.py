@@ -49,7 +49,7 @@ async def test_tokens_are_those_that_vllm_tells(alone: Gateway):
     found = await post(alone, "/tokenize", model="auto", messages=MESSAGES)
     assert found == {
         "count": len(IDS_BY_VLLM),
-        "max_model_len": 2048,
+        "max_model_len": 8192,
         "tokens": IDS_BY_VLLM,
         "token_strs": None,
     }

@@ -19,6 +19,8 @@ from support.waiting import until
 
 from benchmarks.vllm.environment import python
 from gateway.local.settings import LocalEngine
+from gateway.local.vllm.parser_registry import read_reasoning_parsers, read_tool_parsers
+from gateway.local.vllm.tool_parsers import DIALECTS
 from gateway.settings import Settings
 from policies.schema.policy import Policy
 from routers.strategies.cascade import Cascade
@@ -39,6 +41,16 @@ CAREFUL = Policy(
         accept=0.99, give_up=0.001, commit=0.999, calibrator=simple_calibrator("smollm2", engine="vllm")
     ),
 )
+TEMPLATE = (
+    "{% if tools %}{{ '<|im_start|>system\nTools: ' + (tools | tojson) + '\nTo call one, write"
+    ' <tool_call>{"name": ..., "arguments": ...}</tool_call><|im_end|>\n\' }}{% endif %}'
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' and not tools %}"
+    "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}"
+    "{% endif %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""The model's own chat template, which has no tools, and tools in the dialect of `hermes`."""
+
 STARTING = 600.0
 """Seconds that a start may take on a machine that has other work."""
 
@@ -49,7 +61,7 @@ def engine(vllm_models: Path) -> LocalEngine:
         engine="vllm",
         model=str(vllm_models / "smollm2"),
         python=python(),
-        arguments={"dtype": "float32", "enforce-eager": True},
+        arguments={"dtype": "float32", "enforce-eager": True, "chat-template": TEMPLATE},
         environment={"VLLM_CPU_KVCACHE_SPACE": "1"},
         speculative={
             "method": "draft_model",
@@ -107,6 +119,52 @@ async def test_it_drafts_for_a_cascade(managed: Managed):
     assert exchange["confidence"] is not None
     assert exchange["calls"][0]["tier"] == "slm"
     assert b"[DONE]" in raw
+
+
+async def test_the_parsers_that_are_chosen_are_vllms(vllm_models: Path):
+    (installed,) = python().parents[1].glob("lib/python*/site-packages/vllm")
+    assert {dialect.parser for dialect in DIALECTS} <= read_tool_parsers(installed)
+    assert "qwen3" in read_reasoning_parsers(installed)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_its_tool_calls_are_parsed(managed: Managed, stream: bool):
+    """The parser is chosen by the template. The model is too small to call tools by itself, so a grammar has it write
+    the call; that it is a call is for vLLM's parser to see."""
+    call = r'<tool_call>\{"name": "look", "arguments": \{"where": "(sea|sky)"\}\}</tool_call>'
+    more = {"tools": [LOOK], "structured_outputs": {"regex": call}, "max_tokens": 60, "stream": stream}
+    status, headers, raw = await managed.gateway.post("/chat/completions", ask("Look at the sea.", **more))
+    assert status == 200, raw
+    exchange = await managed.gateway.exchange(headers["x-smallfirst-id"])
+    assert [call["tier"] for call in exchange["calls"]] == ["slm"]
+    name, arguments, finish = called(raw) if stream else called_at_once(raw)
+    assert (name, finish) == ("look", "tool_calls")
+    assert json.loads(arguments)["where"] in ("sea", "sky")
+
+
+LOOK = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "parameters": {"type": "object", "properties": {"where": {"type": "string"}}},
+    },
+}
+
+
+def called_at_once(raw: bytes) -> tuple[str, str, str]:
+    """The call's name and arguments, and the finish reason."""
+    (choice,) = json.loads(raw)["choices"]
+    (call,) = choice["message"]["tool_calls"]
+    return call["function"]["name"], call["function"]["arguments"], choice["finish_reason"]
+
+
+def called(raw: bytes) -> tuple[str, str, str]:
+    """The same of a stream."""
+    lines = [line[6:] for line in raw.splitlines() if line.startswith(b"data: {")]
+    choices = [choice for line in lines for choice in json.loads(line)["choices"]]
+    parts = [part["function"] for choice in choices for part in choice["delta"].get("tool_calls") or ()]
+    name, arguments = ("".join(part.get(key) or "" for part in parts) for key in ("name", "arguments"))
+    return name, arguments, next(choice["finish_reason"] for choice in choices if choice["finish_reason"])
 
 
 async def test_what_it_drafted_and_accepted_stands_in_our_metrics(managed: Managed):

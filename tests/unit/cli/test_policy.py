@@ -13,6 +13,7 @@ from gateway.cli import app
 
 CONFIG = """\
 local: null
+expose_models: true
 upstreams:
   - {name: near, tier: slm, url: "http://127.0.0.1:9/v1", model: small}
   - {name: far, tier: llm, url: "http://127.0.0.1:9/v1", model: large, key: sk-secret}

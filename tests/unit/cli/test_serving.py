@@ -94,6 +94,6 @@ async def test_half_requests_by_the_hundred_shut_nobody_out_where_few_files_may_
             stack.callback(writer.close)
             writer.write(b"POST /v1/chat/completions HTTP/1.1\r\n")
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        body = ASK | {"model": "small"}
+        body = ASK | {"model": "offline"}
         answer = await soon(http.post(f"{url}/v1/chat/completions", json=body))
         assert answer.status == 200

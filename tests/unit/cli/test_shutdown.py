@@ -36,7 +36,10 @@ async def test_what_is_under_way_is_answered_and_recorded(
             return await response.read()
 
     async with (
-        serve(tmp_path, upstreams=[upstream], records={"path": "records"}) as (process, url),
+        serve(tmp_path, upstreams=[upstream], records={"path": "records"}, expose_models=True) as (
+            process,
+            url,
+        ),
         aiohttp.ClientSession() as http,
     ):
         await ask(http)
@@ -95,6 +98,7 @@ async def serve_endless(
     llm.says(Reply("Cold it is.", gate=asyncio.Event(), gate_at=1))
     upstream = {"name": "large", "tier": "llm", "url": llm.url, "model": "large", "key": "sk-test-key"}
     config: Any = {"upstreams": [upstream], "records": {"path": "records"}, "listen": {"drain": drain}}
+    config["expose_models"] = True
     async with serve(folder, **config) as (process, url), aiohttp.ClientSession() as http:
         yield process, url, http
 

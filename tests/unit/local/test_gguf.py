@@ -48,7 +48,7 @@ def content(file: Path) -> bytes:
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_a_damaged_file_is_read_or_refused_by_name(file: Path, content: bytes, data: st.DataObject) -> None:
     damaged = bytearray(content[: data.draw(st.integers(0, len(content)))])
     for at in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):

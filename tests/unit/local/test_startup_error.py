@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.local.startup_error import MAX_ERROR_LINES, find_error_lines
+from gateway.local.startup.error import MAX_ERROR_LINES, find_error_lines
 
 LEAKS = [f' - leaked function "f{index}"' for index in range(40)]
 
@@ -28,6 +28,14 @@ def test_every_error_is_told_the_cause_first():
     ]
     told = find_error_lines(log)
     assert (told[0], told[-1]) == (log[0], log[-1])
+
+
+def test_an_error_in_llama_cpps_log_is_told_with_ours():
+    log = [
+        "0.01.509.137 E llama_init_from_model: quantized V cache requires flash_attn to be enabled",
+        "error: llama.cpp cannot run model.gguf",
+    ]
+    assert find_error_lines(["0.00.100.000 I loading", "", "", *log]) == log
 
 
 @given(st.lists(st.text(max_size=20)))

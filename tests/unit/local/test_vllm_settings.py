@@ -138,7 +138,7 @@ def test_what_a_method_needs_is_asked_for(fields: dict, expected: str):
             {"engine": "vllm", "model": "m", "threads": 2},
             "threads is a key of llamacpp, and the engine is vllm",
         ),
-        ({"arguments": {}}, "arguments is a key of vllm, and the engine is llamacpp"),
+        ({"environment": {}}, "environment is a key of vllm, and the engine is llamacpp"),
         ({"engine": "vllm"}, "vllm needs a model"),
     ],
 )
@@ -215,6 +215,50 @@ def test_a_draft_model_must_have_the_same_vocabulary(tmp_path: Path, words: int,
         check_vllm(fake.engine(speculative=speculative))
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (
+            {"model": "{}/none"},
+            "local.model: there is no folder {}/none; a model of Hugging Face is named OWNER/NAME",
+        ),
+        ({"model": "./models/none"}, "local.model: there is no folder models/none"),
+        ({"model": "{}/none.gguf"}, "local.model: there is no file {}/none.gguf"),
+        ({"model": "{}"}, "local.model: the folder {} holds no config.json or params.json"),
+        (
+            {"speculative": {"method": "draft_model", "model": "{}/none", "num_speculative_tokens": 2}},
+            "local.speculative.model: there is no folder {}/none",
+        ),
+        ({"adapters": {"sql": "{}/none"}}, "local.adapters.sql: there is no folder {}/none"),
+        ({"adapters": {"sql": "{}"}}, "local.adapters.sql: the folder {} holds no adapter_config.json"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_named_and_no_name_at_hugging_face(
+    tmp_path: Path, fields: dict, expected: str
+):
+    written = json.loads(json.dumps(fields).replace("{}", str(tmp_path)))
+    local = FakeVllm(tmp_path).engine(**written)
+    with pytest.raises(ConfigError) as error:
+        check_vllm(local)
+    assert str(error.value).startswith(expected.replace("{}", str(tmp_path)))
+
+
+def test_paths_are_meant_from_the_file_they_stand_in_also_if_nothing_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lora").mkdir()
+    path = Path("smallfirst.yaml")
+    path.write_text("local: {engine: vllm, model: ./none, adapters: {sql: lora, legal: org/legal}}\n")
+    for named in (path, path.absolute()):
+        local = load_settings(named).local
+        assert local is not None
+        assert (local.model, local.adapters) == (
+            str(tmp_path / "none"),
+            {"sql": str(tmp_path / "lora"), "legal": "org/legal"},
+        )
+
+
 def test_weights_that_no_memory_holds_are_refused_unless_they_are_made_smaller(tmp_path: Path):
     fake = FakeVllm(tmp_path)
     large = str(model_folder(tmp_path / "large", weights=10**13))
@@ -239,9 +283,14 @@ def test_weights_that_no_memory_holds_are_refused_unless_they_are_made_smaller(t
         ),
         ("(Worker pid=7) INFO [backends.py:548] Dynamo bytecode transform time: 4.5 s", "compiling"),
         ("Capturing CUDA graphs (decode, FULL):  10%|", "capturing graphs"),
+        (
+            "(APIServer pid=7) INFO [api_utils.py:286] non-default args: {'host': '127.0.0.1'}",
+            "starting the engine's process",
+        ),
         ("INFO:     Application startup complete.", "warming up"),
         ("(Worker pid=7) INFO [default_loader.py:501] Loading weights took 1.96 seconds", None),
     ],
 )
 def test_the_stages_of_a_start_are_read_from_its_log(line: str, stage: str | None):
-    assert parse_stage(line) == stage
+    found = parse_stage(line)
+    assert (found and found.name) == stage

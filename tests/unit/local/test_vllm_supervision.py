@@ -20,6 +20,7 @@ from support.waiting import soon, until
 
 from gateway.app import create_app
 from gateway.local.factory import KEEPER_SCRIPT
+from gateway.local.startup.progress import StartStep
 from gateway.local.weights.resolution import fetch_local_model
 from gateway.settings import Settings
 from policies.schema.policy import Policy
@@ -64,14 +65,16 @@ async def test_each_way_through_it_is_taken_before_it_is_ready(fake: FakeVllm, s
 
 
 async def test_the_stages_of_its_start_are_told_in_order_and_it_ends_in_its_own_way(fake: FakeVllm):
-    told: list[str] = []
+    told: list[StartStep] = []
     app = create_app(Settings(local=fake.engine()), tell=told.append)
     async with app.router.lifespan_context(app):
         assert app.local is not None
         await app.local.wait_until_ready()
         assert len(fake.pids()) == 3
         assert [path.name for path in fake.temporary.iterdir()] == ["socket"]
-    assert [line.partition(" (")[0] for line in told] == [
+    assert [str(step).partition(" (")[0] for step in told if isinstance(step, str) or step.is_new] == [
+        "local: context: the model's own, as vLLM reads it",
+        "vLLM: importing vLLM",
         "vLLM: starting the engine",
         "vLLM: loading the weights",
         "vLLM: warming up",

@@ -1,4 +1,4 @@
-"""What a vLLM server says of itself, in our metrics."""
+"""What a vLLM or a llama.cpp says of itself, in our metrics."""
 
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from gateway.telemetry.engine_metrics import (
     ACCEPTED,
     DRAFTED,
     GENERATED_TOKENS,
+    RUNNING,
+    SERIES,
     Reading,
     generation_speed,
     parse_series,
@@ -46,12 +48,21 @@ async def test_a_server_that_shows_no_metrics_shows_none(start: StartGateway, sl
 
 def test_series_are_summed_over_engines_and_others_are_left():
     text = '# TYPE x counter\nvllm:generation_tokens_total{engine="0"} 3.0\nvllm:generation_tokens_total 4\nx{} 1\n'
-    assert parse_series(text) == {GENERATED_TOKENS: 7.0}
+    assert parse_series(text, SERIES["vllm"]) == {GENERATED_TOKENS: 7.0}
+
+
+def test_a_llama_cpps_figures_are_read_by_its_own_names():
+    text = "llamacpp:tokens_predicted_total 172\nllamacpp:spec_decode_num_draft_tokens_total 32\n"
+    text += "llamacpp:spec_decode_num_accepted_tokens_total 16\nllamacpp:requests_processing 1\n"
+    text += 'llamacpp:spec_decode_num_accepted_tokens_per_pos_total{position="0"} 4\n'
+    series = parse_series(text, SERIES["llamacpp"])
+    assert series == {GENERATED_TOKENS: 172.0, DRAFTED: 32.0, ACCEPTED: 16.0, RUNNING: 1.0}
+    assert Reading(0.0, series).acceptance == 0.5
 
 
 @given(st.text())
 def test_whatever_a_server_answers_is_no_series_of_ours_unless_it_is_named(text: str):
-    assert parse_series(text) == {}
+    assert parse_series(text, SERIES["llamacpp"]) == {}
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9), st.floats(1.0, 1e6))

@@ -87,7 +87,7 @@ async def test_a_full_disk_costs_records_and_no_answers(disk: Disk, llm: Scripte
     records = {"path": str(disk.folder), "content": True}
 
     async with (
-        serve(tmp_path, upstreams=[large], records=records) as (process, url),
+        serve(tmp_path, upstreams=[large], records=records, expose_models=True) as (process, url),
         aiohttp.ClientSession() as http,
     ):
 

@@ -187,6 +187,50 @@ async def test_a_server_that_could_not_be_asked_is_asked_at_the_next_request(
     assert gateway.upstream("slm").doubts_tools
 
 
+NO_PARSER = Reply(
+    status=400,
+    body={
+        "error": {
+            "message": '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
+            "type": "BadRequestError",
+            "param": None,
+            "code": 400,
+        }
+    },
+)
+"""The words of vLLM 0.32."""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", ["test", "home-first"])
+async def test_a_vllm_that_parses_no_tool_calls_is_asked_for_none_from_then_on(
+    start: StartGateway, slm: Scripted, llm: Scripted, model: str, stream: bool
+):
+    home_first = policy(Direct(tier="slm", fallback=True)).replace(name="home-first")
+    settings = settings_of(upstream(slm, "slm", engine="vllm"), upstream(llm, "llm"))
+    gateway = await start(settings, [cascade("vllm"), home_first])
+    slm.says(NO_PARSER, "Cold.")
+    body = ASK | {"model": model, "tools": [TOOL], "stream": stream}
+    for _ in range(2):
+        status, headers, raw = await gateway.post("/chat/completions", body)
+        assert (status, headers["x-smallfirst-route"]) == (200, "llm"), raw
+    assert (headers["x-smallfirst-reason"], len(slm.requests), len(llm.requests)) == ("not_capable", 1, 2)
+    assert gateway.upstream("slm").is_up
+    assert (await gateway.post("/chat/completions", ASK | {"model": "home-first"}))[0] == 200
+    assert len(slm.requests) == 2
+
+
+async def test_alone_it_says_that_it_lacks_the_options(start: StartGateway, slm: Scripted):
+    gateway = await start(settings_of(upstream(slm, "slm", engine="vllm")))
+    slm.says(NO_PARSER)
+    for _ in range(2):
+        status, _, raw = await gateway.post("/chat/completions", ASK | {"model": "offline", "tools": [TOOL]})
+        error = json.loads(raw)["error"]
+        assert (status, error["code"]) == (400, "not_supported")
+        assert "started without vLLM's options --enable-auto-tool-choice" in error["message"]
+    assert len(slm.requests) == 1
+
+
 async def test_what_is_learned_while_a_call_waits_counts_when_it_leaves(start: StartGateway, slm: Scripted):
     gateway = await start(settings_of(upstream(slm, "slm", limits={"in_flight": 1})))
     engine, gate = gateway.upstream("slm"), asyncio.Event()

@@ -21,7 +21,7 @@ WORDS = {
     "invalid_http": "The request is not HTTP/1.1; the connection is closed.",
     "head_too_large": "The request's line and headers are over 64 KiB; the connection is closed.",
     "request_timeout": "The request did not arrive in time: `listen.head_timeout`, `listen.body_timeout`.",
-    "model_not_found": "`model` names no policy and no upstream's model; the message lists what exists.",
+    "model_not_found": "`model` names no policy, and no model that is exposed; the message lists what there is.",
     "policy_unavailable": "The configured upstreams cannot serve this policy; the message says why.",
     "override_not_allowed": "The policy does not let a request override this field; the message says which it does.",
     "not_supported": "What is needed no upstream offers, or it is stored state or a hosted tool; the message names it.",

@@ -7,7 +7,7 @@ import typer
 
 from gateway.cli import app
 from gateway.cli.lazy_group import LazyCommand
-from gateway.telemetry.engine_metrics import VLLM_SERIES, EngineMetrics, Reading
+from gateway.telemetry.engine_metrics import SERIES, EngineMetrics, Reading
 from gateway.telemetry.metrics import Metrics
 from gateway.upstreams.capabilities import Capabilities
 from gateway.upstreams.providers.env_providers import PROVIDERS
@@ -111,5 +111,5 @@ def _used() -> Metrics:
 def _engines() -> EngineMetrics:
     """Likewise, of one engine."""
     engines = EngineMetrics([])
-    engines.readings[""] = Reading(at=0.0, series=dict.fromkeys(VLLM_SERIES, 1.0), speed=1.0)
+    engines.readings[""] = Reading(at=0.0, series=dict.fromkeys(SERIES["vllm"].values(), 1.0), speed=1.0)
     return engines

@@ -140,7 +140,7 @@ def test_a_url_is_fetched_checked_and_found(hub: LoopbackHub, tmp_path: Path):
     assert "hunter2" not in str(error.value)
     lines: list[str] = []
     model = fetch_local_model(local, tmp_path, lines.append)
-    assert (model.name, model.path.read_bytes()) == ("My Model", GGUF)
+    assert (model.name, model.path.read_bytes()) == ("My-Model", GGUF)
     assert model.path == tmp_path / file.sha256[:12] / "My Model.gguf"
     assert find_local_model(local, tmp_path) == model
     assert len(hub.downloads()) == 1

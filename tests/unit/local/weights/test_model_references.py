@@ -52,7 +52,7 @@ Q4 = HubReference("user/Model-GGUF", "Q4_K_M")
             f"https://example.org/a/My%20Model.gguf?x=1#sha256={DIGEST.upper()}",
             UrlReference("https://example.org/a/My%20Model.gguf?x=1", DIGEST),
             "llamacpp",
-            "My Model",
+            "My-Model",
         ),
         ("weights/m.Q4_K_M.gguf", FileReference(Path("weights/m.Q4_K_M.gguf")), "llamacpp", "m.Q4_K_M"),
         ("/models/tuned", FolderReference(Path("/models/tuned")), "vllm", "tuned"),

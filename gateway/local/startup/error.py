@@ -9,7 +9,8 @@ MAX_ERROR_LINES = 16
 CONTINUATION_LINES = 2
 """Number of lines after one that names an error which belong to it."""
 
-_ERROR_LINE = re.compile(r"(?:^|[\s.])\w*(?:Error|Exception|error): \S")
+_ERROR_LINE = re.compile(r"(?:^|[\s.])\w*(?:Error|Exception|error): \S|^[\d.]+ E \S")
+"""A line of a traceback or of a program's own, or of llama.cpp's log, which marks errors with an E."""
 
 
 def find_error_lines(lines: Sequence[str]) -> list[str]:
