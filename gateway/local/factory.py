@@ -29,7 +29,7 @@ from .llamacpp.startup_log import StartupLog
 from .model_catalog import find_weights
 from .settings import LOCAL_UPSTREAM_NAME, LocalEngine
 from .sizing.choice import Sizing, size_engine
-from .startup.progress import StartStep
+from .startup.progress import StartReport
 from .supervisor import LaunchSpec, Supervisor, reserve_port
 from .vllm.arguments import build_command, build_environment, inherit_environment, is_model_folder
 from .vllm.preflight import check_vllm
@@ -162,7 +162,7 @@ def build_local_engine(
     local: LocalEngine,
     models_folder: Path,
     on_restart: Callable[[], None],
-    report: Callable[[StartStep], None],
+    report: Callable[[StartReport], None],
 ) -> tuple[Upstream, Supervisor]:
     """Build the engine's upstream and supervisor. Raises ConfigError if the weights or the engine are
     missing."""
