@@ -39,7 +39,7 @@ from .errors import ApiError, shutting_down
 from .exchange.builder import ExchangeBuilder
 from .local.factory import build_local_engine
 from .local.settings import LOCAL_UPSTREAM_NAME
-from .local.startup.progress import StartStep
+from .local.startup.progress import StartReport
 from .local.supervisor import Supervisor
 from .settings import Settings
 from .state.conversations import Conversations
@@ -114,11 +114,13 @@ class App(FastAPI):
 
 
 def create_app(
-    settings: Settings, more: Iterable[AnyPolicy] = (), tell: Callable[[StartStep], None] = lambda step: None
+    settings: Settings,
+    more: Iterable[AnyPolicy] = (),
+    tell: Callable[[StartReport], None] = lambda report: None,
 ) -> App:
     """Build the gateway. `more` policies are served beside those of the settings.
 
-    `tell` is called with each report on the progress of the local engine's start. Raises ConfigError for a policy or
+    `tell` is called with each report on the local engine's start. Raises ConfigError for a policy or
     model weights that can not be used.
     """
     metrics, exchanges, shutdown = Metrics(), Exchanges(), Shutdown()

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from gateway.local.startup.progress import StartStep
+from gateway.local.startup.progress import StartReport, StartStep
 
 from .output import err
 
@@ -33,8 +33,10 @@ class StartPrinter:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self._end_live_line()
 
-    def __call__(self, step: StartStep) -> None:
-        if step.is_new:
+    def __call__(self, step: StartReport) -> None:
+        if isinstance(step, str):
+            self._print(step)
+        elif step.is_new:
             self._end_live_line()
             self._next_line_s = self._wait_s = FIRST_WAIT_S
             self._print(step)
@@ -45,7 +47,7 @@ class StartPrinter:
             self._next_line_s += self._wait_s
             self._print(step)
 
-    def _print(self, step: StartStep) -> None:
+    def _print(self, step: StartReport) -> None:
         self._console.print(f"  {step}", markup=False)
 
     def _show_live_line(self, step: StartStep) -> None:

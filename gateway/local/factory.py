@@ -28,7 +28,7 @@ from .llamacpp.arguments import choose_batch, find_missing_file, parse_arguments
 from .llamacpp.startup_log import StartupLog
 from .settings import LOCAL_UPSTREAM_NAME, LocalEngine
 from .sizing.choice import Sizing, size_engine
-from .startup.progress import StartStep
+from .startup.progress import StartReport
 from .supervisor import LaunchSpec, Supervisor, reserve_port
 from .vllm.arguments import build_command, build_environment, inherit_environment
 from .vllm.preflight import check_vllm, find_python
@@ -181,7 +181,7 @@ def build_local_engine(
     local: LocalEngine,
     models_folder: Path,
     on_restart: Callable[[], None],
-    report: Callable[[StartStep], None],
+    report: Callable[[StartReport], None],
 ) -> tuple[Upstream, Supervisor]:
     """Build the engine's upstream and supervisor. Raises ConfigError if the weights or the engine are
     missing."""

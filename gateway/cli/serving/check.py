@@ -23,6 +23,7 @@ from policies.loading.loader import load_policies
 from policies.loading.rubric_files import load_rubrics
 from policies.loading.yaml_files import ConfigError
 from policies.schema.policy import Policy
+from policies.schema.split import AnyPolicy
 
 from .settings_warnings import find_settings_warnings
 
@@ -55,20 +56,20 @@ def check(
     if sizing is not None:
         out.print(f"{LOCAL_UPSTREAM_NAME}: {sizing.sentence}", markup=False)
     for name in (*catalog.policies, *catalog.splits):
-        policy = policies[name]
-        private = policy.private if isinstance(policy, Policy) else False
-        privacy_note = (
-            "" if not private else "; no cloud sees its requests" if private is True else f"; {private}"
-        )
-        out.print(f"policy {name}: ok{privacy_note}", markup=False)
+        out.print(f"policy {name}: ok{_describe_privacy(policies[name])}", markup=False)
     for name, served in catalog.policies.items():
         for warning in judge_warnings(served, by_tier):
             out.print(f"policy {name}: {warning}", markup=False)
-    for warning in find_settings_warnings(settings):
-        out.print(warning, markup=False)
-    for notice in list_notices(catalog, by_tier, settings.local):
+    for notice in (*find_settings_warnings(settings), *list_notices(catalog, by_tier, settings.local)):
         out.print(str(notice), markup=False)
     out.print(f"{path or 'defaults and environment'}: ok", markup=False)
+
+
+def _describe_privacy(policy: AnyPolicy) -> str:
+    private = policy.private if isinstance(policy, Policy) else False
+    if private is True:
+        return "; no cloud sees its requests"
+    return f"; {private}" if private else ""
 
 
 async def _probe_upstreams(upstreams: list[Upstream]) -> None:

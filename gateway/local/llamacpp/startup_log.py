@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from gateway.local.startup.progress import Stage
+
 from .speculation import has_speculation
 
 WARNING = "warning: "
@@ -32,11 +34,11 @@ class StartupLog:
     def __init__(self) -> None:
         self._checked = asyncio.Event()
 
-    def parse_line(self, line: str) -> str | None:
-        """Return the warning in a line of the log, or None."""
+    def parse_line(self, line: str) -> Stage | None:
+        """Return the warning in a line of the log, to be shown as a stage, or None."""
         if CHECKED in line:  # something else may have been written without an end of line
             self._checked.set()
-        return line.removeprefix(WARNING) if line.startswith(WARNING) else None
+        return Stage(line.removeprefix(WARNING)) if line.startswith(WARNING) else None
 
     async def wait_until_checked(self) -> None:
         """Return once the engine's process has found that the engine does what it was asked to."""

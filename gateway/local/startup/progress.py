@@ -36,6 +36,10 @@ class StartStep(NamedTuple):
         return f"{self.stage.name}, {self.stage_s:.0f} s ({self.elapsed_s:.0f} s in all{usual})"
 
 
+StartReport = StartStep | str
+"""What is said of a start: a step of it, or a line of text before it begins."""
+
+
 class StartClock:
     """Tracks the stage of one start, and reports it. `now` returns seconds."""
 
