@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from gateway.local.weights.catalog import DEFAULT_WEIGHTS
 from gguf import GGUFWriter
 from support.gateways import StartGateway
 from typer.testing import CliRunner
@@ -18,6 +17,7 @@ from gateway.cli import app
 from gateway.local.factory import build_local_engine
 from gateway.local.supervisor import EngineFailed
 from gateway.local.throughput import measure_throughput
+from gateway.local.weights.catalog import DEFAULT_WEIGHTS
 from gateway.settings import LocalEngine, Settings
 from gateway.upstreams.upstream import Upstream
 
