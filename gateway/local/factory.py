@@ -91,10 +91,10 @@ def check_local(local: LocalEngine, models_folder: Path) -> LocalModel:
     it only has to be fetched."""
     if local.chosen_engine == "vllm":  # even if the weights are not here
         _check_vllm(local)
+    if local.engine == "llamacpp":
+        _check_llamacpp(local, models_folder)
     model = find_local_model(local, models_folder)
-    if model.engine == "llamacpp":
-        _check_llamacpp(local.run_by("llamacpp"), models_folder)
-    elif local.chosen_engine != "vllm":
+    if model.engine == "vllm" and local.chosen_engine != "vllm":
         _check_vllm(local.run_by("vllm"))
     return model
 

@@ -223,8 +223,9 @@ async def test_a_model_of_a_hub_is_served_from_the_cache_under_its_own_name(
         model = fetch_local_model(local, tmp_path, print)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     gateway = await start(Settings(local=local))
-    _, headers, _ = await gateway.post("/chat/completions", ask(model="org/model"))
+    _, headers, raw = await gateway.post("/chat/completions", ask(model="offline"))
     assert headers["x-smallfirst-route"] == "slm"
+    assert b"org/model" in raw
     words = Path(f"/proc/{fake.server}/cmdline").read_text().split("\0")
     assert words[words.index("--model") + 1] == str(model.path)
     assert words[words.index("--served-model-name") + 1] == "org/model"
