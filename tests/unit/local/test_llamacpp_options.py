@@ -228,4 +228,4 @@ def test_what_an_option_does_not_bring_is_a_warning():
     (warning,) = find_warnings({"spec-type": ["ngram-mod"]}, lambda: [{"type": cpu}])
     assert "policies that judge its drafts by log-probabilities are not served" in warning
     log = StartupLog()
-    assert (log.parse_line("warning: no GPU"), log.parse_line("no warning: here")) == ("no GPU", None)
+    assert (log.parse_line("warning: no GPU"), log.parse_line("no warning: here")) == (("no GPU", ""), None)
