@@ -26,7 +26,6 @@ from benchmarks.vllm import environment as vllm
 from gateway.cli.records.calibration import MAX_TOKENS, QUICK_ITEMS
 from gateway.cli.records.collect import collect_drafts
 from gateway.cli.records.drafting import find_source
-from gateway.local.model_catalog import DEFAULT_WEIGHTS
 from gateway.settings import LocalEngine, Settings
 from policies.loading.trained_files import SHIPPED_CALIBRATORS
 from policies.tuning.acceptance import count_accepted, list_builtin_thresholds
@@ -70,9 +69,9 @@ def build_vllm() -> LocalEngine:
 
 
 STOCK = {
-    "smollm2-135m-instruct.llamacpp": Stock(DEFAULT_WEIGHTS.name, LocalEngine),
+    "smollm2-135m-instruct.llamacpp": Stock(LocalEngine().model, LocalEngine),
     # vLLM reads the default weights in its own format here, which nobody else has.
-    "smollm2-135m-instruct.vllm": Stock(DEFAULT_WEIGHTS.name, build_vllm, ("smollm2",), False),
+    "smollm2-135m-instruct.vllm": Stock(LocalEngine().model, build_vllm, ("smollm2",), False),
     "qwen2.5-coder-1.5b-instruct.llamacpp": Stock(
         "qwen2.5-coder-1.5b-instruct",
         lambda: LocalEngine(model=str(large_weights())),

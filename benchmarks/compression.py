@@ -33,7 +33,8 @@ from benchmarks.vllm import environment
 from gateway.local.llamacpp import hidden_states as states
 from gateway.local.llamacpp.arguments import DEFAULT_BATCH
 from gateway.local.llamacpp.server import build_parameters
-from gateway.local.model_catalog import DEFAULT_WEIGHTS, find_weights
+from gateway.local.weights.catalog import DEFAULT_WEIGHTS
+from gateway.local.weights.resolution import find_default_weights
 from gateway.settings import load_settings
 from gateway.skills.compress.compression import Goal, compress
 from gateway.skills.compress.messages import parse_segments
@@ -78,7 +79,7 @@ class Server:
 
 async def made(some: Sequence[Set]) -> dict[str, dict[str, Text]]:
     """Of each set the prompts that the small model makes: in full, compressed, and cut off."""
-    weights = find_weights(DEFAULT_WEIGHTS.name, load_settings().models_folder)
+    weights = find_default_weights(load_settings().models_folder)
     server = Server(weights, 1)
     reader = SurprisalReader(states.build_scorer(weights), DEFAULT_WEIGHTS.name, CONTEXT, server.post)
     await reader.read_surprisals("What is read first takes longer, for the weights are read too.")

@@ -26,7 +26,7 @@ from benchmarks.vllm import environment
 from benchmarks.vllm.server import vllm
 from gateway.cli.loopback_gateway import run_gateway
 from gateway.cli.records.drafting import COLLECT_POLICY
-from gateway.local.model_catalog import DEFAULT_WEIGHTS, find_weights
+from gateway.local.weights.resolution import find_default_weights
 from gateway.settings import LocalEngine, Settings, load_settings
 from policies.loading.loader import load_policies
 from policies.schema.policy import Policy
@@ -242,7 +242,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2", help="its name there")
     args = parser.parse_args()
     prompts, policy = held_out(ITEMS), policy_auto()
-    shipped = find_weights(DEFAULT_WEIGHTS.name, load_settings().models_folder)
+    shipped = find_default_weights(load_settings().models_folder)
     found: dict[str, list[Answer]] = {}
     under_schema: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:

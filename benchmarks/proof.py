@@ -19,7 +19,8 @@ import openai
 from benchmarks import pair, results
 from gateway.cli.loopback_gateway import run_gateway
 from gateway.cli.records.collect import collect_drafts
-from gateway.local.model_catalog import DEFAULT_WEIGHTS, find_weights
+from gateway.local.weights.catalog import DEFAULT_WEIGHTS
+from gateway.local.weights.resolution import find_default_weights
 from gateway.settings import LocalEngine, Settings, load_settings
 from gateway.telemetry.settings import RecordSettings
 from gateway.wire.prompt_text import extract_recorded_features
@@ -122,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--work", type=Path)
     args = parser.parse_args()
-    shipped = find_weights(DEFAULT_WEIGHTS.name, load_settings().models_folder)
+    shipped = find_default_weights(load_settings().models_folder)
     with tempfile.TemporaryDirectory() as scratch:
         work = args.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,8 @@ from benchmarks.vllm.server import Server, vllm
 from gateway.local.llamacpp import hidden_states as states
 from gateway.local.llamacpp.arguments import DEFAULT_BATCH
 from gateway.local.llamacpp.server import build_parameters
-from gateway.local.model_catalog import DEFAULT_WEIGHTS, find_weights
+from gateway.local.weights.catalog import DEFAULT_WEIGHTS
+from gateway.local.weights.resolution import find_default_weights
 from gateway.settings import load_settings
 from gateway.skills.compress.surprisal import SurprisalReader
 from gateway.upstreams.providers.registry import SERVER_KINDS
@@ -234,9 +235,7 @@ def main() -> None:
     found.pop("made_by", None)
     found["vllm_version"] = environment.VERSION
     if args.engine != "vllm":
-        found["llamacpp"] = asyncio.run(
-            of_llamacpp(find_weights(DEFAULT_WEIGHTS.name, load_settings().models_folder))
-        )
+        found["llamacpp"] = asyncio.run(of_llamacpp(find_default_weights(load_settings().models_folder)))
     if args.engine != "llamacpp":
         with vllm(environment.models() / "smollm2") as server:
             found["vllm"] = asyncio.run(of_vllm(server))

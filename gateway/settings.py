@@ -22,9 +22,9 @@ from .api.settings import Listen
 from .catalog.settings import PolicySettings
 from .data_folder import data_folder as data_folder
 from .local.llamacpp.arguments import resolve_paths
-from .local.model_names import is_path
 from .local.settings import LOCAL_UPSTREAM_NAME, select_local_engine
 from .local.settings import LocalEngine as LocalEngine
+from .local.weights.reference import expand_home, names_path
 from .state.settings import ResponseSettings
 from .telemetry.settings import RecordSettings
 from .upstreams.providers.env_providers import PROVIDERS, Provider
@@ -171,7 +171,7 @@ def _resolve_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         sections += [(calibrators, model) for model in calibrators]
     for section, key in sections:
         if isinstance(section, dict) and isinstance(section.get(key), str):
-            section[key] = str(folder / _expand_home(section[key]))
+            section[key] = str(folder / expand_home(section[key]))
     if isinstance(local := data.get("local"), dict):
         _resolve_model_paths(local, folder)
     return data
@@ -184,21 +184,14 @@ def _resolve_model_paths(local: dict[Any, Any], folder: Path) -> None:
     places += [(adapters, name) for name in adapters] if isinstance(adapters, dict) else []
     for section, key in places:
         if isinstance(section, dict) and _is_model_path(section.get(key), folder):
-            section[key] = str((folder / _expand_home(section[key])).absolute())
+            section[key] = str((folder / expand_home(section[key])).absolute())
     if isinstance(local.get("arguments"), dict):
-        local["arguments"] = resolve_paths(local["arguments"], lambda path: str(folder / _expand_home(path)))
-
-
-def _expand_home(path: str) -> Path:
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:  # a `~name` of no user here
-        raise ConfigError(f"{path}: {error}") from error
+        local["arguments"] = resolve_paths(local["arguments"], lambda path: str(folder / expand_home(path)))
 
 
 def _is_model_path(model: Any, folder: Path) -> bool:
     """Whether a model is given by a path, to a GGUF file or a folder. Otherwise it is a name."""
-    return isinstance(model, str) and (is_path(model) or (folder / _expand_home(model)).is_dir())
+    return isinstance(model, str) and names_path(model, folder)
 
 
 def _drop_spare_engine(settings: Settings) -> Settings:

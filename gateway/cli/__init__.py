@@ -99,6 +99,11 @@ MODELS = lazy_group(
         "models.recommend:recommend",
         "Rank the models that fit a memory, with their weights, KV cache and total, and how to serve them.",
     ),
+    LazyCommand(
+        "rm",
+        "models.weights:remove",
+        "Delete a model's weights that were fetched; says what it would delete, and asks first.",
+    ),
 )
 
 app = typer.Typer(

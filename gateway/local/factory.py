@@ -26,16 +26,17 @@ from .fingerprint import hash_text, read_fingerprint
 from .llamacpp import hidden_states as states
 from .llamacpp.arguments import choose_batch, find_missing_file, parse_arguments
 from .llamacpp.startup_log import StartupLog
-from .model_catalog import find_weights
 from .settings import LOCAL_UPSTREAM_NAME, LocalEngine
 from .sizing.choice import Sizing, size_engine
 from .startup.progress import StartReport
 from .supervisor import LaunchSpec, Supervisor, reserve_port
-from .vllm.arguments import build_command, build_environment, inherit_environment, is_model_folder
-from .vllm.preflight import check_vllm
+from .vllm.arguments import build_command, build_environment, inherit_environment
+from .vllm.preflight import check_vllm, find_python
 from .vllm.startup_stages import FIRST_STAGE, parse_stage
 from .vllm.tool_parsers import choose_tool_parser, explain_missing_tools
 from .watchdog import build_vital_signs
+from .weights.reference import LocalModel
+from .weights.resolution import find_local_model
 
 ADAPTER_OPTIONS = ("lora", "lora-scaled")
 """Options of an engine that change its weights for all requests."""
@@ -85,18 +86,33 @@ def _build_capabilities(local: LocalEngine) -> Capabilities:
     return Capabilities(embeddings=False, tools=tools, min_p=speculates, logit_bias=speculates)
 
 
-def check_local(local: LocalEngine, models_folder: Path) -> Path:
-    """Return the path of llama.cpp's weights, or of the Python that has vLLM.
-
-    Raises ConfigError if the engine cannot start.
-    """
+def check_local(local: LocalEngine, models_folder: Path) -> LocalModel:
+    """Return the model on this machine. Contacts nothing. Raises ConfigError if its engine cannot start, NotFetched if
+    it only has to be fetched."""
+    if local.chosen_engine == "vllm":  # even if the weights are not here
+        _check_vllm(local)
     if local.engine == "llamacpp":
-        locate_draft(local, models_folder)
-        if problem := find_missing_file(parse_arguments(local.arguments)):
-            raise ConfigError(f"local.{problem}")
-        return find_weights(local.model, models_folder)
+        _check_llamacpp(local, models_folder)
+    model = find_local_model(local, models_folder)
+    if model.engine == "vllm" and local.chosen_engine != "vllm":
+        _check_vllm(local.run_by("vllm"))
+    return model
+
+
+def adopt_model(local: LocalEngine, model: LocalModel) -> LocalEngine:
+    """Return the settings with the engine and the name of a model that has been found."""
+    return local.run_by(model.engine).model_copy(update={"name": local.name or model.name})
+
+
+def _check_llamacpp(local: LocalEngine, models_folder: Path) -> None:
+    locate_draft(local, models_folder)
+    if problem := find_missing_file(parse_arguments(local.arguments)):
+        raise ConfigError(f"local.{problem}")
+
+
+def _check_vllm(local: LocalEngine) -> None:
     build_command(local, port=1)
-    return check_vllm(local)
+    check_vllm(local)
 
 
 def find_fingerprint(
@@ -106,8 +122,8 @@ def find_fingerprint(
 
     Options that replace a part of the model replace what the files say. Reads gigabytes once: not for the event loop.
     """
-    path = _find_model(local, models_folder)
-    fingerprint = None if path is None else read_fingerprint(path, report)
+    model = _find_model(local, models_folder)
+    fingerprint = None if model is None else read_fingerprint(model.path, report)
     if fingerprint is None:
         return None
     arguments = {key.replace("_", "-"): value for key, value in local.arguments.items()}
@@ -121,13 +137,16 @@ def find_fingerprint(
     return fingerprint.model_copy(update=changes)
 
 
-def _find_model(local: LocalEngine, models_folder: Path) -> Path | None:
-    """Return the GGUF file, or the folder with a `config.json`; None if it is not on this machine."""
-    if local.engine == "vllm":
-        return Path(local.model).expanduser() if is_model_folder(local.model) else None
+def _find_model(local: LocalEngine, models_folder: Path) -> LocalModel | None:
     with suppress(ConfigError):
-        return find_weights(local.model, models_folder)
+        return find_local_model(local, models_folder)
     return None
+
+
+def describe_local(local: LocalEngine, models_folder: Path) -> UpstreamSettings:
+    """Return the upstream settings of the engine, to read its properties. Its model need not be here."""
+    model = _find_model(local, models_folder)
+    return to_upstream_settings(adopt_model(local, model) if model else local, port=1)
 
 
 def _read_template(template: str) -> str:
@@ -139,9 +158,8 @@ def _read_template(template: str) -> str:
 
 def size_local(local: LocalEngine, models_folder: Path) -> Sizing:
     """Choose what the settings leave open. Raises ConfigError if the model does not fit, or is missing."""
-    if local.engine == "llamacpp":
-        return size_engine(local, find_weights(local.model, models_folder))
-    return size_engine(local, Path(local.model).expanduser())
+    model = find_local_model(local, models_folder)
+    return size_engine(adopt_model(local, model), model.path)
 
 
 def locate_draft(local: LocalEngine, models_folder: Path) -> LocalEngine:
@@ -149,7 +167,8 @@ def locate_draft(local: LocalEngine, models_folder: Path) -> LocalEngine:
     if local.engine != "llamacpp" or local.speculative is None or local.speculative.model is None:
         return local
     try:
-        path = find_weights(local.speculative.model, models_folder)
+        draft = LocalEngine(engine="llamacpp", model=local.speculative.model)
+        path = find_local_model(draft, models_folder).path
     except ConfigError as error:
         raise ConfigError(
             f"local.speculative.model: {local.speculative.model!r} is no GGUF file here"
@@ -166,9 +185,9 @@ def build_local_engine(
 ) -> tuple[Upstream, Supervisor]:
     """Build the engine's upstream and supervisor. Raises ConfigError if the weights or the engine are
     missing."""
-    path = check_local(local, models_folder)
-    local = locate_draft(local, models_folder)
-    sizing = size_local(local, models_folder)
+    model = check_local(local, models_folder)
+    local = locate_draft(adopt_model(local, model), models_folder)
+    sizing = size_engine(local, model.path)
     local = sizing.local
     report(f"{LOCAL_UPSTREAM_NAME}: {sizing.sentence}")
     # vLLM's server binds with SO_REUSEADDR, llama.cpp's with SO_REUSEPORT.
@@ -177,15 +196,15 @@ def build_local_engine(
     settings = to_upstream_settings(local, port, key)
     upstream = Upstream(
         settings,
-        scorer=_build_scorer(local, path),
+        scorer=_build_scorer(local, model.path),
         fingerprint=find_fingerprint(local, models_folder, report),
     )
     if local.engine == "vllm" and settings.capabilities.tools is False:
         upstream.lose_capability("tools", explain_missing_tools(local))
     if local.engine == "vllm":
-        launch = _build_vllm_launch(local, settings, key, path)
+        launch = _build_vllm_launch(local, settings, key, model.path)
     else:
-        launch = _build_llamacpp_launch(sizing, settings, key, path)
+        launch = _build_llamacpp_launch(sizing, settings, key, model.path)
     if upstream.doubts_tools:
         launch = launch._replace(warm_up=partial(_run_in_order, launch.warm_up, upstream.learn_tool_support))
     supervisor = Supervisor(
@@ -241,13 +260,13 @@ def _build_llamacpp_launch(sizing: Sizing, upstream: UpstreamSettings, key: str,
     )
 
 
-def _build_vllm_launch(local: LocalEngine, upstream: UpstreamSettings, key: str, python: Path) -> LaunchSpec:
+def _build_vllm_launch(local: LocalEngine, upstream: UpstreamSettings, key: str, weights: Path) -> LaunchSpec:
     port = upstream.url.port or 0
     return LaunchSpec(
         "vLLM",
-        [str(python), "-I", str(KEEPER_SCRIPT)],
+        [str(find_python(local)), "-I", str(KEEPER_SCRIPT)],
         {
-            "command": build_command(local, port),
+            "command": build_command(local, port, weights),
             "environment": build_environment(local),
             "key": key,
             "patience": VLLM_EXIT_TIMEOUT_S,

@@ -1,7 +1,7 @@
 """Settings under the key `local` of smallfirst.yaml."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -15,11 +15,11 @@ from routers.cost import Price
 
 from .llamacpp.arguments import parse_arguments
 from .llamacpp.speculation import SWITCHING_OPTIONS, has_speculation, to_options
-from .model_catalog import CATALOG
-from .model_names import MODEL_NAME, derive_model_name
+from .model_names import MODEL_NAME
+from .weights.catalog import LocalEngineKind
+from .weights.reference import parse_reference
 
 ParserName = Annotated[str, Field(pattern=r"^[\w.-]+$")]
-LocalEngineKind = Literal["llamacpp", "vllm"]
 
 
 class Speculative(BaseModel):
@@ -60,13 +60,13 @@ class LocalEngine(Strict):
     """An SLM that runs here as a supervised child process."""
 
     engine: LocalEngineKind = "llamacpp"
-    """Kind of engine. vLLM may be in a Python environment of its own."""
+    """Kind of engine. If the key is absent, the model decides: llama.cpp for GGUF, else vLLM, which may be in a Python
+    environment of its own."""
     model: str = "smollm2-135m-instruct"
-    """llama.cpp: a name from `smallfirst models list`, or the path of a GGUF file. vLLM: a name on Hugging
-    Face, or a folder with a `config.json`."""
+    """The reference of a model: [every form](local-models.md#getting-a-model)."""
     name: Annotated[str, Field(pattern=MODEL_NAME, max_length=128)] | None = None
-    """The model's name in metrics, records, calibrators and requests. The default for a path is the folder's name, or
-    the file's name without its extension; otherwise it is `model`."""
+    """The model's name in metrics, records, calibrators and requests. The default follows from
+    [the reference](local-models.md#getting-a-model)."""
     context: Count | None = None
     """Maximum tokens of a request, prompt and answer together. The default depends on
     [the model and the memory](local-models.md#memory-and-context)."""
@@ -110,6 +110,15 @@ class LocalEngine(Strict):
     """Price of its calls."""
 
     @property
+    def chosen_engine(self) -> LocalEngineKind | None:
+        """The engine that the user has named, or None if the model decides."""
+        return self.engine if "engine" in self.model_fields_set else None
+
+    def run_by(self, engine: LocalEngineKind) -> Self:
+        """Return the same settings for an engine that only the weights could tell."""
+        return self if engine == self.engine else self.model_copy(update={"engine": engine})
+
+    @property
     def max_in_flight(self) -> int:
         """Number of requests served at the same time."""
         return self.slots or {"llamacpp": 4, "vllm": 64}[self.engine]
@@ -117,7 +126,7 @@ class LocalEngine(Strict):
     @property
     def model_name(self) -> str:
         """The model's name in metrics, records, calibrators and requests."""
-        return self.name or derive_model_name(self.model)
+        return self.name or parse_reference(self.model, self.chosen_engine).model_name
 
     @property
     def starts_soon(self) -> bool:
@@ -144,6 +153,14 @@ class LocalEngine(Strict):
         return has_speculation(self.options)
 
     @model_validator(mode="after")
+    def _choose_engine(self) -> Self:
+        if "model" in self.model_fields_set:
+            reference = parse_reference(self.model, self.chosen_engine)
+            if self.chosen_engine is None:
+                self.__dict__["engine"] = reference.engine  # and not among the keys that are set
+        return self
+
+    @model_validator(mode="after")
     def _check_engine_keys(self) -> Self:
         for key in sorted(self.model_fields_set & ENGINE_OF_KEY.keys()):
             if ENGINE_OF_KEY[key] != self.engine:
@@ -162,15 +179,14 @@ class LocalEngine(Strict):
 
 
 def select_local_engine(model: str, local: LocalEngine | None) -> LocalEngine:
-    """Return the local engine for a model: llama.cpp for catalog names and GGUF files, else vLLM. The
-    settings are kept if they are for the same engine, except those that belong to one model."""
-    engine: LocalEngineKind = "llamacpp" if model in CATALOG or model.endswith(".gguf") else "vllm"
-    if local is not None and local.engine == engine:
-        changes = (
-            {} if model == local.model else {"name": None, "tool_parser": "auto", "reasoning_parser": None}
-        )
-        return local.model_copy(update={"model": model, **changes})
-    return LocalEngine(engine=engine, model=model)
+    """Return the local engine for the reference of a model. The settings are kept if they are for the same engine,
+    except those that belong to one model. Raises ConfigError."""
+    engine = parse_reference(model).engine
+    if local is None or local.engine != engine:
+        return LocalEngine(model=model)
+    dropped = {"engine"} if model == local.model else {"engine", "name", "tool_parser", "reasoning_parser"}
+    kept = {key: getattr(local, key) for key in local.model_fields_set - dropped}
+    return LocalEngine(**kept | {"model": model})
 
 
 LOCAL_UPSTREAM_NAME = "local"

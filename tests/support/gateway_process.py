@@ -38,7 +38,7 @@ async def serve(
     try:
         while b"Try:" not in (line := await soon(process.stderr.readline())):
             assert line, "it has ended instead of listening"
-        await _listening(port)
+        await until_listening(port)
         yield process, f"http://127.0.0.1:{port}"
     finally:
         if process.returncode is None:
@@ -46,7 +46,7 @@ async def serve(
             await soon(process.communicate())
 
 
-async def _listening(port: int) -> None:
+async def until_listening(port: int) -> None:
     async def connected() -> asyncio.StreamWriter | None:
         try:
             return (await asyncio.open_connection("127.0.0.1", port))[1]

@@ -14,7 +14,6 @@ from gateway.local.models.card import ModelCard
 from gateway.local.models.catalog import ModelCatalog
 from gateway.local.models.memory import KV_BYTES, format_bytes
 from gateway.local.models.selection import Criteria, select_cards
-from gateway.local.settings import LocalEngineKind
 from gateway.local.sizing.machine import read_machine
 from gateway.local.sizing.recommendation import (
     BASE_MODELS,
@@ -23,6 +22,7 @@ from gateway.local.sizing.recommendation import (
     recommend_cards,
     recommend_paths,
 )
+from gateway.local.weights.catalog import LocalEngineKind
 from policies.loading.yaml_files import ConfigError
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

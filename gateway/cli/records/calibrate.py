@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.fetching import fetch_model
 from gateway.cli.output import INTERRUPTED, ConfigOption, err, fail, out, warn
 from gateway.local.supervisor import EngineFailed
 from gateway.settings import Settings, default_config_path, load_settings
@@ -16,7 +17,7 @@ def calibrate(
         str | None,
         typer.Argument(
             metavar="[REF]",
-            help="The small model, as for `smallfirst serve --slm`. Default: the configured one.",
+            help="The small model, as for `smallfirst serve --slm`, which is fetched if absent. Default: the configured one.",
         ),
     ] = None,
     quick: Annotated[
@@ -36,7 +37,7 @@ def calibrate(
 
     A run that was interrupted goes on where it stopped."""
     try:
-        settings = load_settings(config or default_config_path(), model)
+        settings = fetch_model(load_settings(config or default_config_path(), model))
     except ConfigError as error:
         fail(error)
     calibrate_model(settings, items=items, quick=quick, min_right=min_right)

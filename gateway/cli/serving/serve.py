@@ -8,9 +8,11 @@ import typer
 from pydantic import ValidationError
 
 from gateway.api.settings import Listen
+from gateway.cli.fetching import fetch_model
 from gateway.cli.output import ConfigOption, fail
 from gateway.cli.records.calibrate import calibrate_if_needed
 from gateway.local.supervisor import EngineFailed
+from gateway.local.weights.reference import add_sha256
 from gateway.settings import Settings, default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError
 
@@ -22,9 +24,12 @@ def serve(
     slm: Annotated[
         str | None,
         typer.Option(
-            help="Run this small model here: a name of the catalog or a GGUF file by llama.cpp; a name at Hugging"
-            " Face or a folder with a config.json by vLLM."
+            help="Run this small model here, and fetch it first if it is absent: a name of the catalog,"
+            " user/repo-GGUF:QUANT, hf.co/user/repo, an https URL of a .gguf file, ollama/NAME, a file or a folder."
         ),
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", help="The checksum of the file, if --slm is an https URL.")
     ] = None,
     calibrate: Annotated[
         bool,
@@ -45,12 +50,14 @@ def serve(
         level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
     try:
-        settings = override_listen(load_settings(config or default_config_path(), slm), host, port)
-        if calibrate:
-            calibrate_if_needed(settings, quick=quick)
-        from .server import run_server  # imported here, since it loads the whole gateway
-
+        reference = add_sha256(slm, sha256) if slm else None
+        settings = override_listen(load_settings(config or default_config_path(), reference), host, port)
         with _bind_listener(settings.listen.host, settings.listen.port) as listener:
+            settings = fetch_model(settings)
+            if calibrate:
+                calibrate_if_needed(settings, quick=quick)
+            from .server import run_server  # imported here, since it loads the whole gateway
+
             run_server(settings, listener)
     except ConfigError as error:
         fail(error)

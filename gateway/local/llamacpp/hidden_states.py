@@ -9,9 +9,11 @@ import asyncio
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gateway.local.weights.quantisations import list_parts
 from gateway.upstreams.providers.llamacpp import score_by_forcing, tokenize_text
 from gateway.upstreams.providers.server_kind import Post, Scorer, TokenizedText
 from gateway.upstreams.transport.malformed import parsing
@@ -87,8 +89,17 @@ class HiddenStateScorer:
         embeddings."""
         with self._lock:
             if self._matrix is None:
-                self._matrix = read_matrix(self._weights, "output.weight", "token_embd.weight")
+                self._matrix = read_output_matrix(self._weights)
         return self._matrix
+
+
+def read_output_matrix(weights: Path) -> Any:
+    """Read the output matrix, or the token embeddings if the weights are tied, from the part that has it."""
+    for name in ("output.weight", "token_embd.weight"):
+        for part in list_parts(weights):
+            with suppress(KeyError):
+                return read_matrix(part, name)
+    raise KeyError(f"{weights}: has neither an output matrix nor token embeddings")
 
 
 def build_scorer(weights: Path, batch: int = DEFAULT_BATCH) -> Scorer:

@@ -12,7 +12,7 @@ from gateway.local.models.geometry import Geometry, card_geometry
 from gateway.local.models.gguf_geometry import parse_gguf_geometry
 from gateway.local.models.memory import KV_BYTES, MemoryEstimate, describe_memory, estimate_memory
 from gateway.local.models.quantised_size import estimate_weights
-from gateway.local.settings import LocalEngineKind
+from gateway.local.weights.catalog import LocalEngineKind
 from policies.loading.yaml_files import ConfigError
 
 SMALLER_QUANTISATIONS = ("Q4_K_M", "Q4_K_S", "IQ4_XS", "Q3_K_M")

@@ -37,20 +37,24 @@ RESERVED_OPTIONS = {
 """Options that the gateway sets, each with the key that decides its value."""
 
 
+HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
+"""Names of variables with a token for Hugging Face; others may end in one of these."""
+
+
 def is_model_folder(model: str) -> bool:
     """Return whether a model is a local folder; otherwise it is a name on Hugging Face."""
     return (Path(model).expanduser() / "config.json").is_file()
 
 
-def build_command(local: LocalEngine, port: int) -> list[str]:
-    """Return the module and its arguments. Raises ConfigError for an argument that the gateway sets
-    itself."""
+def build_command(local: LocalEngine, port: int, weights: Path | None = None) -> list[str]:
+    """Return the module and its arguments. `weights` is the model's folder, if it has been found on this machine.
+    Raises ConfigError for an argument that the gateway sets itself."""
     arguments = {key.replace("_", "-").removeprefix("--"): value for key, value in local.arguments.items()}
     for key in arguments.keys() & RESERVED_OPTIONS.keys():
         instead = f"use {RESERVED_OPTIONS[key]}" if RESERVED_OPTIONS[key] else "the gateway sets it"
         raise ConfigError(f"local.arguments.{key}: {instead}")
     options = {
-        "model": _resolve_model(local.model),
+        "model": _resolve_model(local.model) if weights is None else str(weights),
         "served-model-name": local.model_name,
         "host": "127.0.0.1",
         "port": port,
@@ -111,5 +115,8 @@ def build_environment(local: LocalEngine) -> dict[str, str]:
 
 
 def inherit_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the gateway's environment without providers' keys, which the engine does not need."""
-    return {name: value for name, value in environment.items() if not name.endswith("_API_KEY")}
+    """Return the gateway's environment without secrets that the engine does not need: providers' keys, and the tokens
+    with which the gateway has fetched the weights."""
+    return {
+        name: value for name, value in environment.items() if not name.endswith(("_API_KEY", *HUB_TOKENS))
+    }

@@ -10,10 +10,10 @@ from typing import Any
 
 import orjson
 
-from gateway.local.model_catalog import CATALOG
 from gateway.local.settings import LocalEngine
 from gateway.local.sizing.fit import Model, check_memory
 from gateway.local.sizing.machine import read_machine
+from gateway.local.weights.catalog import find_gguf_reference
 from policies.loading.yaml_files import ConfigError
 
 from .arguments import build_environment, inherit_environment, is_model_folder
@@ -42,7 +42,7 @@ def check_vllm(local: LocalEngine) -> Path:
             "local.engine: vLLM is run on Linux only; elsewhere name one by URL under upstreams"
         )
     check_paths(local)
-    python = _find_python(local)
+    python = find_python(local)
     modules = ["vllm"]
     if local.speculative is not None:
         modules += {"suffix": ["arctic_inference"]}.get(local.speculative.method, [])
@@ -72,7 +72,7 @@ def _check_parsers(local: LocalEngine, vllm_folder: Path) -> None:
             )
 
 
-def _find_python(local: LocalEngine) -> Path:
+def find_python(local: LocalEngine) -> Path:
     configured = local.python or os.environ.get("SMALLFIRST_VLLM")
     if configured:
         return Path(configured).expanduser()
@@ -80,11 +80,18 @@ def _find_python(local: LocalEngine) -> Path:
     if spec is not None and spec.origin:
         return Path(sys.executable)
     raise ConfigError(
-        f"local.model: {local.model!r} is none of llama.cpp's ({', '.join(CATALOG)}, or a GGUF file), and vLLM is not"
-        " installed here. vLLM runs models of Hugging Face on a GPU, many requests at a time, with speculative"
-        " decoding and scoring. On a machine with an NVIDIA GPU: pip install 'smallfirst[vllm]'; or name the Python of"
-        " an environment that has vLLM in local.python or SMALLFIRST_VLLM"
+        f"local.model: {local.model!r} has no GGUF weights for llama.cpp that are known (`smallfirst models list` shows"
+        " those), and vLLM is not installed here. vLLM runs models of Hugging Face on a GPU, many requests at a time,"
+        " with speculative decoding and scoring. On a machine with an NVIDIA GPU: pip install 'smallfirst[vllm]'; or"
+        " name the Python of an environment that has vLLM in local.python or"
+        f" SMALLFIRST_VLLM{_suggest_gguf(local.model)}"
     )
+
+
+def _suggest_gguf(model: str) -> str:
+    """Return how llama.cpp runs the model, if the catalog knows."""
+    name = find_gguf_reference(model)
+    return f". llama.cpp runs it here: smallfirst serve --slm {name}" if name else ""
 
 
 def _find_modules(python: Path, modules: Iterable[str], local: LocalEngine) -> dict[str, str]:

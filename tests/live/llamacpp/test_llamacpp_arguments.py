@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.local.factory import build_local_engine
-from gateway.local.model_catalog import DEFAULT_WEIGHTS
 from gateway.local.supervisor import EngineFailed
 from gateway.local.throughput import measure_throughput
+from gateway.local.weights.catalog import DEFAULT_WEIGHTS
 from gateway.settings import LocalEngine, Settings
 from gateway.upstreams.upstream import Upstream
 

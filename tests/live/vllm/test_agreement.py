@@ -7,7 +7,7 @@ import pytest
 from benchmarks import engines
 from benchmarks.proof import requantised
 from benchmarks.vllm.server import Server
-from gateway.local.model_catalog import DEFAULT_WEIGHTS, find_weights
+from gateway.local.weights.resolution import find_default_weights
 
 pytestmark = [pytest.mark.vllm, pytest.mark.engine, pytest.mark.heavy]
 
@@ -18,7 +18,7 @@ SAMPLE = 10
 def half(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default weights in 16 bits."""
     path = tmp_path_factory.mktemp("weights") / "smollm2-135m-instruct.F16.gguf"
-    requantised(find_weights(DEFAULT_WEIGHTS.name, weights), path)
+    requantised(find_default_weights(weights), path)
     return path
 
 

@@ -44,7 +44,7 @@ def test_an_error_names_the_section_and_the_option(tmp_path: Path):
 
 
 def test_a_file_that_is_not_there_is_found_before_the_start(tmp_path: Path):
-    (tmp_path / "model.gguf").touch()
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
     model = str(tmp_path / "model.gguf")
     engine = LocalEngine(model=model, arguments={"lora": str(tmp_path / "none.gguf")})
     with pytest.raises(ConfigError, match=r"local.arguments.lora: there is no file .*none.gguf"):
@@ -52,7 +52,7 @@ def test_a_file_that_is_not_there_is_found_before_the_start(tmp_path: Path):
     draft = {"method": "draft_model", "model": "none.gguf", "num_speculative_tokens": 3}
     with pytest.raises(ConfigError, match=r"local.speculative.model: 'none.gguf' is no GGUF file here"):
         check_local(LocalEngine(model=model, speculative=draft), tmp_path)
-    assert check_local(LocalEngine(model=model, arguments={"lora": model}), tmp_path) == Path(model)
+    assert check_local(LocalEngine(model=model, arguments={"lora": model}), tmp_path).path == Path(model)
 
 
 def test_a_look_up_and_a_draft_model_are_options_of_llama_cpp(tmp_path: Path):

