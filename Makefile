@@ -7,7 +7,6 @@ BIN := $(VENV)/bin
 .PHONY: run test heavy proof lint weights vllm bench dashboard docs picture imports clean
 
 run: $(VENV)/.run
-	$(BIN)/smallfirst models pull
 	$(BIN)/smallfirst serve
 
 test: $(VENV)/.dev

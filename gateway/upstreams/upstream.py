@@ -146,9 +146,7 @@ class Upstream(Endpoint):
         self.doubts_tools = False
         if shown is False:
             self.lose_capability("tools", "the model's chat template leaves them out")
-            log.warning(
-                "%s gets no requests with tools: the model's chat template leaves them out", self.name
-            )
+            log.info("%s gets no requests with tools: the model's chat template leaves them out", self.name)
 
     async def fetch_tool_support(self) -> bool | None:
         """Return whether the model gets to see tools; None if only requests can show. Raises TransportError."""
