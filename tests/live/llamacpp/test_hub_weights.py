@@ -20,17 +20,35 @@ from support.waiting import soon, until
 
 from gateway.local.llamacpp.hidden_states import read_output_matrix
 from gateway.local.weights.catalog import DEFAULT_WEIGHTS
+from policies.records.reader import GRADES_FILE
+from policies.tuning.collection.sample import stratify
+from policies.tuning.graded_drafts import read_graded
+from policies.tuning.starter_set import load_items
 
 pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).resolve().parents[3]
 HELD_AT = 40_000_000
+ENGINE_PATIENCE = 120.0
+"""Seconds for the engine's start and some drafts, on a busy machine."""
 ASK = {"messages": [{"role": "user", "content": "What is the opposite of hot?"}], "max_tokens": 8}
 
 
+@pytest.fixture(scope="module")
+def unknown_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real weights with another name in their metadata, so that no calibrator that ships knows their digest."""
+    path = tmp_path_factory.mktemp("unknown") / "test.Q4_1.gguf"
+    shutil.copy(weights / DEFAULT_WEIGHTS.file_name, path)
+    with path.open("r+b") as file:
+        at = file.read(1 << 16).index(b"general.name")
+        file.seek(at + len("general.name") + 12)  # after the value's type and length
+        file.write(b"T")
+    return path
+
+
 @pytest.fixture
-def hub(weights: Path) -> Iterator[LoopbackHub]:
+def hub(unknown_weights: Path) -> Iterator[LoopbackHub]:
     with run_hub() as running:
-        running.add("smollm/test-GGUF", {"test.Q4_1.gguf": weights / DEFAULT_WEIGHTS.file_name})
+        running.add("smollm/test-GGUF", {"test.Q4_1.gguf": unknown_weights})
         yield running
 
 
@@ -38,6 +56,7 @@ def hub(weights: Path) -> Iterator[LoopbackHub]:
 def user(hub: LoopbackHub, tmp_path: Path) -> dict[str, str]:
     """The environment of a user with empty folders."""
     folders = {"HF_HOME": str(tmp_path / "hf"), "SMALLFIRST_MODELS_FOLDER": str(tmp_path / "models")}
+    folders["XDG_DATA_HOME"] = str(tmp_path / "data")
     return os.environ | folders | {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_secret", "PYTHONPATH": str(ROOT)}
 
 
@@ -78,9 +97,10 @@ async def answer(process: Process, port: int, model: str) -> Any:
         return response.status, response.headers.get("x-smallfirst-route"), await response.json()
 
 
-async def test_serve_fetches_a_model_goes_on_after_a_kill_and_answers(
+async def test_a_model_of_a_hub_is_served_at_once_and_calibrated_while_it_is_served(
     hub: LoopbackHub, user: dict[str, str], tmp_path: Path
 ):
+    """Its download and its calibration are each killed half way, and go on."""
     hub.hold_at = HELD_AT
     words = ("serve", "--slm", "smollm/test-GGUF:Q4_1", "--port", str(port := free_port()))
     async with command(*words, environment=user, folder=tmp_path) as process:
@@ -91,23 +111,65 @@ async def test_serve_fetches_a_model_goes_on_after_a_kill_and_answers(
     here = partial.stat().st_size
     hub.requests.clear()
     async with command(*words, environment=user, folder=tmp_path) as process:
-        status, route, body = await answer(process, port, "offline")
+        status, route, body = await answer(process, port, "auto")
         assert (status, route, body["model"]) == (200, "slm", "test-Q4_1")
-        under_auto = await answer_now(port, "auto")
+        assert await read_calibration(port) == "uncalibrated"
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in children]
-    assert under_auto == 200
+        await calibrate(user, tmp_path)
+        for _ in range(100):
+            if await read_calibration(port) is None:
+                break
+        assert await read_calibration(port) is None
     assert environments
     assert all(b"hf_secret" not in each for each in environments)
     assert [download.range for download in hub.downloads()] == [f"bytes={here}-"]
 
 
-async def answer_now(port: int, model: str) -> int:
+async def calibrate(user: dict[str, str], folder: Path) -> None:
+    """Run the command on a few items, which make no good calibrator. It is killed half way and run again."""
+    items = [item for item in stratify(load_items()) if item.kind == "opposites"][:8]
+    (folder / "items.jsonl").write_text("".join(f"{item.model_dump_json()}\n" for item in items))
+    (folder / "one.yaml").write_text("local: {threads: 1}\n")
+    words = (
+        "calibrate",
+        "smollm/test-GGUF:Q4_1",
+        "--quick",
+        "--items",
+        "items.jsonl",
+        "--config",
+        "one.yaml",
+    )
+
+    def find_grades() -> Path | None:
+        paths = [
+            path for path in folder.glob(f"data/**/{GRADES_FILE}") if path.read_bytes().count(b"\n") >= 2
+        ]
+        return paths[0] if paths else None
+
+    async with command(*words, environment=user, folder=folder) as process:
+        grades = await until(find_grades, ENGINE_PATIENCE)
+        process.kill()
+        await soon(process.communicate())
+    killed = {draft.grade.id: draft.grade for draft in read_graded(grades.parent)}
+    async with command(*words, environment=user, folder=folder) as process:
+        printed, said = await soon(process.communicate(), 2 * ENGINE_PATIENCE)
+    assert process.returncode == 0, said.decode()
+    assert f"{len(killed)} of {len(items)} items are done" in said.decode()
+    assert "suggested accept" in printed.decode()
+    drafts = read_graded(grades.parent)
+    assert sorted(draft.grade.item for draft in drafts) == sorted(item.id for item in items)
+    assert killed.items() <= {draft.grade.id: draft.grade for draft in drafts}.items()
+
+
+async def read_calibration(port: int) -> str | None:
+    """Return what an answer under `auto` says of its policy's calibration."""
     async with (
         aiohttp.ClientSession() as http,
-        http.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=ASK | {"model": model}) as response,
+        http.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=ASK | {"model": "auto"}) as response,
     ):
-        return response.status
+        assert response.status == 200
+        return response.headers.get("x-smallfirst-calibration")
 
 
 @pytest.fixture
