@@ -30,10 +30,10 @@ from gateway.settings import LocalEngine, Settings
 from policies.loading.trained_files import SHIPPED_CALIBRATORS
 from policies.tuning.acceptance import count_accepted, list_builtin_thresholds
 from policies.tuning.calibrate import build_confidence_predictor, fit_calibrator
+from policies.tuning.collection.graded_drafts import GradedDraft, Predictor, read_graded
 from policies.tuning.collection.grades import OLD_GRADES_FILE
 from policies.tuning.collection.sample import stratify
 from policies.tuning.generic import ModelDrafts, train_generic
-from policies.tuning.graded_drafts import GradedDraft, Predictor, read_graded
 from policies.tuning.report import HeldOut, auroc, calibration_error, predict_held_out, summarise
 from policies.tuning.starter_set import load_items
 from policies.tuning.training import fit_calibrator_and_predictor, hash_records, train_on

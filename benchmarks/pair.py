@@ -26,7 +26,7 @@ from gateway.cli.records.collect import collect_drafts
 from gateway.settings import LocalEngine, Settings
 from policies.loading.trained_files import STOCK_CALIBRATOR
 from policies.tuning.calibrate import build_confidence_predictor
-from policies.tuning.graded_drafts import read_graded
+from policies.tuning.collection.graded_drafts import read_graded
 from policies.tuning.report import auroc, predict_drafts
 from policies.tuning.starter_set import Item, load_items
 from routers.confidence.calibration import Calibrator

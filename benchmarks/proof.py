@@ -26,8 +26,8 @@ from gateway.telemetry.settings import RecordSettings
 from gateway.wire.prompt_text import extract_recorded_features
 from policies.tuning import calibrate, difficulty
 from policies.tuning.calibrate import build_confidence_predictor
+from policies.tuning.collection.graded_drafts import read_graded
 from policies.tuning.difficulty import build_difficulty_predictor
-from policies.tuning.graded_drafts import read_graded
 from policies.tuning.report import measure_held_out
 from policies.tuning.starter_set import load_items
 from routers.confidence.calibration import LogprobSource, TrainingSet

@@ -21,9 +21,9 @@ from benchmarks.pair import SEED
 from gateway.cli.records.collect import collect_drafts
 from gateway.settings import LocalEngine, Settings
 from gateway.telemetry.settings import RecordSettings
+from policies.tuning.collection.graded_drafts import GradedDraft, read_graded
 from policies.tuning.collection.grades import OLD_GRADES_FILE
 from policies.tuning.collection.manifest import MANIFEST_FILE
-from policies.tuning.graded_drafts import GradedDraft, read_graded
 from policies.tuning.starter_set import Item, load_items
 
 FOLDER = Path(platformdirs.user_cache_dir("smallfirst")) / "evaluators"

@@ -13,7 +13,7 @@ from routers.confidence.calibration import Calibrator, Logistic, LogprobSource, 
 from routers.confidence.signals import SIGNALS, SignalName
 from routers.watch import FIRST_CHECK
 
-from .graded_drafts import GradedDraft, Predictor
+from .collection.graded_drafts import GradedDraft, Predictor
 from .logistic import (
     Array,
     Rows,

@@ -8,7 +8,7 @@ import numpy as np
 from routers.confidence.calibration import LogprobSource, TrainingSet
 from routers.strategies.difficulty import FEATURES, FeatureName, Scorer
 
-from .graded_drafts import GradedDraft, Predictor
+from .collection.graded_drafts import GradedDraft, Predictor
 from .logistic import Rows, check_trainable, compute_scaling, fit_rule, round_values
 
 MAX_SAME_SHARE = 0.9

@@ -22,7 +22,7 @@ from routers.confidence.signals import SIGNALS, SignalName
 
 from .acceptance import count_accepted, list_builtin_thresholds
 from .calibrate import SIGNAL_SETS, build_finished_rows, build_prefix_rows
-from .graded_drafts import GradedDraft
+from .collection.graded_drafts import GradedDraft
 from .logistic import DIGITS, Array, Rows, compute_scaling, fit_rule, round_values
 from .report import auroc, calibration_error
 

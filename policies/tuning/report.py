@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.metrics import brier_score_loss
 
-from .graded_drafts import GradedDraft, Predictor
+from .collection.graded_drafts import GradedDraft, Predictor
 
 Array = NDArray[np.float64]
 Learn = Callable[[Sequence[GradedDraft]], Predictor]

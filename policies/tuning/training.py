@@ -15,8 +15,8 @@ from routers.confidence.calibration import Calibrator, LogprobSource, TrainingSe
 from routers.strategies.difficulty import Scorer
 
 from .calibrate import build_confidence_predictor, fit_calibrator
+from .collection.graded_drafts import GradedDraft, MeasurePrompt, Predictor, Read, read_graded
 from .difficulty import build_difficulty_predictor, fit_scorer
-from .graded_drafts import GradedDraft, MeasurePrompt, Predictor, Read, read_graded
 from .report import HeldOut, predict_held_out, summarise
 
 Model = TypeVar("Model", bound=Calibrator | Scorer)

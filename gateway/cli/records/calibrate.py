@@ -17,7 +17,8 @@ def calibrate(
         str | None,
         typer.Argument(
             metavar="[REF]",
-            help="The small model, as for `smallfirst serve --slm`, which is fetched if absent. Default: the configured one.",
+            help="The small model, as for `smallfirst serve --slm`, which is fetched if absent. Default: the"
+            " configured one.",
         ),
     ] = None,
     quick: Annotated[

@@ -17,10 +17,10 @@ from gateway.settings import Settings
 from policies.loading.trained_files import GENERIC_CALIBRATOR
 from policies.records.reader import LeftOut, read_records
 from policies.records.schema import RecordError
+from policies.tuning.collection.graded_drafts import GradedDraft, Predictor, read_graded
 from policies.tuning.collection.grades import Grade
 from policies.tuning.collection.progress import CollectionProgress
 from policies.tuning.collection.sample import stratify
-from policies.tuning.graded_drafts import GradedDraft, Predictor, read_graded
 from policies.tuning.report import HeldOut
 from policies.tuning.starter_set import Item, load_items
 from policies.tuning.training import fit_with_prior, train_on

@@ -16,8 +16,8 @@ from gateway.upstreams.transport.transport import TransportError
 from gateway.upstreams.upstream import Upstream
 from gateway.wire.body_types import Body
 from policies.loading.yaml_files import ConfigError
-from policies.tuning.example_selection import Loss
-from policies.tuning.sft_examples import Example, Message
+from policies.tuning.examples.selection import Loss
+from policies.tuning.examples.sft_examples import Example, Message
 from routers.plan import Unavailable
 
 EMPTY_PROMPT: list[Message] = [{"role": "user", "content": ""}]

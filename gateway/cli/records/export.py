@@ -14,10 +14,10 @@ from policies.loading.yaml_files import ConfigError
 from policies.records.schema import RecordError
 from policies.schema.policy import Policy
 from policies.schema.private import RESERVED_NAME, Private
-from policies.tuning.example_selection import Selection, select_examples
-from policies.tuning.export import Export, NothingToExport, Redact, summarise, to_jsonl
-from policies.tuning.export import build_export as export_records
-from policies.tuning.sft_examples import LeftOut
+from policies.tuning.examples.export import Export, NothingToExport, Redact, summarise, to_jsonl
+from policies.tuning.examples.export import build_export as export_records
+from policies.tuning.examples.selection import Selection, select_examples
+from policies.tuning.examples.sft_examples import LeftOut
 
 from .reading import read_with_warning
 

@@ -8,7 +8,7 @@ from support.gateways import settings_of
 from benchmarks.vllm.server import Server
 from gateway.cli.records.example_losses import measure_losses
 from gateway.settings import LocalEngine, Settings
-from policies.tuning.sft_examples import Example, Message
+from policies.tuning.examples.sft_examples import Example, Message
 
 pytestmark = [pytest.mark.vllm, pytest.mark.heavy, pytest.mark.engine]
 

@@ -31,9 +31,9 @@ from gateway.settings import Settings
 from policies.loading.yaml_files import ConfigError
 from policies.records.reader import GRADES_FILE
 from policies.records.schema import RecordError
+from policies.tuning.collection.graded_drafts import read_graded
 from policies.tuning.collection.progress import CollectionProgress
 from policies.tuning.collection.sample import stratify
-from policies.tuning.graded_drafts import read_graded
 from policies.tuning.report import HeldOut
 from policies.tuning.starter_set import Item, load_items
 from routers.confidence.calibration import Calibrator

@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 
 import policies.tuning.report
 from policies.tuning.calibrate import SIGNAL_SETS, build_confidence_predictor, fit_calibrator
+from policies.tuning.collection.graded_drafts import GradedDraft
 from policies.tuning.collection.grades import Grade
-from policies.tuning.graded_drafts import GradedDraft
 from policies.tuning.report import (
     auroc,
     bootstrap_interval,

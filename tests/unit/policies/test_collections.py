@@ -14,6 +14,7 @@ from support.router_builders import worth
 
 from policies.records.reader import GRADES_FILE, LeftOut, read_records
 from policies.records.schema import PolicyLine, Record, RecordError
+from policies.tuning.collection.graded_drafts import read_graded
 from policies.tuning.collection.grades import OLD_GRADES_FILE, Grade, GradesWriter, read_grades
 from policies.tuning.collection.manifest import (
     MANIFEST_FILE,
@@ -27,7 +28,6 @@ from policies.tuning.collection.manifest import (
 from policies.tuning.collection.progress import measure_busy_time, read_progress
 from policies.tuning.collection.sample import stratify
 from policies.tuning.collection.source import find_source
-from policies.tuning.graded_drafts import read_graded
 from policies.tuning.starter_set import load_items
 from routers.confidence.calibration import Fingerprint, LogprobSource
 

@@ -16,9 +16,9 @@ import policies.tuning.report
 from gateway.cli import app
 from gateway.wire.prompt_text import extract_recorded_features
 from policies.records.schema import PolicyLine
+from policies.tuning.collection.graded_drafts import GradedDraft, read_graded
 from policies.tuning.collection.grades import OLD_GRADES_FILE, Grade
 from policies.tuning.difficulty import build_difficulty_predictor, fit_scorer
-from policies.tuning.graded_drafts import GradedDraft, read_graded
 from policies.tuning.report import auroc, predict_drafts
 from routers.strategies.difficulty import FEATURES, Scorer, measure_features
 

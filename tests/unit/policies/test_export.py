@@ -11,9 +11,8 @@ from support.record_builders import answered, call, record
 
 from policies.records.schema import Record
 from policies.schema.policy import Policy
-from policies.tuning.duplicates import MIN_SIMILARITY, _shingles, remove_duplicates
-from policies.tuning.example_selection import Loss, select_examples
-from policies.tuning.export import (
+from policies.tuning.examples.duplicates import MIN_SIMILARITY, _shingles, remove_duplicates
+from policies.tuning.examples.export import (
     NothingToExport,
     build_export,
     conversation_key,
@@ -21,7 +20,8 @@ from policies.tuning.export import (
     summarise,
     to_jsonl,
 )
-from policies.tuning.sft_examples import Example, list_texts, replace_texts
+from policies.tuning.examples.selection import Loss, select_examples
+from policies.tuning.examples.sft_examples import Example, list_texts, replace_texts
 from routers.plan import Reason
 
 TOOL = {

@@ -7,9 +7,9 @@ import pytest
 from support.router_builders import TRAINED_ON, tokens
 from threadpoolctl import threadpool_limits
 
+from policies.tuning.collection.graded_drafts import GradedDraft
 from policies.tuning.collection.grades import Grade
 from policies.tuning.generic import GenericTraining, ModelDrafts, PooledRule, train_generic
-from policies.tuning.graded_drafts import GradedDraft
 from policies.tuning.report import auroc
 from routers.confidence.calibration import Logistic, LogprobSource
 

@@ -19,8 +19,8 @@ from gateway.telemetry.record_writer import Recorder
 from gateway.telemetry.settings import RecordSettings
 from policies.records.reader import LeftOut, read_records
 from policies.records.schema import JudgedLine, PolicyLine, Record, RecordError, RequestLine, TokensLine
+from policies.tuning.collection.graded_drafts import read_graded
 from policies.tuning.collection.grades import OLD_GRADES_FILE
-from policies.tuning.graded_drafts import read_graded
 from routers.confidence.answer_words import SENTENCE_END, SHAPES, WORD_PART, build_stand_in, token_shape
 from routers.plan import Generate, Judge, Judged, Reason, Tier, Token, Verdict
 from routers.router import Request

@@ -12,8 +12,8 @@ from routers.confidence.signals import SignalName, Signals, compute_signals
 from routers.plan import Token
 from routers.watch import checkpoints
 
-from .collection.grades import Grade, read_grades
-from .collection.manifest import read_manifest
+from .grades import Grade, read_grades
+from .manifest import read_manifest
 
 
 @dataclass(frozen=True, eq=False)

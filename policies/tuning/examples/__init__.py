@@ -1,0 +1,1 @@
+"""Training sets from records: their examples, which of them are worth training on, and no two alike."""
