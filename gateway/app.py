@@ -39,8 +39,8 @@ from .errors import ApiError, shutting_down
 from .exchange.builder import ExchangeBuilder
 from .local.factory import build_local_engine
 from .local.settings import LOCAL_UPSTREAM_NAME
-from .local.startup.progress import StartReport
-from .local.supervisor import Supervisor
+from .local.supervision.start_progress import StartReport
+from .local.supervision.supervisor import Supervisor
 from .settings import Settings
 from .state.conversations import Conversations
 from .state.exchanges import Exchanges

@@ -11,7 +11,7 @@ import uvicorn
 from gateway.api.listener.server_protocol import build_protocol
 from gateway.app import App, create_app
 from gateway.cli.start_printer import build_start_printer
-from gateway.local.startup.progress import StartReport
+from gateway.local.supervision.start_progress import StartReport
 from gateway.settings import Settings
 from policies.schema.split import AnyPolicy
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from gateway.local.startup.progress import StartReport, StartStep
+from gateway.local.supervision.start_progress import StartReport, StartStep
 
 from .output import err
 

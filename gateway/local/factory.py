@@ -22,19 +22,19 @@ from gateway.upstreams.upstream import Upstream
 from policies.loading.yaml_files import ConfigError
 from routers.confidence.calibration import Fingerprint
 
-from .fingerprint import hash_text, read_fingerprint
 from .llamacpp import hidden_states as states
 from .llamacpp.arguments import choose_batch, find_missing_file, parse_arguments
 from .llamacpp.startup_log import StartupLog
+from .models.fingerprint import hash_text, read_fingerprint
 from .settings import LOCAL_UPSTREAM_NAME, LocalEngine
 from .sizing.choice import Sizing, size_engine
-from .startup.progress import StartReport
-from .supervisor import LaunchSpec, Supervisor, reserve_port
+from .supervision.start_progress import StartReport
+from .supervision.supervisor import LaunchSpec, Supervisor, reserve_port
+from .supervision.watchdog import build_vital_signs
 from .vllm.arguments import build_command, build_environment, inherit_environment
 from .vllm.preflight import check_vllm, find_python
 from .vllm.startup_stages import FIRST_STAGE, parse_stage
 from .vllm.tool_parsers import choose_tool_parser, explain_missing_tools
-from .watchdog import build_vital_signs
 from .weights.reference import LocalModel
 from .weights.resolution import find_local_model
 

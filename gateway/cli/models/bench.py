@@ -16,7 +16,7 @@ from gateway.cli.records.reading import read_with_warning
 from gateway.cli.start_printer import build_start_printer
 from gateway.local.factory import build_local_engine
 from gateway.local.settings import LocalEngine
-from gateway.local.supervisor import EngineFailed
+from gateway.local.supervision.supervisor import EngineFailed
 from gateway.local.throughput import Throughput, measure_throughput
 from gateway.settings import Settings, default_config_path, load_settings
 from gateway.upstreams.failures import Failure

@@ -7,7 +7,7 @@ import typer
 
 from gateway.cli.fetching import fetch_model
 from gateway.cli.output import INTERRUPTED, ConfigOption, err, fail, out, warn
-from gateway.local.supervisor import EngineFailed
+from gateway.local.supervision.supervisor import EngineFailed
 from gateway.settings import Settings, default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError
 

@@ -9,7 +9,7 @@ import typer
 from rich.progress import Progress
 
 from gateway.cli.output import INTERRUPTED, ConfigOption, err, fail, out, warn
-from gateway.local.supervisor import EngineFailed
+from gateway.local.supervision.supervisor import EngineFailed
 from gateway.settings import Settings, default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError
 from policies.tuning.collection.grades import Grade

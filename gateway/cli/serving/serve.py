@@ -11,7 +11,7 @@ from gateway.api.settings import Listen
 from gateway.cli.fetching import fetch_model
 from gateway.cli.output import ConfigOption, fail
 from gateway.cli.records.calibrate import calibrate_if_needed
-from gateway.local.supervisor import EngineFailed
+from gateway.local.supervision.supervisor import EngineFailed
 from gateway.local.weights.reference import add_sha256
 from gateway.settings import Settings, default_config_path, load_settings
 from policies.loading.yaml_files import ConfigError

@@ -23,7 +23,7 @@ from gateway.catalog.judge_quality import judge_warnings
 from gateway.cli.output import err
 from gateway.cli.policies.notices import list_notices
 from gateway.cli.start_printer import build_start_printer
-from gateway.local.supervisor import Supervisor
+from gateway.local.supervision.supervisor import Supervisor
 from gateway.settings import Settings
 from gateway.upstreams.transport.hosts import is_loopback_host
 

@@ -13,13 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gateway.local.models.gguf import read_matrix
 from gateway.local.weights.quantisations import list_parts
 from gateway.upstreams.providers.llamacpp import score_by_forcing, tokenize_text
 from gateway.upstreams.providers.server_kind import Post, Scorer, TokenizedText
 from gateway.upstreams.transport.malformed import parsing
 
 from .arguments import DEFAULT_BATCH
-from .gguf import read_matrix
 
 log = logging.getLogger(__name__)
 

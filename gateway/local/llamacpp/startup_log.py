@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from gateway.local.startup.progress import Stage
+from gateway.local.supervision.start_progress import Stage
 
 from .speculation import has_speculation
 

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gateway.local.llamacpp.gguf import LongArray, read_gguf_metadata
-
 from .geometry import (
     Geometry,
     LayerCache,
@@ -16,6 +14,7 @@ from .geometry import (
     require_count,
     require_layers,
 )
+from .gguf import LongArray, read_gguf_metadata
 
 FULL_ATTENTION_EVERY = {
     "gemma2": 2,

@@ -2,7 +2,7 @@
 
 import re
 
-from gateway.local.startup.progress import Stage
+from gateway.local.supervision.start_progress import Stage
 
 FIRST_STAGE = Stage("importing vLLM", "10 s to a minute")
 """Before vLLM logs anything."""

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.local.factory import build_local_engine
-from gateway.local.supervisor import EngineFailed
+from gateway.local.supervision.supervisor import EngineFailed
 from gateway.local.throughput import measure_throughput
 from gateway.local.weights.catalog import DEFAULT_WEIGHTS
 from gateway.settings import LocalEngine, Settings

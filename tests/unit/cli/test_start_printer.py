@@ -5,7 +5,7 @@ from io import StringIO
 from rich.console import Console
 
 from gateway.cli.start_printer import StartPrinter
-from gateway.local.startup.progress import READY, Stage, StartClock, StartStep
+from gateway.local.supervision.start_progress import READY, Stage, StartClock, StartStep
 
 LOADING = Stage("loading the weights", "seconds per GB")
 

@@ -11,7 +11,7 @@ import pytest
 from support.gguf_files import write_gguf
 
 from gateway.local.factory import find_fingerprint
-from gateway.local.fingerprint import read_fingerprint
+from gateway.local.models.fingerprint import read_fingerprint
 from gateway.settings import LocalEngine
 from routers.confidence.calibration import Fingerprint
 

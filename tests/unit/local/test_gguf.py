@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.gguf_files import write_gguf
 
-from gateway.local.llamacpp.gguf import LongArray, read_gguf_metadata, read_gguf_tensors, read_quantisation
+from gateway.local.models.gguf import LongArray, read_gguf_metadata, read_gguf_tensors, read_quantisation
 
 KEYS = st.text("abc._", min_size=1, max_size=8)
 TEXTS = st.text(min_size=1, max_size=20)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.local.startup.error import MAX_ERROR_LINES, find_error_lines
+from gateway.local.supervision.startup_error import MAX_ERROR_LINES, find_error_lines
 
 LEAKS = [f' - leaked function "f{index}"' for index in range(40)]
 

@@ -20,7 +20,7 @@ from support.waiting import soon, until
 
 from gateway.app import create_app
 from gateway.local.factory import KEEPER_SCRIPT
-from gateway.local.startup.progress import StartStep
+from gateway.local.supervision.start_progress import StartStep
 from gateway.local.weights.resolution import fetch_local_model
 from gateway.settings import Settings
 from policies.schema.policy import Policy
@@ -42,7 +42,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeVllm:
 async def test_it_is_warm_and_answers_and_its_log_is_carried(
     start: StartGateway, fake: FakeVllm, caplog: pytest.LogCaptureFixture
 ):
-    with caplog.at_level(logging.INFO, "gateway.local.supervisor"):
+    with caplog.at_level(logging.INFO, "gateway.local.supervision.supervisor"):
         gateway = await start(Settings(local=fake.engine()))
     assert fake.seen("warmed")
     _, headers, raw = await gateway.post("/chat/completions", ask(model="offline"))

@@ -13,7 +13,7 @@ from support.gateways import Gateway, StartGateway, upstream
 from support.scripted_server import Reply, Scripted
 from support.waiting import soon, until
 
-from gateway.local.watchdog import VitalSigns, build_vital_signs, wait_until_hung
+from gateway.local.supervision.watchdog import VitalSigns, build_vital_signs, wait_until_hung
 from gateway.settings import Settings
 from gateway.upstreams.settings import UpstreamSettings
 from gateway.upstreams.transport.transport import TransportError

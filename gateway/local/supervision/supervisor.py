@@ -14,8 +14,8 @@ from gateway.upstreams.transport.http_client import HttpTransport
 from gateway.upstreams.transport.transport import TransportError
 
 from .child_process import ChildProcess, start_child
-from .startup.error import MAX_LOG_LINES, find_error_lines
-from .startup.progress import READY, Stage, StartClock, StartStep
+from .start_progress import READY, Stage, StartClock, StartStep
+from .startup_error import MAX_LOG_LINES, find_error_lines
 from .watchdog import VitalSigns, wait_until_hung
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from gateway.data_folder import data_folder
 from policies.loading.policy_files import read_stamp
 from routers.confidence.calibration import Fingerprint
 
-from .llamacpp.gguf import read_gguf_metadata, read_gguf_tensors, read_quantisation
+from .gguf import read_gguf_metadata, read_gguf_tensors, read_quantisation
 
 log = logging.getLogger(__name__)
 
