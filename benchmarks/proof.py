@@ -19,7 +19,7 @@ import openai
 from benchmarks import pair, results
 from gateway.cli.loopback_gateway import run_gateway
 from gateway.cli.records.collect import collect_drafts
-from gateway.local.weights.catalog import DEFAULT_WEIGHTS
+from gateway.local.weights.package_index import DEFAULT_WEIGHTS
 from gateway.local.weights.resolution import find_default_weights
 from gateway.settings import LocalEngine, Settings, load_settings
 from gateway.telemetry.settings import RecordSettings

@@ -23,7 +23,7 @@ import openai
 from benchmarks import results
 from benchmarks.large import path as large_weights
 from gateway.cli.loopback_gateway import RunningGateway, run_gateway
-from gateway.local.weights.catalog import DEFAULT_WEIGHTS
+from gateway.local.weights.package_index import DEFAULT_WEIGHTS
 from gateway.settings import LocalEngine, Settings
 from policies.schema.policy import Policy
 from policies.tuning.report import auroc

@@ -27,7 +27,7 @@ from benchmarks.vllm.server import Server, vllm
 from gateway.local.llamacpp import hidden_states as states
 from gateway.local.llamacpp.arguments import DEFAULT_BATCH
 from gateway.local.llamacpp.server import build_parameters
-from gateway.local.weights.catalog import DEFAULT_WEIGHTS
+from gateway.local.weights.package_index import DEFAULT_WEIGHTS
 from gateway.local.weights.resolution import find_default_weights
 from gateway.settings import load_settings
 from gateway.skills.compress.surprisal import SurprisalReader

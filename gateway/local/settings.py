@@ -16,7 +16,7 @@ from routers.cost import Price
 from .llamacpp.arguments import parse_arguments
 from .llamacpp.speculation import SWITCHING_OPTIONS, has_speculation, to_options
 from .model_names import MODEL_NAME
-from .weights.catalog import LocalEngineKind
+from .models.card import LocalEngineKind
 from .weights.reference import parse_reference
 
 ParserName = Annotated[str, Field(pattern=r"^[\w.-]+$")]

@@ -12,7 +12,6 @@ from gateway.cli.output import ConfigOption, err, fail, out
 from gateway.cli.policies.loading import load_settings_or_fail
 from gateway.local.models.card import ModelCard
 from gateway.local.models.catalog import ModelCatalog
-from gateway.local.models.presence import has_weights
 from gateway.local.models.selection import (
     Criteria,
     parse_cell,
@@ -21,6 +20,7 @@ from gateway.local.models.selection import (
     select_cards,
 )
 from gateway.local.sizing.recommendation import describe_card
+from gateway.local.weights.resolution import has_weights
 
 from .cells import format_amount, iterate_cells
 from .comparison import compare_cards, draw_table

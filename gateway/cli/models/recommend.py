@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli.output import err, fail, out
-from gateway.local.models.card import ModelCard
+from gateway.local.models.card import LocalEngineKind, ModelCard
 from gateway.local.models.catalog import ModelCatalog
 from gateway.local.models.memory import KV_BYTES, format_bytes
 from gateway.local.models.selection import Criteria, select_cards
@@ -22,7 +22,6 @@ from gateway.local.sizing.recommendation import (
     recommend_cards,
     recommend_paths,
 )
-from gateway.local.weights.catalog import LocalEngineKind
 from policies.loading.yaml_files import ConfigError
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}

@@ -11,6 +11,8 @@ Month = Annotated[str, Field(pattern=r"^20\d\d-(0[1-9]|1[0-2])$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 Paradigm = Literal["pre-trained", "continued", "instruction-tuned", "distilled", "pruned-and-distilled"]
+LocalEngineKind = Literal["llamacpp", "vllm"]
+"""What runs a model on this machine."""
 Domain = Literal["general", "code", "mathematics", "science"]
 Attention = Literal["mha", "mqa", "gqa", "mla", "none"]
 
@@ -158,6 +160,11 @@ class ModelCard(Strict):
     """Why a cell differs from a survey, or from what the other cells suggest."""
     count_exception: str | None = None
     """Why `parameters` differs by more than 10 % from what the geometry gives."""
+
+    @property
+    def engine(self) -> LocalEngineKind:
+        """The engine that runs it unless the user chooses the other."""
+        return "vllm" if self.gguf is None else "llamacpp"
 
     @model_validator(mode="after")
     def _check_unverified(self) -> Self:

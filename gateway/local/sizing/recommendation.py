@@ -5,14 +5,13 @@ from math import log2
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.local.models.card import ModelCard
+from gateway.local.models.card import LocalEngineKind, ModelCard
 from gateway.local.models.config_geometry import read_config_geometry
 from gateway.local.models.geometry import Geometry, card_geometry
 from gateway.local.models.gguf import read_gguf_metadata, read_quantisation
 from gateway.local.models.gguf_geometry import parse_gguf_geometry
 from gateway.local.models.memory import KV_BYTES, MemoryEstimate, describe_memory, estimate_memory
 from gateway.local.models.quantised_size import estimate_weights
-from gateway.local.weights.catalog import LocalEngineKind
 from policies.loading.yaml_files import ConfigError
 
 SMALLER_QUANTISATIONS = ("Q4_K_M", "Q4_K_S", "IQ4_XS", "Q3_K_M")

@@ -10,10 +10,10 @@ from typing import Any
 
 import orjson
 
+from gateway.local.models.catalog import find_gguf_name
 from gateway.local.settings import LocalEngine
 from gateway.local.sizing.fit import Model, check_memory
 from gateway.local.sizing.machine import read_machine
-from gateway.local.weights.catalog import find_gguf_reference
 from policies.loading.yaml_files import ConfigError
 
 from .arguments import build_environment, inherit_environment, is_model_folder
@@ -90,7 +90,7 @@ def find_python(local: LocalEngine) -> Path:
 
 def _suggest_gguf(model: str) -> str:
     """Return how llama.cpp runs the model, if the catalog knows."""
-    name = find_gguf_reference(model)
+    name = find_gguf_name(model)
     return f". llama.cpp runs it here: smallfirst serve --slm {name}" if name else ""
 
 

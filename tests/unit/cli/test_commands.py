@@ -22,8 +22,7 @@ from typer.testing import CliRunner
 import gateway
 from gateway.catalog.calibrators import Calibrators
 from gateway.cli import app
-from gateway.local.weights.catalog import DEFAULT_WEIGHTS
-from gateway.local.weights.package_index import fetch_weights
+from gateway.local.weights.package_index import DEFAULT_WEIGHTS, fetch_weights
 from policies.records.schema import JudgedLine, PolicyLine
 from routers.judges.draft_judge import Verify
 from routers.plan import Reason
