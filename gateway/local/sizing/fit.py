@@ -22,11 +22,11 @@ class Model(NamedTuple):
     geometry: Geometry | None = None
     """None if it is not known."""
     context: int | None = None
-    """Tokens that it was trained for, if they are known without its geometry."""
+    """Tokens that it was trained for, if they are known from elsewhere than its geometry."""
 
     @property
     def trained_context(self) -> int | None:
-        return self.context if self.geometry is None else self.geometry.context
+        return self.context or (self.geometry.context if self.geometry else None)
 
 
 def check_context(local: LocalEngine, model: Model) -> None:
@@ -52,8 +52,8 @@ def check_memory(local: LocalEngine, model: Model, machine: Machine) -> None:
     if local.engine == "vllm" or model.geometry is None or local.context is None:
         if model.weights_bytes > machine.max_bytes:
             raise ConfigError(
-                f"local.model: the weights take {model.weights_bytes / 1e9:.1f} GB, and {machine.name} has"
-                f" {machine.max_bytes / 1e9:.1f} GB"
+                f"{model.name}: the weights take {model.weights_bytes / 1e9:.1f} GB, and {machine.name} has"
+                f" {machine.max_bytes / 1e9:.1f} GB; take a smaller quantisation or model"
             )
         return
     estimate = estimate_model(local, model, local.context, local.max_in_flight)

