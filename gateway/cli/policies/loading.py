@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gateway.catalog.calibrators import Calibrators, ServedCalibrator
 from gateway.cli.output import fail, warn
-from gateway.local.factory import describe_local, find_fingerprint
+from gateway.local.factory import describe_local
 from gateway.settings import Settings, default_config_path, load_settings
 from gateway.upstreams.pool import Pool, build_pools
 from gateway.upstreams.upstream import Upstream
@@ -29,9 +29,7 @@ def build_upstreams(settings: Settings) -> list[Upstream]:
     upstreams = [Upstream(upstream) for upstream in settings.upstreams]
     if settings.local is None:
         return upstreams
-    fingerprint = find_fingerprint(settings.local, settings.models_folder, warn)
-    local = describe_local(settings.local, settings.models_folder)
-    return [Upstream(local, fingerprint=fingerprint), *upstreams]
+    return [describe_local(settings.local, settings.models_folder, warn), *upstreams]
 
 
 def find_stock(settings: Settings, pools: Mapping[Tier, Pool]) -> Path:

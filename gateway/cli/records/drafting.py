@@ -11,7 +11,7 @@ from openai import APIError, AsyncOpenAI, BadRequestError
 
 from gateway.cli.loopback_gateway import run_gateway
 from gateway.cli.output import err
-from gateway.local.factory import find_fingerprint, to_upstream_settings
+from gateway.local.factory import describe_local
 from gateway.settings import Settings
 from policies.loading.yaml_files import ConfigError
 from policies.schema.policy import Policy
@@ -46,9 +46,7 @@ class CollectionFailed(RuntimeError):
 def find_source(settings: Settings) -> LogprobSource:
     """Return the configured small model and its engine. Raises ConfigError if there is none."""
     if settings.local is not None:
-        local = to_upstream_settings(settings.local, port=1)
-        fingerprint = find_fingerprint(settings.local, settings.models_folder, _report)
-        return LogprobSource(model=local.model, engine=local.engine, fingerprint=fingerprint)
+        return describe_local(settings.local, settings.models_folder, _report).source
     for upstream in settings.upstreams:
         if upstream.tier == "slm" and not upstream.judges_only:
             return LogprobSource(model=upstream.model, engine=upstream.engine)

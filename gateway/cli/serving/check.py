@@ -13,7 +13,7 @@ from gateway.catalog.judge_quality import judge_warnings
 from gateway.cli.output import ConfigOption, fail, out
 from gateway.cli.policies.loading import build_upstreams, find_stock
 from gateway.cli.policies.notices import list_notices
-from gateway.local.factory import check_local, size_local
+from gateway.local.preparation import prepare_engine
 from gateway.local.settings import LOCAL_UPSTREAM_NAME
 from gateway.settings import default_config_path, load_settings
 from gateway.upstreams.capability_probe import ProbeFailed, fetch_context_length, probe_capabilities
@@ -40,8 +40,7 @@ def check(
         settings = load_settings(path)
         sizing = None
         if settings.local is not None:
-            check_local(settings.local, settings.models_folder)
-            sizing = size_local(settings.local, settings.models_folder)
+            sizing = prepare_engine(settings.local, settings.models_folder).sizing
             settings = settings.model_copy(update={"local": sizing.local})
         by_tier = build_pools(build_upstreams(settings))
         policies = load_policies(settings.policies.folder, stock=find_stock(settings, by_tier))

@@ -29,6 +29,9 @@ LARGE_BYTES = 500_000_000
 MAX_HEADER_BYTES = 100_000_000
 """Maximum size of a safetensors file's header, as in the format's own reader."""
 
+ADAPTER_OPTIONS = ("lora", "lora-scaled")
+"""Options of an engine that change its weights for all requests."""
+
 PART = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf")
 """The name of one of several files that hold a model together."""
 
@@ -52,6 +55,32 @@ def read_fingerprint(path: Path, report: Callable[[str], None] = lambda line: No
         return None
     _write_cached(cached, path, stamp, fingerprint)
     return fingerprint
+
+
+def read_engine_fingerprint(
+    path: Path, arguments: Mapping[str, Any], report: Callable[[str], None] = lambda line: None
+) -> Fingerprint | None:
+    """Return the fingerprint of a model under an engine's arguments. Those that replace a part of the model replace
+    what its files say. Reads gigabytes once: not for the event loop."""
+    fingerprint = read_fingerprint(path, report)
+    if fingerprint is None:
+        return None
+    arguments = {name.replace("_", "-"): value for name, value in arguments.items()}
+    changes: dict[str, str | None] = {}
+    if quantisation := arguments.get("quantization"):
+        changes["quantisation"] = str(quantisation)
+    if template := arguments.get("chat-template-file") or arguments.get("chat-template"):
+        changes["chat_template"] = hash_text(_read_template(str(template)))
+    if adapters := {name: arguments[name] for name in ADAPTER_OPTIONS if arguments.get(name)}:
+        changes["weights"] = hash_text(f"{fingerprint.weights} {json.dumps(adapters, sort_keys=True)}")
+    return fingerprint.model_copy(update=changes)
+
+
+def _read_template(template: str) -> str:
+    """Return a chat template that is given as a text, or by its file."""
+    with suppress(OSError, ValueError):
+        return Path(template).expanduser().read_text(encoding="utf-8")
+    return template
 
 
 def list_model_files(path: Path) -> list[Path]:

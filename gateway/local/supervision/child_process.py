@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 MAX_LINE_BYTES = 65_536
 DRAIN_TIMEOUT_S = 1.0
 """Seconds to read the remaining output of a process that has exited."""
+HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
+"""Names of variables with a token for Hugging Face; others may end in one of these."""
 
 
 class ChildProcess(asyncio.SubprocessProtocol):
@@ -96,3 +98,11 @@ async def start_child(
     )
     child.transport = transport
     return child
+
+
+def inherit_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the gateway's environment without secrets that the engine does not need: providers' keys, and the tokens
+    with which the gateway has fetched the weights."""
+    return {
+        name: value for name, value in environment.items() if not name.endswith(("_API_KEY", *HUB_TOKENS))
+    }

@@ -1,7 +1,6 @@
 """Builds the command line and the environment of a local vLLM from its settings."""
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +34,6 @@ RESERVED_OPTIONS = {
     "ssl-certfile": None,
 }
 """Options that the gateway sets, each with the key that decides its value."""
-
-
-HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
-"""Names of variables with a token for Hugging Face; others may end in one of these."""
 
 
 def is_model_folder(model: str) -> bool:
@@ -112,11 +107,3 @@ def build_environment(local: LocalEngine) -> dict[str, str]:
     quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     # Without it, Python would also import modules from the working directory of the gateway.
     return {"PYTHONSAFEPATH": "1", **quiet, **offline, **local.environment}
-
-
-def inherit_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the gateway's environment without secrets that the engine does not need: providers' keys, and the tokens
-    with which the gateway has fetched the weights."""
-    return {
-        name: value for name, value in environment.items() if not name.endswith(("_API_KEY", *HUB_TOKENS))
-    }

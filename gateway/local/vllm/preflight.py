@@ -14,9 +14,10 @@ from gateway.local.models.catalog import find_gguf_name
 from gateway.local.settings import LocalEngine
 from gateway.local.sizing.fit import Model, check_memory
 from gateway.local.sizing.machine import read_machine
+from gateway.local.supervision.child_process import inherit_environment
 from policies.loading.yaml_files import ConfigError
 
-from .arguments import build_environment, inherit_environment, is_model_folder
+from .arguments import build_environment, is_model_folder
 from .model_folders import check_paths
 from .parser_registry import read_reasoning_parsers, read_tool_parsers
 from .tool_parsers import choose_tool_parser

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.gguf_files import write_gguf
 
-from gateway.local.factory import find_fingerprint
+from gateway.local.factory import describe_local
 from gateway.local.models.fingerprint import read_fingerprint
 from gateway.settings import LocalEngine
 from routers.confidence.calibration import Fingerprint
@@ -151,12 +151,12 @@ def test_what_can_not_be_read_has_none(tmp_path: Path, name: str, caplog: pytest
 def test_options_of_the_engine_replace_what_the_files_say(folder: Path, tmp_path: Path):
     arguments = {"quantization": "fp8", "chat-template": "other"}
     local = LocalEngine(engine="vllm", model=str(folder), arguments=arguments)
-    found = find_fingerprint(local, tmp_path)
+    found = describe_local(local, tmp_path).source.fingerprint
     assert found is not None
     assert (found.quantisation, found.chat_template) == ("fp8", sha256("other"))
     (tmp_path / "template.jinja").write_text("from a file")
     local = local.model_copy(update={"arguments": {"chat_template": str(tmp_path / "template.jinja")}})
-    found = find_fingerprint(local, tmp_path)
+    found = describe_local(local, tmp_path).source.fingerprint
     assert found is not None
     assert (found.quantisation, found.chat_template) == ("bfloat16", sha256("from a file"))
 
@@ -169,7 +169,8 @@ def test_an_adapter_for_all_requests_makes_other_weights(folder: Path, tmp_path:
         {"lora": "b.gguf"},
         {"lora_scaled": "a.gguf:0.5"},
     ]
-    found = [find_fingerprint(local.model_copy(update={"arguments": name}), tmp_path) for name in names]
+    engines = [local.model_copy(update={"arguments": name}) for name in names]
+    found = [describe_local(engine, tmp_path).source.fingerprint for engine in engines]
     assert len({known.weights for known in found if known is not None}) == len(names)
 
 
@@ -177,4 +178,4 @@ def test_an_adapter_for_all_requests_makes_other_weights(folder: Path, tmp_path:
     "local", [LocalEngine(), LocalEngine(engine="vllm", model="org/small")], ids=["llamacpp", "vllm"]
 )
 def test_a_model_that_is_not_on_this_machine_has_none(local: LocalEngine, tmp_path: Path):
-    assert find_fingerprint(local, tmp_path) is None
+    assert describe_local(local, tmp_path).source.fingerprint is None

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.local.factory import check_local, locate_draft, to_upstream_settings
+from gateway.local.factory import to_upstream_settings
+from gateway.local.preparation import check_local, locate_draft
 from gateway.local.settings import LocalEngine, select_local_engine
 from gateway.settings import load_settings
 from policies.loading.yaml_files import ConfigError

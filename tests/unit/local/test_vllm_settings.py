@@ -12,11 +12,11 @@ from support.fake_engine import FAKE, FakeVllm, model_folder
 
 from gateway.local.factory import to_upstream_settings
 from gateway.local.settings import LocalEngine, Speculative, select_local_engine
+from gateway.local.supervision.child_process import inherit_environment
 from gateway.local.vllm.arguments import (
     RESERVED_OPTIONS,
     build_command,
     build_environment,
-    inherit_environment,
 )
 from gateway.local.vllm.preflight import check_vllm
 from gateway.local.vllm.startup_stages import parse_stage
