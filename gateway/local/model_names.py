@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from .models.gguf import split_name
+
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:@+/-]*$"
 """What the name of a local model may consist of."""
 
@@ -13,7 +15,6 @@ _REFERENCE = re.compile(r"^(?:\w+://|(?:hf\.co|huggingface\.co|ollama)/)")
 """A URL, or a name at a place that is named first."""
 _HUB_FOLDER = re.compile(r"^models--(?P<repository>.+)$")
 """A repository's folder in the cache of Hugging Face: its slash is written as two dashes."""
-_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 
 
 def is_path(model: str) -> bool:
@@ -28,7 +29,7 @@ def derive_model_name(model: str) -> str:
         return model
     path = Path(model).expanduser()
     if path.suffix == ".gguf":
-        return _to_readable(_SHARD.sub("", path.stem))
+        return _to_readable(split_name(path.name)[0])
     path = path.resolve()
     hub_folder = _HUB_FOLDER.match(path.parents[1].name) if path.parent.name == "snapshots" else None
     return hub_folder["repository"].replace("--", "/") if hub_folder else _to_readable(path.name)

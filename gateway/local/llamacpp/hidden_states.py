@@ -13,8 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gateway.local.models.gguf import read_matrix
-from gateway.local.weights.quantisations import list_parts
+from gateway.local.models.gguf import list_parts, read_matrix
 from gateway.upstreams.providers.llamacpp import score_by_forcing, tokenize_text
 from gateway.upstreams.providers.server_kind import Post, Scorer, TokenizedText
 from gateway.upstreams.transport.malformed import parsing

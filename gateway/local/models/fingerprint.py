@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -20,7 +19,7 @@ from gateway.data_folder import data_folder
 from policies.loading.policy_files import read_stamp
 from routers.confidence.calibration import Fingerprint
 
-from .gguf import read_gguf_metadata, read_gguf_tensors, read_quantisation
+from .gguf import list_parts, read_gguf_metadata, read_gguf_tensors, read_quantisation
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +30,6 @@ MAX_HEADER_BYTES = 100_000_000
 
 ADAPTER_OPTIONS = ("lora", "lora-scaled")
 """Options of an engine that change its weights for all requests."""
-
-PART = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf")
-"""The name of one of several files that hold a model together."""
 
 
 def read_fingerprint(path: Path, report: Callable[[str], None] = lambda line: None) -> Fingerprint | None:
@@ -90,9 +86,7 @@ def list_model_files(path: Path) -> list[Path]:
     if path.is_dir():
         weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
         return [*weights, path / "config.json", *(name for name in _list_templates(path) if name.exists())]
-    if match := PART.fullmatch(path.name):
-        return sorted(path.parent.glob(f"{match[1]}-*-of-{match[2]}.gguf"))
-    return [path]
+    return list_parts(path)
 
 
 def _measure_gguf(files: list[Path]) -> Fingerprint:

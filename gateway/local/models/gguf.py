@@ -4,6 +4,7 @@ The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 import mmap
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,23 @@ MAX_NESTING = 4
 """Maximum depth of arrays in arrays."""
 MAX_DIMENSIONS = 8
 DEFAULT_ALIGNMENT = 32
+_SPLIT = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})", re.IGNORECASE)
+"""The name of one of several files that hold a model together, without its extension."""
+
+
+def split_name(name: str) -> tuple[str, int]:
+    """Return a GGUF file's name without `.gguf` and `-00001-of-00003`, and the number of parts."""
+    stem = name[: -len(".gguf")]
+    match = _SPLIT.fullmatch(stem)
+    return (match["stem"], int(match["parts"])) if match else (stem, 1)
+
+
+def list_parts(path: Path) -> list[Path]:
+    """Return the files of a model whose first file is at `path`: itself, or all parts if it is split."""
+    stem, parts = split_name(path.name) if path.suffix == ".gguf" else (path.name, 1)
+    if parts == 1:
+        return [path]
+    return [path.with_name(f"{stem}-{part:05}-of-{parts:05}.gguf") for part in range(1, parts + 1)]
 
 
 class LongArray(NamedTuple):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.local.models.config_geometry import read_config_geometry
+from gateway.local.models.gguf import list_parts
 from gateway.local.models.gguf_geometry import read_gguf_geometry
 from gateway.local.models.memory import (
     format_bytes,
@@ -59,7 +60,7 @@ def size_engine(local: LocalEngine, path: Path) -> Sizing:
 
 def read_model(name: str, path: Path) -> Model:
     """Return a model's size and geometry. The engine itself says what is wrong with files that cannot be read."""
-    files = list(path.glob("*.safetensors")) if path.is_dir() else [path]
+    files = list(path.glob("*.safetensors")) if path.is_dir() else list_parts(path)
     try:
         geometry = read_config_geometry(path) if path.is_dir() else read_gguf_geometry(path)
     except (OSError, ValueError):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from gateway.local.models.card import LocalEngineKind, ModelCard
 from gateway.local.models.config_geometry import read_config_geometry
 from gateway.local.models.geometry import Geometry, card_geometry
-from gateway.local.models.gguf import read_gguf_metadata, read_quantisation
+from gateway.local.models.gguf import list_parts, read_gguf_metadata, read_quantisation
 from gateway.local.models.gguf_geometry import parse_gguf_geometry
 from gateway.local.models.memory import KV_BYTES, MemoryEstimate, describe_memory, estimate_memory
 from gateway.local.models.quantised_size import estimate_weights
@@ -133,7 +133,12 @@ def _read_path(path: Path) -> tuple[LocalEngineKind, Geometry, str, int]:
         return "vllm", read_config_geometry(path), "as stored", weights
     metadata = read_gguf_metadata(path)
     quantisation = read_quantisation(metadata) or "unknown"
-    return "llamacpp", parse_gguf_geometry(metadata), quantisation, path.stat().st_size
+    return (
+        "llamacpp",
+        parse_gguf_geometry(metadata),
+        quantisation,
+        sum(part.stat().st_size for part in list_parts(path)),
+    )
 
 
 def _estimate(geometry: Geometry, weights: int, need: Need, engine: LocalEngineKind) -> MemoryEstimate:

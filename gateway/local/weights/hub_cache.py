@@ -6,9 +6,10 @@ from pathlib import Path
 import orjson
 
 from gateway.local.models.card import LocalEngineKind
+from gateway.local.models.gguf import list_parts
 
 from .download import NotFetched
-from .quantisations import GgufWeights, choose_weights, find_weights, list_parts, list_weights
+from .quantisations import GgufWeights, choose_weights, find_weights, list_weights
 from .reference import HubReference, LocalModel
 
 

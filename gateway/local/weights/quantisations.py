@@ -3,15 +3,15 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from gateway.local.models.gguf import split_name
 from policies.loading.yaml_files import ConfigError
 
 DEFAULT_QUANTISATION = "Q4_K_M"
 """What most tools fetch if none is named: little is lost, at a third of the size of 16 bits."""
 
-_SPLIT = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})", re.IGNORECASE)
 _QUANTISATION = re.compile(
     r"(?:^|(?<=[-._/ ]))(?:UD-)?(?:I?Q[1-9](?:_[0-9A-Z]+)*|TQ[12]_0|MXFP4(?:_MOE)?|NVFP4|BF16|FP?16|FP?32)"
     r"(?=$|[-._/ ])",
@@ -43,21 +43,6 @@ def list_weights(names: Iterable[str]) -> list[GgufWeights]:
     return [
         GgufWeights(read_quantisation(stem), tuple(files), parts) for (stem, parts), files in groups.items()
     ]
-
-
-def split_name(name: str) -> tuple[str, int]:
-    """Return a GGUF file's name without `.gguf` and `-00001-of-00003`, and the number of parts."""
-    stem = name[: -len(".gguf")]
-    match = _SPLIT.fullmatch(stem)
-    return (match["stem"], int(match["parts"])) if match else (stem, 1)
-
-
-def list_parts(path: Path) -> list[Path]:
-    """Return the files of a model whose first file is at `path`: itself, or all parts if it is split."""
-    stem, parts = split_name(path.name) if path.suffix == ".gguf" else (path.name, 1)
-    if parts == 1:
-        return [path]
-    return [path.with_name(f"{stem}-{part:05}-of-{parts:05}.gguf") for part in range(1, parts + 1)]
 
 
 def read_quantisation(stem: str) -> str:

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.local.models.gguf import list_parts
 from policies.loading.yaml_files import ConfigError
 
 from .hub_cache import find_repository_folder
-from .quantisations import list_parts
 from .reference import FileReference, FolderReference, HubReference, LocalModel, OllamaReference
 from .resolution import Source
 

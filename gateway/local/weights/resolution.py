@@ -6,6 +6,7 @@ from pathlib import Path
 from gateway.local.models.card import ModelCard
 from gateway.local.models.catalog import find_gguf_name
 from gateway.local.models.geometry import Geometry, card_geometry
+from gateway.local.models.gguf import list_parts
 from gateway.local.settings import LocalEngine
 from gateway.local.sizing.fit import Model
 from gateway.local.vllm.preflight import find_python
@@ -32,7 +33,6 @@ from .hub_cache import (
 )
 from .ollama import find_ollama_model
 from .package_index import PackageWeights, build_package, fetch_weights
-from .quantisations import list_parts
 from .reference import (
     CatalogReference,
     FileReference,

@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.gguf_files import write_gguf
 
-from gateway.local.models.gguf import LongArray, read_gguf_metadata, read_gguf_tensors, read_quantisation
+from gateway.local.models.gguf import (
+    LongArray,
+    list_parts,
+    read_gguf_metadata,
+    read_gguf_tensors,
+    read_quantisation,
+)
 
 KEYS = st.text("abc._", min_size=1, max_size=8)
 TEXTS = st.text(min_size=1, max_size=20)
@@ -125,3 +131,10 @@ def test_tensors_are_found_where_gguf_puts_them(tmp_path: Path) -> None:
     tensors = read_gguf_tensors(tmp_path / "x.gguf")
     assert tensors["a"].shape == (2, 8)
     assert content[tensors["b"].at :][:16] == np.full(4, 5.0, np.float32).tobytes()
+
+
+def test_the_parts_of_a_split_file_lie_beside_the_first():
+    first = Path("/m/x-00001-of-00002.gguf")
+    assert list_parts(first) == [first, Path("/m/x-00002-of-00002.gguf")]
+    assert list_parts(Path("/m/x.gguf")) == [Path("/m/x.gguf")]
+    assert list_parts(Path("/blobs/sha256-00")) == [Path("/blobs/sha256-00")]

@@ -11,7 +11,7 @@ from support import model_shapes as shapes
 from gateway.local.models.config_geometry import parse_config_geometry
 from gateway.local.models.memory import estimate_memory
 from gateway.local.settings import LocalEngine
-from gateway.local.sizing.choice import MEMORY_SHARE, choose_sizes
+from gateway.local.sizing.choice import MEMORY_SHARE, choose_sizes, read_model
 from gateway.local.sizing.fit import Model
 from gateway.local.sizing.machine import Machine, count_cores, read_memory
 from policies.loading.yaml_files import ConfigError
@@ -164,3 +164,9 @@ def test_a_container_has_what_its_limits_leave(tmp_path: Path) -> None:
     for words, bytes_left in (("max", memory), ("1048576", 2**20), (str(2**60), memory), ("", memory)):
         (tmp_path / "memory.max").write_text(words)
         assert read_memory(tmp_path) == bytes_left
+
+
+def test_the_weights_are_those_of_all_parts_of_a_split_file(tmp_path: Path) -> None:
+    for part in (1, 2):
+        (tmp_path / f"m-0000{part}-of-00002.gguf").write_bytes(b"x" * part)
+    assert read_model("m", tmp_path / "m-00001-of-00002.gguf").weights_bytes == 3

@@ -7,6 +7,7 @@ import pytest
 from support.fake_engine import FAKE, FakeVllm, model_folder
 
 from gateway.local.factory import build_local_engine, to_upstream_settings
+from gateway.local.models.catalog import ModelCatalog
 from gateway.local.settings import LocalEngine
 from gateway.local.vllm.arguments import build_command
 from gateway.local.vllm.parser_registry import read_reasoning_parsers, read_tool_parsers
@@ -149,3 +150,10 @@ def test_a_model_of_a_cut_file_gets_none(tmp_path: Path):
     cut = model_folder(tmp_path / "cut")
     (cut / "config.json").write_text("{")
     assert choose_tool_parser(engine(cut)) is None
+
+
+def test_a_family_has_the_parser_of_its_rows_in_the_catalog():
+    for card in ModelCatalog.load().cards:
+        if card.tool_parser is not None and card.safetensors is not None:
+            tuned = f"someone/{card.safetensors.partition('/')[2]}-tuned"
+            assert choose_tool_parser(engine(tuned)) == card.tool_parser, card.name

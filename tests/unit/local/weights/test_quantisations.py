@@ -1,17 +1,14 @@
 """Which quantisations the names of files tell, and which is chosen."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.local.models.gguf import split_name
 from gateway.local.weights.quantisations import (
     choose_weights,
-    list_parts,
     list_weights,
     read_quantisation,
-    split_name,
 )
 from policies.loading.yaml_files import ConfigError
 
@@ -94,13 +91,6 @@ def test_a_publishers_prefix_may_be_left_out_unless_both_are_there():
 def test_what_is_not_there_is_explained_by_what_is(names: list[str], wanted: str | None, said: str):
     with pytest.raises(ConfigError, match=said):
         choose_weights(names, wanted, "u/m")
-
-
-def test_the_parts_of_a_split_file_lie_beside_the_first():
-    first = Path("/m/x-00001-of-00002.gguf")
-    assert list_parts(first) == [first, Path("/m/x-00002-of-00002.gguf")]
-    assert list_parts(Path("/m/x.gguf")) == [Path("/m/x.gguf")]
-    assert list_parts(Path("/blobs/sha256-00")) == [Path("/blobs/sha256-00")]
 
 
 @given(
