@@ -1,7 +1,7 @@
 """Fetches the model of the local engine for commands that run it."""
 
 from gateway.cli.output import err
-from gateway.local.weights.resolution import fetch_local_model
+from gateway.local.weights.fetching import fetch_local_model
 from gateway.settings import Settings
 
 

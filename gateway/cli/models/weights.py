@@ -8,10 +8,11 @@ from gateway.cli.output import ConfigOption, err, fail, out
 from gateway.cli.policies.loading import load_settings_or_fail
 from gateway.local.settings import LocalEngine, select_local_engine
 from gateway.local.weights.download import FetchFailed, format_bytes
+from gateway.local.weights.fetching import pull_local_model
 from gateway.local.weights.package_index import DEFAULT_WEIGHTS
 from gateway.local.weights.reference import add_sha256
 from gateway.local.weights.removal import delete_files, plan_removal
-from gateway.local.weights.resolution import find_local_model, locate_reference, pull_local_model
+from gateway.local.weights.resolution import find_local_model, locate_reference
 from gateway.settings import Settings
 from policies.loading.yaml_files import ConfigError
 

@@ -1,1 +1,1 @@
-"""The catalog of small models: what is known of each, and how it is found."""
+"""What is known of small models: the catalog, GGUF files, geometry and memory, fingerprints."""

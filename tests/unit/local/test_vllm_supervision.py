@@ -21,7 +21,7 @@ from support.waiting import soon, until
 from gateway.app import create_app
 from gateway.local.supervision.start_progress import StartStep
 from gateway.local.vllm.launch import KEEPER_SCRIPT
-from gateway.local.weights.resolution import fetch_local_model
+from gateway.local.weights.fetching import fetch_local_model
 from gateway.settings import Settings
 from policies.schema.policy import Policy
 from routers.strategies.direct import Direct

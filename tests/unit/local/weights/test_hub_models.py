@@ -10,8 +10,9 @@ from support.loopback_hub import COMMIT, HubFile, LoopbackHub
 from gateway.local.models.catalog import DEFAULT_CARD, ModelCatalog
 from gateway.local.settings import LocalEngine, select_local_engine
 from gateway.local.weights.download import FetchFailed, NotFetched
+from gateway.local.weights.fetching import fetch_local_model, pull_local_model
 from gateway.local.weights.reference import HubReference, LocalModel, parse_reference
-from gateway.local.weights.resolution import fetch_local_model, find_local_model, pull_local_model
+from gateway.local.weights.resolution import find_local_model
 from policies.loading.yaml_files import ConfigError
 
 GGUF = b"GGUF" + bytes(range(256)) * 8

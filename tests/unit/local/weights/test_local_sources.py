@@ -9,7 +9,8 @@ from support.loopback_hub import HubFile, LoopbackHub
 
 from gateway.local.settings import LocalEngine
 from gateway.local.weights.download import FetchFailed, NotFetched
-from gateway.local.weights.resolution import fetch_local_model, find_local_model
+from gateway.local.weights.fetching import fetch_local_model
+from gateway.local.weights.resolution import find_local_model
 from policies.loading.yaml_files import ConfigError
 
 GGUF = b"GGUF" + b"weights" * 100

@@ -6,8 +6,9 @@ import pytest
 from support.loopback_hub import HubFile, LoopbackHub
 
 from gateway.local.settings import LocalEngine
+from gateway.local.weights.fetching import fetch_local_model
 from gateway.local.weights.removal import Removal, delete_files, plan_removal
-from gateway.local.weights.resolution import fetch_local_model, find_local_model, locate_reference
+from gateway.local.weights.resolution import find_local_model, locate_reference
 from policies.loading.yaml_files import ConfigError
 
 GGUF = b"GGUF" + b"weights" * 100
