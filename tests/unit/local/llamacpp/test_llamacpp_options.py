@@ -32,7 +32,7 @@ from gateway.local.llamacpp.options import BY_NAME, OPTIONS, Option
 from gateway.local.llamacpp.refused_options import REFUSED
 from gateway.local.llamacpp.startup_log import StartupLog, find_warnings
 
-PARSER = Path(__file__).parents[2] / "support" / "llamacpp_parser.py"
+PARSER = Path(__file__).parents[3] / "support" / "llamacpp_parser.py"
 SAMPLES: dict[str, Any] = {
     "override-tensor": r"blk\.0\.ffn.*=CPU",
     "spec-draft-override-tensor": r"blk\.0\.ffn.*=CPU",

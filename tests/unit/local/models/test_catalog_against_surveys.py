@@ -14,7 +14,7 @@ import pytest
 from gateway.local.models.card import ModelCard
 from gateway.local.models.catalog import ModelCatalog
 
-DATA = Path(os.environ.get("SMALLFIRST_DATA") or Path(__file__).parents[4] / "shared" / "data")
+DATA = Path(os.environ.get("SMALLFIRST_DATA") or Path(__file__).parents[5] / "shared" / "data")
 CATALOG = ModelCatalog.load()
 BASELINES = {
     "Llama-7B [For Baseline]": "llama-7b",

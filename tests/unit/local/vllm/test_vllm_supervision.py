@@ -189,7 +189,7 @@ async def test_a_start_that_fails_ends_serve_with_its_last_words(fake: FakeVllm,
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway.cli", "serve", "--config", str(path)),
         stderr=PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])},
     )
     _, err = await soon(process.communicate())
     assert process.returncode == 1
