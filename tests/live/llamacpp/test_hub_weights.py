@@ -21,8 +21,8 @@ from support.waiting import soon, until
 from gateway.local.llamacpp.hidden_states import read_output_matrix
 from gateway.local.weights.package_index import DEFAULT_WEIGHTS
 from policies.records.reader import GRADES_FILE
-from policies.tuning.collection.sample import stratify
 from policies.tuning.collection.graded_drafts import read_graded
+from policies.tuning.collection.sample import stratify
 from policies.tuning.starter_set import load_items
 
 pytestmark = pytest.mark.heavy
