@@ -22,9 +22,9 @@ from .api.settings import Listen
 from .catalog.settings import PolicySettings
 from .data_folder import data_folder as data_folder
 from .local.llamacpp.arguments import resolve_paths
-from .local.settings import LOCAL_UPSTREAM_NAME, select_local_engine
+from .local.settings import ENGINE_OF_KEY, LOCAL_UPSTREAM_NAME, select_local_engine
 from .local.settings import LocalEngine as LocalEngine
-from .local.weights.reference import expand_home, names_path
+from .local.weights.reference import expand_home, names_path, parse_reference
 from .state.settings import ResponseSettings
 from .telemetry.settings import RecordSettings
 from .upstreams.providers.env_providers import PROVIDERS, Provider
@@ -101,6 +101,8 @@ def load_settings(path: Path | None = None, slm: str | None = None) -> Settings:
         data, lines = read_yaml(path)
         data = {str(key): _expand_variables(value, (key,), path, lines) for key, value in data.items()}
         data = _resolve_paths(data, path.parent)
+    if slm is not None:
+        data = _add_model(data, slm)
     try:
         settings = Settings(**data)
     except SettingsError as error:
@@ -113,6 +115,19 @@ def load_settings(path: Path | None = None, slm: str | None = None) -> Settings:
     _check_names(settings, path, lines)
     _check_calibrators(settings, path, lines)
     return settings
+
+
+def _add_model(data: dict[str, Any], slm: str) -> dict[str, Any]:
+    """Add the model to a section `local` without one, if the section's keys are for the engine of that model."""
+    local = data.get("local")
+    if not isinstance(local, dict) or "model" in local:
+        return data
+    engines = [kind for key, kind in ENGINE_OF_KEY.items() if key in local]
+    if "engine" in local:
+        engines.append(local["engine"])
+    if not engines or engines.count(parse_reference(slm).engine) < len(engines):
+        return data
+    return data | {"local": local | {"model": slm}}
 
 
 def _check_environment() -> None:

@@ -160,6 +160,17 @@ def test_the_command_line_names_the_model_instead_of_the_file(tmp_path: Path):
     assert load_settings(path, "org/other").local == engine(model="org/other", slots=5)
 
 
+@pytest.mark.parametrize("named", ["engine: vllm", "environment: {A: 1}"])
+def test_the_command_line_names_the_model_that_the_file_lacks(tmp_path: Path, named: str):
+    path = tmp_path / "smallfirst.yaml"
+    path.write_text(f"local: {{{named}, slots: 5}}\n")
+    local = load_settings(path, "org/other").local
+    assert local is not None
+    assert (local.engine, local.model, local.slots) == ("vllm", "org/other", 5)
+    with pytest.raises(ConfigError, match=r"smallfirst.yaml:1: local: "):
+        load_settings(path, "other.gguf")
+
+
 def test_a_folder_is_meant_from_the_file_it_stands_in(tmp_path: Path):
     model_folder(tmp_path / "tiny")
     path = tmp_path / "smallfirst.yaml"
