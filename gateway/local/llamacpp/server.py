@@ -12,7 +12,7 @@ from typing import Any
 
 from .options import apply_options
 from .speculation import has_speculation
-from .startup_log import CHECKED, WARNING, find_warnings
+from .startup_log import CHECKED, WARNING, find_warnings, has_gpu
 
 SLOTS_TIMEOUT_S = 10.0
 
@@ -37,6 +37,8 @@ def build_parameters(config: dict[str, Any]) -> Any:
     params.cpuparams_batch.n_threads = config["threads"]
     params.speculative.draft.cpuparams.n_threads = config["threads"]
     params.speculative.draft.cpuparams_batch.n_threads = config["threads"]
+    # llama.cpp loads the model twice to fit its layers to a GPU's memory. Context and slots are always given.
+    params.fit_params = has_gpu(xllamacpp.get_device_info())
     params.endpoint_metrics = True
     params.ui = False
     params.verbosity = 1

@@ -23,9 +23,14 @@ def find_warnings(options: Mapping[str, Any], list_devices: Callable[[], Iterabl
     speculation = [NO_LOGPROBS] if has_speculation(options) else []
     # llama.cpp's own parser of options warns of layers too, but xllamacpp does not run it.
     on_gpu = [name for name in GPU_OPTIONS if options.get(name, 0) not in (0, "auto")]
-    if not on_gpu or any(device["type"].name != "GGML_BACKEND_DEVICE_TYPE_CPU" for device in list_devices()):
+    if not on_gpu or has_gpu(list_devices()):
         return speculation
     return [*speculation, *(f"no usable GPU found: {name} is ignored" for name in on_gpu)]
+
+
+def has_gpu(devices: Iterable[Any]) -> bool:
+    """Return whether one of xllamacpp's devices is not the CPU."""
+    return any(device["type"].name != "GGML_BACKEND_DEVICE_TYPE_CPU" for device in devices)
 
 
 class StartupLog:
