@@ -32,10 +32,10 @@ def read_buffers(path: Path, context: int, slots: int, kv_type: str = "f16") -> 
 def load(config: dict[str, Any]) -> None:
     import xllamacpp
 
-    from gateway.local.llamacpp.hidden_states import WINDOW_TOKENS
+    from gateway.local.llamacpp.arguments import DEFAULT_BATCH
     from gateway.local.llamacpp.server import build_parameters
 
-    rest = {"model": "x", "port": 0, "key": "x", "threads": 1, "embeddings": False, "batch": WINDOW_TOKENS}
+    rest = {"model": "x", "port": 0, "key": "x", "threads": 1, "embeddings": False, "batch": DEFAULT_BATCH}
     params = build_parameters(config | rest | {"prompt_cache_mib": 0})
     params.verbosity = LOG_ALL
     params.fit_params = params.warmup = False  # the first only logs more sizes here

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.local.factory import build_local_engine
+from gateway.local.supervision.start_progress import StartReport
 from gateway.local.supervision.supervisor import EngineFailed
 from gateway.local.throughput import measure_throughput
 from gateway.local.weights.package_index import DEFAULT_WEIGHTS
@@ -30,7 +31,9 @@ LAYER, INPUTS, OUTPUTS, RANK = "blk.29.ffn_down.weight", 1536, 576, 2
 
 
 @asynccontextmanager
-async def run(weights: Path, reports: list[str] | None = None, **local: Any) -> AsyncIterator[Upstream]:
+async def run(
+    weights: Path, reports: list[StartReport] | None = None, **local: Any
+) -> AsyncIterator[Upstream]:
     said = [] if reports is None else reports
     upstream, supervisor = build_local_engine(
         LocalEngine(threads=1, slots=1, context=512, **local), weights, lambda: None, said.append
@@ -77,11 +80,11 @@ def write_adapter(path: Path) -> None:
 async def test_options_and_an_adapter_reach_the_engine(tmp_path: Path, weights: Path):
     """The scorer's window follows the batch, and an adapter does not make its scores wrong."""
     write_adapter(tmp_path / "noise.gguf")
-    reports: list[str] = []
+    reports: list[StartReport] = []
     arguments = {"ubatch-size": 64, "cache-type-k": "q8_0", "flash-attn": True, "n-gpu-layers": 99}
     arguments |= {"load-mode": "none", "lora": str(tmp_path / "noise.gguf"), "override-tensor": "blk.0.*=CPU"}
     async with run(weights, reports, arguments=arguments) as upstream:
-        assert any("no usable GPU found: n-gpu-layers is ignored" in line for line in reports)
+        assert any("no usable GPU found: n-gpu-layers is ignored" in line for line in map(str, reports))
         with_noise = await write_text(upstream)
         assert upstream.scorer is not None
         assert upstream.scorer.window == 64
